@@ -1,0 +1,45 @@
+package relay
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// MessageID names one accepted message. It is a ULID: ids sort by the
+// accepting node's clock, to the millisecond.
+type MessageID [16]byte
+
+// NewMessageID makes an id from the time of acceptance and 80 random bits.
+func NewMessageID(now time.Time, entropy io.Reader) (MessageID, error) {
+	id, err := ulid.New(ulid.Timestamp(now), entropy)
+	if err != nil {
+		return MessageID{}, fmt.Errorf("new message id: %w", err)
+	}
+	return MessageID(id), nil
+}
+
+// ParseMessageID reads the 26 characters that String writes; case is ignored.
+func ParseMessageID(s string) (MessageID, error) {
+	id, err := ulid.ParseStrict(s)
+	if err != nil {
+		return MessageID{}, fmt.Errorf("message id %q is not a ULID", s)
+	}
+	return MessageID(id), nil
+}
+
+// MessageIDFromBytes copies the 16 bytes of an id out of an event or a key.
+func MessageIDFromBytes(b []byte) (MessageID, error) {
+	if len(b) != len(MessageID{}) {
+		return MessageID{}, fmt.Errorf("message id has %d bytes, want 16", len(b))
+	}
+	return MessageID(b), nil
+}
+
+// String writes the id as 26 characters of Crockford's base 32.
+func (id MessageID) String() string { return ulid.ULID(id).String() }
+
+// Time is the millisecond in which the id was made.
+func (id MessageID) Time() time.Time { return ulid.Time(ulid.ULID(id).Time()) }
