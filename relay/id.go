@@ -43,3 +43,17 @@ func (id MessageID) String() string { return ulid.ULID(id).String() }
 
 // Time is the millisecond in which the id was made.
 func (id MessageID) Time() time.Time { return ulid.Time(ulid.ULID(id).Time()) }
+
+// LowestMessageID is the smallest id that can be made at a time, as bytes: a
+// bound for keys that end in ids. Times before 1970 give the smallest id, times
+// after the year 10889 the largest time there is.
+func LowestMessageID(at time.Time) []byte {
+	var id ulid.ULID
+	if ms := at.UnixMilli(); ms > 0 {
+		ms = min(ms, int64(ulid.MaxTime()))
+		if err := id.SetTime(uint64(ms)); err != nil {
+			panic(err)
+		}
+	}
+	return id[:]
+}

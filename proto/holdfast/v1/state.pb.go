@@ -140,7 +140,7 @@ func (x DestinationHealth_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DestinationHealth_State.Descriptor instead.
 func (DestinationHealth_State) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{4, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type HistoryRecord_Kind int32
@@ -214,7 +214,7 @@ func (x HistoryRecord_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryRecord_Kind.Descriptor instead.
 func (HistoryRecord_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12, 0}
 }
 
 // MessageRecord is a message without its recipients and its body.
@@ -233,8 +233,8 @@ type MessageRecord struct {
 	ReportOn []byte `protobuf:"bytes,9,opt,name=report_on,json=reportOn,proto3" json:"report_on,omitempty"`
 	// An attempt was claimed at least once: too late to take the message back.
 	Attempted bool `protobuf:"varint,10,opt,name=attempted,proto3" json:"attempted,omitempty"`
-	// Rows in the history so far.
-	History       uint32 `protobuf:"varint,11,opt,name=history,proto3" json:"history,omitempty"`
+	// The raft index of its acceptance.
+	AcceptedIndex uint64 `protobuf:"varint,11,opt,name=accepted_index,json=acceptedIndex,proto3" json:"accepted_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -339,9 +339,9 @@ func (x *MessageRecord) GetAttempted() bool {
 	return false
 }
 
-func (x *MessageRecord) GetHistory() uint32 {
+func (x *MessageRecord) GetAcceptedIndex() uint64 {
 	if x != nil {
-		return x.History
+		return x.AcceptedIndex
 	}
 	return 0
 }
@@ -562,6 +562,113 @@ func (x *UploadRecord) GetBytes() uint64 {
 	return 0
 }
 
+// PieceRecord describes a stored piece of a body.
+type PieceRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint32                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Crc32C        uint32                 `protobuf:"varint,2,opt,name=crc32c,proto3" json:"crc32c,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PieceRecord) Reset() {
+	*x = PieceRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PieceRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PieceRecord) ProtoMessage() {}
+
+func (x *PieceRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PieceRecord.ProtoReflect.Descriptor instead.
+func (*PieceRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PieceRecord) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PieceRecord) GetCrc32C() uint32 {
+	if x != nil {
+		return x.Crc32C
+	}
+	return 0
+}
+
+// TombstoneRecord refuses the acceptance of an aborted message.
+type TombstoneRecord struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Incarnation uint64                 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Of the abort: once it has an outcome, so has the acceptance before it.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TombstoneRecord) Reset() {
+	*x = TombstoneRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TombstoneRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TombstoneRecord) ProtoMessage() {}
+
+func (x *TombstoneRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TombstoneRecord.ProtoReflect.Descriptor instead.
+func (*TombstoneRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TombstoneRecord) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *TombstoneRecord) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 // ClaimRecord lists what an attempt holds.
 type ClaimRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -576,7 +683,7 @@ type ClaimRecord struct {
 
 func (x *ClaimRecord) Reset() {
 	*x = ClaimRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[3]
+	mi := &file_holdfast_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +695,7 @@ func (x *ClaimRecord) String() string {
 func (*ClaimRecord) ProtoMessage() {}
 
 func (x *ClaimRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[3]
+	mi := &file_holdfast_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +708,7 @@ func (x *ClaimRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRecord.ProtoReflect.Descriptor instead.
 func (*ClaimRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ClaimRecord) GetMessageId() []byte {
@@ -661,7 +768,7 @@ type DestinationHealth struct {
 
 func (x *DestinationHealth) Reset() {
 	*x = DestinationHealth{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[4]
+	mi := &file_holdfast_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +780,7 @@ func (x *DestinationHealth) String() string {
 func (*DestinationHealth) ProtoMessage() {}
 
 func (x *DestinationHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[4]
+	mi := &file_holdfast_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +793,7 @@ func (x *DestinationHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationHealth.ProtoReflect.Descriptor instead.
 func (*DestinationHealth) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DestinationHealth) GetState() DestinationHealth_State {
@@ -763,7 +870,7 @@ type DestinationRecord struct {
 
 func (x *DestinationRecord) Reset() {
 	*x = DestinationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[5]
+	mi := &file_holdfast_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +882,7 @@ func (x *DestinationRecord) String() string {
 func (*DestinationRecord) ProtoMessage() {}
 
 func (x *DestinationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[5]
+	mi := &file_holdfast_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +895,7 @@ func (x *DestinationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationRecord.ProtoReflect.Descriptor instead.
 func (*DestinationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DestinationRecord) GetConfig() *DestinationConfig {
@@ -825,7 +932,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[6]
+	mi := &file_holdfast_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +944,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[6]
+	mi := &file_holdfast_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +957,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeRecord) GetName() string {
@@ -934,7 +1041,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[7]
+	mi := &file_holdfast_v1_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1053,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[7]
+	mi := &file_holdfast_v1_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1066,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SessionRecord) GetNode() string {
@@ -986,7 +1093,7 @@ type ResultsRecord struct {
 
 func (x *ResultsRecord) Reset() {
 	*x = ResultsRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[8]
+	mi := &file_holdfast_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1105,7 @@ func (x *ResultsRecord) String() string {
 func (*ResultsRecord) ProtoMessage() {}
 
 func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[8]
+	mi := &file_holdfast_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1118,7 @@ func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord.ProtoReflect.Descriptor instead.
 func (*ResultsRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ResultsRecord) GetResults() []*ResultsRecord_Result {
@@ -1040,7 +1147,7 @@ type CounterRecord struct {
 
 func (x *CounterRecord) Reset() {
 	*x = CounterRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[9]
+	mi := &file_holdfast_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1159,7 @@ func (x *CounterRecord) String() string {
 func (*CounterRecord) ProtoMessage() {}
 
 func (x *CounterRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[9]
+	mi := &file_holdfast_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1172,7 @@ func (x *CounterRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRecord.ProtoReflect.Descriptor instead.
 func (*CounterRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CounterRecord) GetPending() uint64 {
@@ -1139,7 +1246,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1258,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1271,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HistoryRecord) GetKind() HistoryRecord_Kind {
@@ -1253,7 +1360,7 @@ type AppliedRecord struct {
 
 func (x *AppliedRecord) Reset() {
 	*x = AppliedRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[11]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1372,7 @@ func (x *AppliedRecord) String() string {
 func (*AppliedRecord) ProtoMessage() {}
 
 func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[11]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1385,7 @@ func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord.ProtoReflect.Descriptor instead.
 func (*AppliedRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AppliedRecord) GetIndex() uint64 {
@@ -1328,7 +1435,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1447,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1460,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -1380,7 +1487,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1499,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1512,7 @@ func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord_Result.ProtoReflect.Descriptor instead.
 func (*ResultsRecord_Result) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{8, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10, 0}
 }
 
 func (x *ResultsRecord_Result) GetSequence() uint64 {
@@ -1433,7 +1540,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1552,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1565,7 @@ func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord_Digest.ProtoReflect.Descriptor instead.
 func (*AppliedRecord_Digest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13, 0}
 }
 
 func (x *AppliedRecord_Digest) GetFamily() string {
@@ -1486,7 +1593,7 @@ var File_holdfast_v1_state_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\x90\x03\n" +
+	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\x9d\x03\n" +
 	"\rMessageRecord\x121\n" +
 	"\benvelope\x18\x01 \x01(\v2\x15.holdfast.v1.EnvelopeR\benvelope\x12.\n" +
 	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12+\n" +
@@ -1501,8 +1608,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\bended_at\x18\b \x01(\x03R\aendedAt\x12\x1b\n" +
 	"\treport_on\x18\t \x01(\fR\breportOn\x12\x1c\n" +
 	"\tattempted\x18\n" +
-	" \x01(\bR\tattempted\x12\x18\n" +
-	"\ahistory\x18\v \x01(\rR\ahistory\"\x92\x04\n" +
+	" \x01(\bR\tattempted\x12%\n" +
+	"\x0eaccepted_index\x18\v \x01(\x04R\racceptedIndex\"\x92\x04\n" +
 	"\x0fRecipientRecord\x124\n" +
 	"\trecipient\x18\x01 \x01(\v2\x16.holdfast.v1.RecipientR\trecipient\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12 \n" +
@@ -1524,7 +1631,13 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\fUploadRecord\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x16\n" +
 	"\x06pieces\x18\x02 \x01(\rR\x06pieces\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"\xa3\x01\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"9\n" +
+	"\vPieceRecord\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\rR\x04size\x12\x16\n" +
+	"\x06crc32c\x18\x02 \x01(\rR\x06crc32c\"O\n" +
+	"\x0fTombstoneRecord\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\xa3\x01\n" +
 	"\vClaimRecord\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x1e\n" +
@@ -1653,7 +1766,7 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),          // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0), // 1: holdfast.v1.DestinationHealth.State
@@ -1661,47 +1774,49 @@ var file_holdfast_v1_state_proto_goTypes = []any{
 	(*MessageRecord)(nil),        // 3: holdfast.v1.MessageRecord
 	(*RecipientRecord)(nil),      // 4: holdfast.v1.RecipientRecord
 	(*UploadRecord)(nil),         // 5: holdfast.v1.UploadRecord
-	(*ClaimRecord)(nil),          // 6: holdfast.v1.ClaimRecord
-	(*DestinationHealth)(nil),    // 7: holdfast.v1.DestinationHealth
-	(*DestinationRecord)(nil),    // 8: holdfast.v1.DestinationRecord
-	(*NodeRecord)(nil),           // 9: holdfast.v1.NodeRecord
-	(*SessionRecord)(nil),        // 10: holdfast.v1.SessionRecord
-	(*ResultsRecord)(nil),        // 11: holdfast.v1.ResultsRecord
-	(*CounterRecord)(nil),        // 12: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),        // 13: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),        // 14: holdfast.v1.AppliedRecord
-	(*ConfigurationRecord)(nil),  // 15: holdfast.v1.ConfigurationRecord
-	(*ResultsRecord_Result)(nil), // 16: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil), // 17: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),             // 18: holdfast.v1.Envelope
-	(*Content)(nil),              // 19: holdfast.v1.Content
-	(*Origin)(nil),               // 20: holdfast.v1.Origin
-	(*Recipient)(nil),            // 21: holdfast.v1.Recipient
-	(*Failure)(nil),              // 22: holdfast.v1.Failure
-	(*ClaimRef)(nil),             // 23: holdfast.v1.ClaimRef
-	(*DestinationConfig)(nil),    // 24: holdfast.v1.DestinationConfig
-	(*Attempt)(nil),              // 25: holdfast.v1.Attempt
-	(*EventResult)(nil),          // 26: holdfast.v1.EventResult
+	(*PieceRecord)(nil),          // 6: holdfast.v1.PieceRecord
+	(*TombstoneRecord)(nil),      // 7: holdfast.v1.TombstoneRecord
+	(*ClaimRecord)(nil),          // 8: holdfast.v1.ClaimRecord
+	(*DestinationHealth)(nil),    // 9: holdfast.v1.DestinationHealth
+	(*DestinationRecord)(nil),    // 10: holdfast.v1.DestinationRecord
+	(*NodeRecord)(nil),           // 11: holdfast.v1.NodeRecord
+	(*SessionRecord)(nil),        // 12: holdfast.v1.SessionRecord
+	(*ResultsRecord)(nil),        // 13: holdfast.v1.ResultsRecord
+	(*CounterRecord)(nil),        // 14: holdfast.v1.CounterRecord
+	(*HistoryRecord)(nil),        // 15: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),        // 16: holdfast.v1.AppliedRecord
+	(*ConfigurationRecord)(nil),  // 17: holdfast.v1.ConfigurationRecord
+	(*ResultsRecord_Result)(nil), // 18: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil), // 19: holdfast.v1.AppliedRecord.Digest
+	(*Envelope)(nil),             // 20: holdfast.v1.Envelope
+	(*Content)(nil),              // 21: holdfast.v1.Content
+	(*Origin)(nil),               // 22: holdfast.v1.Origin
+	(*Recipient)(nil),            // 23: holdfast.v1.Recipient
+	(*Failure)(nil),              // 24: holdfast.v1.Failure
+	(*ClaimRef)(nil),             // 25: holdfast.v1.ClaimRef
+	(*DestinationConfig)(nil),    // 26: holdfast.v1.DestinationConfig
+	(*Attempt)(nil),              // 27: holdfast.v1.Attempt
+	(*EventResult)(nil),          // 28: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	18, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	19, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	20, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	21, // 3: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	20, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	21, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	22, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	23, // 3: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 4: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	22, // 5: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	23, // 6: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	23, // 7: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	24, // 5: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	25, // 6: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	25, // 7: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	1,  // 8: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	22, // 9: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	24, // 10: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
-	7,  // 11: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
-	16, // 12: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	24, // 9: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	26, // 10: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	9,  // 11: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
+	18, // 12: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
 	2,  // 13: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	25, // 14: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	22, // 15: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	17, // 16: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	26, // 17: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	27, // 14: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	24, // 15: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	19, // 16: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	28, // 17: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
 	18, // [18:18] is the sub-list for method output_type
 	18, // [18:18] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
@@ -1721,7 +1836,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,206 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// Applied is what raft's future for an entry holds as its response.
+type Applied struct {
+	Index   uint64
+	Results []*pb.EventResult // one for each event
+}
+
+// Apply folds one entry. Raft calls ApplyBatch instead.
+func (s *State) Apply(entry *raft.Log) any { return s.ApplyBatch([]*raft.Log{entry})[0] }
+
+// ApplyBatch folds entries in order, all in one commit. Each response is an
+// *Applied, or an error once the state has failed.
+func (s *State) ApplyBatch(entries []*raft.Log) []any {
+	responses := make([]any, len(entries))
+	if s.hasFailed() {
+		return fill(responses, ErrClosed)
+	}
+	timer := startTimer()
+	t := s.begin()
+	defer t.batch.Close()
+	for i, entry := range entries {
+		responses[i] = t.applyEntry(entry)
+	}
+	if t.err == nil {
+		t.err = s.commit(t)
+	}
+	if t.err != nil {
+		err := fmt.Errorf("apply up to index %d: %w", entries[len(entries)-1].Index, t.err)
+		s.fatal(err)
+		return fill(responses, err)
+	}
+	timer.observe(s.metrics.seconds)
+	return responses
+}
+
+func fill(responses []any, err error) []any {
+	for i := range responses {
+		responses[i] = err
+	}
+	return responses
+}
+
+func (s *State) begin() *tx {
+	s.live.RLock()
+	defer s.live.RUnlock()
+	return &tx{
+		s:        s,
+		gen:      s.live.gen,
+		batch:    s.live.gen.db.NewIndexedBatch(),
+		tables:   s.live.tables,
+		digests:  s.digests,
+		applied:  proto.Clone(s.live.applied).(*pb.AppliedRecord),
+		counters: make(map[string]*pb.CounterRecord),
+	}
+}
+
+// commit makes a batch part of the state: first in the database, then for readers.
+func (s *State) commit(t *tx) error {
+	t.flushCounters()
+	s.live.Lock()
+	// A snapshot may have raised the index meanwhile, over entries without events.
+	t.applied.Index = max(t.applied.Index, s.live.applied.Index)
+	t.applied.Term = max(t.applied.Term, s.live.applied.Term)
+	t.applied.Digests = t.digests.record()
+	err := t.err
+	if err == nil {
+		err = t.batch.Set(keyApplied, encode(t.applied), nil)
+	}
+	if err == nil {
+		err = t.batch.Commit(pebble.NoSync)
+	}
+	if err != nil {
+		s.live.Unlock()
+		return err
+	}
+	s.live.tables, s.live.applied = t.tables, t.applied
+	if t.staged.configuration != nil {
+		s.configuration = t.staged.configuration
+	}
+	s.digests = t.digests
+	s.live.Unlock()
+
+	s.marks.add(t.staged.nonces, t.staged.marks)
+	s.feed.publish(&t.staged)
+	s.waiters.advance(t.applied.Index)
+	s.metrics.applied.Set(float64(t.applied.Index))
+	return nil
+}
+
+// applyEntry folds one entry and returns its response.
+func (t *tx) applyEntry(entry *raft.Log) any {
+	if entry.Index <= t.applied.Index {
+		// Raft hands over again what a restart has in the state already.
+		return &Applied{Index: entry.Index}
+	}
+	t.index, t.term, t.historyRows = entry.Index, entry.Term, 0
+	t.applied.Index, t.applied.Term = entry.Index, entry.Term
+	if entry.Type == raft.LogConfiguration {
+		t.applyConfiguration(entry)
+		return &Applied{Index: entry.Index}
+	}
+	events, payloads, err := DecodeEntry(entry.Data)
+	if err != nil {
+		// Every node has the same bytes, and none of them a proposer of ours.
+		t.s.log.Error("entry refused", "index", entry.Index, "error", err)
+		return &Applied{Index: entry.Index}
+	}
+	results := make([]*pb.EventResult, len(events))
+	for i, event := range events {
+		t.event, t.payload = event, payloads[i]
+		results[i] = t.applyOnce()
+	}
+	t.saveResults()
+	t.sweepOrphans()
+	return &Applied{Index: entry.Index, Results: results}
+}
+
+func (t *tx) applyConfiguration(entry *raft.Log) {
+	record := &pb.ConfigurationRecord{Index: entry.Index, Configuration: entry.Data}
+	if err := t.batch.Set(keyConfiguration, encode(record), nil); err != nil {
+		t.failed(fmt.Errorf("write configuration: %w", err))
+	}
+	t.staged.configuration = record
+}
+
+// applyEvent is the one switch over kinds. An unknown kind stops the node,
+// unless it changes no state: a node that skipped a fact would differ from all others.
+func (t *tx) applyEvent() *pb.EventResult {
+	switch kind := t.event.Kind.(type) {
+	case *pb.Event_ContentAppended:
+		return t.contentAppended(kind.ContentAppended)
+	case *pb.Event_ContentAbandoned:
+		return t.contentAbandoned(kind.ContentAbandoned)
+	case *pb.Event_MessageAccepted:
+		return t.messageAccepted(kind.MessageAccepted)
+	case *pb.Event_AcceptanceAborted:
+		return t.acceptanceAborted(kind.AcceptanceAborted)
+	case *pb.Event_AttemptStarted:
+		return t.attemptStarted(kind.AttemptStarted)
+	case *pb.Event_AttemptFailed:
+		return t.attemptFailed(kind.AttemptFailed)
+	case *pb.Event_Delivered:
+		return t.delivered(kind.Delivered)
+	case *pb.Event_Bounced:
+		return t.bounced(kind.Bounced)
+	case *pb.Event_Frozen:
+		return t.frozen(kind.Frozen)
+	case *pb.Event_ClaimsReleased:
+		return t.claimsReleased(kind.ClaimsReleased)
+	case *pb.Event_DestinationSet:
+		return t.destinationSet(kind.DestinationSet)
+	case *pb.Event_DestinationRemoved:
+		return t.destinationRemoved(kind.DestinationRemoved)
+	case *pb.Event_DestinationFailed:
+		return t.destinationFailed(kind.DestinationFailed)
+	case *pb.Event_DestinationRecovered:
+		return t.destinationRecovered(kind.DestinationRecovered)
+	case *pb.Event_RetryRequested:
+		return t.retryRequested(kind.RetryRequested)
+	case *pb.Event_DomainSet:
+		return t.domainSet(kind.DomainSet)
+	case *pb.Event_DomainRemoved:
+		return t.domainRemoved(kind.DomainRemoved)
+	case *pb.Event_ClusterCreated:
+		return t.clusterCreated(kind.ClusterCreated)
+	case *pb.Event_NodeUp:
+		return t.nodeUp(kind.NodeUp)
+	case *pb.Event_NodeEligible:
+		return t.nodeEligible(kind.NodeEligible)
+	case *pb.Event_NodeDown:
+		return t.nodeDown(kind.NodeDown)
+	case *pb.Event_VerifyMarked:
+		return t.verifyMarked(kind.VerifyMarked)
+	}
+	if t.event.Ignorable {
+		return resultOK
+	}
+	t.failed(fmt.Errorf("the log has an event at index %d that this program doesn't know: start a newer one", t.index))
+	return invalid("unknown event")
+}
+
+// resultOK is shared: results are never changed.
+var resultOK = &pb.EventResult{Code: pb.EventResult_CODE_OK}
+
+func refused(code pb.EventResult_Code, format string, args ...any) *pb.EventResult {
+	return &pb.EventResult{Code: code, Text: fmt.Sprintf(format, args...)}
+}
+
+func invalid(format string, args ...any) *pb.EventResult {
+	return refused(pb.EventResult_CODE_INVALID, format, args...)
+}
+
+func stale(format string, args ...any) *pb.EventResult {
+	return refused(pb.EventResult_CODE_STALE, format, args...)
+}

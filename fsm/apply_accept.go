@@ -1,0 +1,156 @@
+package fsm
+
+import (
+	"hash/crc32"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// messageAccepted files a message: from here on the cluster owes each of its
+// recipients an end.
+func (t *tx) messageAccepted(e *pb.MessageAccepted) *pb.EventResult {
+	id, err := relay.MessageIDFromBytes(e.MessageId)
+	if err != nil {
+		return invalid("acceptance: %v", err)
+	}
+	if len(e.Recipients) == 0 || e.Envelope == nil || e.Content == nil {
+		return invalid("acceptance of %s has no recipients, envelope or content", id)
+	}
+	if t.get(keyOfID(famTombstones, id)) != nil {
+		return refused(pb.EventResult_CODE_ABORTED, "the acceptance of %s was aborted", id)
+	}
+	if t.get(keyOfID(famMessages, id)) != nil {
+		return invalid("message %s exists", id)
+	}
+	for _, r := range e.Recipients {
+		if _, ok := t.route(relay.DomainOf(r.Address)); !ok {
+			return refused(pb.EventResult_CODE_UNROUTABLE, "no domain and destination for %s", r.Address)
+		}
+	}
+	if refusal := t.fileContent(id, e.Content); refusal != nil {
+		return refusal
+	}
+	m := t.newMessage(id, e.Envelope, e.Content, e.Origin)
+	m.rec.HeaderMessageId = e.HeaderMessageId
+	for i, r := range e.Recipients {
+		domain := relay.DomainOf(r.Address)
+		destination, _ := t.route(domain)
+		t.addRecipient(m, uint32(i), &pb.RecipientRecord{
+			Recipient: r, Domain: domain, Destination: destination,
+			State: pb.RecipientState_RECIPIENT_STATE_PENDING, NextAttempt: t.event.Time,
+		})
+	}
+	t.saveMessage(m)
+	return resultOK
+}
+
+// route is the destination of a domain, if both exist.
+func (t *tx) route(domain string) (destination string, ok bool) {
+	config, ok := lookup(t.tables.domains, domain)
+	if !ok {
+		return "", false
+	}
+	_, ok = lookup(t.tables.destinations, config.Destination)
+	return config.Destination, ok
+}
+
+func (t *tx) newMessage(id relay.MessageID, envelope *pb.Envelope, content *pb.Content, origin *pb.Origin) *message {
+	return &message{id: id, rec: &pb.MessageRecord{
+		Envelope: envelope, Content: content, Origin: origin,
+		AcceptedAt: t.event.Time, AcceptedIndex: t.index,
+	}}
+}
+
+// addRecipient adds a recipient with its index rows.
+func (t *tx) addRecipient(m *message, number uint32, rec *pb.RecipientRecord) {
+	if m.rec.Recipients == 0 {
+		t.setIndex(keyOfIndex(indexFrom, m.rec.Envelope.From, m.id))
+	}
+	m.rec.Recipients++
+	t.setIndex(keyOfIndex(indexTo, rec.Recipient.Address, m.id))
+	t.setIndex(keyOfIndex(indexDomain, rec.Domain, m.id))
+	t.saveRecipient(m, &recipient{number: number, rec: rec})
+}
+
+// fileContent checks that the whole body is there, by count, length and
+// checksum: the event's payload, or pieces that were each checked as they came.
+func (t *tx) fileContent(id relay.MessageID, c *pb.Content) *pb.EventResult {
+	if c.Pieces == 0 {
+		if uint64(len(t.payload)) != c.Size || crc32.Checksum(t.payload, castagnoli) != c.Crc32C {
+			return refused(pb.EventResult_CODE_INCOMPLETE, "the body of %s doesn't match its length and checksum", id)
+		}
+		t.putContent(keyOfPart(famContent, id, 0), t.payload, c.Crc32C)
+		return nil
+	}
+	var upload pb.UploadRecord
+	key := keyOfID(famUploads, id)
+	raw := t.load(key, &upload)
+	if raw == nil || upload.Incarnation != t.event.Incarnation ||
+		upload.Pieces != c.Pieces || upload.Bytes != c.Size || t.get(keyOfPart(famPieces, id, c.Pieces-1)) == nil {
+		return refused(pb.EventResult_CODE_INCOMPLETE, "%s has %d pieces of %d bytes, want %d of %d",
+			id, upload.Pieces, upload.Bytes, c.Pieces, c.Size)
+	}
+	t.remove(key, raw)
+	return nil
+}
+
+// acceptanceAborted takes a message back whose client was told 451. Committed
+// first, it leaves a tombstone; committed second, it deletes the message unless
+// an attempt has begun: then the client's next try may be a duplicate.
+func (t *tx) acceptanceAborted(e *pb.AcceptanceAborted) *pb.EventResult {
+	id, err := relay.MessageIDFromBytes(e.MessageId)
+	if err != nil {
+		return invalid("abort: %v", err)
+	}
+	m := t.message(id)
+	if m == nil {
+		if t.get(keyOfID(famTombstones, id)) == nil {
+			t.addTombstone(id)
+		}
+		return resultOK
+	}
+	if m.rec.Attempted {
+		t.countAbortedAttempts(m)
+		return stale("message %s has been attempted", id)
+	}
+	t.deleteMessage(m)
+	return resultOK
+}
+
+// countAbortedAttempts marks the open recipients of an aborted message that is
+// already on its way.
+func (t *tx) countAbortedAttempts(m *message) {
+	var numbers []uint32
+	for number := range m.rec.Recipients {
+		r := t.recipient(m, number)
+		if r == nil || !isOpen(r.rec.State) {
+			continue
+		}
+		r.rec.InDoubt++
+		t.saveRecipient(m, r)
+		numbers = append(numbers, number)
+	}
+	t.addHistory(m, &pb.HistoryRecord{Kind: pb.HistoryRecord_KIND_ABORTED, Recipients: numbers})
+	t.saveMessage(m)
+}
+
+// deleteMessage removes every trace of a message that was never accepted.
+func (t *tx) deleteMessage(m *message) {
+	for number := range m.rec.Recipients {
+		r := t.recipient(m, number)
+		if r == nil {
+			continue
+		}
+		t.moveRow(t.queueKey(m, number, r.rec), nil, "")
+		t.moveRow(openKey(m, number, r.rec), nil, "")
+		t.addTo(t.counter('d', r.rec.Domain), r.rec, ^uint64(0))
+		t.addTo(t.counter('D', r.rec.Destination), r.rec, ^uint64(0))
+		t.removeIndex(keyOfIndex(indexTo, r.rec.Recipient.GetAddress(), m.id))
+		t.removeIndex(keyOfIndex(indexDomain, r.rec.Domain, m.id))
+		t.remove(keyOfPart(famRecipients, m.id, number), r.raw)
+	}
+	t.removeIndex(keyOfIndex(indexFrom, m.rec.Envelope.GetFrom(), m.id))
+	t.removeBody(m)
+	t.remove(keyOfID(famMessages, m.id), m.raw)
+}

@@ -1,0 +1,271 @@
+package fsm
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// attemptStarted grants claims, each by itself.
+func (t *tx) attemptStarted(e *pb.AttemptStarted) *pb.EventResult {
+	granted := 0
+	for _, claim := range e.Claims {
+		if t.grant(claim) {
+			granted++
+		}
+	}
+	if granted == 0 {
+		return stale("no claim holds")
+	}
+	return resultOK
+}
+
+// grant checks a claim: its proposer owns the destination at this index, the
+// destination is up or this is its probe, and the recipients are pending and
+// unclaimed. Recipients that aren't are left out of it.
+func (t *tx) grant(c *pb.AttemptStarted_Claim) bool {
+	destination, ok := lookup(t.tables.destinations, c.Destination)
+	if !ok || t.tables.owner(destination) != t.node {
+		return false
+	}
+	up := destination.Health.GetState() == pb.DestinationHealth_STATE_UP
+	if !up && (!c.Probe || t.s.claims.hasProbe(c.Destination)) {
+		return false
+	}
+	m := t.messageOf(c.MessageId)
+	if m == nil {
+		return false
+	}
+	if _, taken := t.s.claims.get(t.event.Incarnation, c.Attempt); taken {
+		return false
+	}
+	ref := &pb.ClaimRef{Incarnation: t.event.Incarnation, Attempt: c.Attempt}
+	record := &pb.ClaimRecord{
+		MessageId: c.MessageId, Destination: c.Destination, Probe: !up, ClaimedAt: t.event.Time,
+	}
+	for _, number := range c.Recipients {
+		r := t.recipient(m, number)
+		if r == nil || r.rec.State != pb.RecipientState_RECIPIENT_STATE_PENDING ||
+			r.rec.Claim != nil || r.rec.Destination != c.Destination {
+			continue
+		}
+		r.rec.Claim, r.rec.ClaimedAt, r.rec.Probe = ref, t.event.Time, record.Probe
+		t.saveRecipient(m, r)
+		record.Recipients = append(record.Recipients, number)
+	}
+	if len(record.Recipients) == 0 {
+		return false
+	}
+	t.put(keyOfPair(famClaims, ref.Incarnation, ref.Attempt), nil, encode(record))
+	t.s.claims.add(ref.Incarnation, ref.Attempt, record)
+	if !m.rec.Attempted {
+		m.rec.Attempted = true
+		t.saveMessage(m)
+	}
+	if t.node == t.s.cfg.Node {
+		t.staged.changes.Granted = append(t.staged.changes.Granted, Grant{Claim: ref, Record: record})
+	}
+	return true
+}
+
+// holds reports whether a recipient is under the claim that an event names.
+func holds(r *recipient, claim *pb.ClaimRef) bool {
+	return r != nil && r.rec.Claim != nil && claim != nil && proto.Equal(r.rec.Claim, claim)
+}
+
+// unclaim takes a recipient out of its claim; the claim goes with its last one.
+func (t *tx) unclaim(r *recipient) {
+	ref := r.rec.Claim
+	if ref == nil {
+		return
+	}
+	r.rec.Claim, r.rec.ClaimedAt, r.rec.Probe = nil, 0, false
+	record, ok := t.s.claims.get(ref.Incarnation, ref.Attempt)
+	if !ok {
+		return
+	}
+	key := keyOfPair(famClaims, ref.Incarnation, ref.Attempt)
+	left := slices.DeleteFunc(slices.Clone(record.Recipients), func(n uint32) bool { return n == r.number })
+	t.remove(key, encode(record))
+	if len(left) == 0 {
+		t.s.claims.remove(ref.Incarnation, ref.Attempt)
+		t.staged.changes.touch(record.Destination)
+		return
+	}
+	record = proto.Clone(record).(*pb.ClaimRecord)
+	record.Recipients = left
+	t.put(key, nil, encode(record))
+	t.s.claims.add(ref.Incarnation, ref.Attempt, record)
+}
+
+// attemptFailed counts only for the current claim: a failure that arrives after
+// a takeover says nothing of the attempt that is now under way.
+func (t *tx) attemptFailed(e *pb.AttemptFailed) *pb.EventResult {
+	m := t.messageOf(e.MessageId)
+	if m == nil {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no such message")
+	}
+	changed := false
+	for _, failed := range e.Recipients {
+		r := t.recipient(m, failed.Recipient)
+		if !holds(r, e.Claim) {
+			continue
+		}
+		changed = true
+		t.unclaim(r)
+		r.rec.NextAttempt, r.rec.LastError = failed.NextAttempt, failed.Failure
+		if !e.Uncounted {
+			r.rec.Attempts++
+		}
+		if failed.Failure.GetInDoubt() {
+			r.rec.InDoubt++
+			t.addHistory(m, &pb.HistoryRecord{
+				Kind: pb.HistoryRecord_KIND_IN_DOUBT, Recipients: []uint32{failed.Recipient},
+				Attempt: e.Attempt, Failure: failed.Failure,
+			})
+		}
+		t.addHistory(m, &pb.HistoryRecord{
+			Kind: pb.HistoryRecord_KIND_ATTEMPT_FAILED, Recipients: []uint32{failed.Recipient},
+			Attempt: e.Attempt, Failure: failed.Failure, NextAttempt: failed.NextAttempt,
+		})
+		t.saveRecipient(m, r)
+	}
+	if !changed {
+		return stale("the claim is not the current one")
+	}
+	t.saveMessage(m)
+	return resultOK
+}
+
+// delivered ends recipients whoever sends it: a message that has arrived must
+// not be sent again. One for a recipient that had ended is a duplicate, unless
+// it is the same attempt told twice.
+func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
+	m := t.messageOf(e.MessageId)
+	if m == nil {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no such message")
+	}
+	for _, d := range e.Recipients {
+		r := t.recipient(m, d.Recipient)
+		if r == nil {
+			continue
+		}
+		if !isOpen(r.rec.State) {
+			t.countDuplicate(m, r, e, d)
+			continue
+		}
+		t.unclaim(r)
+		r.rec.State, r.rec.EndedAt = pb.RecipientState_RECIPIENT_STATE_DELIVERED, t.event.Time
+		r.rec.DeliveredBy, r.rec.NextAttempt = e.Claim, 0
+		r.rec.Attempts++
+		t.saveRecipient(m, r)
+		t.addHistory(m, deliveryRow(pb.HistoryRecord_KIND_DELIVERED, e, d))
+	}
+	t.saveMessage(m)
+	return resultOK
+}
+
+func (t *tx) countDuplicate(m *message, r *recipient, e *pb.Delivered, d *pb.Delivered_Recipient) {
+	if e.Claim != nil && proto.Equal(r.rec.DeliveredBy, e.Claim) {
+		return
+	}
+	t.counter('d', r.rec.Domain).Duplicates++
+	t.counter('D', r.rec.Destination).Duplicates++
+	t.addHistory(m, deliveryRow(pb.HistoryRecord_KIND_DUPLICATE, e, d))
+}
+
+func deliveryRow(kind pb.HistoryRecord_Kind, e *pb.Delivered, d *pb.Delivered_Recipient) *pb.HistoryRecord {
+	return &pb.HistoryRecord{
+		Kind: kind, Recipients: []uint32{d.Recipient}, Attempt: e.Attempt, Text: d.Text,
+	}
+}
+
+// claimsReleased gives claims back. Where the content may have reached the
+// remote, its recipients are in doubt before anyone may try again.
+func (t *tx) claimsReleased(e *pb.ClaimsReleased) *pb.EventResult {
+	released := 0
+	for _, claim := range e.Claims {
+		m := t.messageOf(claim.MessageId)
+		if m == nil {
+			continue
+		}
+		var numbers []uint32
+		for _, number := range claim.Recipients {
+			r := t.recipient(m, number)
+			if !holds(r, claim.Claim) {
+				continue
+			}
+			t.unclaim(r)
+			r.rec.NextAttempt = t.event.Time
+			if claim.InDoubt {
+				r.rec.InDoubt++
+			}
+			t.saveRecipient(m, r)
+			numbers = append(numbers, number)
+		}
+		if len(numbers) == 0 {
+			continue
+		}
+		released++
+		if claim.InDoubt {
+			t.addHistory(m, &pb.HistoryRecord{Kind: pb.HistoryRecord_KIND_IN_DOUBT, Recipients: numbers})
+		}
+		t.saveMessage(m)
+	}
+	if released == 0 {
+		return stale("no claim is the current one")
+	}
+	return resultOK
+}
+
+// maxDeaths: a recipient whose attempts outlived this many nodes' deaths is held
+// until an operator looks at it, lest a message kill node after node.
+const maxDeaths = 2
+
+// revokeClaims takes all claims of an ended incarnation back. Nobody knows how
+// far its attempts came: they are in doubt, and due again.
+func (t *tx) revokeClaims(incarnation uint64, node string) {
+	for _, attempt := range t.s.claims.attempts(incarnation) {
+		record, ok := t.s.claims.get(incarnation, attempt)
+		if !ok {
+			continue
+		}
+		m := t.messageOf(record.MessageId)
+		if m == nil {
+			t.failed(errClaimWithoutMessage(relay.MessageID(record.MessageId)))
+			return
+		}
+		t.revoke(m, record.Recipients, node)
+	}
+}
+
+func (t *tx) revoke(m *message, numbers []uint32, node string) {
+	var doubted, held []uint32
+	for _, number := range slices.Clone(numbers) {
+		r := t.recipient(m, number)
+		if r == nil {
+			continue
+		}
+		t.unclaim(r)
+		r.rec.InDoubt++
+		r.rec.Deaths++
+		r.rec.NextAttempt = t.event.Time
+		doubted = append(doubted, number)
+		if r.rec.Deaths >= maxDeaths {
+			r.rec.State, r.rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_HELD, 0
+			held = append(held, number)
+		}
+		t.saveRecipient(m, r)
+	}
+	t.addHistory(m, &pb.HistoryRecord{Kind: pb.HistoryRecord_KIND_IN_DOUBT, Recipients: doubted, Node: node})
+	if len(held) > 0 {
+		t.addHistory(m, &pb.HistoryRecord{
+			Kind: pb.HistoryRecord_KIND_HELD, Recipients: held, Node: node,
+			Text: "in doubt through the deaths of two nodes",
+		})
+	}
+	t.saveMessage(m)
+}

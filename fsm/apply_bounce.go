@@ -1,0 +1,146 @@
+package fsm
+
+import (
+	"fmt"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+func errClaimWithoutMessage(id relay.MessageID) error {
+	return fmt.Errorf("a claim names message %s, which doesn't exist", id)
+}
+
+// bounced ends recipients and files the report about them in one step, so that
+// there is exactly one report (B2). It holds for all its recipients or for none:
+// the report names them all.
+func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
+	m := t.messageOf(e.MessageId)
+	if m == nil {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no such message")
+	}
+	ending := make([]*recipient, 0, len(e.Recipients))
+	for i, b := range e.Recipients {
+		if i > 0 && b.Recipient <= e.Recipients[i-1].Recipient {
+			return invalid("the recipients of %s aren't in ascending order", m.id)
+		}
+		r := t.recipient(m, b.Recipient)
+		if !t.mayEnd(r, e.Claim) {
+			return stale("recipient %d of %s is not under this claim", b.Recipient, m.id)
+		}
+		ending = append(ending, r)
+	}
+	report, refusal := t.fileReport(m, e.Report)
+	if refusal != nil {
+		return refusal
+	}
+	for i, r := range ending {
+		t.unclaim(r)
+		r.rec.State, r.rec.EndedAt = pb.RecipientState_RECIPIENT_STATE_BOUNCED, t.event.Time
+		r.rec.NextAttempt = 0
+		if failure := e.Recipients[i].Failure; failure != nil {
+			r.rec.LastError = failure
+		}
+		if e.Claim != nil {
+			r.rec.Attempts++
+		}
+		t.saveRecipient(m, r)
+		t.addHistory(m, &pb.HistoryRecord{
+			Kind: pb.HistoryRecord_KIND_BOUNCED, Recipients: []uint32{r.number}, Attempt: e.Attempt,
+			Failure: e.Recipients[i].Failure, Text: reasonText(e.Reason), Report: report,
+		})
+	}
+	t.saveMessage(m)
+	return resultOK
+}
+
+func reasonText(reason pb.Bounced_Reason) string {
+	switch reason {
+	case pb.Bounced_REASON_REJECTED:
+		return "refused for good"
+	case pb.Bounced_REASON_EXPIRED:
+		return "retention is over"
+	}
+	return ""
+}
+
+// mayEnd: an outcome ends what is under its claim; without a claim (expiry) it
+// ends what is pending and under none.
+func (t *tx) mayEnd(r *recipient, claim *pb.ClaimRef) bool {
+	if claim != nil {
+		return holds(r, claim)
+	}
+	return r != nil && r.rec.State == pb.RecipientState_RECIPIENT_STATE_PENDING && r.rec.Claim == nil
+}
+
+// fileReport files a report as a message to the original's sender, and returns
+// its id, nil where there is no report. It is frozen where the sender's domain
+// has no destination here.
+func (t *tx) fileReport(about *message, report *pb.Bounced_Report) ([]byte, *pb.EventResult) {
+	if report == nil {
+		return nil, nil
+	}
+	id, err := relay.MessageIDFromBytes(report.MessageId)
+	sender := about.rec.Envelope.GetFrom()
+	if err != nil || sender == "" || report.Content == nil || t.get(keyOfID(famMessages, id)) != nil {
+		return nil, invalid("the report on %s can't be filed", about.id)
+	}
+	if refusal := t.fileContent(id, report.Content); refusal != nil {
+		return nil, refusal
+	}
+	envelope := &pb.Envelope{Smtputf8: report.Smtputf8}
+	m := t.newMessage(id, envelope, report.Content, &pb.Origin{Node: t.node})
+	m.rec.ReportOn = about.id[:]
+	rec := &pb.RecipientRecord{
+		Recipient:   &pb.Recipient{Address: sender, Notify: "NEVER"},
+		Domain:      relay.DomainOf(sender),
+		State:       pb.RecipientState_RECIPIENT_STATE_PENDING,
+		NextAttempt: t.event.Time,
+	}
+	destination, ok := t.route(rec.Domain)
+	rec.Destination = destination
+	if !ok {
+		rec.Destination, rec.NextAttempt = "", 0
+		rec.State = pb.RecipientState_RECIPIENT_STATE_FROZEN
+		rec.LastError = &pb.Failure{
+			Cause: string(relay.CauseDNS), Phase: string(relay.PhaseDNS), At: t.event.Time,
+			Text: fmt.Sprintf("no destination is configured for the sender's domain %q", rec.Domain),
+		}
+	}
+	t.addRecipient(m, 0, rec)
+	t.saveMessage(m)
+	return id[:], nil
+}
+
+// frozen ends the attempts for a report that failed: a report causes none.
+func (t *tx) frozen(e *pb.Frozen) *pb.EventResult {
+	m := t.messageOf(e.MessageId)
+	if m == nil {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no such message")
+	}
+	for i, f := range e.Recipients {
+		if i > 0 && f.Recipient <= e.Recipients[i-1].Recipient {
+			return invalid("the recipients of %s aren't in ascending order", m.id)
+		}
+		if !t.mayEnd(t.recipient(m, f.Recipient), e.Claim) {
+			return stale("recipient %d of %s is not under this claim", f.Recipient, m.id)
+		}
+	}
+	for _, f := range e.Recipients {
+		r := t.recipient(m, f.Recipient)
+		t.unclaim(r)
+		r.rec.State, r.rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_FROZEN, 0
+		if f.Failure != nil {
+			r.rec.LastError = f.Failure
+		}
+		if e.Claim != nil {
+			r.rec.Attempts++
+		}
+		t.saveRecipient(m, r)
+		t.addHistory(m, &pb.HistoryRecord{
+			Kind: pb.HistoryRecord_KIND_FROZEN, Recipients: []uint32{r.number}, Attempt: e.Attempt, Failure: f.Failure,
+		})
+	}
+	t.saveMessage(m)
+	return resultOK
+}

@@ -1,0 +1,198 @@
+package fsm
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+func (t *tx) saveDestination(name string, old, now *pb.DestinationRecord) {
+	var raw []byte
+	if old != nil {
+		raw = encode(old)
+	}
+	t.put(keyOfName(famDestinations, name), raw, encode(now))
+	t.tables.destinations, _, _ = t.tables.destinations.Insert([]byte(name), now)
+	t.staged.changes.touch(name)
+}
+
+func (t *tx) destinationSet(e *pb.DestinationSet) *pb.EventResult {
+	name := e.Destination.GetName()
+	if name == "" || len(e.Destination.Hosts) == 0 {
+		return invalid("a destination needs a name and a host")
+	}
+	old, _ := lookup(t.tables.destinations, name)
+	health := old.GetHealth()
+	if health == nil {
+		health = &pb.DestinationHealth{State: pb.DestinationHealth_STATE_UP, Since: t.event.Time}
+	} else if !proto.Equal(old.Config, e.Destination) && health.State != pb.DestinationHealth_STATE_UP {
+		// Other hosts, another port: what was down says nothing of them.
+		health = proto.Clone(health).(*pb.DestinationHealth)
+		health.NextProbe = t.event.Time
+	}
+	t.saveDestination(name, old, &pb.DestinationRecord{Config: e.Destination, Health: health})
+	return resultOK
+}
+
+func (t *tx) destinationRemoved(e *pb.DestinationRemoved) *pb.EventResult {
+	old, ok := lookup(t.tables.destinations, e.Name)
+	if !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Name)
+	}
+	for _, domain := range list(t.tables.domains) {
+		if domain.Destination == e.Name {
+			return refused(pb.EventResult_CODE_IN_USE,
+				"destination %q is used by domain %s: give it another one with `holdfast domain set %s --destination NAME` first",
+				e.Name, domain.Name, domain.Name)
+		}
+	}
+	if c := t.counter('D', e.Name); c.Pending+c.Held+c.Frozen > 0 {
+		return refused(pb.EventResult_CODE_IN_USE,
+			"destination %q has %d recipients queued: see `holdfast queue list --destination %s`",
+			e.Name, c.Pending+c.Held+c.Frozen, e.Name)
+	}
+	t.remove(keyOfName(famDestinations, e.Name), encode(old))
+	t.tables.destinations, _, _ = t.tables.destinations.Delete([]byte(e.Name))
+	t.staged.changes.touch(e.Name)
+	return resultOK
+}
+
+// destinationFailed moves the breaker: one node's failure makes a destination
+// suspect and the next node its owner; a second node's makes it down. A failure
+// that answers an earlier probe than the one that is due is stale.
+func (t *tx) destinationFailed(e *pb.DestinationFailed) *pb.EventResult {
+	old, ok := lookup(t.tables.destinations, e.Name)
+	if !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Name)
+	}
+	if e.Probes != old.Health.Probes || t.tables.owner(old) != t.node {
+		return stale("destination %q: probe %d is not the one that is due", e.Name, e.Probes)
+	}
+	record := proto.Clone(old).(*pb.DestinationRecord)
+	h := record.Health
+	h.Probes++
+	h.Failed++
+	h.Rank++
+	h.Failure, h.NextProbe = e.Failure, e.NextProbe
+	switch {
+	case h.State == pb.DestinationHealth_STATE_UP:
+		h.State, h.Since, h.FirstNode, h.Failed = pb.DestinationHealth_STATE_SUSPECT, t.event.Time, t.node, 1
+		// A second opinion is due at once, if there is somebody to give it.
+		h.NextProbe = t.event.Time
+		if len(t.tables.eligible) < 2 {
+			h.State, h.NextProbe = pb.DestinationHealth_STATE_DOWN, e.NextProbe
+		}
+	case h.State == pb.DestinationHealth_STATE_SUSPECT && (t.node != h.FirstNode || len(t.tables.eligible) < 2):
+		h.State = pb.DestinationHealth_STATE_DOWN
+	}
+	t.saveDestination(e.Name, old, record)
+	return resultOK
+}
+
+// destinationRecovered ends an outage. The node whose probe succeeded stays the
+// owner: others may still not reach it.
+func (t *tx) destinationRecovered(e *pb.DestinationRecovered) *pb.EventResult {
+	old, ok := lookup(t.tables.destinations, e.Name)
+	if !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Name)
+	}
+	if e.Probes != old.Health.Probes || old.Health.State == pb.DestinationHealth_STATE_UP {
+		return stale("destination %q: probe %d is not the one that is due", e.Name, e.Probes)
+	}
+	record := proto.Clone(old).(*pb.DestinationRecord)
+	h := record.Health
+	h.State, h.Since, h.RecoveredAt = pb.DestinationHealth_STATE_UP, t.event.Time, t.event.Time
+	h.Probes++
+	h.Failed, h.FirstNode, h.NextProbe = 0, "", 0
+	t.saveDestination(e.Name, old, record)
+	return resultOK
+}
+
+// retryRequested makes recipients due now. A down destination's probe is due
+// with them: retries go through it, never past it.
+func (t *tx) retryRequested(e *pb.RetryRequested) *pb.EventResult {
+	if e.Destination != "" {
+		if _, ok := lookup(t.tables.destinations, e.Destination); !ok {
+			return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Destination)
+		}
+		t.probeNow(e.Destination)
+		return resultOK
+	}
+	retried := 0
+	for _, id := range e.MessageIds {
+		m := t.messageOf(id)
+		if m == nil {
+			continue
+		}
+		numbers := t.retryMessage(m)
+		if len(numbers) == 0 {
+			continue
+		}
+		retried++
+		t.addHistory(m, &pb.HistoryRecord{Kind: pb.HistoryRecord_KIND_RETRY_REQUESTED, Recipients: numbers})
+		t.saveMessage(m)
+	}
+	if retried == 0 {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "none of the messages waits for a retry")
+	}
+	return resultOK
+}
+
+func (t *tx) retryMessage(m *message) []uint32 {
+	var numbers []uint32
+	for number := range m.rec.Recipients {
+		r := t.recipient(m, number)
+		if r == nil || r.rec.State != pb.RecipientState_RECIPIENT_STATE_PENDING || r.rec.Claim != nil {
+			continue
+		}
+		r.rec.NextAttempt = t.event.Time
+		t.saveRecipient(m, r)
+		t.probeNow(r.rec.Destination)
+		numbers = append(numbers, number)
+	}
+	return numbers
+}
+
+// probeNow makes the probe of a destination that isn't up due.
+func (t *tx) probeNow(name string) {
+	old, ok := lookup(t.tables.destinations, name)
+	if !ok || old.Health.State == pb.DestinationHealth_STATE_UP || old.Health.NextProbe <= t.event.Time {
+		return
+	}
+	record := proto.Clone(old).(*pb.DestinationRecord)
+	record.Health.NextProbe = t.event.Time
+	t.saveDestination(name, old, record)
+}
+
+func (t *tx) domainSet(e *pb.DomainSet) *pb.EventResult {
+	name := e.Domain.GetName()
+	if name == "" || name != relay.DomainOf("x@"+name) {
+		return invalid("%q is not a domain in lower case", name)
+	}
+	if _, ok := lookup(t.tables.destinations, e.Domain.Destination); !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND,
+			"no destination %q: create it with `holdfast destination set %s --host HOST:PORT` first",
+			e.Domain.Destination, e.Domain.Destination)
+	}
+	key := keyOfName(famDomains, name)
+	t.put(key, t.get(key), encode(e.Domain))
+	t.tables.domains, _, _ = t.tables.domains.Insert([]byte(name), e.Domain)
+	t.staged.changes.touch(e.Domain.Destination)
+	return resultOK
+}
+
+func (t *tx) domainRemoved(e *pb.DomainRemoved) *pb.EventResult {
+	old, ok := lookup(t.tables.domains, e.Name)
+	if !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no domain %q", e.Name)
+	}
+	if c := t.counter('d', e.Name); c.Pending+c.Held+c.Frozen > 0 {
+		return refused(pb.EventResult_CODE_IN_USE,
+			"domain %s has %d recipients queued: see `holdfast queue list --domain %s`",
+			e.Name, c.Pending+c.Held+c.Frozen, e.Name)
+	}
+	t.remove(keyOfName(famDomains, e.Name), encode(old))
+	t.tables.domains, _, _ = t.tables.domains.Delete([]byte(e.Name))
+	return resultOK
+}

@@ -1,0 +1,170 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"holdfast/relay"
+)
+
+// family is the first byte of a key: what kind of row it is.
+type family byte
+
+const (
+	famMessages     family = 'm' // id
+	famRecipients   family = 'r' // id, number
+	famContent      family = 'c' // id, piece: the bytes
+	famPieces       family = 'p' // id, piece: size and checksum, for bodies that came in pieces
+	famUploads      family = 'u' // id: bodies without their acceptance yet
+	famTombstones   family = 't' // id: aborted acceptances
+	famQueue        family = 'q' // destination, due, id, number: pending and unclaimed
+	famOpen         family = 'x' // domain, class, accepted, id, number: pending, held or frozen
+	famClaims       family = 'k' // incarnation, attempt
+	famHistory      family = 'h' // id, index, row
+	famDomains      family = 'd' // name
+	famDestinations family = 'D' // name
+	famNodes        family = 'n' // name
+	famSessions     family = 's' // incarnation
+	famResults      family = 'e' // incarnation, index
+	famCounters     family = 'z' // 'd' or 'D', name
+	famIndex        family = 'i' // derived: 'f', 't' or 'd', address or domain, id
+	famSystem       family = 0   // this node's: applied index, raft configuration
+)
+
+// replicated lists the families that every node has alike, with the names under
+// which their digests are compared. Derived rows (index) and the node's own
+// (system) are not among them.
+var replicated = []struct {
+	family family
+	name   string
+}{
+	{famClaims, "claims"},
+	{famContent, "content"},
+	{famCounters, "counters"},
+	{famDestinations, "destinations"},
+	{famDomains, "domains"},
+	{famHistory, "history"},
+	{famMessages, "messages"},
+	{famNodes, "nodes"},
+	{famOpen, "open"},
+	{famPieces, "pieces"},
+	{famQueue, "queue"},
+	{famRecipients, "recipients"},
+	{famResults, "results"},
+	{famSessions, "sessions"},
+	{famTombstones, "tombstones"},
+	{famUploads, "uploads"},
+}
+
+var (
+	keyApplied       = []byte{byte(famSystem), 'a'}
+	keyConfiguration = []byte{byte(famSystem), 'c'}
+)
+
+// Classes of open recipients: expiry reads the pending ones alone.
+const (
+	classPending byte = 'p'
+	classHeld    byte = 'h'
+	classFrozen  byte = 'z'
+)
+
+// A name in the middle of a key ends with a zero byte; no name contains one.
+func appendName(key []byte, name string) []byte {
+	key = append(key, name...)
+	return append(key, 0)
+}
+
+func keyOfID(f family, id relay.MessageID) []byte {
+	return append([]byte{byte(f)}, id[:]...)
+}
+
+func keyOfPart(f family, id relay.MessageID, number uint32) []byte {
+	return binary.BigEndian.AppendUint32(keyOfID(f, id), number)
+}
+
+func keyOfName(f family, name string) []byte {
+	return append([]byte{byte(f)}, name...)
+}
+
+func keyOfCounter(kind byte, name string) []byte {
+	return append([]byte{byte(famCounters), kind}, name...)
+}
+
+func keyOfPair(f family, a, b uint64) []byte {
+	key := binary.BigEndian.AppendUint64([]byte{byte(f)}, a)
+	return binary.BigEndian.AppendUint64(key, b)
+}
+
+func keyOfSession(incarnation uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(famSessions)}, incarnation)
+}
+
+func keyOfHistory(id relay.MessageID, index uint64, row uint32) []byte {
+	key := binary.BigEndian.AppendUint64(keyOfID(famHistory, id), index)
+	return binary.BigEndian.AppendUint32(key, row)
+}
+
+func keyOfQueue(destination string, due int64, id relay.MessageID, number uint32) []byte {
+	key := queuePrefix(destination)
+	key = binary.BigEndian.AppendUint64(key, uint64(due))
+	key = append(key, id[:]...)
+	return binary.BigEndian.AppendUint32(key, number)
+}
+
+func queuePrefix(destination string) []byte {
+	return appendName([]byte{byte(famQueue)}, destination)
+}
+
+func keyOfOpen(domain string, class byte, accepted int64, id relay.MessageID, number uint32) []byte {
+	key := append(openPrefix(domain), class)
+	key = binary.BigEndian.AppendUint64(key, uint64(accepted))
+	key = append(key, id[:]...)
+	return binary.BigEndian.AppendUint32(key, number)
+}
+
+func openPrefix(domain string) []byte {
+	return appendName([]byte{byte(famOpen)}, domain)
+}
+
+// tailOf reads the time, message id and recipient number at the end of a queue
+// or open key.
+func tailOf(key []byte) (at int64, id relay.MessageID, number uint32) {
+	tail := key[len(key)-28:]
+	return int64(binary.BigEndian.Uint64(tail)),
+		relay.MessageID(tail[8:24]),
+		binary.BigEndian.Uint32(tail[24:])
+}
+
+// Indexes over all messages, by which the log is searched.
+const (
+	indexFrom   byte = 'f'
+	indexTo     byte = 't'
+	indexDomain byte = 'd'
+)
+
+func indexPrefix(index byte, term string) []byte {
+	return appendName([]byte{byte(famIndex), index}, indexTerm(term))
+}
+
+// indexTerm is how an address is looked up: case doesn't matter to people.
+// An address may hold a zero byte only if a session let one through; it must
+// not end the term early.
+func indexTerm(term string) string {
+	return strings.ReplaceAll(strings.ToLower(term), "\x00", "")
+}
+
+func keyOfIndex(index byte, term string, id relay.MessageID) []byte {
+	return append(indexPrefix(index, term), id[:]...)
+}
+
+// after is the smallest key behind all keys with the prefix.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i] != 0xff {
+			end[i]++
+			return end[:i+1]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+)
+
+// loadRecord reads a row into record; a missing row leaves it as it is.
+func loadRecord(db pebble.Reader, key []byte, record proto.Message) error {
+	value, closer, err := db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read %q: %w", key[:1], err)
+	}
+	defer closer.Close()
+	if err := proto.Unmarshal(value, record); err != nil {
+		return fmt.Errorf("row %x is damaged: %w", key, err)
+	}
+	return nil
+}
+
+// scan calls each with the rows whose keys begin with the prefix, in order.
+// Key and value are only good until it returns.
+func scan(db pebble.Reader, prefix []byte, each func(key, value []byte) error) error {
+	return scanFrom(db, prefix, after(prefix), each)
+}
+
+// errStop ends a scan early without an error.
+var errStop = errors.New("stop")
+
+func scanFrom(db pebble.Reader, lower, upper []byte, each func(key, value []byte) error) error {
+	iter, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	defer iter.Close()
+	for valid := iter.First(); valid; valid = iter.Next() {
+		value, err := iter.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := each(iter.Key(), value); err != nil {
+			if errors.Is(err, errStop) {
+				return nil
+			}
+			return fmt.Errorf("row %x: %w", iter.Key(), err)
+		}
+	}
+	return iter.Error()
+}

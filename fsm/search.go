@@ -1,0 +1,194 @@
+package fsm
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// Filter narrows a listing. Empty fields match everything.
+type Filter struct {
+	Domain      string // of a recipient, lower case
+	Destination string
+	From        string // an address, "*@domain", or "<>"
+	To          string // an address or "*@domain"
+	States      []pb.RecipientState
+	Since       time.Time // of acceptance
+	Until       time.Time
+}
+
+// maxScanned bounds the rows one call reads: a filter that matches little then
+// returns an incomplete page with a cursor.
+const maxScanned = 20_000
+
+// Queue lists messages with pending, held or frozen recipients, by domain and
+// then by age. A cursor is the next of the call before; nil starts, and comes
+// back at the end. A message with recipients in several domains is listed with
+// the first of its open ones that matches.
+func (v *View) Queue(f Filter, cursor []byte, limit int) (ids []relay.MessageID, next []byte, err error) {
+	lower, upper := []byte{byte(famOpen)}, after([]byte{byte(famOpen)})
+	if f.Domain != "" {
+		lower = openPrefix(f.Domain)
+		upper = after(lower)
+	}
+	if cursor != nil {
+		lower = cursor
+	}
+	scanned := 0
+	err = scanFrom(v.snap, lower, upper, func(key, _ []byte) error {
+		if len(ids) == limit || scanned == maxScanned {
+			next = slices.Clone(key)
+			return errStop
+		}
+		scanned++
+		_, id, number := tailOf(key)
+		listed, err := v.listedAt(f, id, number)
+		if err != nil || !listed || slices.Contains(ids, id) {
+			return err
+		}
+		ids = append(ids, id)
+		return nil
+	})
+	return ids, next, err
+}
+
+// listedAt reports whether an open recipient is the one its message is listed
+// with: the first open one that matches.
+func (v *View) listedAt(f Filter, id relay.MessageID, number uint32) (bool, error) {
+	m, err := v.Message(id)
+	if err != nil {
+		return false, err
+	}
+	if !f.matchesMessage(m) {
+		return false, nil
+	}
+	if m.Recipients == 1 {
+		rec, err := v.Recipient(id, number)
+		return err == nil && f.matchesRecipient(rec), err
+	}
+	recipients, err := v.Recipients(id)
+	if err != nil {
+		return false, err
+	}
+	for i, rec := range recipients {
+		if isOpen(rec.State) && f.matchesRecipient(rec) {
+			return uint32(i) == number, nil
+		}
+	}
+	return false, nil
+}
+
+// Log lists messages, also those that have ended, newest first. A cursor is the
+// next of the call before; nil starts, and comes back at the end.
+func (v *View) Log(f Filter, cursor []byte, limit int) (ids []relay.MessageID, next []byte, err error) {
+	prefix := f.logPrefix()
+	iter, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: f.logLower(prefix), UpperBound: f.logUpper(prefix)})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, iter.Close()) }()
+	valid := false
+	if cursor == nil {
+		valid = iter.Last()
+	} else {
+		valid = iter.SeekLT(cursor)
+	}
+	for scanned := 0; valid; valid = iter.Prev() {
+		if len(ids) == limit || scanned == maxScanned {
+			return ids, append(slices.Clone(iter.Key()), 0), nil
+		}
+		scanned++
+		id := relay.MessageID(iter.Key()[len(iter.Key())-len(relay.MessageID{}):])
+		matches, err := v.matches(f, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		if matches {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil, iter.Error()
+}
+
+func (v *View) matches(f Filter, id relay.MessageID) (bool, error) {
+	m, err := v.Message(id)
+	if err != nil {
+		return false, err
+	}
+	if !f.matchesMessage(m) {
+		return false, nil
+	}
+	if f.Domain == "" && f.Destination == "" && f.To == "" && len(f.States) == 0 {
+		return true, nil
+	}
+	recipients, err := v.Recipients(id)
+	return slices.ContainsFunc(recipients, f.matchesRecipient), err
+}
+
+// logPrefix chooses the narrowest index that the filter names.
+func (f Filter) logPrefix() []byte {
+	switch {
+	case f.To != "" && !strings.HasPrefix(f.To, "*@"):
+		return indexPrefix(indexTo, f.To)
+	case f.From == "<>":
+		return indexPrefix(indexFrom, "")
+	case f.From != "" && !strings.HasPrefix(f.From, "*@"):
+		return indexPrefix(indexFrom, f.From)
+	case f.Domain != "":
+		return indexPrefix(indexDomain, f.Domain)
+	case strings.HasPrefix(f.To, "*@"):
+		return indexPrefix(indexDomain, f.To[2:])
+	}
+	return []byte{byte(famMessages)}
+}
+
+// Ids sort by the time they were made, which is at most a session's length
+// before acceptance; the bounds leave room for that.
+const idSlack = 2 * time.Hour
+
+func (f Filter) logLower(prefix []byte) []byte {
+	if f.Since.IsZero() {
+		return prefix
+	}
+	return append(slices.Clone(prefix), relay.LowestMessageID(f.Since.Add(-idSlack))...)
+}
+
+func (f Filter) logUpper(prefix []byte) []byte {
+	if f.Until.IsZero() {
+		return after(prefix)
+	}
+	return append(slices.Clone(prefix), relay.LowestMessageID(f.Until.Add(idSlack))...)
+}
+
+func (f Filter) matchesMessage(m *pb.MessageRecord) bool {
+	accepted := time.Unix(0, m.AcceptedAt)
+	if !f.Since.IsZero() && accepted.Before(f.Since) || !f.Until.IsZero() && !accepted.Before(f.Until) {
+		return false
+	}
+	from := m.Envelope.GetFrom()
+	if f.From == "<>" {
+		return from == ""
+	}
+	return f.From == "" || matchesAddress(f.From, from)
+}
+
+func (f Filter) matchesRecipient(r *pb.RecipientRecord) bool {
+	return (f.Domain == "" || r.Domain == f.Domain) &&
+		(f.Destination == "" || r.Destination == f.Destination) &&
+		(f.To == "" || matchesAddress(f.To, r.Recipient.GetAddress())) &&
+		(len(f.States) == 0 || slices.Contains(f.States, r.State))
+}
+
+// matchesAddress compares without regard to case; "*@domain" matches a domain.
+func matchesAddress(pattern, address string) bool {
+	if domain, ok := strings.CutPrefix(pattern, "*@"); ok {
+		return relay.DomainOf(address) == strings.ToLower(domain)
+	}
+	return strings.EqualFold(pattern, address)
+}

@@ -1,0 +1,186 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// View is the state at one index, unmoved by what is applied after. It needs no
+// quorum. Close it: it keeps old rows from being compacted away.
+type View struct {
+	gen     *generation
+	snap    *pebble.Snapshot
+	tables  tables
+	applied *pb.AppliedRecord
+}
+
+// View pins the state as it is now.
+func (s *State) View() (*View, error) {
+	s.live.RLock()
+	defer s.live.RUnlock()
+	if s.live.gen == nil {
+		return nil, ErrClosed
+	}
+	s.live.gen.retain()
+	return &View{
+		gen: s.live.gen, snap: s.live.gen.db.NewSnapshot(), tables: s.live.tables, applied: s.live.applied,
+	}, nil
+}
+
+// Close lets the state go.
+func (v *View) Close() error {
+	err := v.snap.Close()
+	v.gen.release()
+	return err
+}
+
+// Index is the raft index that the view is of.
+func (v *View) Index() uint64 { return v.applied.Index }
+
+// ClusterID is the cluster's id, "" before its first event.
+func (v *View) ClusterID() string { return v.applied.ClusterId }
+
+// Digests are those of the replicated families at this index, sorted by name.
+func (v *View) Digests() []*pb.AppliedRecord_Digest { return v.applied.Digests }
+
+// Domains lists the relay domains, sorted by name.
+func (v *View) Domains() []*pb.DomainConfig { return list(v.tables.domains) }
+
+// Domain finds a relay domain by its name in lower case.
+func (v *View) Domain(name string) (*pb.DomainConfig, bool) { return lookup(v.tables.domains, name) }
+
+// Destinations lists the destinations, sorted by name.
+func (v *View) Destinations() []*pb.DestinationRecord { return list(v.tables.destinations) }
+
+// Destination finds a destination with its health.
+func (v *View) Destination(name string) (*pb.DestinationRecord, bool) {
+	return lookup(v.tables.destinations, name)
+}
+
+// Nodes lists the nodes, sorted by name.
+func (v *View) Nodes() []*pb.NodeRecord { return list(v.tables.nodes) }
+
+// Owner is the node that delivers to a destination.
+func (v *View) Owner(destination string) (node string, ok bool) {
+	record, ok := lookup(v.tables.destinations, destination)
+	if !ok {
+		return "", false
+	}
+	node = v.tables.owner(record)
+	return node, node != ""
+}
+
+// DomainCounter counts the recipients of a domain.
+func (v *View) DomainCounter(name string) *pb.CounterRecord {
+	return v.counter('d', name)
+}
+
+// DestinationCounter counts the recipients at a destination.
+func (v *View) DestinationCounter(name string) *pb.CounterRecord {
+	return v.counter('D', name)
+}
+
+func (v *View) counter(kind byte, name string) *pb.CounterRecord {
+	if c, ok := v.tables.counters.Get(keyOfCounter(kind, name)); ok {
+		return c
+	}
+	return &pb.CounterRecord{}
+}
+
+// Counters sums up all domains.
+func (v *View) Counters() *pb.CounterRecord {
+	total := &pb.CounterRecord{}
+	prefix := keyOfCounter('d', "")
+	v.tables.counters.Root().WalkPrefix(prefix, func(_ []byte, c *pb.CounterRecord) bool {
+		total.Pending += c.Pending
+		total.Held += c.Held
+		total.Frozen += c.Frozen
+		total.Delivered += c.Delivered
+		total.Ended += c.Ended
+		total.InDoubt += c.InDoubt
+		total.Duplicates += c.Duplicates
+		return false
+	})
+	return total
+}
+
+// CountedDomains lists the names of domains that have or had recipients, also
+// of domains that were removed since.
+func (v *View) CountedDomains() []string {
+	var names []string
+	prefix := keyOfCounter('d', "")
+	v.tables.counters.Root().WalkPrefix(prefix, func(key []byte, _ *pb.CounterRecord) bool {
+		names = append(names, strings.TrimPrefix(string(key), string(prefix)))
+		return false
+	})
+	return names
+}
+
+// Message reads a message's record, or ErrNotFound.
+func (v *View) Message(id relay.MessageID) (*pb.MessageRecord, error) {
+	record := &pb.MessageRecord{}
+	return record, readRow(v.snap, keyOfID(famMessages, id), record)
+}
+
+// Recipient reads one recipient of a message, or ErrNotFound.
+func (v *View) Recipient(id relay.MessageID, number uint32) (*pb.RecipientRecord, error) {
+	record := &pb.RecipientRecord{}
+	return record, readRow(v.snap, keyOfPart(famRecipients, id, number), record)
+}
+
+// Recipients reads a message's recipients in the order of RCPT.
+func (v *View) Recipients(id relay.MessageID) ([]*pb.RecipientRecord, error) {
+	var records []*pb.RecipientRecord
+	err := scan(v.snap, keyOfID(famRecipients, id), func(_, value []byte) error {
+		record := &pb.RecipientRecord{}
+		records = append(records, record)
+		return proto.Unmarshal(value, record)
+	})
+	return records, err
+}
+
+// History reads a message's log, oldest first. Its first row is the acceptance,
+// which is kept in the message's own record.
+func (v *View) History(id relay.MessageID) ([]*pb.HistoryRecord, error) {
+	m, err := v.Message(id)
+	if err != nil {
+		return nil, err
+	}
+	rows := []*pb.HistoryRecord{acceptedRow(m)}
+	err = scan(v.snap, keyOfID(famHistory, id), func(_, value []byte) error {
+		row := &pb.HistoryRecord{}
+		rows = append(rows, row)
+		return proto.Unmarshal(value, row)
+	})
+	return rows, err
+}
+
+func acceptedRow(m *pb.MessageRecord) *pb.HistoryRecord {
+	row := &pb.HistoryRecord{
+		Kind: pb.HistoryRecord_KIND_ACCEPTED, Index: m.AcceptedIndex, Time: m.AcceptedAt,
+		Node: m.Origin.GetNode(),
+	}
+	for number := range m.Recipients {
+		row.Recipients = append(row.Recipients, number)
+	}
+	return row
+}
+
+func readRow(db pebble.Reader, key []byte, record proto.Message) error {
+	value, closer, err := db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("read row %x: %w", key, err)
+	}
+	defer closer.Close()
+	return proto.Unmarshal(value, record)
+}
