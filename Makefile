@@ -1,0 +1,59 @@
+# Tools are built from modules of their own under tools/, so that what they
+# need never decides what the product is built with.
+BIN     := $(CURDIR)/build/bin
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: build test lint generate bench chaos clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
+
+# The race detector needs cgo and a C compiler. Tests that need a program which
+# isn't there skip and say so.
+test:
+	@missing=; for p in smtp-source smtp-sink swaks python3; do \
+		command -v $$p >/dev/null || PATH=$$PATH:/usr/sbin command -v $$p >/dev/null || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] || echo "not installed, so some tests will skip:$$missing (Debian: apt-get install postfix swaks python3)"
+	go vet ./...
+	PATH="$$PATH:/usr/sbin" go test -race -timeout 10m ./...
+
+lint: $(BIN)/golangci-lint $(BIN)/buf
+	$(BIN)/golangci-lint run ./...
+	$(BIN)/buf lint
+	@for ref in origin/main main; do \
+		if git rev-parse --quiet --verify "$$ref:buf.yaml" >/dev/null 2>&1; then \
+			echo "buf breaking against $$ref"; \
+			git archive "$$ref" buf.yaml proto | $(BIN)/buf breaking --against '-#format=tar'; exit; \
+		fi; \
+	done; echo "buf breaking: no branch main with protos to compare with"
+
+generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
+	PATH="$(BIN):$$PATH" $(BIN)/buf generate
+
+# ARGS are passed on: make bench ARGS='-h'
+bench: build
+	go run ./test/bench $(ARGS)
+
+chaos: build
+	go run ./test/chaos $(ARGS)
+
+clean:
+	rm -rf build
+
+$(BIN)/buf: tools/buf/go.mod tools/buf/go.sum
+	cd tools/buf && go build -o $@ github.com/bufbuild/buf/cmd/buf
+	@touch $@
+
+$(BIN)/protoc-gen-go: tools/protoc/go.mod tools/protoc/go.sum
+	cd tools/protoc && go build -o $@ google.golang.org/protobuf/cmd/protoc-gen-go
+	@touch $@
+
+$(BIN)/protoc-gen-go-grpc: tools/protoc/go.mod tools/protoc/go.sum
+	cd tools/protoc && go build -o $@ google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	@touch $@
+
+$(BIN)/golangci-lint: tools/lint/go.mod tools/lint/go.sum
+	cd tools/lint && go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@

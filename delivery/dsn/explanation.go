@@ -1,0 +1,168 @@
+package dsn
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"holdfast/relay"
+)
+
+const (
+	textWidth = 74
+	humanTime = "2 January 2006, 15:04 MST"
+)
+
+// explanationPart is the part for people: who didn't get the message, why in
+// the remote's own words, and how long was tried.
+func (r Report) explanationPart(whole bool) part {
+	// Room is kept for the count of those left out and the last paragraph.
+	room := maxExplanation - 1<<10
+	text := r.opening()
+	for i, recipient := range r.Recipients {
+		next := r.explain(recipient)
+		if len(encodeText(text).body)+len(encodeText(next).body) > room {
+			text += fmt.Sprintf("\n%d more recipients are listed in the attached delivery status.\n",
+				len(r.Recipients)-i)
+			break
+		}
+		text += next
+	}
+	p := encodeText(text + r.closing(whole))
+	p.description = "Notification"
+	return p
+}
+
+// encodeText makes a text part of lines that end with \n: as it is where it is
+// plain enough, so that it stays readable in the source.
+func encodeText(text string) part {
+	crlf := []byte(strings.ReplaceAll(text, "\n", "\r\n"))
+	plain := isASCII(text)
+	for line := range strings.SplitSeq(text, "\n") {
+		plain = plain && len(line) <= textWidth
+	}
+	if plain {
+		return part{contentType: "text/plain; charset=us-ascii", encoding: "7bit", body: crlf}
+	}
+	return part{contentType: "text/plain; charset=utf-8", encoding: "quoted-printable", body: quoted(crlf)}
+}
+
+func (r Report) opening() string {
+	message := "Your message"
+	if !r.ArrivalDate.IsZero() {
+		message += ", taken on " + r.ArrivalDate.UTC().Format(humanTime) + ","
+	}
+	fate := " was refused and could not be delivered to "
+	if r.Reason == Expired {
+		fate = " could not be delivered in " + inWords(r.Date.Sub(r.ArrivalDate)) + " to "
+	}
+	whom := "this recipient:"
+	if len(r.Recipients) > 1 {
+		whom = fmt.Sprintf("these %d recipients:", len(r.Recipients))
+	}
+	return wrap("", "This is the mail relay "+hostname(r.ReportingMTA)+".") + "\n" +
+		wrap("", message+fate+whom)
+}
+
+func (r Report) closing(whole bool) string {
+	text := "It will not be tried again. "
+	if r.Reason == Expired {
+		text += "The cause may pass: you can send the message again later. "
+	} else {
+		text += "The answer above tells what to change before you send it again. "
+	}
+	attached := "The headers of your message are attached."
+	if whole {
+		attached = "Your message is attached."
+	}
+	return "\n" + wrap("", text+attached) + "\n" +
+		wrap("", "The relay's administrator finds it under "+r.OriginalID.String()+".")
+}
+
+// explain says in words what became of one recipient.
+func (r Report) explain(recipient Recipient) string {
+	text := "\n" + wrap("", "<"+clean(recipient.Address, maxAddress)+">")
+	f := recipient.Failure
+	if f == nil {
+		return text + wrap("    ", "No attempt could be made.")
+	}
+	text += wrap("    ", r.happened(f))
+	quote := f.Text
+	if f.Code != 0 {
+		quote = reply(f)
+	}
+	if quote = clean(quote, r.replyBound()); quote != "" {
+		text += wrap("        ", quote)
+	}
+	if f.InDoubt {
+		text += wrap("    ", "It may have arrived all the same: the server was given all of it and then said nothing.")
+	}
+	return text
+}
+
+// happened is the sentence that leads to the remote's words.
+func (r Report) happened(f *relay.Failure) string {
+	server := "The recipient's mail server"
+	if f.Host != "" {
+		server = "The server " + clean(f.Host, maxHost)
+	}
+	sentence := server + " " + verb(f) + ":"
+	if f.Cause == relay.CauseDNS && f.Code == 0 {
+		sentence = "The address of the recipient's mail server could not be found:"
+	}
+	if r.Reason == Expired && !f.At.IsZero() {
+		return "The last attempt was on " + f.At.UTC().Format(humanTime) + ". " + sentence
+	}
+	return sentence
+}
+
+func verb(f *relay.Failure) string {
+	if f.Code != 0 {
+		return "answered"
+	}
+	switch f.Cause {
+	case relay.CauseRefused:
+		return "refused the connection"
+	case relay.CauseUnreachable:
+		return "could not be reached"
+	case relay.CauseTimeout:
+		return "did not answer in time"
+	case relay.CauseTLS:
+		return "offered no secure connection that can be trusted"
+	case relay.CauseAuth:
+		return "did not let us log in"
+	case relay.CauseClosed:
+		return "closed the connection"
+	}
+	return "could not be given the message"
+}
+
+// inWords is a span of time in its largest unit that counts at least two.
+func inWords(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return "a minute"
+}
+
+// wrap breaks text at its spaces into indented lines.
+func wrap(indent, text string) string {
+	var b strings.Builder
+	line := indent
+	for _, word := range strings.Fields(text) {
+		if line != indent && len(line)+1+len(word) > textWidth {
+			b.WriteString(line + "\n")
+			line = indent
+		}
+		if line != indent {
+			line += " "
+		}
+		line += word
+	}
+	return b.String() + line + "\n"
+}
