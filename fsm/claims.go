@@ -143,3 +143,9 @@ func sorted(list []uint64) []uint64 {
 	slices.Sort(list)
 	return list
 }
+
+// HoldsClaim reports whether a claim is live.
+func (s *State) HoldsClaim(claim *pb.ClaimRef) bool {
+	_, ok := s.claims.get(claim.Incarnation, claim.Attempt)
+	return ok
+}

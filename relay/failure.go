@@ -80,6 +80,10 @@ type Failure struct {
 // Class decides once what is temporary and what is permanent (R3).
 func (f *Failure) Class() Class {
 	switch {
+	case f.InDoubt:
+		// The remote may have taken it. Trying again at once would double it; the
+		// message's own schedule decides when.
+		return TemporaryFailure
 	case f.Phase.BeforeMail(), f.Code == 421, f.Cause == CauseTimeout:
 		return HostFailure
 	case f.Phase == PhaseRcpt && f.Code == 552:

@@ -1,0 +1,248 @@
+package delivery
+
+import (
+	"time"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// claimsProposed is the answer to a proposal of claims.
+type claimsProposed struct {
+	queue       string
+	incarnation uint64
+	attempts    []uint64
+	err         error
+}
+
+// claimDue claims due recipients, up to twice the slots with those that are
+// outstanding, so that the next ones are granted while these are delivered.
+// One proposal at a time: what becomes due meanwhile goes with the next.
+func (s *Scheduler) claimDue(q *queue) {
+	want := 2*q.limit - q.outstanding()
+	if want <= 0 || q.proposed || s.running >= maxAttempts {
+		return
+	}
+	claims, err := s.dueClaims(q, want)
+	if err != nil {
+		s.log.Error("read queue", "destination", q.name, "error", err)
+		return
+	}
+	s.proposeClaims(q, claims)
+}
+
+// dueClaims reads the queue from the cursor on and groups recipients of one
+// message into one attempt.
+func (s *Scheduler) dueClaims(q *queue, want int) ([]*pb.AttemptStarted_Claim, error) {
+	rows, err := s.cfg.State.Waiting(q.name, q.cursor, want+maxRecipients)
+	if err != nil {
+		return nil, err
+	}
+	now := s.cfg.Now()
+	var claims []*pb.AttemptStarted_Claim
+	for _, row := range rows {
+		if row.At.After(now) {
+			q.cursor = row.Key
+			s.wakes.add(q.name, row.At)
+			return claims, nil
+		}
+		joins := len(claims) > 0 && relay.MessageID(claims[len(claims)-1].MessageId) == row.ID &&
+			len(claims[len(claims)-1].Recipients) < maxRecipients
+		if !joins && len(claims) == want {
+			q.cursor = row.Key
+			return claims, nil
+		}
+		if joins {
+			last := claims[len(claims)-1]
+			last.Recipients = append(last.Recipients, row.Recipient)
+		} else {
+			claims = append(claims, s.newClaim(q, row))
+		}
+		q.cursor = row.Key.Behind()
+	}
+	return claims, nil
+}
+
+func (s *Scheduler) newClaim(q *queue, row fsm.Due) *pb.AttemptStarted_Claim {
+	s.lastAttempt++
+	return &pb.AttemptStarted_Claim{
+		Attempt: s.lastAttempt, MessageId: row.ID[:], Recipients: []uint32{row.Recipient},
+		Destination: q.name, Probe: !q.up(),
+	}
+}
+
+// claimProbe claims one message for a destination that isn't up, when its probe
+// is due. Any waiting message will do, whenever it would be due itself; the one
+// that waits longest goes first, and behind all others when the probe fails.
+func (s *Scheduler) claimProbe(q *queue) {
+	at := time.Unix(0, q.record.Health.NextProbe)
+	if q.outstanding() > 0 || q.proposed {
+		return // its end comes back here
+	}
+	if now := s.cfg.Now(); now.Before(at) {
+		s.wakes.add(q.name, at)
+		return
+	}
+	rows, err := s.cfg.State.Waiting(q.name, nil, 1)
+	if err != nil {
+		s.log.Error("read queue", "destination", q.name, "error", err)
+		return
+	}
+	if len(rows) == 0 {
+		return // the next acceptance comes back here
+	}
+	s.proposeClaims(q, []*pb.AttemptStarted_Claim{s.newClaim(q, rows[0])})
+}
+
+func (s *Scheduler) proposeClaims(q *queue, claims []*pb.AttemptStarted_Claim) {
+	if len(claims) == 0 {
+		return
+	}
+	answer := claimsProposed{queue: q.name, incarnation: s.incarnation}
+	for _, c := range claims {
+		q.claiming[c.Attempt] = true
+		answer.attempts = append(answer.attempts, c.Attempt)
+	}
+	q.proposed = true
+	event := &pb.Event{
+		Time: s.cfg.Now().UnixNano(),
+		Kind: &pb.Event_AttemptStarted{AttemptStarted: &pb.AttemptStarted{Claims: claims}},
+	}
+	s.start(func() func() {
+		_, index, err := s.cfg.Proposer.Propose(s.outcomes, event, nil)
+		if err == nil {
+			// Grants come with Apply here; those that don't by now never will.
+			err = s.cfg.State.WaitApplied(s.outcomes, index)
+		}
+		answer.err = err
+		return func() { s.claimsAnswered(answer) }
+	})
+}
+
+// claimsAnswered gives up the claims that weren't granted.
+func (s *Scheduler) claimsAnswered(answer claimsProposed) {
+	s.absorb(s.cfg.State.TakeChanges())
+	q := s.queues[answer.queue]
+	if q == nil {
+		return
+	}
+	q.proposed = false
+	s.markDirty(q.name)
+	if answer.incarnation != s.incarnation {
+		return
+	}
+	if answer.err != nil {
+		s.log.Warn("claim", "destination", q.name, "error", answer.err)
+	}
+	for _, attempt := range answer.attempts {
+		if q.claiming[attempt] {
+			// Its rows are still in the queue, behind the cursor.
+			delete(q.claiming, attempt)
+			q.cursor = nil
+		}
+	}
+}
+
+// granted queues a claim that holds for a slot.
+func (s *Scheduler) granted(grant fsm.Grant) {
+	if grant.Claim.Incarnation != s.incarnation {
+		return
+	}
+	q := s.queues[grant.Record.Destination]
+	if q == nil {
+		return // the reconciliation gives it back
+	}
+	delete(q.claiming, grant.Claim.Attempt)
+	q.ready = append(q.ready, grant)
+	s.markDirty(q.name)
+}
+
+// startReady starts granted claims while there are slots. Other nodes' live
+// claims, left from before a change of owner, count as slots in use.
+func (s *Scheduler) startReady(q *queue) {
+	if len(q.ready) == 0 {
+		return
+	}
+	if !q.up() && !q.ready[0].Record.Probe {
+		s.releaseReady(q)
+		return
+	}
+	free := q.limit - len(q.running) - s.cfg.State.ForeignClaims(q.name, s.incarnation)
+	if q.ready[0].Record.Probe {
+		free = max(free, 1)
+	}
+	for ; free > 0 && len(q.ready) > 0 && s.running < maxAttempts; free-- {
+		grant := q.ready[0]
+		q.ready = q.ready[1:]
+		s.startAttempt(q, grant)
+	}
+}
+
+// releaseReady gives claims back that have no attempt yet.
+func (s *Scheduler) releaseReady(q *queue) {
+	if len(q.ready) == 0 {
+		return
+	}
+	event := releaseEvent(s.cfg.Now(), false, q.ready...)
+	q.ready = nil
+	s.startProposal(event)
+}
+
+func (s *Scheduler) startProposal(event func() *pb.Event) {
+	s.start(func() func() {
+		s.propose(event, nil)
+		return nil
+	})
+}
+
+func releaseEvent(now time.Time, inDoubt bool, grants ...fsm.Grant) func() *pb.Event {
+	return func() *pb.Event {
+		released := &pb.ClaimsReleased{}
+		for _, g := range grants {
+			released.Claims = append(released.Claims, &pb.ClaimsReleased_Claim{
+				Claim: g.Claim, MessageId: g.Record.MessageId, Recipients: g.Record.Recipients, InDoubt: inDoubt,
+			})
+		}
+		return &pb.Event{Time: now.UnixNano(), Kind: &pb.Event_ClaimsReleased{ClaimsReleased: released}}
+	}
+}
+
+// reconcile gives back the claims of this incarnation that nobody here knows:
+// granted in a state that was installed as a whole.
+func (s *Scheduler) reconcile() {
+	if !s.mayAct() {
+		return
+	}
+	s.absorb(s.cfg.State.TakeChanges())
+	known := s.knownAttempts()
+	var orphans []fsm.Grant
+	for _, grant := range s.cfg.State.Claims(s.incarnation) {
+		if !known[grant.Claim.Attempt] {
+			orphans = append(orphans, grant)
+		}
+	}
+	if len(orphans) == 0 {
+		return
+	}
+	s.log.Warn("released claims without an attempt", "claims", len(orphans))
+	s.metrics.orphans.Add(float64(len(orphans)))
+	event := releaseEvent(s.cfg.Now(), false, orphans...)
+	s.startProposal(event)
+}
+
+func (s *Scheduler) knownAttempts() map[uint64]bool {
+	known := make(map[uint64]bool)
+	for _, q := range s.queues {
+		for number := range q.claiming {
+			known[number] = true // its grant may be on its way
+		}
+		for _, grant := range q.ready {
+			known[grant.Claim.Attempt] = true
+		}
+		for number := range q.running {
+			known[number] = true
+		}
+	}
+	return known
+}

@@ -1,0 +1,133 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"holdfast/delivery/smtpout"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// verdict is what an attempt says of its destination.
+type verdict struct {
+	failed    *relay.Failure // the destination can't take mail
+	recovered bool           // it can again
+	delay     time.Duration  // before its messages are due again; only with a host failure
+}
+
+// hostFailure is the failure that says something of the host and nothing of
+// the message, nil if there is none.
+func (a *attempt) hostFailure() *relay.Failure {
+	if a.failure != nil {
+		return a.failure
+	}
+	for _, outcome := range a.result.Outcomes {
+		if outcome.Failure == nil || outcome.Failure.Class() != relay.HostFailure {
+			return nil
+		}
+	}
+	if len(a.result.Outcomes) == 0 {
+		return nil
+	}
+	return a.result.Outcomes[0].Failure
+}
+
+// judge takes an ended attempt off its connection, decides what it says of the
+// destination, and has its outcome proposed. The slot stays taken until that is
+// in the log: no more mail can be doubled by a crash than there are slots.
+func (s *Scheduler) judge(a *attempt) {
+	q := s.queues[a.queue]
+	s.keep(q, a.takeConn())
+	q.hosts.learn(a)
+	var v verdict
+	if !a.skipped && !a.wasInterrupted() {
+		v = s.verdictOn(q, a)
+	}
+	s.metrics.observe(a)
+	s.start(func() func() {
+		s.settle(a, v)
+		return func() { s.release(a) }
+	})
+}
+
+func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
+	failure := a.hostFailure()
+	if failure == nil {
+		// Any reply to MAIL proves the host up.
+		q.succeeded(a.ended)
+		return verdict{recovered: a.probe}
+	}
+	switch {
+	case a.probe:
+		return verdict{failed: failure}
+	case !q.up():
+		return verdict{} // the outage is known
+	case a.ended.Sub(q.lastSuccess) < recentSuccess:
+		// The host talks to others of us at this moment: it wants fewer.
+		q.congested()
+		return verdict{delay: hostFailureDelay}
+	}
+	return verdict{failed: failure}
+}
+
+// nextProbe doubles the time between probes from 5 s to the destination's most.
+func (s *Scheduler) nextProbe(health *pb.DestinationHealth, config *pb.DestinationConfig) time.Time {
+	longest := defaultProbeMax
+	if config.GetProbeMax() > 0 {
+		longest = time.Duration(config.ProbeMax)
+	}
+	interval := firstProbe
+	for range health.GetFailed() {
+		interval = min(2*interval, longest)
+	}
+	interval = min(interval, longest)
+	jitter := time.Duration(float64(interval) * probeJitter * (2*s.cfg.Chance() - 1))
+	return s.cfg.Now().Add(interval + jitter)
+}
+
+// release frees the slot of an attempt whose outcome is settled.
+func (s *Scheduler) release(a *attempt) {
+	q := s.queues[a.queue]
+	delete(q.running, a.number)
+	s.running--
+	s.metrics.running.Dec()
+	s.markDirty(q.name)
+}
+
+// wasInterrupted reports whether the attempt ended by our own doing.
+func (a *attempt) wasInterrupted() bool {
+	if a.failure != nil {
+		return interrupted(a.failure)
+	}
+	for _, outcome := range a.result.Outcomes {
+		if outcome.Failure != nil && interrupted(outcome.Failure) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *attempt) takeConn() *smtpout.Conn {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	conn := a.conn
+	a.conn = nil
+	return conn
+}
+
+// interrupted reports whether a failure is our own doing: a lost lease, a stop.
+// It says nothing of the host or the message.
+func interrupted(f *relay.Failure) bool {
+	return errors.Is(f, smtpout.ErrAborted) || errors.Is(f, context.Canceled) || errors.Is(f, errLeaseLost)
+}
+
+func inDoubt(r smtpout.Result) bool {
+	for _, outcome := range r.Outcomes {
+		if outcome.Failure != nil && outcome.Failure.InDoubt {
+			return true
+		}
+	}
+	return false
+}

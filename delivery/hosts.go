@@ -1,0 +1,57 @@
+package delivery
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// hostTrouble remembers when a host of a destination failed last.
+type hostTrouble map[string]time.Time
+
+// avoidHost is how long a host that failed is tried after the others.
+const avoidHost = time.Minute
+
+// order is the order in which an attempt tries the hosts: those without recent
+// trouble first, by priority, and among equals by chance and weight (RFC 2782).
+func (h hostTrouble) order(hosts []*pb.DestinationConfig_Host, now time.Time, chance func() float64) []string {
+	type candidate struct {
+		host  *pb.DestinationConfig_Host
+		avoid bool
+		lot   float64
+	}
+	candidates := make([]candidate, len(hosts))
+	for i, host := range hosts {
+		failed, ok := h[host.Address]
+		candidates[i] = candidate{
+			host: host, avoid: ok && now.Sub(failed) < avoidHost,
+			lot: chance() * float64(max(1, host.Weight)),
+		}
+	}
+	slices.SortStableFunc(candidates, func(a, b candidate) int {
+		if a.avoid != b.avoid {
+			if a.avoid {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(cmp.Compare(a.host.Priority, b.host.Priority), cmp.Compare(b.lot, a.lot))
+	})
+	order := make([]string, len(candidates))
+	for i, c := range candidates {
+		order[i] = c.host.Address
+	}
+	return order
+}
+
+// learn keeps which hosts an attempt found in trouble, and which not.
+func (h hostTrouble) learn(a *attempt) {
+	for _, host := range a.failedHosts {
+		h[host] = a.ended
+	}
+	if a.result.Host != "" && a.result.Accepted() > 0 {
+		delete(h, a.result.Host)
+	}
+}

@@ -1,0 +1,71 @@
+package delivery
+
+import (
+	"time"
+
+	"holdfast/delivery/smtpout"
+)
+
+// idleConn is a connection that waits for another message.
+type idleConn struct {
+	conn  *smtpout.Conn
+	since time.Time
+}
+
+// takeConn takes the connection used last that is still good, nil if none is.
+func (q *queue) takeConn() *smtpout.Conn {
+	for len(q.idle) > 0 {
+		last := q.idle[len(q.idle)-1]
+		q.idle = q.idle[:len(q.idle)-1]
+		if last.conn.Alive() {
+			return last.conn
+		}
+		last.conn.Abort()
+	}
+	return nil
+}
+
+// takeIdle takes connections that have waited since before a time; the zero
+// time means all.
+func (q *queue) takeIdle(before time.Time) []*smtpout.Conn {
+	var taken []*smtpout.Conn
+	kept := q.idle[:0]
+	for _, idle := range q.idle {
+		if before.IsZero() || idle.since.Before(before) {
+			taken = append(taken, idle.conn)
+		} else {
+			kept = append(kept, idle)
+		}
+	}
+	q.idle = kept
+	return taken
+}
+
+// keep puts a connection aside for another message, or closes it where there
+// will be none.
+func (s *Scheduler) keep(q *queue, conn *smtpout.Conn) {
+	if conn == nil {
+		return
+	}
+	if !conn.Reusable() || !s.mayAct() || !q.owned || len(q.idle) >= q.slots() {
+		s.closeConns([]*smtpout.Conn{conn})
+		return
+	}
+	q.idle = append(q.idle, idleConn{conn: conn, since: s.cfg.Now()})
+}
+
+func (s *Scheduler) closeConns(conns []*smtpout.Conn) {
+	for _, conn := range conns {
+		s.start(func() func() {
+			conn.Close()
+			return nil
+		})
+	}
+}
+
+// closeIdle says goodbye to connections that nobody needed lately.
+func (s *Scheduler) closeIdle(before time.Time) {
+	for _, q := range s.queues {
+		s.closeConns(q.takeIdle(before))
+	}
+}

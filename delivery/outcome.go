@@ -1,0 +1,265 @@
+package delivery
+
+import (
+	"strings"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// maxFailureText bounds the remote's words in an event, in bytes.
+const maxFailureText = 2000
+
+// outcome sorts the recipients of an attempt by what became of them.
+type outcome struct {
+	delivered   []*pb.Delivered_Recipient
+	deferred    []*pb.AttemptFailed_Recipient // by the message's own policy
+	unreachable []*pb.AttemptFailed_Recipient // the host's doing: counts towards no limit
+	rejected    []ended
+	expired     []ended
+	interrupted []uint32 // by us, before the last byte
+	doubted     []uint32 // by us, after it
+}
+
+// ended is a recipient that is given up.
+type ended struct {
+	number  uint32
+	record  *pb.RecipientRecord
+	failure *relay.Failure
+}
+
+// settle proposes what came of an attempt: first what it says of the host, so
+// that its message isn't claimed again before the outage is known.
+func (s *Scheduler) settle(a *attempt, v verdict) {
+	if a.skipped {
+		s.propose(releaseEvent(s.cfg.Now(), false, a.grant), nil)
+		return
+	}
+	s.settleHealth(a, v)
+	o := s.sort(a, v)
+	s.logOutcome(a, &o)
+	claim := a.grant.Claim
+	if len(o.delivered) > 0 {
+		s.propose(func() *pb.Event {
+			return s.event(&pb.Event{Kind: &pb.Event_Delivered{Delivered: &pb.Delivered{
+				Claim: claim, MessageId: a.id[:], Recipients: o.delivered, Attempt: s.describe(a),
+			}}})
+		}, nil)
+	}
+	s.proposeFailed(a, o.deferred, false)
+	s.proposeFailed(a, o.unreachable, true)
+	s.giveUp(a.id, a.message, claim, o.rejected, pb.Bounced_REASON_REJECTED, s.describe(a))
+	s.giveUp(a.id, a.message, claim, o.expired, pb.Bounced_REASON_EXPIRED, s.describe(a))
+	s.proposeReleased(a, o.interrupted, false)
+	s.proposeReleased(a, o.doubted, true)
+}
+
+func (s *Scheduler) settleHealth(a *attempt, v verdict) {
+	record, ok := s.cfg.State.Destination(a.queue)
+	if !ok {
+		return
+	}
+	switch {
+	case v.failed != nil:
+		next := s.nextProbe(record.Health, record.Config)
+		s.log.Warn("destination failed", "destination", a.queue, "cause", v.failed.Error(), "next_probe", next)
+		s.propose(func() *pb.Event {
+			return s.event(&pb.Event{Kind: &pb.Event_DestinationFailed{DestinationFailed: &pb.DestinationFailed{
+				Name: a.queue, Probes: a.probes, Failure: failureRecord(v.failed),
+				NextProbe: next.UnixNano(), Node: s.cfg.Node,
+			}}})
+		}, nil)
+	case v.recovered:
+		s.log.Info("destination recovered", "destination", a.queue)
+		s.propose(func() *pb.Event {
+			return s.event(&pb.Event{Kind: &pb.Event_DestinationRecovered{DestinationRecovered: &pb.DestinationRecovered{
+				Name: a.queue, Probes: a.probes, Node: s.cfg.Node,
+			}}})
+		}, nil)
+	}
+}
+
+// sort decides, recipient by recipient, what an attempt's result means.
+func (s *Scheduler) sort(a *attempt, v verdict) outcome {
+	var o outcome
+	for i, record := range a.recipients {
+		number := a.grant.Record.Recipients[i]
+		failure := a.failure
+		if failure == nil {
+			failure = a.result.Outcomes[i].Failure
+		}
+		if failure == nil {
+			reply := a.result.Outcomes[i].Reply
+			o.delivered = append(o.delivered, &pb.Delivered_Recipient{
+				Recipient: number, Code: uint32(reply.Code), Text: printable(reply.String()),
+			})
+			continue
+		}
+		s.sortFailure(&o, a, v, ended{number: number, record: record, failure: failure})
+	}
+	return o
+}
+
+func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, e ended) {
+	if interrupted(e.failure) {
+		if e.failure.InDoubt {
+			o.doubted = append(o.doubted, e.number)
+		} else {
+			o.interrupted = append(o.interrupted, e.number)
+		}
+		return
+	}
+	accepted := time.Unix(0, a.message.AcceptedAt)
+	policy := s.policyOf(e.record.Domain)
+	switch e.failure.Class() {
+	case relay.PermanentFailure:
+		o.rejected = append(o.rejected, e)
+	case relay.HostFailure:
+		o.unreachable = append(o.unreachable, &pb.AttemptFailed_Recipient{
+			Recipient: e.number, Failure: failureRecord(e.failure), NextAttempt: a.ended.Add(v.delay).UnixNano(),
+		})
+	default:
+		if a.ended.Sub(accepted) >= policy.Retention {
+			o.expired = append(o.expired, e)
+			return
+		}
+		o.deferred = append(o.deferred, &pb.AttemptFailed_Recipient{
+			Recipient: e.number, Failure: failureRecord(e.failure),
+			NextAttempt: policy.Next(accepted, a.ended, s.cfg.Chance()).UnixNano(),
+		})
+	}
+}
+
+// policyOf is the retry policy of a recipient's domain.
+func (s *Scheduler) policyOf(domain string) relay.Policy {
+	if config, ok := s.cfg.State.Domain(domain); ok {
+		if policy, ok := relay.BuiltinPolicy(config.Policy); ok {
+			return policy
+		}
+	}
+	return relay.FiveDay()
+}
+
+func (s *Scheduler) proposeFailed(a *attempt, recipients []*pb.AttemptFailed_Recipient, uncounted bool) {
+	if len(recipients) == 0 {
+		return
+	}
+	s.propose(func() *pb.Event {
+		return s.event(&pb.Event{Kind: &pb.Event_AttemptFailed{AttemptFailed: &pb.AttemptFailed{
+			Claim: a.grant.Claim, MessageId: a.id[:], Recipients: recipients,
+			Attempt: s.describe(a), Uncounted: uncounted,
+		}}})
+	}, nil)
+}
+
+func (s *Scheduler) proposeReleased(a *attempt, numbers []uint32, inDoubt bool) {
+	if len(numbers) == 0 {
+		return
+	}
+	grant := a.grant
+	grant.Record = &pb.ClaimRecord{MessageId: a.id[:], Recipients: numbers}
+	s.propose(releaseEvent(s.cfg.Now(), inDoubt, grant), nil)
+}
+
+// propose puts an event into the log and returns once its outcome is known. An
+// outcome that got lost with an incarnation is proposed anew by the next one:
+// each of these events says to which claim it belongs, and holds once.
+func (s *Scheduler) propose(build func() *pb.Event, payload []byte) {
+	for {
+		result, _, err := s.cfg.Proposer.Propose(s.outcomes, build(), payload)
+		switch {
+		case err == nil && result.Code == pb.EventResult_CODE_NOT_ACTIVE:
+			// The next incarnation says it again.
+		case err == nil:
+			if result.Code != pb.EventResult_CODE_OK && result.Code != pb.EventResult_CODE_STALE {
+				s.log.Error("event refused", "code", result.Code, "reason", result.Text)
+			}
+			return
+		case s.outcomes.Err() != nil:
+			s.log.Warn("stopped before the outcome of an attempt was in the log: it will be in doubt", "error", err)
+			return
+		}
+		retry := time.NewTimer(proposeRetry)
+		select {
+		case <-retry.C:
+		case <-s.outcomes.Done():
+		}
+		retry.Stop()
+	}
+}
+
+func (s *Scheduler) event(event *pb.Event) *pb.Event {
+	event.Time = s.cfg.Now().UnixNano()
+	return event
+}
+
+func (s *Scheduler) describe(a *attempt) *pb.Attempt {
+	d := &pb.Attempt{
+		Node: s.cfg.Node, Host: a.result.Host, Tls: a.result.TLS,
+		Started: a.started.UnixNano(), Duration: int64(a.ended.Sub(a.started)),
+	}
+	if a.failure != nil {
+		d.Host = a.failure.Host
+	}
+	return d
+}
+
+// failureRecord is a failure as events carry it.
+func failureRecord(f *relay.Failure) *pb.Failure {
+	return &pb.Failure{
+		Cause: string(f.Cause), Phase: string(f.Phase), Host: f.Host,
+		Code: uint32(f.Code), Enhanced: printable(f.Enhanced), Text: printable(f.Text),
+		At: f.At.UnixNano(), InDoubt: f.InDoubt,
+	}
+}
+
+// printable makes a remote's words fit for an event: valid UTF-8, bounded.
+func printable(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	for len(text) > maxFailureText {
+		text = strings.ToValidUTF8(text[:maxFailureText], "")
+	}
+	return text
+}
+
+// logOutcome writes one line for each recipient, in the words that people
+// search a mail log for.
+func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
+	status := func(number uint32, status, reply string) {
+		rec := a.recipients[indexOf(a.grant.Record.Recipients, number)]
+		s.log.Info("attempt", "id", a.id, "from", a.message.Envelope.GetFrom(), "to", rec.Recipient.GetAddress(),
+			"relay", s.describe(a).Host, "delay", a.ended.Sub(time.Unix(0, a.message.AcceptedAt)).Round(time.Millisecond),
+			"status", status, "reply", reply)
+	}
+	for _, d := range o.delivered {
+		status(d.Recipient, "delivered", d.Text)
+	}
+	for _, f := range o.deferred {
+		status(f.Recipient, "deferred", f.Failure.Text)
+	}
+	for _, f := range o.unreachable {
+		status(f.Recipient, "deferred", f.Failure.Cause+": "+f.Failure.Text)
+	}
+	for _, e := range o.rejected {
+		status(e.number, "bounced", e.failure.Error())
+	}
+	for _, e := range o.expired {
+		status(e.number, "expired", e.failure.Error())
+	}
+	for _, number := range o.interrupted {
+		status(number, "interrupted", "")
+	}
+	for _, number := range o.doubted {
+		status(number, "in doubt", "")
+	}
+}
+
+func indexOf(numbers []uint32, number uint32) int {
+	for i, n := range numbers {
+		if n == number {
+			return i
+		}
+	}
+	return 0
+}

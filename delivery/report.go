@@ -1,0 +1,144 @@
+package delivery
+
+import (
+	"crypto/rand"
+	"errors"
+	"hash/crc32"
+	"time"
+
+	"holdfast/delivery/dsn"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// giveUp ends recipients for good: it returns them to the sender, or freezes
+// them where the message is itself a report. The claim is nil for expiry.
+func (s *Scheduler) giveUp(id relay.MessageID, m *pb.MessageRecord, claim *pb.ClaimRef,
+	recipients []ended, reason pb.Bounced_Reason, attempt *pb.Attempt,
+) {
+	if len(recipients) == 0 {
+		return
+	}
+	if len(m.ReportOn) > 0 {
+		s.freeze(id, claim, recipients, attempt)
+		return
+	}
+	report, body, err := s.report(id, m, recipients, reason)
+	if err != nil {
+		// Without its report the end must not be recorded; the claim comes back.
+		s.log.Error("write report", "id", id, "error", err)
+		s.postpone(id, claim, recipients, attempt)
+		return
+	}
+	bounced := &pb.Bounced{
+		Claim: claim, MessageId: id[:], Attempt: attempt, Reason: reason, Report: report,
+	}
+	for _, e := range recipients {
+		bounced.Recipients = append(bounced.Recipients, &pb.Bounced_Recipient{
+			Recipient: e.number, Failure: failureOf(e),
+		})
+	}
+	s.propose(func() *pb.Event {
+		return s.event(&pb.Event{Kind: &pb.Event_Bounced{Bounced: bounced}})
+	}, body)
+}
+
+// failureOf is the failure that ends a recipient: the attempt's, or with expiry
+// the last one on record.
+func failureOf(e ended) *pb.Failure {
+	if e.failure != nil {
+		return failureRecord(e.failure)
+	}
+	return e.record.LastError
+}
+
+// report renders the report on those recipients whose sender wants one. It is
+// nil where nobody does.
+func (s *Scheduler) report(id relay.MessageID, m *pb.MessageRecord, recipients []ended,
+	reason pb.Bounced_Reason,
+) (*pb.Bounced_Report, []byte, error) {
+	now := s.cfg.Now()
+	r := dsn.Report{
+		Date: now, ReportingMTA: s.cfg.Hostname, To: m.Envelope.GetFrom(),
+		EnvID: m.Envelope.GetEnvid(), Ret: m.Envelope.GetRet(), SMTPUTF8: m.Envelope.GetSmtputf8(),
+		ArrivalDate: time.Unix(0, m.AcceptedAt), OriginalID: id, HeaderMessageID: m.HeaderMessageId,
+		Reason: dsn.Rejected,
+	}
+	if reason == pb.Bounced_REASON_EXPIRED {
+		r.Reason = dsn.Expired
+	}
+	for _, e := range recipients {
+		if dsn.Due(r.To, e.record.Recipient.GetNotify()) {
+			r.Recipients = append(r.Recipients, dsn.Recipient{
+				Address: e.record.Recipient.GetAddress(), ORcpt: e.record.Recipient.GetOrcpt(),
+				Failure: failureFrom(failureOf(e)),
+			})
+		}
+	}
+	if len(r.Recipients) == 0 {
+		return nil, nil, nil
+	}
+	var err error
+	if r.ID, err = relay.NewMessageID(now, rand.Reader); err != nil {
+		return nil, nil, err
+	}
+	body, err := s.render(r, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &pb.Bounced_Report{
+		MessageId: r.ID[:], Smtputf8: r.International(),
+		Content: &pb.Content{Size: uint64(len(body)), Crc32C: crc32.Checksum(body, castagnoli)},
+	}, body, nil
+}
+
+func (s *Scheduler) render(r dsn.Report, original relay.MessageID) ([]byte, error) {
+	body, _, err := s.cfg.State.Body(original)
+	if err != nil {
+		return nil, err
+	}
+	rendered, err := r.Render(body)
+	return rendered, errors.Join(err, body.Close())
+}
+
+// failureFrom is the reverse of failureRecord, nil for nil.
+func failureFrom(f *pb.Failure) *relay.Failure {
+	if f == nil {
+		return nil
+	}
+	return &relay.Failure{
+		Cause: relay.Cause(f.Cause), Phase: relay.Phase(f.Phase), Host: f.Host, Code: int(f.Code),
+		Enhanced: f.Enhanced, Text: f.Text, At: time.Unix(0, f.At), InDoubt: f.InDoubt,
+	}
+}
+
+// freeze ends the attempts for a report that failed: a report causes none (R6).
+func (s *Scheduler) freeze(id relay.MessageID, claim *pb.ClaimRef, recipients []ended, attempt *pb.Attempt) {
+	frozen := &pb.Frozen{Claim: claim, MessageId: id[:], Attempt: attempt}
+	for _, e := range recipients {
+		frozen.Recipients = append(frozen.Recipients, &pb.Frozen_Recipient{
+			Recipient: e.number, Failure: failureOf(e),
+		})
+	}
+	s.propose(func() *pb.Event {
+		return s.event(&pb.Event{Kind: &pb.Event_Frozen{Frozen: frozen}})
+	}, nil)
+}
+
+// postpone gives recipients back whose end couldn't be recorded.
+func (s *Scheduler) postpone(id relay.MessageID, claim *pb.ClaimRef, recipients []ended, attempt *pb.Attempt) {
+	if claim == nil {
+		return // nothing is held; the next round of expiry tries again
+	}
+	failed := &pb.AttemptFailed{Claim: claim, MessageId: id[:], Attempt: attempt}
+	for _, e := range recipients {
+		failed.Recipients = append(failed.Recipients, &pb.AttemptFailed_Recipient{
+			Recipient: e.number, Failure: failureOf(e), NextAttempt: s.cfg.Now().Add(avoidHost).UnixNano(),
+		})
+	}
+	s.propose(func() *pb.Event {
+		return s.event(&pb.Event{Kind: &pb.Event_AttemptFailed{AttemptFailed: failed}})
+	}, nil)
+}

@@ -1,0 +1,292 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"holdfast/fsm"
+)
+
+// Scheduler delivers what this node owns. All fields but the channels belong to
+// the goroutine of Run.
+type Scheduler struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+
+	incarnation uint64 // whose claims are being carried out
+	lastAttempt uint64
+	queues      map[string]*queue
+	dirty       map[string]bool
+	wakes       wakes
+	running     int
+	expiring    bool
+	stopping    bool
+
+	// Every goroutine ends by sending what is left to do, which this one does.
+	done     chan func()
+	active   int             // goroutines under way
+	outcomes context.Context // of proposals: outlives Run's ctx by the grace
+	attempts context.Context // of attempts: ends to abort them
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Scheduler, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	return &Scheduler{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		metrics: newMetrics(cfg.Metrics),
+		queues:  make(map[string]*queue),
+		dirty:   make(map[string]bool),
+		done:    make(chan func()),
+	}, nil
+}
+
+// Run delivers until ctx ends. It then lets attempts finish for the grace, and
+// returns when all its goroutines have.
+func (s *Scheduler) Run(ctx context.Context) error {
+	outcomes, endOutcomes := context.WithCancel(context.WithoutCancel(ctx))
+	defer endOutcomes()
+	attempts, endAttempts := context.WithCancel(context.WithoutCancel(ctx))
+	defer endAttempts()
+	s.outcomes, s.attempts = outcomes, attempts
+
+	reconcile, rescan := time.NewTicker(reconcileEvery), time.NewTicker(rescanEvery)
+	expire, sweep := time.NewTicker(expireEvery), time.NewTicker(time.Second)
+	for _, t := range []*time.Ticker{reconcile, rescan, expire, sweep} {
+		defer t.Stop()
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	lease := s.cfg.Lease.LeaseChanged()
+	s.resync()
+	for {
+		s.scheduleDirty()
+		timer.Reset(s.wakes.wait(s.cfg.Now()))
+		select {
+		case <-ctx.Done():
+			s.stop(endAttempts, endOutcomes)
+			return nil
+		case <-s.cfg.State.Changed():
+			s.absorb(s.cfg.State.TakeChanges())
+		case <-lease:
+			lease = s.cfg.Lease.LeaseChanged()
+			s.leaseChanged()
+		case rest := <-s.done:
+			s.finish(rest)
+		case <-timer.C:
+			s.markDirty(s.wakes.due(s.cfg.Now())...)
+		case <-reconcile.C:
+			s.reconcile()
+		case <-rescan.C:
+			s.rescan()
+		case <-expire.C:
+			s.expire()
+		case <-sweep.C:
+			s.closeIdle(s.cfg.Now().Add(-idleTimeout))
+		}
+	}
+}
+
+// start runs work on a goroutine of its own. What it returns is done afterwards
+// on this one; nil is nothing.
+func (s *Scheduler) start(work func() (rest func())) {
+	s.active++
+	go func() { s.done <- work() }()
+}
+
+func (s *Scheduler) finish(rest func()) {
+	s.active--
+	if rest != nil {
+		rest()
+	}
+}
+
+// mayAct: claims and attempts need a lease of the incarnation that is active.
+func (s *Scheduler) mayAct() bool {
+	return !s.stopping && s.incarnation != 0 && s.cfg.Lease.Leased()
+}
+
+// absorb takes over what the log has changed.
+func (s *Scheduler) absorb(changes fsm.Changes) {
+	if changes.Topology {
+		s.resync()
+	}
+	for name := range changes.Destinations {
+		s.refresh(name)
+	}
+	for name, key := range changes.Lowered {
+		if q := s.queues[name]; q != nil {
+			q.lower(key)
+			s.markDirty(name)
+		}
+	}
+	for _, grant := range changes.Granted {
+		s.granted(grant)
+	}
+}
+
+// resync looks at everything again: nodes have come or gone, or the state was
+// replaced as a whole.
+func (s *Scheduler) resync() {
+	s.followIncarnation()
+	for name := range s.queues {
+		s.refresh(name)
+	}
+	for _, record := range s.cfg.State.Destinations() {
+		s.refresh(record.Config.Name)
+	}
+	for _, q := range s.queues {
+		q.cursor = nil
+	}
+}
+
+// refresh takes over a destination's record and owner.
+func (s *Scheduler) refresh(name string) {
+	record, exists := s.cfg.State.Destination(name)
+	owner, _ := s.cfg.State.Owner(name)
+	owned := exists && owner == s.cfg.Node
+	q := s.queues[name]
+	if q == nil {
+		if !owned {
+			return
+		}
+		q = newQueue(name, record)
+		s.queues[name] = q
+	}
+	if exists {
+		q.update(record)
+	}
+	if owned && !q.owned {
+		q.cursor = nil
+	}
+	q.owned = owned
+	s.markDirty(name)
+}
+
+func (s *Scheduler) markDirty(names ...string) {
+	for _, name := range names {
+		s.dirty[name] = true
+	}
+}
+
+func (s *Scheduler) scheduleDirty() {
+	for name := range s.dirty {
+		delete(s.dirty, name)
+		if q := s.queues[name]; q != nil {
+			s.schedule(q)
+		}
+	}
+}
+
+// schedule starts what may start at a destination, and claims more.
+func (s *Scheduler) schedule(q *queue) {
+	if !s.mayAct() {
+		return
+	}
+	s.startReady(q)
+	if !q.owned {
+		s.closeConns(q.takeIdle(time.Time{}))
+		if q.empty() {
+			delete(s.queues, q.name)
+		}
+		return
+	}
+	if q.up() {
+		s.claimDue(q)
+		return
+	}
+	s.claimProbe(q)
+}
+
+// leaseChanged resets, without a lease, all that another node may begin anew.
+func (s *Scheduler) leaseChanged() {
+	s.followIncarnation()
+	if s.cfg.Lease.Leased() {
+		for name := range s.queues {
+			s.markDirty(name)
+		}
+		return
+	}
+	s.abort()
+}
+
+func (s *Scheduler) abort() {
+	for _, q := range s.queues {
+		for _, a := range q.running {
+			a.abortUnlessCommitted()
+		}
+		s.closeConns(q.takeIdle(time.Time{}))
+	}
+}
+
+// followIncarnation drops what belongs to an incarnation that has ended: its
+// claims were revoked with it. Attempts that have sent everything still wait
+// for their reply, since a delivery counts whoever reports it.
+func (s *Scheduler) followIncarnation() {
+	now := s.cfg.Lease.Incarnation()
+	if now == s.incarnation {
+		return
+	}
+	s.abort()
+	s.incarnation = now
+	for name, q := range s.queues {
+		q.ready, q.cursor = nil, nil
+		clear(q.claiming)
+		s.markDirty(name)
+	}
+}
+
+// rescan looks at the head of every queue again. Nothing overdue should be
+// there that the cursor has passed: what is found was missed, and is counted.
+func (s *Scheduler) rescan() {
+	for name, q := range s.queues {
+		if !q.owned || !s.mayAct() || len(q.claiming) > 0 {
+			continue
+		}
+		rows, err := s.cfg.State.Waiting(name, nil, 1)
+		if err != nil {
+			s.log.Error("rescan", "destination", name, "error", err)
+			continue
+		}
+		if len(rows) > 0 && q.up() && q.cursor != nil && rows[0].Key.Compare(q.cursor) < 0 {
+			s.metrics.missed.Inc()
+			s.log.Warn("a due message was missed until the rescan", "destination", name, "id", rows[0].ID)
+		}
+		q.cursor = nil
+		s.markDirty(name)
+	}
+}
+
+// stop ends the work in order: claims without an attempt go back, attempts get
+// the grace, then what hasn't sent its last byte is reset.
+func (s *Scheduler) stop(endAttempts, endOutcomes context.CancelFunc) {
+	s.stopping = true
+	grace, last := time.NewTimer(s.cfg.Grace), time.NewTimer(s.cfg.Grace+commitGrace)
+	defer grace.Stop()
+	defer last.Stop()
+	for {
+		for _, q := range s.queues {
+			s.releaseReady(q)
+			s.closeConns(q.takeIdle(time.Time{}))
+		}
+		if s.active == 0 {
+			return
+		}
+		select {
+		case rest := <-s.done:
+			s.finish(rest)
+		case <-s.cfg.State.Changed():
+			s.absorb(s.cfg.State.TakeChanges())
+		case <-grace.C:
+			s.abort()
+		case <-last.C:
+			endAttempts()
+			endOutcomes()
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package smtpout
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"holdfast/relay"
+)
+
+// ErrAborted is wrapped by the failure of a transaction whose connection was
+// reset by Abort or AbortUnlessCommitted.
+var ErrAborted = errors.New("connection reset by this node")
+
+// ErrBody is wrapped by the failure of a transaction whose body could not be
+// read in full and as declared: the fault is here, not with the next hop.
+var ErrBody = errors.New("stored content unreadable")
+
+// causeOf names an error of the network in one word of the contract.
+func causeOf(err error) relay.Cause {
+	var dns *net.DNSError
+	var alert tls.AlertError
+	var netErr net.Error
+	switch {
+	case errors.As(err, &dns):
+		return relay.CauseDNS
+	case errors.As(err, &alert):
+		return relay.CauseTLS
+	case errors.Is(err, context.Canceled), errors.Is(err, ErrAborted):
+		return relay.CauseClosed
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return relay.CauseTimeout
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return relay.CauseRefused
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH),
+		errors.Is(err, syscall.EHOSTDOWN), errors.Is(err, syscall.ENETDOWN):
+		return relay.CauseUnreachable
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return relay.CauseTimeout
+	}
+	return relay.CauseClosed
+}
+
+// textOf is the error in words for an operator.
+func textOf(err error) string {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "connection closed by the remote"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "no answer in time"
+	}
+	return printable(err.Error())
+}
+
+// failure is an error of the network or of the protocol as a relay.Failure.
+func (c *Conn) failure(phase relay.Phase, err error) *relay.Failure {
+	return &relay.Failure{
+		Cause: causeOf(err), Phase: phase, Host: c.host,
+		Text: textOf(err), At: c.now(), Err: err,
+	}
+}
+
+// refusal is a 4xx or 5xx reply as a relay.Failure.
+func (c *Conn) refusal(phase relay.Phase, r reply) *relay.Failure {
+	said := r.relay()
+	return c.localFailure(phase, said.Code, said.Enhanced, said.Text)
+}
+
+// localFailure is a refusal that this side pronounces, in the form of the
+// reply that the peer would give.
+func (c *Conn) localFailure(phase relay.Phase, code int, enhanced, text string) *relay.Failure {
+	cause := relay.CauseDeferred
+	if code >= 500 {
+		cause = relay.CauseRejected
+	}
+	return &relay.Failure{
+		Cause: cause, Phase: phase, Host: c.host,
+		Code: code, Enhanced: enhanced, Text: text, At: c.now(),
+	}
+}
