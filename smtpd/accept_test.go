@@ -1,0 +1,435 @@
+package smtpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// dotStuffed is content as DATA sends it.
+func dotStuffed(content string) string {
+	return strings.TrimPrefix(strings.ReplaceAll("\r\n"+content, "\r\n.", "\r\n.."), "\r\n") + ".\r\n"
+}
+
+func TestBodySizes(t *testing.T) {
+	h := start(t, nil)
+	c := h.greeted(t)
+	header := len(receivedHeader(&pb.Origin{Helo: "client.example", Protocol: "ESMTP"},
+		addrOf(t, "127.0.0.1"), "mx.example.net", [16]byte{}, []*pb.Recipient{{Address: "b@example.org"}}, time.Now().UTC()))
+	tests := map[string]struct {
+		size   int
+		pieces uint32
+	}{
+		"short":             {1000, 0},
+		"one short buffer":  {shortBody - header, 0},
+		"just over it":      {shortBody - header + 1, 0},
+		"one piece":         {pieceSize - header, 0},
+		"just over a piece": {pieceSize - header + 1, 2},
+		"two pieces":        {2*pieceSize - header, 2},
+		"many":              {5<<20 + 17, 21},
+	}
+	for name, test := range tests {
+		content := strings.Repeat(text(70000), test.size/70000+1)[:test.size-2]
+		content = strings.TrimSuffix(content, "\r") // not in the midst of a line end
+		content += strings.Repeat("x", test.size-2-len(content)) + "\r\n"
+		for _, chunked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/chunked=%v", name, chunked), func(t *testing.T) {
+				c.t = t
+				c.envelope()
+				if chunked {
+					half := len(content) / 2
+					c.send(fmt.Sprintf("BDAT %d\r\n%sBDAT %d LAST\r\n%s", half, content[:half], len(content)-half, content[half:]))
+					c.want("250 ")
+				} else {
+					c.ask("DATA", "354 ")
+					c.send(dotStuffed(content))
+				}
+				answer := c.want("250 2.0.0 ")
+				messages := h.accepted()
+				m := messages[len(messages)-1]
+				if got := withoutReceived(t, m.body); got != content {
+					t.Fatalf("content changed: got %d bytes, sent %d", len(got), len(content))
+				}
+				if m.Content.Pieces != test.pieces {
+					t.Errorf("%d pieces, want %d", m.Content.Pieces, test.pieces)
+				}
+				if !strings.Contains(answer, "queued") {
+					t.Errorf("answer %q", answer)
+				}
+			})
+		}
+	}
+}
+
+func TestUnknownOutcomeIsTakenBack(t *testing.T) {
+	for name, size := range map[string]int{"short": 100, "in pieces": 600 << 10} {
+		t.Run(name, func(t *testing.T) {
+			late := make(chan struct{})
+			var failures atomic.Int32
+			h := start(t, func(cfg *Config, c *cluster) {
+				cfg.AcceptTimeout = 500 * time.Millisecond
+				c.before = func(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, error) {
+					switch {
+					case event.GetMessageAccepted() != nil:
+						<-ctx.Done()
+						// It was under way and comes into the log all the same.
+						c.apply(event, payload)
+						close(late)
+						return nil, ctx.Err()
+					case event.GetAcceptanceAborted() != nil && failures.Add(1) <= 2:
+						return nil, errors.New("no leader")
+					}
+					return nil, nil
+				}
+			})
+			c := h.greeted(t)
+			c.envelope()
+			c.ask("DATA", "354 ")
+			c.send(dotStuffed(text(size)))
+			c.want("451 4.3.2 ")
+			<-late
+			h.waitFor(t, "the message is taken back", func() bool {
+				return len(h.aborted) == 1 && len(h.messages) == 0 && len(h.pieces) == 0
+			})
+			if got := failures.Load(); got < 3 {
+				t.Errorf("abort was proposed %d times, want until its outcome was known", got)
+			}
+			c.ask("NOOP", "250 ")
+		})
+	}
+}
+
+func TestRefusedAcceptance(t *testing.T) {
+	for _, code := range []pb.EventResult_Code{
+		pb.EventResult_CODE_UNROUTABLE, pb.EventResult_CODE_INCOMPLETE, pb.EventResult_CODE_NOT_ACTIVE,
+		pb.EventResult_CODE_ABORTED, pb.EventResult_CODE_INVALID, pb.EventResult_CODE_UNSPECIFIED,
+	} {
+		t.Run(code.String(), func(t *testing.T) {
+			h := start(t, func(_ *Config, c *cluster) {
+				c.before = func(_ context.Context, event *pb.Event, _ []byte) (*pb.EventResult, error) {
+					if event.GetMessageAccepted() != nil {
+						return &pb.EventResult{Code: code, Text: "no"}, nil
+					}
+					return nil, nil
+				}
+			})
+			c := h.greeted(t)
+			c.envelope()
+			c.ask("DATA", "354 ")
+			c.send(dotStuffed(text(300 << 10)))
+			c.want("451 4.3.2 ")
+			h.waitFor(t, "the pieces are abandoned", func() bool { return len(h.pieces) == 0 })
+		})
+	}
+}
+
+// TestPiecesRefused has a piece fail in each way that it may.
+func TestPiecesRefused(t *testing.T) {
+	tests := map[string]func(context.Context) (*pb.EventResult, error){
+		"error": func(context.Context) (*pb.EventResult, error) { return nil, errors.New("too busy") },
+		"refused": func(context.Context) (*pb.EventResult, error) {
+			return &pb.EventResult{Code: pb.EventResult_CODE_NOT_ACTIVE}, nil
+		},
+	}
+	for name, answer := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, func(_ *Config, c *cluster) {
+				c.before = func(ctx context.Context, event *pb.Event, _ []byte) (*pb.EventResult, error) {
+					if event.GetContentAppended().GetPiece() == 2 {
+						return answer(ctx)
+					}
+					return nil, nil
+				}
+			})
+			c := h.greeted(t)
+			c.envelope()
+			c.ask("DATA", "354 ")
+			c.send(dotStuffed(text(2 << 20)))
+			c.want("451 4.3.2 ")
+			h.waitFor(t, "the pieces are abandoned", func() bool { return abandoned(h.cluster) })
+			c.envelope()
+		})
+	}
+}
+
+// abandoned says whether pieces came and went, the last event being that.
+func abandoned(c *cluster) bool {
+	n := len(c.events)
+	return n > 1 && c.events[n-1].GetContentAbandoned() != nil && len(c.pieces) == 0
+}
+
+// TestStuckPieces has the cluster take no piece: the client is told in time,
+// and the pieces are abandoned only after their outcome is known.
+func TestStuckPieces(t *testing.T) {
+	release := make(chan struct{})
+	h := start(t, func(cfg *Config, c *cluster) {
+		cfg.AcceptTimeout = 100 * time.Millisecond
+		c.before = func(_ context.Context, event *pb.Event, _ []byte) (*pb.EventResult, error) {
+			if event.GetContentAppended() != nil {
+				<-release
+			}
+			return nil, nil
+		}
+	})
+	c := h.greeted(t)
+	c.envelope()
+	c.ask("DATA", "354 ")
+	c.send(dotStuffed(text(2 << 20)))
+	c.want("451 4.3.2 ")
+	if n := h.metric(t, "holdfast_smtpd_cleanups"); n != 1 {
+		t.Errorf("%v cleanups, want 1", n)
+	}
+	close(release)
+	h.waitFor(t, "the pieces are abandoned", func() bool { return abandoned(h.cluster) })
+}
+
+// TestClientGoneAfterDot: the message is accepted though nobody hears the 250.
+func TestClientGoneAfterDot(t *testing.T) {
+	proposed, release := make(chan struct{}), make(chan struct{})
+	h := start(t, func(_ *Config, c *cluster) {
+		c.before = func(_ context.Context, event *pb.Event, _ []byte) (*pb.EventResult, error) {
+			if event.GetMessageAccepted() != nil {
+				close(proposed)
+				<-release
+			}
+			return nil, nil
+		}
+	})
+	c := h.greeted(t)
+	c.envelope()
+	c.ask("DATA", "354 ")
+	c.send(dotStuffed(text(100)))
+	<-proposed
+	c.nc.Close()
+	close(release)
+	h.waitFor(t, "the message is there", func() bool { return len(h.messages) == 1 })
+	h.stop()
+	if err := <-h.done; err != nil {
+		t.Error(err)
+	}
+	h.done <- nil
+	if len(h.accepted()) != 1 || len(h.aborted) != 0 {
+		t.Error("the message was taken back")
+	}
+}
+
+// TestClientGoneInContent cuts DATA and BDAT off at awkward places: nothing may
+// be accepted or left behind.
+func TestClientGoneInContent(t *testing.T) {
+	long := text(600 << 10)
+	tests := map[string]struct {
+		command, content string
+		pieces           bool
+	}{
+		"DATA":              {"DATA\r\n", "x\r\n", false},
+		"DATA at the dot":   {"DATA\r\n", "x\r\n.", false},
+		"DATA in the end":   {"DATA\r\n", "x\r\n.\r", false},
+		"DATA after pieces": {"DATA\r\n", long, true},
+		"BDAT":              {"BDAT 10 LAST\r\n", "123456789", false},
+		"BDAT empty":        {"BDAT 1 LAST\r\n", "", false},
+		"BDAT after pieces": {fmt.Sprintf("BDAT %d LAST\r\n", len(long)+1), long, true},
+		"between chunks":    {fmt.Sprintf("BDAT %d\r\n", len(long)), long, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, nil)
+			c := h.greeted(t)
+			c.envelope()
+			c.send(test.command + test.content)
+			if test.command == "DATA\r\n" {
+				c.want("354 ")
+			}
+			c.nc.Close()
+			if test.pieces {
+				h.waitFor(t, "the pieces are abandoned", func() bool { return abandoned(h.cluster) })
+			}
+			h.stop()
+			if err := <-h.done; err != nil {
+				t.Error(err)
+			}
+			h.done <- nil
+			if n := len(h.accepted()); n != 0 || len(h.pieces) != 0 {
+				t.Errorf("%d messages accepted, %d uploads left", n, len(h.pieces))
+			}
+		})
+	}
+}
+
+func TestContentRefused(t *testing.T) {
+	received := func(n int) string { return strings.Repeat("received : by x\r\n", n) + "\r\n" }
+	const limit = 1 << 20
+	tests := map[string]struct {
+		content string
+		want    string
+	}{
+		"largest":            {strings.Repeat("z", limit-2) + "\r\n", "250 "},
+		"one too many":       {strings.Repeat("z", limit-1) + "\r\n", "552 5.3.4 "},
+		"50 hops":            {received(50), "250 "},
+		"51 hops":            {received(51), "554 5.4.6 "},
+		"51 in the text":     {"Subject: x\r\n\r\n" + received(51), "250 "},
+		"bare LF after 800K": {text(800<<10) + "\n" + "x\r\n", "554 5.6.0 "},
+		"one long line":      {"X: " + strings.Repeat("y", 500<<10) + "\r\n", "250 "},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, func(cfg *Config, _ *cluster) { cfg.MaxMessageSize = limit })
+			c := h.greeted(t)
+			c.envelope()
+			c.ask("DATA", "354 ")
+			c.send(dotStuffed(test.content))
+			c.want(test.want)
+			if !strings.HasPrefix(test.want, "250") {
+				h.waitFor(t, "nothing is kept", func() bool { return len(h.messages) == 0 && len(h.pieces) == 0 })
+			} else if got := withoutReceived(t, h.accepted()[0].body); got != test.content {
+				t.Error("content changed")
+			}
+			c.ask("NOOP", "250 ")
+		})
+	}
+}
+
+// TestEndlessContent: a client that goes on after the limit is cut off, and
+// nothing of what it sends later counts as a command.
+func TestEndlessContent(t *testing.T) {
+	h := start(t, func(cfg *Config, _ *cluster) { cfg.MaxMessageSize = 64 << 10 })
+	c := h.greeted(t)
+	c.envelope()
+	c.ask("DATA", "354 ")
+	go func() {
+		// Ends with an error when the server has had enough.
+		for range 100 {
+			if _, err := c.nc.Write([]byte(strings.Repeat("RSET\r\n", 10000))); err != nil {
+				return
+			}
+		}
+		c.nc.Close()
+	}()
+	c.want("552 5.3.4 ")
+	c.wantClosed()
+}
+
+func TestTooLargeAnnounced(t *testing.T) {
+	h := start(t, nil)
+	c := h.greeted(t)
+	c.ask("MAIL FROM:<a@example.com> SIZE=52428801", "552 5.3.4 ")
+	c.envelope()
+	c.send("BDAT 9000000000000000000 LAST\r\nxx")
+	c.nc.(interface{ CloseWrite() error }).CloseWrite()
+	c.wantClosed()
+	if len(h.accepted()) != 0 {
+		t.Error("accepted")
+	}
+}
+
+func TestRecipientLimits(t *testing.T) {
+	t.Run("number", func(t *testing.T) {
+		h := start(t, nil)
+		c := h.greeted(t)
+		c.ask("MAIL FROM:<a@example.com>", "250 ")
+		for i := range 1000 {
+			c.ask(fmt.Sprintf("RCPT TO:<u%d@example.org>", i), "250 ")
+		}
+		c.ask("RCPT TO:<more@example.org>", "452 4.5.3 ")
+		c.ask("RCPT TO:<u7@example.org>", "250 ")
+		c.ask("DATA", "354 ")
+		c.send("x\r\n.\r\n")
+		c.want("250 ")
+		if n := len(h.accepted()[0].Recipients); n != 1000 {
+			t.Errorf("%d recipients", n)
+		}
+	})
+	t.Run("bytes", func(t *testing.T) {
+		h := start(t, nil)
+		c := h.greeted(t)
+		c.ask("MAIL FROM:<a@example.com>", "250 ")
+		taken := 0
+		for {
+			c.send(fmt.Sprintf("RCPT TO:<u%d@example.org> ORCPT=rfc822;%s\r\n", taken, strings.Repeat("x", 490)))
+			lines, err := c.reply()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(lines[0], "452 4.5.3 ") {
+				break
+			}
+			taken++
+		}
+		c.ask("DATA", "354 ")
+		c.send("x\r\n.\r\n")
+		c.want("250 ")
+		m := h.accepted()[0]
+		if len(m.Recipients) != taken || taken < 200 {
+			t.Errorf("%d recipients, %d taken", len(m.Recipients), taken)
+		}
+		if size := sizeOf(m.MessageAccepted); size > 128<<10 {
+			t.Errorf("the acceptance has %d bytes", size)
+		}
+	})
+}
+
+// TestMemoryOfLongBody sends 50 MB and counts the buffers in use whenever a
+// piece is proposed.
+func TestMemoryOfLongBody(t *testing.T) {
+	var most atomic.Int64
+	var h *harness
+	ready := make(chan struct{})
+	h = start(t, func(_ *Config, c *cluster) {
+		c.before = func(_ context.Context, event *pb.Event, _ []byte) (*pb.EventResult, error) {
+			<-ready
+			if n := int64(h.metric(t, "holdfast_smtpd_body_buffers")); n > most.Load() {
+				most.Store(n)
+			}
+			return nil, nil
+		}
+	})
+	close(ready)
+	c := h.greeted(t)
+	c.envelope()
+	c.ask("DATA", "354 ")
+	content := text(50<<20 - 100)
+	c.send(dotStuffed(content))
+	c.want("250 ")
+	if got := withoutReceived(t, h.accepted()[0].body); got != content {
+		t.Error("content changed")
+	}
+	if n := most.Load(); n < 1 || n > piecesUnderWay+1 {
+		t.Errorf("up to %d buffers were in use, want at most %d", n, piecesUnderWay+1)
+	}
+}
+
+// TestNoBufferLeft: where others hold all the memory, a long message is put off
+// and a short one goes through.
+func TestNoBufferLeft(t *testing.T) {
+	h := start(t, func(cfg *Config, _ *cluster) {
+		cfg.BodyMemory = 3 * pieceSize
+		cfg.AcceptTimeout = 300 * time.Millisecond
+	})
+	var slow []*client
+	for range 3 {
+		c := h.greeted(t)
+		c.envelope()
+		c.ask("DATA", "354 ")
+		c.send(text(100 << 10))
+		slow = append(slow, c)
+	}
+	waitForMetric(t, h, "holdfast_smtpd_body_buffers", 3)
+	c := h.greeted(t)
+	c.envelope()
+	c.ask("DATA", "354 ")
+	c.send(dotStuffed(text(100 << 10)))
+	c.want("452 4.3.1 ")
+	c.envelope()
+	c.ask("DATA", "354 ")
+	c.send(dotStuffed(text(1000)))
+	c.want("250 ")
+	for _, c := range slow {
+		c.send(".\r\n")
+		c.want("250 ")
+	}
+}

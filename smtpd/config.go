@@ -1,0 +1,158 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// Proposer puts events into the log.
+type Proposer interface {
+	// Propose returns when the event's outcome is known. An error means that it
+	// is not known, or that the event surely didn't come into the log. It fills
+	// in the event's incarnation, sequence and lowest_open, and keeps neither
+	// event nor payload after it has returned without an error. It returns soon
+	// after ctx ends.
+	Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, error)
+}
+
+// Directory is the replicated state as this node has it now. It is asked by
+// many sessions at once.
+type Directory interface {
+	// Domain finds a relay domain by its name in lower case.
+	Domain(name string) (*pb.DomainConfig, bool)
+	// Configured reports whether at least one domain exists.
+	Configured() bool
+}
+
+// Gate says whether this node may take mail and give final refusals now.
+type Gate interface {
+	// Check returns nil while it may, else the reply to give: 451 4.3.2 without
+	// a quorum or behind, 421 4.3.2 when draining.
+	Check() *relay.Reply
+}
+
+// Config is all that a Server needs. DefaultConfig fills in the limits.
+type Config struct {
+	// Hostname is how the server calls itself in the greeting and in Received.
+	Hostname string
+	// Node is the node's name, for the origin of accepted messages.
+	Node string
+	// Postmaster takes mail to <Postmaster> without a domain. "" refuses it.
+	Postmaster string
+	// TLS turns on STARTTLS; nil leaves it off.
+	TLS *tls.Config
+
+	Proposer  Proposer
+	Directory Directory
+	Gate      Gate
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Now is the clock that stamps events, ids and Received headers.
+	Now func() time.Time
+	// Entropy is the source of message ids; many sessions read it at once.
+	Entropy io.Reader
+
+	// MaxMessageSize is the longest content taken, in bytes: 64 KiB to 1 GiB.
+	MaxMessageSize int64
+	// MaxRecipients is the number of recipients of one message, at least 100.
+	MaxRecipients int
+	// MaxConnections holds for all clients together.
+	MaxConnections int
+	// MaxConnectionsPerClient holds for an IPv4 address or an IPv6 /64.
+	MaxConnectionsPerClient int
+	// MaxErrors is the number of commands refused with 5xx before a session is
+	// closed.
+	MaxErrors int
+	// MaxCommands is the number of commands without a message accepted before a
+	// session is closed; more than MaxRecipients.
+	MaxCommands int
+	// BodyMemory bounds the buffers of all bodies over 16 KiB that are under
+	// way, in bytes; at least 768 KiB.
+	BodyMemory int64
+
+	// CommandTimeout is how long a whole command, a TLS handshake or the
+	// writing of a reply may take.
+	CommandTimeout time.Duration
+	// DataTimeout is how long content may make no progress at all.
+	DataTimeout time.Duration
+	// MinDataRate is the rate, in bytes per second of waiting for the client,
+	// below which a transfer is given up; it counts after DataTimeout.
+	MinDataRate int64
+	// SessionTimeout ends a session whatever it does.
+	SessionTimeout time.Duration
+	// AcceptTimeout is how long the cluster may take from the end of the content
+	// to the outcome, and how long it may hold up the content on its way.
+	AcceptTimeout time.Duration
+	// ShutdownGrace is how long content under way may go on at shutdown.
+	ShutdownGrace time.Duration
+}
+
+// DefaultConfig is a Config with every limit set, the system's clock and its
+// source of randomness.
+func DefaultConfig() Config {
+	return Config{
+		Now:                     time.Now,
+		Entropy:                 rand.Reader,
+		MaxMessageSize:          50 << 20,
+		MaxRecipients:           1000,
+		MaxConnections:          1000,
+		MaxConnectionsPerClient: 100,
+		MaxErrors:               20,
+		MaxCommands:             5000,
+		BodyMemory:              256 << 20,
+		// RFC 5321 section 4.5.3.2.7: at least 5 minutes.
+		CommandTimeout: 5 * time.Minute,
+		// RFC 5321 section 4.5.3.2.5: 3 minutes for each block.
+		DataTimeout:    3 * time.Minute,
+		MinDataRate:    256,
+		SessionTimeout: 2 * time.Hour,
+		AcceptTimeout:  30 * time.Second,
+		ShutdownGrace:  30 * time.Second,
+	}
+}
+
+// validate names everything that is wrong with a Config.
+func (c *Config) validate() error {
+	var errs []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	want(validDomain(c.Hostname), "hostname %q is not a domain name", c.Hostname)
+	want(c.Node != "", "the node's name is missing")
+	want(c.Proposer != nil && c.Directory != nil && c.Gate != nil, "proposer, directory and gate are needed")
+	want(c.Logger != nil && c.Registerer != nil, "logger and registerer are needed")
+	want(c.Now != nil && c.Entropy != nil, "clock and entropy are needed")
+	if c.Postmaster != "" {
+		address, rest, err := parsePath("<" + c.Postmaster + ">")
+		want(err == nil && rest == "" && relay.DomainOf(address) != "", "postmaster %q is not a mail address", c.Postmaster)
+	}
+	// RFC 5321 sections 4.5.3.1.7 and 4.5.3.1.8 give the least that must be taken.
+	want(c.MaxMessageSize >= 64<<10 && c.MaxMessageSize <= 1<<30, "largest message %d: must be 64 KiB to 1 GiB", c.MaxMessageSize)
+	want(c.MaxRecipients >= 100, "recipients per message %d: must be at least 100", c.MaxRecipients)
+	want(c.MaxConnections >= 1, "connections %d: must be at least 1", c.MaxConnections)
+	want(c.MaxConnectionsPerClient >= 1, "connections per client %d: must be at least 1", c.MaxConnectionsPerClient)
+	want(c.MaxErrors >= 1, "errors per session %d: must be at least 1", c.MaxErrors)
+	want(c.MaxCommands > c.MaxRecipients, "commands per session %d: must be more than the %d recipients of a message", c.MaxCommands, c.MaxRecipients)
+	want(c.BodyMemory >= 3*pieceSize, "memory for bodies %d: must be at least %d", c.BodyMemory, 3*pieceSize)
+	want(c.MinDataRate >= 1, "least data rate %d: must be at least 1 byte a second", c.MinDataRate)
+	want(c.CommandTimeout > 0 && c.DataTimeout > 0 && c.SessionTimeout > 0 && c.AcceptTimeout > 0, "time-outs must be above 0")
+	want(c.ShutdownGrace >= 0, "the grace at shutdown can't be negative")
+	if len(errs) > 0 {
+		return fmt.Errorf("smtpd: %w", errors.Join(errs...))
+	}
+	return nil
+}

@@ -1,0 +1,274 @@
+package smtpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/relay"
+)
+
+// Server takes mail. New makes one, Serve runs it once.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+	buffers *buffers
+
+	// proposing ends after the grace at shutdown, cleaning a while later. Both
+	// live from Serve on.
+	proposing, cleaning context.Context
+
+	sessions, proposals, cleanups sync.WaitGroup
+	cleanupsRunning               atomic.Int64
+
+	mu        sync.Mutex // guards what follows
+	served    bool
+	stopping  bool
+	conns     map[*conn]struct{}
+	perClient map[netip.Prefix]int
+}
+
+// New checks the configuration and makes a server.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	m := newMetrics(cfg.Registerer)
+	return &Server{
+		cfg:       cfg,
+		log:       cfg.Logger.With("component", "smtpd"),
+		metrics:   m,
+		buffers:   newBuffers(int(cfg.BodyMemory/pieceSize), m.bodyBuffers),
+		conns:     map[*conn]struct{}{},
+		perClient: map[netip.Prefix]int{},
+	}, nil
+}
+
+// Serve takes connections from the listeners until ctx ends or one of them
+// fails, and closes them all. Then idle clients get 421, content under way may
+// go on for the grace, and what was in doubt is taken back. It returns when no
+// goroutine is left: nil after ctx has ended, else why a listener failed.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	stopProposing, stopCleaning, err := s.start(ctx)
+	if err != nil {
+		return errors.Join(err, closeAll(listeners))
+	}
+	defer stopProposing()
+	defer stopCleaning()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+
+	var accepting sync.WaitGroup
+	for _, listener := range listeners {
+		accepting.Go(func() { stop(s.takeConnections(ctx, listener)) })
+	}
+	<-ctx.Done()
+	failed := closeAll(listeners)
+	accepting.Wait()
+	s.shutDown(stopProposing, stopCleaning)
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		return errors.Join(cause, failed)
+	}
+	return failed
+}
+
+// start makes the contexts that outlive ctx in an orderly shutdown.
+func (s *Server) start(ctx context.Context) (stopProposing, stopCleaning context.CancelFunc, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.served {
+		return nil, nil, errors.New("smtpd: Serve was called before")
+	}
+	s.served = true
+	s.proposing, stopProposing = context.WithCancel(context.WithoutCancel(ctx))
+	s.cleaning, stopCleaning = context.WithCancel(context.WithoutCancel(ctx))
+	return stopProposing, stopCleaning, nil
+}
+
+func closeAll(listeners []net.Listener) error {
+	var errs []error
+	for _, listener := range listeners {
+		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close %s: %w", listener.Addr(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// takeConnections runs until the listener is closed.
+func (s *Server) takeConnections(ctx context.Context, listener net.Listener) error {
+	const longest = time.Second
+	for pause := 5 * time.Millisecond; ; {
+		nc, err := listener.Accept()
+		if err == nil {
+			pause = 5 * time.Millisecond
+			s.take(nc)
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		// Out of file descriptors, most likely: it passes.
+		if netErr, isNet := errors.AsType[net.Error](err); !isNet || errors.Is(netErr, net.ErrClosed) {
+			return fmt.Errorf("accept on %s: %w", listener.Addr(), err)
+		}
+		s.log.Error("connection not taken", "listener", listener.Addr().String(), "error", err)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		pause = min(2*pause, longest)
+	}
+}
+
+// take starts the session of one connection, or refuses it.
+func (s *Server) take(nc net.Conn) {
+	client, err := netip.ParseAddrPort(nc.RemoteAddr().String())
+	if err != nil {
+		s.log.Error("connection without an IP address", "remote", nc.RemoteAddr().String())
+		nc.Close()
+		return
+	}
+	address := client.Addr().Unmap().WithZone("")
+	c := newConn(nc, &s.cfg)
+	if refusal := s.register(c, address); refusal != nil {
+		s.turnAway(c, refusal)
+		return
+	}
+	session := &session{server: s, conn: c, client: address, log: s.log.With("client", address.String())}
+	s.sessions.Go(func() {
+		defer s.unregister(c, address)
+		defer s.recoverSession(session)
+		session.serve()
+	})
+}
+
+// turnAway says why in passing: a new connection has room for one line, so the
+// next one needn't wait.
+func (s *Server) turnAway(c *conn, refusal *relay.Reply) {
+	s.metrics.replies[refusal.Code/100].Inc()
+	c.writeReply(refusal)
+	c.close(false)
+}
+
+// register counts a connection in, within the limits.
+func (s *Server) register(c *conn, client netip.Addr) *relay.Reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := clientKey(client)
+	switch {
+	case s.stopping:
+		return shuttingDown
+	case len(s.conns) >= s.cfg.MaxConnections:
+		s.metrics.refusedTotal.Inc()
+		return tooBusy
+	case s.perClient[key] >= s.cfg.MaxConnectionsPerClient:
+		s.metrics.refusedClient.Inc()
+		return tooManyOfYou
+	}
+	s.conns[c] = struct{}{}
+	s.perClient[key]++
+	s.metrics.connections.Inc()
+	s.metrics.connectionsTotal.Inc()
+	return nil
+}
+
+func (s *Server) unregister(c *conn, client netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := clientKey(client)
+	delete(s.conns, c)
+	if s.perClient[key]--; s.perClient[key] == 0 {
+		delete(s.perClient, key)
+	}
+	s.metrics.connections.Dec()
+}
+
+// clientKey is whom a limit per client counts: an IPv6 host has a whole /64.
+func clientKey(client netip.Addr) netip.Prefix {
+	bits := 32
+	if client.Is6() {
+		bits = 64
+	}
+	// The bits fit the address, so there is no error.
+	prefix, _ := client.Prefix(bits)
+	return prefix
+}
+
+// recoverSession keeps a panic within its session: the client will send the
+// same to the next node, and must not bring down one after the other.
+func (s *Server) recoverSession(session *session) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	s.metrics.panics.Inc()
+	session.log.Error("session panicked", "cause", cause, "stack", string(debug.Stack()))
+	session.reset()
+	session.conn.close(false)
+}
+
+// shutDown ends the sessions and all that they have started, in this order.
+func (s *Server) shutDown(stopProposing, stopCleaning context.CancelFunc) {
+	for _, c := range s.stopRegistering() {
+		if err := c.interrupt(); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.log.Debug("connection not interrupted", "error", err)
+		}
+	}
+	if !waitFor(&s.sessions, s.cfg.ShutdownGrace) {
+		stopProposing()
+		for _, c := range s.stopRegistering() {
+			if err := c.abort(); err != nil && !errors.Is(err, net.ErrClosed) {
+				s.log.Debug("connection not closed", "error", err)
+			}
+		}
+		s.sessions.Wait()
+	}
+	if !waitFor(&s.cleanups, cleanupGrace) {
+		stopCleaning()
+	}
+	stopProposing()
+	s.proposals.Wait()
+	s.cleanups.Wait()
+}
+
+// stopRegistering lets no connection in any more and returns those that are.
+func (s *Server) stopRegistering() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping = true
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+// waitFor reports whether the group was done in time. Its goroutine ends with
+// the group, which the caller waits for in any case.
+func waitFor(group *sync.WaitGroup, patience time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}

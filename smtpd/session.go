@@ -1,0 +1,285 @@
+package smtpd
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strconv"
+
+	"holdfast/relay"
+)
+
+// Why a session is over, besides the errors of its conn.
+var (
+	errClose = errors.New("closing") // the last reply is given
+	errQuit  = errors.New("client has quit")
+	errTLS   = errors.New("no TLS")
+)
+
+// session is the state machine of one connection (RFC 5321 section 4.1.4).
+type session struct {
+	server *Server
+	conn   *conn
+	log    *slog.Logger
+	client netip.Addr
+
+	helo     string // "" before EHLO or HELO
+	extended bool   // it was EHLO
+	secured  bool   // under TLS
+	tx       *transaction
+	errors   int
+	commands int // since the last message
+}
+
+// serve runs the dialogue until either side ends it.
+func (s *session) serve() {
+	s.reply(reply(220, "", s.server.cfg.Hostname+" ESMTP Holdfast"))
+	err := s.dialogue()
+	s.reset()
+	linger := s.farewell(err)
+	s.conn.close(linger)
+}
+
+func (s *session) dialogue() error {
+	for {
+		if s.conn.isStopping() {
+			return errStopping
+		}
+		line, err := s.conn.readLine()
+		switch {
+		case err == nil:
+		case errors.Is(err, errLineTooLong) && s.conn.broken == nil:
+			err = s.answer(lineTooLong, nil)
+			if err != nil {
+				return err
+			}
+			continue
+		default:
+			return err
+		}
+		if err := s.answer(s.handle(line)); err != nil {
+			return err
+		}
+	}
+}
+
+// answer gives a reply, counts refusals, and says whether the session is over.
+func (s *session) answer(r *relay.Reply, err error) error {
+	if r != nil {
+		s.reply(r)
+		if r.Code == 421 {
+			return errClose
+		}
+		if r.Code >= 500 {
+			s.errors++
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if s.errors >= s.server.cfg.MaxErrors {
+		return s.answer(tooManyErrors, nil)
+	}
+	if s.commands++; s.commands > s.server.cfg.MaxCommands {
+		return s.answer(tooMuchTalk, nil)
+	}
+	return nil
+}
+
+func (s *session) reply(r *relay.Reply) {
+	s.server.metrics.replies[r.Code/100].Inc()
+	s.conn.writeReply(r)
+}
+
+// farewell gives the last reply where the client doesn't know yet why the
+// session is over, and reports whether it may still be sending.
+func (s *session) farewell(err error) (linger bool) {
+	switch {
+	case errors.Is(err, errClose):
+		return true
+	case errors.Is(err, errBareLF):
+		s.reply(bareLF)
+		return true
+	case errors.Is(err, errWrite), errors.Is(err, errQuit), errors.Is(err, errTLS):
+		return false
+	case s.conn.isStopping() && !s.conn.inContent:
+		s.reply(shuttingDown)
+		return true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.reply(timedOut)
+		return true
+	case errors.Is(err, errLineTooLong):
+		s.reply(lineTooLong)
+		return true
+	}
+	if !errors.Is(err, io.EOF) {
+		s.log.Debug("connection lost", "error", err)
+	}
+	return false
+}
+
+// handle carries out one command. The reply is nil where it is given already;
+// an error ends the session after it.
+func (s *session) handle(line []byte) (*relay.Reply, error) {
+	verb, rest, refusal := splitCommand(line)
+	if refusal != nil {
+		return refusal, nil
+	}
+	switch verb {
+	case "EHLO", "HELO":
+		return s.hello(verb == "EHLO", rest), nil
+	case "MAIL":
+		return s.mail(rest), nil
+	case "RCPT":
+		return s.rcpt(rest), nil
+	case "DATA":
+		return s.data(rest)
+	case "BDAT":
+		return s.bdat(rest)
+	case "STARTTLS":
+		return s.startTLS(rest)
+	case "NOOP":
+		return ok, nil
+	case "HELP":
+		return reply(214, "2.0.0", "see RFC 5321"), nil
+	case "VRFY":
+		return s.vrfy(rest), nil
+	case "EXPN", "AUTH", "ETRN", "TURN", "SEND", "SOML", "SAML":
+		return reply(502, "5.5.1", "command isn't implemented"), nil
+	case "RSET":
+		return s.rset(rest), nil
+	case "QUIT":
+		return s.quit(rest)
+	}
+	return reply(500, "5.5.1", "unknown command"), nil
+}
+
+// hello also ends a transaction under way (RFC 5321 section 4.1.4).
+func (s *session) hello(extended bool, rest string) *relay.Reply {
+	helo, refusal := parseHello(rest)
+	if refusal != nil {
+		return refusal
+	}
+	s.reset()
+	s.helo, s.extended = helo, extended
+	if !extended {
+		return reply(250, "", s.server.cfg.Hostname)
+	}
+	lines := []string{
+		s.server.cfg.Hostname,
+		"PIPELINING",
+		"8BITMIME",
+		"SMTPUTF8",
+		"ENHANCEDSTATUSCODES",
+		"CHUNKING",
+		"SIZE " + strconv.FormatInt(s.server.cfg.MaxMessageSize, 10),
+		"DSN",
+		"LIMITS RCPTMAX=" + strconv.Itoa(s.server.cfg.MaxRecipients),
+	}
+	if s.server.cfg.TLS != nil && !s.secured {
+		lines = append(lines, "STARTTLS")
+	}
+	s.server.metrics.replies[2].Inc()
+	s.conn.writeLines(250, "", lines...)
+	return nil
+}
+
+func (s *session) mail(rest string) *relay.Reply {
+	if s.helo == "" || s.tx != nil {
+		return badSequence
+	}
+	envelope, size, refusal := parseMail(rest)
+	if refusal != nil {
+		return refusal
+	}
+	if closed := s.server.cfg.Gate.Check(); closed != nil {
+		return closed
+	}
+	if s.server.overloaded() {
+		return notNow
+	}
+	if size > s.server.cfg.MaxMessageSize {
+		return tooLarge
+	}
+	s.tx = &transaction{
+		envelope: envelope,
+		size:     envelopeBase + len(envelope.From) + len(envelope.Envid),
+	}
+	return reply(250, "2.1.0", "sender ok")
+}
+
+func (s *session) rcpt(rest string) *relay.Reply {
+	tx := s.tx
+	if tx == nil || tx.body != nil {
+		return badSequence
+	}
+	recipient, refusal := parseRcpt(rest, tx.envelope.Smtputf8)
+	if refusal != nil {
+		return refusal
+	}
+	refusal = s.admit(recipient)
+	if refusal == nil {
+		refusal = tx.add(recipient, s.server.cfg.MaxRecipients)
+	}
+	if refusal != nil {
+		tx.deferred = tx.deferred || refusal.Temporary()
+		return refusal
+	}
+	return reply(250, "2.1.5", "recipient ok")
+}
+
+// startTLS is RFC 3207. Whatever came in plain text is forgotten after it, and
+// nothing sent ahead of the handshake is taken for a part of what follows.
+func (s *session) startTLS(rest string) (*relay.Reply, error) {
+	switch {
+	case s.server.cfg.TLS == nil:
+		return reply(502, "5.5.1", "TLS isn't offered here"), nil
+	case s.secured || s.tx != nil:
+		return badSequence, nil
+	case rest != "":
+		return reply(501, "5.5.4", "STARTTLS takes no argument"), nil
+	case s.conn.br.Buffered() > 0:
+		return reply(503, "5.5.1", "nothing may be sent after STARTTLS until the reply, closing the connection"), errClose
+	}
+	s.reply(reply(220, "2.0.0", "ready for TLS"))
+	if err := s.conn.startTLS(s.server.cfg.TLS); err != nil {
+		s.server.metrics.tlsFailures.Inc()
+		s.log.Debug("TLS handshake failed", "error", err)
+		return nil, errTLS
+	}
+	s.secured, s.helo, s.extended = true, "", false
+	return nil, nil
+}
+
+// vrfy neither confirms nor denies (RFC 5321 section 7.3).
+func (s *session) vrfy(rest string) *relay.Reply {
+	if rest == "" {
+		return reply(501, "5.5.4", "want an address")
+	}
+	return reply(252, "2.0.0", "send mail and see")
+}
+
+func (s *session) rset(rest string) *relay.Reply {
+	if rest != "" {
+		return reply(501, "5.5.4", "RSET takes no argument")
+	}
+	s.reset()
+	return ok
+}
+
+func (s *session) quit(rest string) (*relay.Reply, error) {
+	if rest != "" {
+		return reply(501, "5.5.4", "QUIT takes no argument"), nil
+	}
+	return reply(221, "2.0.0", "goodbye"), errQuit
+}
+
+// reset ends the transaction, if there is one, and drops what came of its body.
+func (s *session) reset() {
+	if s.tx != nil && s.tx.body != nil {
+		s.tx.body.drop()
+	}
+	s.tx = nil
+}

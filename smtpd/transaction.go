@@ -1,0 +1,156 @@
+package smtpd
+
+import (
+	"bufio"
+	"errors"
+	"slices"
+	"strconv"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// maxEnvelope bounds what MAIL and RCPT add to an event, in bytes; with the
+// longest body in the same event it stays within the 384 KiB of an event.
+const (
+	maxEnvelope = 128 << 10
+	// envelopeBase is set aside for the origin, the Message-ID and the rest.
+	envelopeBase = 3 << 10
+	// recipientBase is what a recipient takes besides its strings.
+	recipientBase = 16
+)
+
+// transaction is one message from MAIL on.
+type transaction struct {
+	envelope   *pb.Envelope
+	recipients []*pb.Recipient
+	size       int   // of the envelope, in bytes
+	deferred   bool  // a recipient was refused with 4xx
+	body       *body // once BDAT has begun
+}
+
+// add takes a recipient into the envelope, once if it is named twice.
+func (tx *transaction) add(recipient *pb.Recipient, limit int) *relay.Reply {
+	again := slices.ContainsFunc(tx.recipients, func(other *pb.Recipient) bool {
+		return other.Address == recipient.Address
+	})
+	if again {
+		return nil
+	}
+	size := tx.size + recipientBase + len(recipient.Address) + len(recipient.Notify) + len(recipient.Orcpt)
+	if len(tx.recipients) >= limit || size > maxEnvelope {
+		return tooManyRcpts
+	}
+	tx.size = size
+	tx.recipients = append(tx.recipients, recipient)
+	return nil
+}
+
+// readyForContent is the refusal where there is no one to send content to.
+func (s *session) readyForContent() *relay.Reply {
+	switch {
+	case s.tx == nil:
+		return badSequence
+	case len(s.tx.recipients) > 0:
+		return nil
+	case s.tx.deferred:
+		// A client that looks at this reply alone must come again.
+		return reply(451, "4.5.1", "no recipient could be taken for now")
+	}
+	return reply(503, "5.5.1", "no valid recipient")
+}
+
+func (s *session) data(rest string) (*relay.Reply, error) {
+	if rest != "" {
+		return reply(501, "5.5.4", "DATA takes no argument"), nil
+	}
+	refusal := s.readyForContent()
+	if refusal == nil && s.tx.body != nil {
+		// RFC 3030 section 2: BDAT and DATA don't mix.
+		refusal = badSequence
+	}
+	if refusal == nil {
+		refusal = s.beginBody()
+	}
+	if refusal != nil {
+		return refusal, nil
+	}
+	s.reply(reply(354, "", "send the message, end with CRLF.CRLF"))
+	if refusal, err := s.readContent(readDots); err != nil {
+		return refusal, err
+	}
+	return s.endBody(), nil
+}
+
+func (s *session) bdat(rest string) (*relay.Reply, error) {
+	size, last, refusal := parseBDAT(rest)
+	if refusal != nil {
+		// Without its size the chunk can't be told from commands.
+		return refusal, errClose
+	}
+	refusal = s.readyForContent()
+	if refusal == nil && s.tx.body == nil {
+		refusal = s.beginBody()
+	}
+	if refusal != nil {
+		return s.skipChunk(size, refusal)
+	}
+	read := func(br *bufio.Reader, sink func([]byte) error) error { return readChunk(br, size, sink) }
+	if refusal, err := s.readContent(read); err != nil {
+		return refusal, err
+	}
+	if !last && s.tx.body.refusal == nil {
+		return reply(250, "2.0.0", strconv.FormatUint(size, 10)+" octets received"), nil
+	}
+	return s.endBody(), nil
+}
+
+// skipChunk reads a chunk that won't be taken: it follows its command whatever
+// the answer (RFC 3030 section 2).
+func (s *session) skipChunk(size uint64, refusal *relay.Reply) (*relay.Reply, error) {
+	if size > uint64(2*s.server.cfg.MaxMessageSize) {
+		return refusal, errClose
+	}
+	s.conn.beginContent()
+	err := readChunk(s.conn.br, size, func([]byte) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	s.conn.endContent()
+	return refusal, nil
+}
+
+// beginBody names the message and puts its trace header in front.
+func (s *session) beginBody() *relay.Reply {
+	now := s.server.cfg.Now()
+	id, err := relay.NewMessageID(now, s.server.cfg.Entropy)
+	if err != nil {
+		s.log.Error("message can't be named", "error", err)
+		return notNow
+	}
+	header := receivedHeader(s.origin(s.tx), s.client, s.server.cfg.Hostname, id, s.tx.recipients, now)
+	s.tx.body = s.server.newBody(id, header)
+	return nil
+}
+
+// readContent has the body filled. An error leaves the connection out of step
+// and ends the session, with the refusal, if any, as its last word.
+func (s *session) readContent(read func(*bufio.Reader, func([]byte) error) error) (*relay.Reply, error) {
+	s.conn.beginContent()
+	err := read(s.conn.br, s.tx.body.write)
+	if errors.Is(err, errTooMuch) {
+		return s.tx.body.refusal, errClose
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.conn.endContent()
+	return nil, nil
+}
+
+// endBody decides on a message that is complete, or refused.
+func (s *session) endBody() *relay.Reply {
+	final := s.accept(s.tx)
+	s.tx = nil
+	return final
+}
