@@ -1,0 +1,133 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// Cluster is what the services need besides the state.
+type Cluster interface {
+	// Propose brings one event into the log and returns what applying it came
+	// to, and at which index. It fills in the event's header. An error means
+	// that the outcome isn't known, or that there is no quorum.
+	Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error)
+	// WaitEverywhere returns once every leased node has applied the index.
+	WaitEverywhere(ctx context.Context, index uint64) error
+	// Leased reports whether this node has a quorum behind it.
+	Leased() bool
+	// Leader is the leader's name, "" where none is known.
+	Leader() string
+	// Members are the nodes of the raft configuration.
+	Members(ctx context.Context) []Member
+	// Digests asks a node for the digests that it kept at VerifyMarked, and
+	// waits until the node has applied that.
+	Digests(ctx context.Context, node string, nonce []byte) (*pb.DigestResponse, error)
+}
+
+// Member is a node as the cluster sees it.
+type Member struct {
+	Name         string
+	Voter        bool
+	Alive        bool
+	AppliedIndex uint64 // 0 where unknown
+}
+
+// Config is what the services work on.
+type Config struct {
+	Node    string // this node's name
+	State   *fsm.State
+	Cluster Cluster
+	Logger  *slog.Logger
+	Now     func() time.Time // nil: time.Now
+	// Patience is how long a change waits for the cluster; 0 is 10 s. A caller's
+	// earlier deadline goes first.
+	Patience time.Duration
+}
+
+// Register adds the services, the standard health service and reflection to a
+// server. The health service is the caller's to shut down ahead of the server.
+func Register(server *grpc.Server, cfg Config) *health.Server {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 10 * time.Second
+	}
+	n := &node{Config: cfg}
+	pb.RegisterQueueServiceServer(server, &queueService{node: n})
+	pb.RegisterLogServiceServer(server, &logService{node: n})
+	pb.RegisterDomainServiceServer(server, &domainService{node: n})
+	pb.RegisterDestinationServiceServer(server, &destinationService{node: n})
+	pb.RegisterClusterServiceServer(server, &clusterService{node: n})
+	health := health.NewServer()
+	healthpb.RegisterHealthServer(server, health)
+	reflection.Register(server)
+	return health
+}
+
+// node is what all services share.
+type node struct {
+	Config
+}
+
+func (n *node) stale() bool { return !n.Cluster.Leased() }
+
+// propose brings an event into the log. A result other than OK is an error;
+// subject names what the event is about, for the operator.
+func (n *node) propose(ctx context.Context, event *pb.Event, subject string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.Patience)
+	defer cancel()
+	result, index, err := n.Cluster.Propose(ctx, event, nil)
+	if err != nil {
+		return 0, proposeError(err)
+	}
+	if err := resultError(result, subject); err != nil {
+		return 0, err
+	}
+	n.Logger.Info("administration", "event", kindOf(event), "subject", subject, "index", index)
+	return index, nil
+}
+
+// configure proposes a change and returns once it is in effect on every leased
+// node, this one included.
+func (n *node) configure(ctx context.Context, event *pb.Event, subject string) error {
+	index, err := n.propose(ctx, event, subject)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.Patience)
+	defer cancel()
+	if err := n.Cluster.WaitEverywhere(ctx, index); err != nil {
+		return notEverywhere(index, err)
+	}
+	return n.applied(ctx, index)
+}
+
+// applied returns once this node's own state is at the index.
+func (n *node) applied(ctx context.Context, index uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, n.Patience)
+	defer cancel()
+	if err := n.State.WaitApplied(ctx, index); err != nil {
+		return notEverywhere(index, err)
+	}
+	return nil
+}
+
+// kindOf names an event's kind as the proto does.
+func kindOf(event *pb.Event) string {
+	m := event.ProtoReflect()
+	kind := m.WhichOneof(m.Descriptor().Oneofs().ByName("kind"))
+	if kind == nil {
+		return ""
+	}
+	return string(kind.Message().Name())
+}

@@ -1,0 +1,336 @@
+// Package admintest serves a real state over real gRPC on a socket, for tests
+// of the services and of the command line. What a cluster does is reduced to
+// folding one event after the other.
+package admintest
+
+import (
+	"context"
+	"errors"
+	"hash/crc32"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/admin"
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// Now is the time in a World.
+var Now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// World is node a of a cluster of a, b and c. It implements admin.Cluster.
+type World struct {
+	t     testing.TB
+	State *fsm.State
+	// Socket is the admin socket, as --addr takes it.
+	Socket string
+
+	mu       sync.Mutex // guards the fields below, and folding
+	index    uint64
+	sequence uint64
+	ids      uint64
+	lost     error
+	behind   error
+	tampered string
+	proposed []*pb.Event
+}
+
+// Start serves an empty state until the test ends.
+func Start(t testing.TB) *World {
+	t.Helper()
+	// A socket's path must be short, so not in t.TempDir.
+	dir, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, os.RemoveAll(dir)) })
+	state, err := fsm.Open(fsm.Config{
+		Dir: filepath.Join(dir, "state"), Node: "a", Logger: slog.New(slog.DiscardHandler),
+		Metrics: prometheus.NewRegistry(), Fatal: func(err error) { t.Errorf("state: %v", err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, state.Close()) })
+	w := &World{t: t, State: state, Socket: "unix:" + filepath.Join(dir, admin.SocketName)}
+	for i, name := range []string{"a", "b"} {
+		w.FoldAs(uint64(i+1), 0, &pb.Event{Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{
+			Node: name, Incarnation: uint64(i + 1), Version: "v1.0.0",
+			AdminAddress: "127.0.0.1:750" + string(rune('0'+i)), SmtpAddress: "127.0.0.1:252" + string(rune('5'+i)),
+		}}}, nil)
+	}
+	w.serve(dir)
+	return w
+}
+
+func (w *World) serve(dir string) {
+	listener, err := admin.ListenSocket(dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	admin.Register(server, admin.Config{
+		Node: "a", State: w.State, Cluster: w, Logger: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return Now }, Patience: 5 * time.Second,
+	})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	w.t.Cleanup(func() {
+		server.Stop()
+		check(w.t, <-served)
+	})
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// LoseQuorum makes proposals fail as they do without a quorum.
+func (w *World) LoseQuorum(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = err
+}
+
+// FallBehind makes waiting for every node fail.
+func (w *World) FallBehind(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.behind = err
+}
+
+// Tamper makes node b report another digest for a family.
+func (w *World) Tamper(family string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tampered = family
+}
+
+// Proposed lists the events that the services proposed.
+func (w *World) Proposed() []*pb.Event {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.proposed[:len(w.proposed):len(w.proposed)]
+}
+
+// Fold applies an event of node a at Now and wants it to take effect.
+func (w *World) Fold(event *pb.Event, payload []byte) {
+	w.t.Helper()
+	w.FoldAs(1, 0, event, payload)
+}
+
+// FoldAs applies an event of an incarnation, at a time from Now.
+func (w *World) FoldAs(incarnation uint64, at time.Duration, event *pb.Event, payload []byte) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	result, _, err := w.fold(incarnation, Now.Add(at), event, payload)
+	if err != nil || result.Code != pb.EventResult_CODE_OK {
+		w.t.Fatalf("%T: %v %v", event.Kind, result, err)
+	}
+}
+
+func (w *World) fold(incarnation uint64, at time.Time, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
+	w.sequence++
+	event.Incarnation, event.Sequence, event.Time = incarnation, w.sequence, at.UnixNano()
+	data, err := fsm.EncodeEntry([]*pb.Event{event}, [][]byte{payload})
+	if err != nil {
+		return nil, 0, err
+	}
+	w.index++
+	log := &raft.Log{Index: w.index, Term: 1, Type: raft.LogCommand, Data: data}
+	switch response := w.State.ApplyBatch([]*raft.Log{log})[0].(type) {
+	case *fsm.Applied:
+		return response.Results[0], w.index, nil
+	case error:
+		return nil, 0, response
+	}
+	return nil, 0, errors.New("no response")
+}
+
+// Configure sets up destinations one and two, and a domain for each:
+// one.test and two.test.
+func (w *World) Configure() {
+	w.t.Helper()
+	for _, name := range []string{"one", "two"} {
+		w.Fold(&pb.Event{Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: &pb.DestinationConfig{
+			Name: name, Slots: 20, Tls: "opportunistic", ProbeMax: int64(5 * time.Minute),
+			Hosts: []*pb.DestinationConfig_Host{{Address: "mail." + name + ".test:25", Priority: 10, Weight: 1}},
+		}}}}, nil)
+		w.Fold(&pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{Domain: &pb.DomainConfig{
+			Name: name + ".test", Destination: name, Policy: relay.DefaultPolicy,
+		}}}}, nil)
+	}
+}
+
+var body = []byte("Subject: test\r\n\r\nHello.\r\n")
+
+// Body is the message that Accept accepts.
+func Body() string { return string(body) }
+
+// Accept accepts a message, ago before Now.
+func (w *World) Accept(ago time.Duration, from string, to ...string) relay.MessageID {
+	w.t.Helper()
+	w.mu.Lock()
+	w.ids++
+	n := byte(w.ids)
+	w.mu.Unlock()
+	id := relay.MessageID(append(relay.LowestMessageID(Now.Add(-ago))[:15:15], n))
+	var recipients []*pb.Recipient
+	for _, address := range to {
+		recipients = append(recipients, &pb.Recipient{Address: address})
+	}
+	w.FoldAs(1, -ago, &pb.Event{Kind: &pb.Event_MessageAccepted{MessageAccepted: &pb.MessageAccepted{
+		MessageId: id[:], Envelope: &pb.Envelope{From: from}, Recipients: recipients,
+		Content: &pb.Content{Size: uint64(len(body)), Crc32C: crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))},
+		Origin:  &pb.Origin{Node: "a", ClientAddress: "192.0.2.1", Helo: "client.test", Protocol: "ESMTP"},
+	}}}, body)
+	return id
+}
+
+// Owner is the incarnation that owns a destination.
+func (w *World) Owner(destination string) uint64 {
+	w.t.Helper()
+	view, err := w.State.View()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { check(w.t, view.Close()) }()
+	name, ok := view.Owner(destination)
+	if !ok {
+		w.t.Fatalf("nobody owns %s", destination)
+	}
+	return map[string]uint64{"a": 1, "b": 2}[name]
+}
+
+// Claim starts an attempt at recipient 0 of a message, by the owner.
+func (w *World) Claim(attempt uint64, id relay.MessageID, destination string) {
+	w.t.Helper()
+	w.FoldAs(w.Owner(destination), 0, &pb.Event{Kind: &pb.Event_AttemptStarted{AttemptStarted: &pb.AttemptStarted{
+		Claims: []*pb.AttemptStarted_Claim{{Attempt: attempt, MessageId: id[:], Recipients: []uint32{0}, Destination: destination}},
+	}}}, nil)
+}
+
+// Defer ends an attempt with a 4xx, to be repeated after a time.
+func (w *World) Defer(attempt uint64, id relay.MessageID, destination string, after time.Duration) {
+	w.t.Helper()
+	owner := w.Owner(destination)
+	w.FoldAs(owner, 0, &pb.Event{Kind: &pb.Event_AttemptFailed{AttemptFailed: &pb.AttemptFailed{
+		Claim: &pb.ClaimRef{Incarnation: owner, Attempt: attempt}, MessageId: id[:],
+		Recipients: []*pb.AttemptFailed_Recipient{{Failure: Greylisted(), NextAttempt: Now.Add(after).UnixNano()}},
+		Attempt:    attemptRecord(destination),
+	}}}, nil)
+}
+
+// Deliver ends an attempt with success.
+func (w *World) Deliver(attempt uint64, id relay.MessageID, destination string) {
+	w.t.Helper()
+	owner := w.Owner(destination)
+	w.FoldAs(owner, 0, &pb.Event{Kind: &pb.Event_Delivered{Delivered: &pb.Delivered{
+		Claim: &pb.ClaimRef{Incarnation: owner, Attempt: attempt}, MessageId: id[:],
+		Recipients: []*pb.Delivered_Recipient{{Code: 250, Text: "2.0.0 taken"}},
+		Attempt:    attemptRecord(destination),
+	}}}, nil)
+}
+
+func attemptRecord(destination string) *pb.Attempt {
+	return &pb.Attempt{
+		Node: "a", Host: "mail." + destination + ".test:25", Tls: "TLS1.3",
+		Started: Now.UnixNano(), Duration: int64(120 * time.Millisecond),
+	}
+}
+
+// Greylisted is a 4xx to RCPT.
+func Greylisted() *pb.Failure {
+	return &pb.Failure{
+		Cause: "deferred", Phase: "rcpt", Host: "mail.one.test:25", Code: 450, Enhanced: "4.7.1",
+		Text: "greylisted, come back later", At: Now.UnixNano(),
+	}
+}
+
+// BringDown makes both nodes fail to reach a destination.
+func (w *World) BringDown(destination string) {
+	w.t.Helper()
+	for probes := range uint64(2) {
+		w.FoldAs(w.Owner(destination), 0, &pb.Event{Kind: &pb.Event_DestinationFailed{DestinationFailed: &pb.DestinationFailed{
+			Name: destination, Probes: probes, NextProbe: Now.Add(5 * time.Second).UnixNano(),
+			Failure: &pb.Failure{Cause: "refused", Phase: "connect", Host: "mail." + destination + ".test:25", Text: "connection refused", At: Now.UnixNano()},
+		}}}, nil)
+	}
+}
+
+// Propose folds an event of node a.
+func (w *World) Propose(_ context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lost != nil {
+		return nil, 0, w.lost
+	}
+	w.proposed = append(w.proposed, proto.CloneOf(event))
+	return w.fold(1, Now, event, payload)
+}
+
+// WaitEverywhere has nothing to wait for: folding is immediate.
+func (w *World) WaitEverywhere(context.Context, uint64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.behind
+}
+
+// Leased is true until LoseQuorum.
+func (w *World) Leased() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost == nil
+}
+
+// Leader is a until LoseQuorum.
+func (w *World) Leader() string {
+	if w.Leased() {
+		return "a"
+	}
+	return ""
+}
+
+// Members are a, b, and c, which doesn't answer.
+func (w *World) Members(context.Context) []admin.Member {
+	applied := w.State.AppliedIndex()
+	return []admin.Member{
+		{Name: "a", Voter: true, Alive: true, AppliedIndex: applied},
+		{Name: "b", Voter: true, Alive: true, AppliedIndex: applied},
+		{Name: "c"},
+	}
+}
+
+// Digests are the state's for a and b.
+func (w *World) Digests(_ context.Context, node string, nonce []byte) (*pb.DigestResponse, error) {
+	if node == "c" {
+		return nil, errors.New("connection refused")
+	}
+	answer, ok := w.State.MarkedDigests(nonce)
+	if !ok {
+		return nil, errors.New("no such mark")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, digest := range answer.Digests {
+		if node == "b" && digest.Family == w.tampered {
+			digest.Sum++
+		}
+	}
+	return answer, nil
+}

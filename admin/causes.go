@@ -1,0 +1,121 @@
+package admin
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// causes answers "why is it stuck?", nearest cause first. A recipient that has
+// ended has none.
+func (w window) causes(r *pb.RecipientRecord) []string {
+	switch r.State {
+	case pb.RecipientState_RECIPIENT_STATE_HELD:
+		return heldCauses(r)
+	case pb.RecipientState_RECIPIENT_STATE_FROZEN:
+		causes := []string{"frozen: it is a report, and a report that fails is not tried again by itself"}
+		return appendFailure(causes, "last attempt", r.LastError)
+	case pb.RecipientState_RECIPIENT_STATE_PENDING:
+		return w.pendingCauses(r)
+	}
+	return nil
+}
+
+func heldCauses(r *pb.RecipientRecord) []string {
+	causes := []string{"held: no attempt is made until it is released"}
+	if r.Deaths > 0 {
+		causes = append(causes, fmt.Sprintf("%d of its attempts ended with the death of the node that made them", r.Deaths))
+	}
+	return appendFailure(causes, "last attempt", r.LastError)
+}
+
+func (w window) pendingCauses(r *pb.RecipientRecord) []string {
+	var causes []string
+	if !w.quorum {
+		causes = append(causes, "this node has no quorum: nothing is delivered from it, and what it shows may be old")
+	}
+	if r.Claim != nil {
+		return append(causes, w.claimCause(r))
+	}
+	destination, ok := w.Destination(r.Destination)
+	if !ok {
+		return append(causes, fmt.Sprintf("destination %s is not configured", r.Destination))
+	}
+	health := destination.Health
+	switch health.GetState() {
+	case pb.DestinationHealth_STATE_DOWN:
+		return append(causes,
+			fmt.Sprintf("destination %s is down since %s (%s)", r.Destination, stamp(health.Since), describe(health.Failure)),
+			w.probeCause(r.Destination, health))
+	case pb.DestinationHealth_STATE_SUSPECT:
+		return append(causes,
+			fmt.Sprintf("node %s could not reach destination %s at %s (%s)", health.FirstNode, r.Destination, stamp(health.Since), describe(health.Failure)),
+			w.probeCause(r.Destination, health))
+	}
+	if time.Unix(0, r.NextAttempt).After(w.now) {
+		causes = appendFailure(causes, "last attempt", r.LastError)
+		return append(causes, "next attempt at "+stamp(r.NextAttempt))
+	}
+	owner, ok := w.Owner(r.Destination)
+	if !ok {
+		return append(causes, fmt.Sprintf("no node is up to deliver to destination %s", r.Destination))
+	}
+	causes = append(causes, fmt.Sprintf("due since %s, waiting for a slot of destination %s on node %s (%d slots)",
+		stamp(r.NextAttempt), r.Destination, owner, destination.Config.GetSlots()))
+	return appendFailure(causes, "last attempt", r.LastError)
+}
+
+func (w window) claimCause(r *pb.RecipientRecord) string {
+	node := "an earlier node"
+	for _, n := range w.Nodes() {
+		if n.Incarnation == r.Claim.GetIncarnation() {
+			node = "node " + n.Name
+		}
+	}
+	attempt := "attempt"
+	if r.Probe {
+		attempt = "probe of destination " + r.Destination
+	}
+	return fmt.Sprintf("%s under way: claimed by %s since %s", attempt, node, stamp(r.ClaimedAt))
+}
+
+func (w window) probeCause(destination string, health *pb.DestinationHealth) string {
+	cause := "next probe at " + stamp(health.NextProbe)
+	if owner, ok := w.Owner(destination); ok {
+		cause += " by node " + owner
+	}
+	return cause
+}
+
+func appendFailure(causes []string, what string, f *pb.Failure) []string {
+	if f == nil {
+		return causes
+	}
+	return append(causes, fmt.Sprintf("%s failed at %s (%s)", what, stamp(f.At), describe(f)))
+}
+
+// describe writes a failure in one line, the remote's own words last.
+func describe(f *pb.Failure) string {
+	if f == nil {
+		return "cause unknown"
+	}
+	var b strings.Builder
+	if f.Host != "" {
+		b.WriteString(f.Host + ": ")
+	}
+	fmt.Fprintf(&b, "%s at %s", f.Cause, f.Phase)
+	reply := strings.Join(strings.Fields(fmt.Sprintf("%s %s", f.Enhanced, f.Text)), " ")
+	switch {
+	case f.Code != 0:
+		fmt.Fprintf(&b, ": %d %s", f.Code, reply)
+	case reply != "":
+		b.WriteString(": " + reply)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func stamp(nanoseconds int64) string {
+	return time.Unix(0, nanoseconds).UTC().Format(time.RFC3339)
+}

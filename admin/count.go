@@ -1,0 +1,119 @@
+package admin
+
+import (
+	"context"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// CountQueue answers from the counters where they have it, and reads the queue
+// for any other filter.
+func (s *queueService) CountQueue(ctx context.Context, req *pb.CountQueueRequest) (*pb.CountQueueResponse, error) {
+	f, err := toFilter(req.Filter)
+	if err != nil {
+		return nil, err
+	}
+	if req.By != pb.CountQueueRequest_BY_UNSPECIFIED && !isEmpty(f) {
+		return nil, invalid("by", "counting by domain or destination goes without a filter")
+	}
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	out := &pb.CountQueueResponse{Stale: !w.quorum}
+	switch req.By {
+	case pb.CountQueueRequest_BY_DOMAIN:
+		for _, domain := range w.Domains() {
+			out.Rows = append(out.Rows, &pb.CountQueueResponse_Row{Name: domain.Name, Count: queueCount(w.DomainCounter(domain.Name))})
+		}
+	case pb.CountQueueRequest_BY_DESTINATION:
+		for _, d := range w.Destinations() {
+			out.Rows = append(out.Rows, &pb.CountQueueResponse_Row{Name: d.Config.Name, Count: queueCount(w.DestinationCounter(d.Config.Name))})
+		}
+	case pb.CountQueueRequest_BY_UNSPECIFIED:
+		count, err := w.count(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		out.Rows = []*pb.CountQueueResponse_Row{{Count: count}}
+	default:
+		return nil, invalid("by", "by %d is unknown", req.By)
+	}
+	return out, nil
+}
+
+func (w window) count(ctx context.Context, f fsm.Filter) (*pb.QueueCount, error) {
+	domain, destination := f.Domain, f.Destination
+	rest := f
+	rest.Domain, rest.Destination = "", ""
+	switch {
+	case !isEmpty(rest), domain != "" && destination != "":
+		return w.countByReading(ctx, f)
+	case domain != "":
+		return queueCount(w.DomainCounter(domain)), nil
+	case destination != "":
+		return queueCount(w.DestinationCounter(destination)), nil
+	}
+	return queueCount(w.Counters()), nil
+}
+
+func (w window) countByReading(ctx context.Context, f fsm.Filter) (*pb.QueueCount, error) {
+	count := &pb.QueueCount{}
+	var cursor []byte
+	for {
+		ids, next, err := w.Queue(f, cursor, maxPage)
+		if err != nil {
+			return nil, readError(err, "the queue")
+		}
+		for _, id := range ids {
+			recipients, err := w.Recipients(id)
+			if err != nil {
+				return nil, readError(err, id.String())
+			}
+			for _, r := range recipients {
+				if matches(f, r) {
+					addTo(count, r)
+				}
+			}
+		}
+		if cursor = next; cursor == nil {
+			return count, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, proposeError(err)
+		}
+	}
+}
+
+// addTo counts an open recipient.
+func addTo(count *pb.QueueCount, r *pb.RecipientRecord) {
+	switch r.State {
+	case pb.RecipientState_RECIPIENT_STATE_PENDING:
+		count.Pending++
+	case pb.RecipientState_RECIPIENT_STATE_HELD:
+		count.Held++
+	case pb.RecipientState_RECIPIENT_STATE_FROZEN:
+		count.Frozen++
+		count.Failed++
+	default:
+		return
+	}
+	if r.InDoubt > 0 {
+		count.InDoubt++
+	}
+}
+
+// queueCount puts a counter into users' words: Failed is returned, dropped,
+// deleted or frozen.
+func queueCount(c *pb.CounterRecord) *pb.QueueCount {
+	return &pb.QueueCount{
+		Pending:   c.GetPending(),
+		Held:      c.GetHeld(),
+		Frozen:    c.GetFrozen(),
+		InDoubt:   c.GetInDoubt(),
+		Delivered: c.GetDelivered(),
+		Failed:    c.GetEnded() + c.GetFrozen(),
+	}
+}

@@ -1,0 +1,260 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// Bounds of a destination's longest probe interval. Probes start at the
+// shortest.
+const (
+	shortestProbe = 5 * time.Second
+	defaultProbe  = 5 * time.Minute
+	longestProbe  = 24 * time.Hour
+)
+
+type destinationService struct {
+	pb.UnimplementedDestinationServiceServer
+	*node
+	// changing is held from reading a destination to its change being applied:
+	// what isn't given in a request stays as it was.
+	changing sync.Mutex
+}
+
+func (s *destinationService) SetDestination(ctx context.Context, req *pb.SetDestinationRequest) (*pb.SetDestinationResponse, error) {
+	if err := checkDestinationName("name", req.Name); err != nil {
+		return nil, err
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	config, existed, err := s.changed(req)
+	if err != nil {
+		return nil, err
+	}
+	event := &pb.Event{Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: config}}}
+	if err := s.configure(ctx, event, "destination "+req.Name); err != nil {
+		return nil, err
+	}
+	destination, err := s.show(req.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.SetDestinationResponse{Destination: destination, Created: !existed}, nil
+}
+
+// changed is the destination as it will be.
+func (s *destinationService) changed(req *pb.SetDestinationRequest) (*pb.DestinationConfig, bool, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, false, err
+	}
+	defer w.release()
+	config := &pb.DestinationConfig{
+		Name: req.Name, Slots: relay.DefaultSlots, Tls: string(relay.TLSOpportunistic), ProbeMax: int64(defaultProbe),
+	}
+	present, existed := w.Destination(req.Name)
+	if existed {
+		config = proto.CloneOf(present.Config)
+	}
+	if err := changeHosts(config, req.Hosts); err != nil {
+		return nil, false, err
+	}
+	if req.Slots != nil {
+		if *req.Slots < 1 || *req.Slots > relay.MaxSlots {
+			return nil, false, invalid("slots", "slots %d: want 1 to %d", *req.Slots, relay.MaxSlots)
+		}
+		config.Slots = *req.Slots
+	}
+	if req.Tls != nil {
+		switch relay.TLS(*req.Tls) {
+		case relay.TLSNone, relay.TLSOpportunistic, relay.TLSRequire, relay.TLSVerify:
+			config.Tls = *req.Tls
+		default:
+			return nil, false, invalid("tls", "tls %q: want none, opportunistic, require or verify", *req.Tls)
+		}
+	}
+	if req.ProbeMax != nil {
+		longest := req.ProbeMax.AsDuration()
+		if longest < shortestProbe || longest > longestProbe {
+			return nil, false, invalid("probe_max", "probe-max %v: want %v to %v", longest, shortestProbe, longestProbe)
+		}
+		config.ProbeMax = int64(longest)
+	}
+	return config, existed, nil
+}
+
+func changeHosts(config *pb.DestinationConfig, hosts []*pb.DestinationHost) error {
+	if len(hosts) == 0 {
+		if len(config.Hosts) == 0 {
+			return invalid("hosts", "destination %s is new: say where it is with --host HOST:PORT", config.Name)
+		}
+		return nil
+	}
+	const most = 100
+	if len(hosts) > most {
+		return invalid("hosts", "%d hosts: %d at most", len(hosts), most)
+	}
+	config.Hosts = nil
+	for _, host := range hosts {
+		if err := checkHost(host.Address); err != nil {
+			return err
+		}
+		if host.Priority > math.MaxUint16 || host.Weight > math.MaxUint16 {
+			return invalid("hosts", "host %s: priority and weight are 0 to %d", host.Address, math.MaxUint16)
+		}
+		config.Hosts = append(config.Hosts, &pb.DestinationConfig_Host{Address: host.Address, Priority: host.Priority, Weight: host.Weight})
+	}
+	return nil
+}
+
+func (s *destinationService) GetDestination(_ context.Context, req *pb.GetDestinationRequest) (*pb.GetDestinationResponse, error) {
+	destination, err := s.show(req.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetDestinationResponse{Destination: destination, Stale: s.stale()}, nil
+}
+
+func (s *destinationService) ListDestinations(_ context.Context, req *pb.ListDestinationsRequest) (*pb.ListDestinationsResponse, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	name := func(d *pb.DestinationRecord) string { return d.Config.GetName() }
+	records, next, err := namedPage("destinations", w.Destinations(), name, req.PageSize, req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	out := &pb.ListDestinationsResponse{NextPageToken: next, Stale: !w.quorum}
+	for _, record := range records {
+		out.Destinations = append(out.Destinations, w.destination(record))
+	}
+	return out, nil
+}
+
+func (s *destinationService) RemoveDestination(ctx context.Context, req *pb.RemoveDestinationRequest) (*pb.RemoveDestinationResponse, error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if err := s.removable(req.Name); err != nil {
+		return nil, err
+	}
+	event := &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: req.Name}}}
+	if err := s.configure(ctx, event, "destination "+req.Name); err != nil {
+		return nil, err
+	}
+	return &pb.RemoveDestinationResponse{}, nil
+}
+
+// removable names the way out of what is in use or has queued mail. Applying
+// the event checks again, at its own index.
+func (s *destinationService) removable(name string) error {
+	w, err := s.window()
+	if err != nil {
+		return err
+	}
+	defer w.release()
+	if _, ok := w.Destination(name); !ok {
+		return noDestination(name)
+	}
+	var users []string
+	for _, domain := range w.Domains() {
+		if domain.Destination == name {
+			users = append(users, domain.Name)
+		}
+	}
+	if len(users) > 0 {
+		return precondition("IN_USE", name, "destination %s is in use by %s: first `holdfast domain set %s --destination OTHER` or `holdfast domain remove %s`",
+			name, some(users), users[0], users[0])
+	}
+	if n := queued(w.DestinationCounter(name)); n > 0 {
+		return precondition("IN_USE", name,
+			"destination %s has %d queued recipients: wait until they are delivered or returned; `holdfast queue list --destination %s` shows them", name, n, name)
+	}
+	return nil
+}
+
+// some names a few of a long list.
+func some(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+func (s *destinationService) RetryDestination(ctx context.Context, req *pb.RetryDestinationRequest) (*pb.RetryDestinationResponse, error) {
+	if _, err := s.show(req.Name); err != nil {
+		return nil, err
+	}
+	event := &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: &pb.RetryRequested{Destination: req.Name}}}
+	index, err := s.propose(ctx, event, "destination "+req.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.applied(ctx, index); err != nil {
+		return nil, err
+	}
+	destination, err := s.show(req.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.RetryDestinationResponse{Destination: destination}, nil
+}
+
+func (s *destinationService) show(name string) (*pb.Destination, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	record, ok := w.Destination(name)
+	if !ok {
+		return nil, noDestination(name)
+	}
+	return w.destination(record), nil
+}
+
+func (w window) destination(record *pb.DestinationRecord) *pb.Destination {
+	config, health := record.Config, record.Health
+	out := &pb.Destination{
+		Name:     config.GetName(),
+		Slots:    config.GetSlots(),
+		Tls:      config.GetTls(),
+		ProbeMax: durationpb.New(time.Duration(config.GetProbeMax())),
+		State:    pb.DestinationHealth_STATE_UP,
+		Count:    queueCount(w.DestinationCounter(config.GetName())),
+	}
+	for _, host := range config.GetHosts() {
+		out.Hosts = append(out.Hosts, &pb.DestinationHost{Address: host.Address, Priority: host.Priority, Weight: host.Weight})
+	}
+	if owner, ok := w.Owner(config.GetName()); ok {
+		out.Owner = owner
+	}
+	if troubled(health) {
+		out.State = health.State
+		out.Since = timestamp(health.Since)
+		out.Error = deliveryError(health.Failure)
+		out.NextProbe = timestamp(health.NextProbe)
+	}
+	return out
+}
+
+// troubled is suspect or down.
+func troubled(h *pb.DestinationHealth) bool {
+	return h.GetState() == pb.DestinationHealth_STATE_SUSPECT || h.GetState() == pb.DestinationHealth_STATE_DOWN
+}
+
+func noDestination(name string) error {
+	return notFound("destination", name, fmt.Sprintf("no destination %s; `holdfast destination list` shows all", name))
+}

@@ -1,0 +1,181 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+type domainService struct {
+	pb.UnimplementedDomainServiceServer
+	*node
+	// changing is held from reading a domain to its change being applied: what
+	// isn't given in a request stays as it was.
+	changing sync.Mutex
+}
+
+func (s *domainService) SetDomain(ctx context.Context, req *pb.SetDomainRequest) (*pb.SetDomainResponse, error) {
+	name, err := domainName(req.Name)
+	if err != nil {
+		return nil, err
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	domain, existed, err := s.changed(name, req)
+	if err != nil {
+		return nil, err
+	}
+	event := &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{Domain: domain}}}
+	if err := s.configure(ctx, event, "domain "+name); err != nil {
+		return nil, err
+	}
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	return &pb.SetDomainResponse{Domain: w.domain(domain), Created: !existed}, nil
+}
+
+// changed is the domain as it will be.
+func (s *domainService) changed(name string, req *pb.SetDomainRequest) (*pb.DomainConfig, bool, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, false, err
+	}
+	defer w.release()
+	domain := &pb.DomainConfig{Name: name, Policy: relay.DefaultPolicy}
+	present, existed := w.Domain(name)
+	if existed {
+		domain = proto.CloneOf(present)
+	}
+	if req.Policy != nil {
+		if _, ok := relay.BuiltinPolicy(*req.Policy); !ok {
+			return nil, false, invalid("policy", "policy %q: this version has %s only", *req.Policy, relay.DefaultPolicy)
+		}
+		domain.Policy = *req.Policy
+	}
+	if req.Destination != nil {
+		domain.Destination = *req.Destination
+	}
+	if domain.Destination == "" {
+		return nil, false, invalid("destination", "domain %s is new: say where its mail goes with --destination", name)
+	}
+	if err := checkDestinationName("destination", domain.Destination); err != nil {
+		return nil, false, err
+	}
+	if _, ok := w.Destination(domain.Destination); !ok {
+		return nil, false, notFound("destination", domain.Destination,
+			fmt.Sprintf("no destination %s: create it with `holdfast destination set %s --host HOST:PORT`", domain.Destination, domain.Destination))
+	}
+	return domain, existed, nil
+}
+
+func (s *domainService) GetDomain(_ context.Context, req *pb.GetDomainRequest) (*pb.GetDomainResponse, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	domain, ok := w.Domain(strings.ToLower(req.Name))
+	if !ok {
+		return nil, noDomain(req.Name)
+	}
+	return &pb.GetDomainResponse{Domain: w.domain(domain), Stale: !w.quorum}, nil
+}
+
+func (s *domainService) ListDomains(_ context.Context, req *pb.ListDomainsRequest) (*pb.ListDomainsResponse, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	domains, next, err := namedPage("domains", w.Domains(), (*pb.DomainConfig).GetName, req.PageSize, req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	out := &pb.ListDomainsResponse{NextPageToken: next, Stale: !w.quorum}
+	for _, domain := range domains {
+		out.Domains = append(out.Domains, w.domain(domain))
+	}
+	return out, nil
+}
+
+func (s *domainService) RemoveDomain(ctx context.Context, req *pb.RemoveDomainRequest) (*pb.RemoveDomainResponse, error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	name := strings.ToLower(req.Name)
+	if err := s.removable(name); err != nil {
+		return nil, err
+	}
+	event := &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: name}}}
+	if err := s.configure(ctx, event, "domain "+name); err != nil {
+		return nil, err
+	}
+	return &pb.RemoveDomainResponse{}, nil
+}
+
+// removable names the way out where there is queued mail. Applying the event
+// checks again, at its own index.
+func (s *domainService) removable(name string) error {
+	w, err := s.window()
+	if err != nil {
+		return err
+	}
+	defer w.release()
+	if _, ok := w.Domain(name); !ok {
+		return noDomain(name)
+	}
+	if n := queued(w.DomainCounter(name)); n > 0 {
+		return precondition("IN_USE", name,
+			"domain %s has %d queued recipients: wait until they are delivered or returned; `holdfast queue list --domain %s` shows them", name, n, name)
+	}
+	return nil
+}
+
+func (w window) domain(d *pb.DomainConfig) *pb.Domain {
+	return &pb.Domain{
+		Name: d.Name, Destination: d.Destination, Policy: d.Policy,
+		Count: queueCount(w.DomainCounter(d.Name)),
+	}
+}
+
+func noDomain(name string) error {
+	return notFound("domain", name, fmt.Sprintf("no domain %s; `holdfast domain list` shows all", name))
+}
+
+// queued recipients keep their domain and destination in use.
+func queued(c *pb.CounterRecord) uint64 {
+	return c.GetPending() + c.GetHeld() + c.GetFrozen()
+}
+
+// namedPage cuts a page out of a list sorted by name. Its token is the last
+// name of the page, so that changes between two pages shift nothing.
+func namedPage[T any](l listing, all []T, name func(T) string, size uint32, token string) ([]T, string, error) {
+	limit, err := pageSize(size)
+	if err != nil {
+		return nil, "", err
+	}
+	cursor, err := l.cursor(token)
+	if err != nil {
+		return nil, "", err
+	}
+	from, found := slices.BinarySearchFunc(all, string(cursor), func(item T, after string) int {
+		return strings.Compare(name(item), after)
+	})
+	if found {
+		from++
+	}
+	rest := all[from:]
+	if len(rest) <= limit {
+		return rest, "", nil
+	}
+	return rest[:limit], l.token([]byte(name(rest[limit-1]))), nil
+}

@@ -1,0 +1,104 @@
+package admin
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// Limits of a page of messages or of configuration.
+const (
+	defaultPage = 100
+	maxPage     = 1000
+	// A page ends early at this size, well below the 4 MiB that gRPC clients take.
+	maxPageBytes = 1 << 20
+)
+
+func pageSize(n uint32) (int, error) {
+	switch {
+	case n == 0:
+		return defaultPage, nil
+	case n > maxPage:
+		return 0, invalid("page_size", "page_size %d: want 1 to %d", n, maxPage)
+	}
+	return int(n), nil
+}
+
+// toFilter checks a filter and puts it into the state's words.
+func toFilter(f *pb.MessageFilter) (fsm.Filter, error) {
+	filter := fsm.Filter{
+		Domain:      strings.ToLower(f.GetDomain()),
+		Destination: f.GetDestination(),
+		From:        lowerDomain(f.GetFrom()),
+		To:          lowerDomain(f.GetTo()),
+		States:      f.GetStates(),
+		Since:       timeOf(f.GetSince()),
+		Until:       timeOf(f.GetUntil()),
+	}
+	if filter.From != "" && filter.From != "<>" && relay.DomainOf(filter.From) == "" {
+		return filter, invalid("filter.from", "from %q: want an address, \"*@domain\" or \"<>\"", f.GetFrom())
+	}
+	if filter.To != "" && relay.DomainOf(filter.To) == "" {
+		return filter, invalid("filter.to", "to %q: want an address or \"*@domain\"", f.GetTo())
+	}
+	for _, state := range filter.States {
+		if _, known := pb.RecipientState_name[int32(state)]; !known || state == pb.RecipientState_RECIPIENT_STATE_UNSPECIFIED {
+			return filter, invalid("filter.states", "state %d is unknown", state)
+		}
+	}
+	if !filter.Since.IsZero() && !filter.Until.IsZero() && !filter.Since.Before(filter.Until) {
+		return filter, invalid("filter.until", "until must be later than since")
+	}
+	return filter, nil
+}
+
+func isEmpty(f fsm.Filter) bool {
+	return f.Domain == "" && f.Destination == "" && f.From == "" && f.To == "" &&
+		len(f.States) == 0 && f.Since.IsZero() && f.Until.IsZero()
+}
+
+// matches reports whether a recipient is one that the filter means; sender and
+// time are the message's, and matched before.
+func matches(f fsm.Filter, r *pb.RecipientRecord) bool {
+	return (f.Domain == "" || r.Domain == f.Domain) &&
+		(f.Destination == "" || r.Destination == f.Destination) &&
+		(f.To == "" || matchesAddress(f.To, r.Recipient.GetAddress())) &&
+		(len(f.States) == 0 || slices.Contains(f.States, r.State))
+}
+
+func matchesAddress(pattern, address string) bool {
+	if domain, ok := strings.CutPrefix(pattern, "*@"); ok {
+		return relay.DomainOf(address) == domain
+	}
+	return strings.EqualFold(pattern, address)
+}
+
+// lowerDomain folds the part of an address that is the same in any case.
+func lowerDomain(address string) string {
+	local, domain, err := relay.SplitAddress(address)
+	if err != nil {
+		return address
+	}
+	return local + "@" + domain
+}
+
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+// timestamp is a time of the state, nil where there is none.
+func timestamp(nanoseconds int64) *timestamppb.Timestamp {
+	if nanoseconds == 0 {
+		return nil
+	}
+	return timestamppb.New(time.Unix(0, nanoseconds))
+}

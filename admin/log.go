@@ -1,0 +1,89 @@
+package admin
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+type logService struct {
+	pb.UnimplementedLogServiceServer
+	*node
+}
+
+func (s *logService) SearchLog(_ context.Context, req *pb.SearchLogRequest) (*pb.SearchLogResponse, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	messages, next, err := w.page("log", w.Log, req.Filter, req.PageSize, req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.SearchLogResponse{Messages: messages, NextPageToken: next, Stale: !w.quorum}, nil
+}
+
+func (s *logService) GetLog(_ context.Context, req *pb.GetLogRequest) (*pb.GetLogResponse, error) {
+	id, err := messageID(req.Id)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	m, recipients, err := w.message(id)
+	if err != nil {
+		return nil, err
+	}
+	history, err := w.History(id)
+	if err != nil {
+		return nil, readError(err, id.String())
+	}
+	out := &pb.GetLogResponse{Message: m, Stale: !w.quorum}
+	for _, row := range history {
+		out.History = append(out.History, historyEntry(row, recipients))
+	}
+	return out, nil
+}
+
+func historyEntry(row *pb.HistoryRecord, recipients []*pb.RecipientRecord) *pb.HistoryEntry {
+	entry := &pb.HistoryEntry{
+		Kind:        row.Kind,
+		Index:       row.Index,
+		Time:        timestamp(row.Time),
+		Node:        row.Node,
+		Host:        row.Attempt.GetHost(),
+		Tls:         row.Attempt.GetTls(),
+		Error:       deliveryError(row.Failure),
+		NextAttempt: timestamp(row.NextAttempt),
+		Text:        row.Text,
+	}
+	if row.Attempt != nil {
+		entry.Duration = durationpb.New(time.Duration(row.Attempt.Duration))
+		if entry.Node == "" {
+			entry.Node = row.Attempt.Node
+		}
+	}
+	for _, number := range row.Recipients {
+		if int(number) < len(recipients) {
+			entry.Recipients = append(entry.Recipients, recipients[number].Recipient.GetAddress())
+		}
+	}
+	if report, err := relay.MessageIDFromBytes(row.Report); err == nil {
+		entry.Report = report.String()
+	}
+	return entry
+}
+
+// stateName is a state in the contract's word.
+func stateName(state pb.RecipientState) string {
+	return strings.ToLower(strings.TrimPrefix(state.String(), "RECIPIENT_STATE_"))
+}

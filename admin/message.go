@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// window is a view of the state as messages are shown through it, at one index
+// and one time.
+type window struct {
+	*fsm.View
+	now    time.Time
+	quorum bool
+	log    *slog.Logger
+}
+
+// window opens a view; release it.
+func (n *node) window() (window, error) {
+	view, err := n.State.View()
+	if err != nil {
+		return window{}, readError(err, "the state")
+	}
+	return window{View: view, now: n.Now(), quorum: n.Cluster.Leased(), log: n.Logger}, nil
+}
+
+// release closes the view. The answer is complete by then, so that a failure
+// concerns only the node.
+func (w window) release() {
+	if err := w.Close(); err != nil {
+		w.log.Error("close a view of the state", "error", err)
+	}
+}
+
+// message reads a message with its recipients.
+func (w window) message(id relay.MessageID) (*pb.Message, []*pb.RecipientRecord, error) {
+	record, err := w.Message(id)
+	if err != nil {
+		return nil, nil, readError(err, id.String())
+	}
+	recipients, err := w.Recipients(id)
+	if err != nil {
+		return nil, nil, readError(err, id.String())
+	}
+	m := &pb.Message{
+		Id:              id.String(),
+		From:            record.Envelope.GetFrom(),
+		Size:            record.Content.GetSize(),
+		AcceptedAt:      timestamp(record.AcceptedAt),
+		State:           messageState(recipients),
+		ClientAddress:   record.Origin.GetClientAddress(),
+		Helo:            record.Origin.GetHelo(),
+		Node:            record.Origin.GetNode(),
+		HeaderMessageId: record.HeaderMessageId,
+	}
+	if reported, err := relay.MessageIDFromBytes(record.ReportOn); err == nil {
+		m.ReportOn = reported.String()
+	}
+	for _, r := range recipients {
+		m.Recipients = append(m.Recipients, w.recipient(record, r))
+	}
+	return m, recipients, nil
+}
+
+// stateOrder ranks states: a message has the first found among its recipients.
+var stateOrder = []pb.RecipientState{
+	pb.RecipientState_RECIPIENT_STATE_HELD,
+	pb.RecipientState_RECIPIENT_STATE_PENDING,
+	pb.RecipientState_RECIPIENT_STATE_FROZEN,
+	pb.RecipientState_RECIPIENT_STATE_BOUNCED,
+	pb.RecipientState_RECIPIENT_STATE_DROPPED,
+	pb.RecipientState_RECIPIENT_STATE_DELETED,
+	pb.RecipientState_RECIPIENT_STATE_DELIVERED,
+}
+
+func messageState(recipients []*pb.RecipientRecord) pb.RecipientState {
+	for _, state := range stateOrder {
+		if slices.ContainsFunc(recipients, func(r *pb.RecipientRecord) bool { return r.State == state }) {
+			return state
+		}
+	}
+	return pb.RecipientState_RECIPIENT_STATE_UNSPECIFIED
+}
+
+// recipient shows one recipient. While its destination is down the next
+// attempt is the probe's and the failure is the destination's (R4): its own
+// next attempt would promise what the outage doesn't let happen.
+func (w window) recipient(m *pb.MessageRecord, r *pb.RecipientRecord) *pb.MessageRecipient {
+	out := &pb.MessageRecipient{
+		Address:     r.Recipient.GetAddress(),
+		Domain:      r.Domain,
+		Destination: r.Destination,
+		State:       r.State,
+		Attempts:    r.Attempts,
+		ExpiresAt:   w.expiry(m, r),
+		InDoubt:     r.InDoubt,
+		Causes:      w.causes(r),
+		LastError:   deliveryError(r.LastError),
+	}
+	if r.State != pb.RecipientState_RECIPIENT_STATE_PENDING || r.Claim != nil {
+		return out
+	}
+	out.NextAttempt = timestamp(r.NextAttempt)
+	if health := w.health(r.Destination); health.GetState() == pb.DestinationHealth_STATE_DOWN {
+		out.NextAttempt = timestamp(health.NextProbe)
+		out.LastError = deliveryError(health.Failure)
+	}
+	return out
+}
+
+// expiry is when the recipient's retention is over, by its domain's present
+// policy.
+func (w window) expiry(m *pb.MessageRecord, r *pb.RecipientRecord) *timestamppb.Timestamp {
+	if !waiting(r) {
+		return nil
+	}
+	name := relay.DefaultPolicy
+	if domain, ok := w.Domain(r.Domain); ok && domain.Policy != "" {
+		name = domain.Policy
+	}
+	policy, ok := relay.BuiltinPolicy(name)
+	if !ok {
+		return nil
+	}
+	return timestamppb.New(time.Unix(0, m.AcceptedAt).Add(policy.Retention))
+}
+
+// waiting recipients are those that will still be delivered or returned.
+func waiting(r *pb.RecipientRecord) bool {
+	return r.State == pb.RecipientState_RECIPIENT_STATE_PENDING || r.State == pb.RecipientState_RECIPIENT_STATE_HELD
+}
+
+func (w window) health(destination string) *pb.DestinationHealth {
+	record, ok := w.Destination(destination)
+	if !ok {
+		return nil
+	}
+	return record.Health
+}
+
+func deliveryError(f *pb.Failure) *pb.DeliveryError {
+	if f == nil {
+		return nil
+	}
+	return &pb.DeliveryError{
+		Cause: f.Cause, Phase: f.Phase, Host: f.Host, Code: f.Code,
+		Enhanced: f.Enhanced, Text: f.Text, At: timestamp(f.At),
+	}
+}

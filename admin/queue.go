@@ -1,0 +1,162 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+type queueService struct {
+	pb.UnimplementedQueueServiceServer
+	*node
+}
+
+// lister is View.Queue or View.Log.
+type lister func(f fsm.Filter, cursor []byte, limit int) ([]relay.MessageID, []byte, error)
+
+// maxVain ends a page whose filter matches little: a call to a lister reads up
+// to 20,000 rows in vain before it comes back short.
+const maxVain = 5
+
+// page reads a page of messages. It asks for few ids at a time, so that it can
+// stop between two of them once the page is large enough.
+func (w window) page(name string, list lister, filter *pb.MessageFilter, size uint32, token string) ([]*pb.Message, string, error) {
+	limit, err := pageSize(size)
+	if err != nil {
+		return nil, "", err
+	}
+	f, err := toFilter(filter)
+	if err != nil {
+		return nil, "", err
+	}
+	pages, err := listingOf(name, filter)
+	if err != nil {
+		return nil, "", err
+	}
+	cursor, err := pages.cursor(token)
+	if err != nil {
+		return nil, "", err
+	}
+	const batch = 16
+	var messages []*pb.Message
+	for bytes, vain := 0, 0; len(messages) < limit && bytes < maxPageBytes && vain < maxVain; {
+		asked := min(batch, limit-len(messages))
+		ids, next, err := list(f, cursor, asked)
+		if err != nil {
+			return nil, "", readError(err, "the list of messages")
+		}
+		if len(ids) < asked {
+			vain++
+		}
+		for _, id := range ids {
+			m, _, err := w.message(id)
+			if err != nil {
+				return nil, "", err
+			}
+			messages = append(messages, m)
+			bytes += proto.Size(m)
+		}
+		if cursor = next; cursor == nil {
+			break
+		}
+	}
+	return messages, pages.token(cursor), nil
+}
+
+func (s *queueService) ListQueue(_ context.Context, req *pb.ListQueueRequest) (*pb.ListQueueResponse, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	messages, next, err := w.page("queue", w.Queue, req.Filter, req.PageSize, req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ListQueueResponse{Messages: messages, NextPageToken: next, Stale: !w.quorum}, nil
+}
+
+func (s *queueService) GetQueued(_ context.Context, req *pb.GetQueuedRequest) (*pb.GetQueuedResponse, error) {
+	id, err := messageID(req.Id)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	m, recipients, err := w.message(id)
+	if err != nil {
+		return nil, err
+	}
+	if !open(recipients) {
+		return nil, notFound("message", req.Id, fmt.Sprintf("message %s is not in the queue any more; `holdfast log show %s` shows what became of it", id, id))
+	}
+	return &pb.GetQueuedResponse{Message: m, Stale: !w.quorum}, nil
+}
+
+func (s *queueService) ReadBody(req *pb.ReadBodyRequest, stream grpc.ServerStreamingServer[pb.ReadBodyResponse]) error {
+	id, err := messageID(req.Id)
+	if err != nil {
+		return err
+	}
+	w, err := s.window()
+	if err != nil {
+		return err
+	}
+	defer w.release()
+	record, err := w.Message(id)
+	if err != nil {
+		return readError(err, id.String())
+	}
+	body, _, err := w.Body(id)
+	if errors.Is(err, fsm.ErrNotFound) {
+		return notFound("body", req.Id, fmt.Sprintf("message %s has ended at %s and its body is gone", id, stamp(record.EndedAt)))
+	}
+	if err != nil {
+		return readError(err, "the body of "+id.String())
+	}
+	defer body.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := io.ReadFull(body, buffer)
+		if n > 0 {
+			if err := stream.Send(&pb.ReadBodyResponse{Data: buffer[:n]}); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return readError(err, "the body of "+id.String())
+		}
+	}
+}
+
+func messageID(s string) (relay.MessageID, error) {
+	id, err := relay.ParseMessageID(s)
+	if err != nil {
+		return id, invalid("id", "%v", err)
+	}
+	return id, nil
+}
+
+// open reports whether a message is in the queue.
+func open(recipients []*pb.RecipientRecord) bool {
+	for _, r := range recipients {
+		if waiting(r) || r.State == pb.RecipientState_RECIPIENT_STATE_FROZEN {
+			return true
+		}
+	}
+	return false
+}

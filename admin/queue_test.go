@@ -1,0 +1,293 @@
+package admin_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"holdfast/admin/admintest"
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+)
+
+const (
+	pending   = pb.RecipientState_RECIPIENT_STATE_PENDING
+	delivered = pb.RecipientState_RECIPIENT_STATE_DELIVERED
+)
+
+func view(t *testing.T, w *admintest.World) *fsm.View {
+	t.Helper()
+	v, err := w.State.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return v
+}
+
+// queued fills a queue: two at one.test, one at both, one delivered at two.test.
+func queued(t *testing.T) (*admintest.World, client, map[string]string) {
+	w := admintest.Start(t)
+	w.Configure()
+	ids := map[string]string{
+		"old":  w.Accept(48*time.Hour, "alice@x.test", "r@one.test").String(),
+		"both": w.Accept(2*time.Hour, "bob@y.test", "r@one.test", "r@two.test").String(),
+		"null": w.Accept(time.Hour, "", "q@one.test").String(),
+	}
+	done := w.Accept(3*time.Hour, "alice@x.test", "done@two.test")
+	w.Claim(9, done, "two")
+	w.Deliver(9, done, "two")
+	ids["done"] = done.String()
+	return w, dial(t, w), ids
+}
+
+func TestQueueAndLogByFilter(t *testing.T) {
+	_, c, ids := queued(t)
+	tests := []struct {
+		name       string
+		filter     *pb.MessageFilter
+		queue, log []string
+	}{
+		{"all", nil, []string{"old", "both", "null"}, []string{"null", "both", "done", "old"}},
+		{"domain", &pb.MessageFilter{Domain: "TWO.test"}, []string{"both"}, []string{"both", "done"}},
+		{"destination", &pb.MessageFilter{Destination: "two"}, []string{"both"}, []string{"both", "done"}},
+		{"sender", &pb.MessageFilter{From: "alice@X.test"}, []string{"old"}, []string{"done", "old"}},
+		{"sender's domain", &pb.MessageFilter{From: "*@y.test"}, []string{"both"}, []string{"both"}},
+		{"null sender", &pb.MessageFilter{From: "<>"}, []string{"null"}, []string{"null"}},
+		{"recipient", &pb.MessageFilter{To: "r@one.test"}, []string{"old", "both"}, []string{"both", "old"}},
+		{"state", &pb.MessageFilter{States: []pb.RecipientState{delivered}}, nil, []string{"done"}},
+		{"since", &pb.MessageFilter{Since: timestampAt(2 * time.Hour)}, []string{"both", "null"}, []string{"null", "both"}},
+		{"until", &pb.MessageFilter{Until: timestampAt(2 * time.Hour)}, []string{"old"}, []string{"done", "old"}},
+		{"nothing", &pb.MessageFilter{To: "nobody@one.test"}, nil, nil},
+	}
+	name := func(messages []*pb.Message) []string {
+		var names []string
+		for _, m := range messages {
+			for name, id := range ids {
+				if id == m.Id {
+					names = append(names, name)
+				}
+			}
+		}
+		return names
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			queue, err := c.ListQueue(t.Context(), &pb.ListQueueRequest{Filter: test.filter})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := name(queue.Messages); !slices.Equal(got, test.queue) {
+				t.Errorf("queue %v, want %v", got, test.queue)
+			}
+			log, err := c.SearchLog(t.Context(), &pb.SearchLogRequest{Filter: test.filter})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := name(log.Messages); !slices.Equal(got, test.log) {
+				t.Errorf("log %v, want %v", got, test.log)
+			}
+		})
+	}
+}
+
+func TestFilterIsChecked(t *testing.T) {
+	_, c, _ := queued(t)
+	for text, filter := range map[string]*pb.MessageFilter{
+		"from \"nonsense\"": {From: "nonsense"},
+		"to \"<>\"":         {To: "<>"},
+		"state 99":          {States: []pb.RecipientState{99}},
+		"later than since":  {Since: timestampAt(time.Hour), Until: timestampAt(2 * time.Hour)},
+	} {
+		_, err := c.SearchLog(t.Context(), &pb.SearchLogRequest{Filter: filter})
+		wantCode(t, err, codes.InvalidArgument, text)
+	}
+}
+
+func TestQueuePages(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	const n = 45
+	want := map[string]bool{}
+	for i := range n {
+		want[w.Accept(time.Duration(i)*time.Minute, "s@x.test", fmt.Sprintf("r%d@one.test", i)).String()] = true
+	}
+	c := dial(t, w)
+	for _, size := range []uint32{1, 7, 16, 20, n, 100} {
+		got := map[string]bool{}
+		for token := ""; ; {
+			page, err := c.ListQueue(t.Context(), &pb.ListQueueRequest{PageSize: size, PageToken: token})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page.Messages) > int(size) {
+				t.Fatalf("page of %d has %d", size, len(page.Messages))
+			}
+			for _, m := range page.Messages {
+				if got[m.Id] || !want[m.Id] {
+					t.Fatalf("page size %d: %s comes twice, or from nowhere", size, m.Id)
+				}
+				got[m.Id] = true
+			}
+			if token = page.NextPageToken; token == "" {
+				break
+			}
+		}
+		if len(got) != n {
+			t.Errorf("page size %d: %d of %d messages", size, len(got), n)
+		}
+	}
+}
+
+// A page is cut before gRPC clients refuse its size.
+func TestLargePageEndsEarly(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	const messages, recipients = 40, 20
+	for i := range messages {
+		var to []string
+		for r := range recipients {
+			to = append(to, fmt.Sprintf("%s%d@one.test", strings.Repeat("x", 2000), r))
+		}
+		w.Accept(time.Duration(i)*time.Minute, "s@x.test", to...)
+	}
+	c := dial(t, w)
+	seen, pages := 0, 0
+	for token := ""; ; {
+		page, err := c.ListQueue(t.Context(), &pb.ListQueueRequest{PageSize: 1000, PageToken: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen += len(page.Messages)
+		pages++
+		if token = page.NextPageToken; token == "" {
+			break
+		}
+	}
+	if seen != messages || pages < 2 {
+		t.Errorf("%d messages on %d pages", seen, pages)
+	}
+}
+
+func TestCount(t *testing.T) {
+	_, c, _ := queued(t)
+	tests := []struct {
+		name   string
+		filter *pb.MessageFilter
+		want   uint64
+	}{
+		{"all", nil, 4},
+		{"domain", &pb.MessageFilter{Domain: "one.test"}, 3},
+		{"destination", &pb.MessageFilter{Destination: "two"}, 1},
+		{"domain and destination", &pb.MessageFilter{Domain: "one.test", Destination: "two"}, 0},
+		{"read through", &pb.MessageFilter{To: "*@one.test", Until: timestampAt(90 * time.Minute)}, 2},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := c.CountQueue(t.Context(), &pb.CountQueueRequest{Filter: test.filter})
+			if err != nil || len(got.Rows) != 1 || got.Rows[0].Count.Pending != test.want {
+				t.Errorf("count %v, %v, want %d pending", got, err, test.want)
+			}
+		})
+	}
+	by, err := c.CountQueue(t.Context(), &pb.CountQueueRequest{By: pb.CountQueueRequest_BY_DOMAIN})
+	if err != nil || len(by.Rows) != 2 || by.Rows[1].Name != "two.test" || by.Rows[1].Count.Delivered != 1 || by.Rows[1].Count.Pending != 1 {
+		t.Errorf("by domain %v, %v", by, err)
+	}
+	_, err = c.CountQueue(t.Context(), &pb.CountQueueRequest{By: pb.CountQueueRequest_BY_DOMAIN, Filter: &pb.MessageFilter{Domain: "one.test"}})
+	wantCode(t, err, codes.InvalidArgument, "without a filter")
+}
+
+func TestRetry(t *testing.T) {
+	w, c, ids := queued(t)
+	tests := []struct {
+		name                 string
+		req                  *pb.RetryQueuedRequest
+		messages, recipients uint64
+	}{
+		{"id", &pb.RetryQueuedRequest{Ids: []string{ids["both"], ids["both"]}}, 1, 2},
+		{"filter", &pb.RetryQueuedRequest{Filter: &pb.MessageFilter{Domain: "one.test"}}, 3, 3},
+		{"all", &pb.RetryQueuedRequest{All: true}, 3, 4},
+		{"nothing matches", &pb.RetryQueuedRequest{Filter: &pb.MessageFilter{From: "nobody@x.test"}}, 0, 0},
+	}
+	for _, test := range tests {
+		for _, dryRun := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, dry run %v", test.name, dryRun), func(t *testing.T) {
+				before := len(w.Proposed())
+				test.req.DryRun = dryRun
+				got, err := c.RetryQueued(t.Context(), test.req)
+				if err != nil || got.Messages != test.messages || got.Recipients != test.recipients {
+					t.Errorf("retried %v, %v", got, err)
+				}
+				if proposed := len(w.Proposed()) > before; proposed != (!dryRun && test.messages > 0) {
+					t.Errorf("proposed: %v", proposed)
+				}
+			})
+		}
+	}
+}
+
+func TestRetryMakesDueNow(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	id := w.Accept(time.Hour, "s@x.test", "r@one.test")
+	w.Claim(1, id, "one")
+	c := dial(t, w)
+	_, err := c.RetryQueued(t.Context(), &pb.RetryQueuedRequest{Ids: []string{id.String()}})
+	wantCode(t, err, codes.FailedPrecondition, "is being tried right now")
+	w.Defer(1, id, "one", time.Hour)
+	if _, err := c.RetryQueued(t.Context(), &pb.RetryQueuedRequest{Ids: []string{id.String()}}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.GetQueued(t.Context(), &pb.GetQueuedRequest{Id: id.String()})
+	if err != nil || !got.Message.Recipients[0].NextAttempt.AsTime().Equal(admintest.Now) {
+		t.Errorf("next attempt %v, %v", got, err)
+	}
+}
+
+func TestRetryIsChecked(t *testing.T) {
+	_, c, ids := queued(t)
+	tests := []struct {
+		name string
+		req  *pb.RetryQueuedRequest
+		code codes.Code
+		text string
+	}{
+		{"nothing named", &pb.RetryQueuedRequest{}, codes.InvalidArgument, "neither ids nor a filter"},
+		{"id and all", &pb.RetryQueuedRequest{Ids: []string{ids["old"]}, All: true}, codes.InvalidArgument, "not several"},
+		{"unknown id", &pb.RetryQueuedRequest{Ids: []string{ids["old"], "01ARZ3NDEKTSV4RRFFQ69G5FAV"}}, codes.NotFound, "01ARZ3NDEKTSV4RRFFQ69G5FAV"},
+		{"no id", &pb.RetryQueuedRequest{Ids: []string{"x"}}, codes.InvalidArgument, "not a ULID"},
+		{"delivered", &pb.RetryQueuedRequest{Ids: []string{ids["done"]}}, codes.FailedPrecondition, "it is delivered"},
+		{"state", &pb.RetryQueuedRequest{Filter: &pb.MessageFilter{States: []pb.RecipientState{delivered}}}, codes.InvalidArgument, "only pending"},
+		{"too many", &pb.RetryQueuedRequest{Ids: make([]string, 1001)}, codes.InvalidArgument, "1000 at most"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := c.RetryQueued(t.Context(), test.req)
+			wantCode(t, err, test.code, test.text)
+		})
+	}
+}
+
+func TestEndedMessageIsNotInQueue(t *testing.T) {
+	_, c, ids := queued(t)
+	_, err := c.GetQueued(t.Context(), &pb.GetQueuedRequest{Id: ids["done"]})
+	wantCode(t, err, codes.NotFound, "holdfast log show")
+	log, err := c.GetLog(t.Context(), &pb.GetLogRequest{Id: ids["done"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := log.History[len(log.History)-1]
+	if log.Message.State != delivered || last.Kind != pb.HistoryRecord_KIND_DELIVERED || last.Host != "mail.two.test:25" ||
+		last.Tls != "TLS1.3" || last.Duration.AsDuration() != 120*time.Millisecond || !slices.Equal(last.Recipients, []string{"done@two.test"}) {
+		t.Errorf("log %v", log)
+	}
+}

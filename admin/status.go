@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+type clusterService struct {
+	pb.UnimplementedClusterServiceServer
+	*node
+}
+
+func (s *clusterService) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) (*pb.GetStatusResponse, error) {
+	members := s.Cluster.Members(ctx)
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	out := &pb.GetStatusResponse{
+		Leader:       s.Cluster.Leader(),
+		Stale:        !w.quorum,
+		Nodes:        nodes(members, w.Nodes()),
+		Queue:        queueCount(w.Counters()),
+		ClusterId:    s.State.ClusterID(),
+		Node:         s.Node,
+		AppliedIndex: w.Index(),
+	}
+	for _, record := range w.Destinations() {
+		if health := record.Health; health.GetState() == pb.DestinationHealth_STATE_DOWN {
+			out.DestinationsDown = append(out.DestinationsDown, &pb.GetStatusResponse_DestinationDown{
+				Name:      record.Config.GetName(),
+				Since:     timestamp(health.Since),
+				Error:     deliveryError(health.Failure),
+				NextProbe: timestamp(health.NextProbe),
+			})
+		}
+	}
+	out.Warnings = w.warnings(out)
+	return out, nil
+}
+
+// nodes joins what raft knows of its members with what they said of themselves.
+func nodes(members []Member, records []*pb.NodeRecord) []*pb.GetStatusResponse_Node {
+	var out []*pb.GetStatusResponse_Node
+	for _, member := range members {
+		node := &pb.GetStatusResponse_Node{
+			Name: member.Name, Voter: member.Voter, Alive: member.Alive, AppliedIndex: member.AppliedIndex,
+		}
+		for _, record := range records {
+			if record.Name == member.Name {
+				node.Version, node.AdminAddress, node.SmtpAddress = record.Version, record.AdminAddress, record.SmtpAddress
+			}
+		}
+		out = append(out, node)
+	}
+	slices.SortFunc(out, func(a, b *pb.GetStatusResponse_Node) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func (w window) warnings(status *pb.GetStatusResponse) []*pb.GetStatusResponse_Warning {
+	var warnings []*pb.GetStatusResponse_Warning
+	warn := func(code, subject, format string, args ...any) {
+		warnings = append(warnings, &pb.GetStatusResponse_Warning{Code: code, Subject: subject, Text: fmt.Sprintf(format, args...)})
+	}
+	if status.Stale {
+		warn("no-quorum", "", "node %s has no quorum: it accepts and delivers nothing, and what it shows may be old", status.Node)
+	}
+	if status.Leader == "" {
+		warn("no-leader", "", "node %s knows no leader", status.Node)
+	}
+	for _, node := range status.Nodes {
+		if !node.Alive {
+			warn("node-down", node.Name, "node %s does not answer", node.Name)
+		}
+	}
+	for _, down := range status.DestinationsDown {
+		count := w.DestinationCounter(down.Name)
+		warn("destination-down", down.Name, "destination %s is down since %s (%s), %d recipients wait for it",
+			down.Name, down.Since.AsTime().Format("2006-01-02T15:04:05Z"), errorText(down.Error), count.GetPending())
+	}
+	if n := status.Queue.Held; n > 0 {
+		warn("held-in-doubt", "", "%d recipients are held after attempts whose outcome is unknown: `holdfast queue list --state held` shows them", n)
+	}
+	if n := status.Queue.Frozen; n > 0 {
+		warn("frozen", "", "%d recipients of reports that failed are frozen: `holdfast queue list --state frozen` shows them", n)
+	}
+	if len(w.Domains()) == 0 {
+		warn("not-configured", "", "no domain is configured, all mail is answered 451: `holdfast destination set` and `holdfast domain set` come first")
+	}
+	return warnings
+}
+
+func errorText(e *pb.DeliveryError) string {
+	if e == nil {
+		return "cause unknown"
+	}
+	return describe(&pb.Failure{Cause: e.Cause, Phase: e.Phase, Host: e.Host, Code: e.Code, Enhanced: e.Enhanced, Text: e.Text})
+}

@@ -1,0 +1,354 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/semaphore"
+
+	"holdfast/fsm"
+)
+
+// Cluster is one node's part in the cluster.
+type Cluster struct {
+	cfg           Config
+	log           *slog.Logger
+	metrics       *metrics
+	stores        *stores
+	logs          *logWatch
+	trailingBytes int64
+	layer         *streamLayer
+
+	// Set once Run has started raft.
+	raft      atomic.Pointer[raft.Raft]
+	transport *transport
+	entries   raft.LogStore // the log, with raft's cache before it
+
+	raftID     string
+	identityMu sync.Mutex // guards identity: the cluster id comes later
+	identity   identity
+
+	leader      atomic.Pointer[leaderInfo] // never nil
+	leaderMoved broadcast
+	leaderPoke  chan struct{}
+	leads       <-chan bool                // from raft: gained or lost leadership
+	leadership  atomic.Pointer[leadership] // nil unless this node leads
+	nodes       broadcast                  // a node record changed
+	entered     chan struct{}              // closed once this node is a voter
+
+	lease    lease
+	session  atomic.Pointer[session] // nil while no incarnation is active
+	sessions broadcast
+	lanes    [2]laneLimits
+	forward  forwarder
+	pings    peerLink
+
+	joining sync.Mutex // serialises Join on the leader
+
+	applyMu sync.Mutex // guards the fields below
+	applies sync.WaitGroup
+	closing bool
+	closed  sync.Once
+}
+
+// laneLimits is what the lanes of all incarnations share.
+type laneLimits struct {
+	name string
+	room *semaphore.Weighted // bytes
+}
+
+// Open opens the node's files and checks that they are this node's, whole and
+// in step with the state. Run does the rest; without Run, call Close.
+func Open(cfg Config) (*Cluster, error) {
+	cfg.setDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		cfg:        cfg,
+		log:        cfg.Logger.With("node", cfg.Node),
+		metrics:    newMetrics(cfg.Metrics),
+		leaderPoke: make(chan struct{}, 1),
+		entered:    make(chan struct{}),
+		lanes: [2]laneLimits{
+			laneControl: {name: "control", room: semaphore.NewWeighted(cfg.Limits.ControlBytes)},
+			laneBodies:  {name: "bodies", room: semaphore.NewWeighted(cfg.Limits.BodyBytes)},
+		},
+	}
+	c.leader.Store(&leaderInfo{})
+	c.lease.init()
+	c.forward.cluster, c.pings.cluster = c, c
+	if err := c.openData(); err != nil {
+		return nil, err
+	}
+	c.registerGauges(cfg.Metrics)
+	return c, nil
+}
+
+// openData opens node.json and raft's files.
+func (c *Cluster) openData() (err error) {
+	id, found, err := readIdentity(c.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	if found {
+		if err := id.check(c.cfg); err != nil {
+			return err
+		}
+	}
+	raftDir := filepath.Join(c.cfg.DataDir, "raft")
+	c.stores, err = openStores(raftDir, c.cfg.LogStore, newHCLog(c.log, c.cfg.Now))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.stores.close())
+		}
+	}()
+	if found {
+		err = c.stores.checkID(id.RaftID)
+	} else {
+		id, err = c.setUp()
+	}
+	if err != nil {
+		return err
+	}
+	c.identity, c.raftID = id, id.RaftID
+	if stateID := c.cfg.State.ClusterID(); stateID != "" {
+		if err := c.meet(stateID); err != nil {
+			return fmt.Errorf("the state in %s: %w", c.cfg.DataDir, err)
+		}
+	}
+	if err := c.stores.reconcile(c.cfg.State.AppliedIndex(), c.log); err != nil {
+		return err
+	}
+	size, err := diskUsage(raftDir)
+	if err != nil {
+		return err
+	}
+	if c.trailingBytes, err = trailingBudget(raftDir, c.cfg.Limits.TrailingBytes); err != nil {
+		return err
+	}
+	c.logs, err = newLogWatch(c.stores.log, size, c.cfg.Timing.Store, c.cfg.Limits.SnapshotBytes, c.metrics, c.cfg.Fatal)
+	return err
+}
+
+// setUp makes an empty data folder this node's.
+func (c *Cluster) setUp() (identity, error) {
+	hasData, err := c.stores.hasData()
+	if err != nil {
+		return identity{}, err
+	}
+	if hasData || c.cfg.State.AppliedIndex() > 0 {
+		return identity{}, fmt.Errorf("%s has data but no node.json: empty the whole folder and let the node join again", c.cfg.DataDir)
+	}
+	id, err := newIdentity(c.cfg.Node, c.cfg.LogStore, c.cfg.Now())
+	if err != nil {
+		return identity{}, err
+	}
+	if err := c.stores.setID(id.RaftID); err != nil {
+		return identity{}, err
+	}
+	return id, id.write(c.cfg.DataDir)
+}
+
+// Close closes the files. Run does it too.
+func (c *Cluster) Close() error {
+	var err error
+	c.closed.Do(func() { err = c.stores.close() })
+	return err
+}
+
+// Run takes part in the cluster until ctx ends, then hands leadership over and
+// stops in order. PeerService must be served all the while.
+func (c *Cluster) Run(ctx context.Context) error {
+	defer c.Close()
+	// The connections outlast ctx: handing over needs them.
+	if err := c.startRaft(context.WithoutCancel(ctx)); err != nil {
+		return errors.Join(err, c.layer.Close())
+	}
+	var wg sync.WaitGroup
+	for _, part := range []func(context.Context){
+		c.watchLeader, c.watchNodes, c.lead, c.takePart, c.live, c.keepLease, c.watchLease, c.compact,
+	} {
+		wg.Go(func() { part(ctx) })
+	}
+	<-ctx.Done()
+	c.handOver()
+	wg.Wait()
+	c.forward.close()
+	c.pings.close()
+	return c.stopRaft()
+}
+
+func (c *Cluster) startRaft(ctx context.Context) error {
+	t := c.cfg.Timing
+	logger := newHCLog(c.log, c.cfg.Now)
+	c.layer = &streamLayer{
+		listener: c.cfg.RaftListener, raftID: c.raftID, advertise: c.cfg.RaftAdvertise,
+		dial: c.cfg.DialPeer, clusterID: c.clusterID, meet: c.meet, log: c.log,
+	}
+	c.layer.start(ctx)
+	c.transport = newTransport(c.layer, t.RPC, logger, c.cfg.Monotonic)
+
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(c.raftID)
+	conf.HeartbeatTimeout = t.Heartbeat
+	conf.ElectionTimeout = t.Heartbeat
+	conf.LeaderLeaseTimeout = t.LeaderLease
+	conf.CommitTimeout = t.Commit
+	conf.MaxAppendEntries = 16
+	conf.BatchApplyCh = true
+	conf.SnapshotInterval = 30 * time.Second
+	conf.SnapshotThreshold = 1024
+	conf.NoSnapshotRestoreOnStart = true
+	conf.NoLegacyTelemetry = true
+	conf.ShutdownOnRemove = false
+	conf.Logger = logger
+	// Raft blocks on this channel, and its leader goroutine may in turn wait
+	// for raft: room for more changes than happen while it does.
+	leads := make(chan bool, 64)
+	conf.NotifyCh = leads
+	c.leads = leads
+
+	last, err := c.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	conf.TrailingLogs = c.logs.trailing(last, c.trailingBytes)
+	if c.entries, err = raft.NewLogCache(128, c.logs); err != nil {
+		return err
+	}
+	r, err := raft.NewRaft(conf, c.cfg.State, c.entries, c.stores.stable, c.cfg.State.Snapshots(), c.transport)
+	if err != nil {
+		return errors.Join(fmt.Errorf("start raft: %w", err), c.transport.Close())
+	}
+	c.raft.Store(r)
+	return nil
+}
+
+// handOver gives leadership to the follower that has most of the log.
+func (c *Cluster) handOver() {
+	r := c.raft.Load()
+	if r.State() != raft.Leader || len(c.configuration()) == 1 {
+		return
+	}
+	if err := r.LeadershipTransfer().Error(); err != nil {
+		c.log.Info("leadership not handed over", "error", err)
+	}
+}
+
+// drainTimeout bounds the wait for entries under way when the node stops.
+const drainTimeout = 3 * time.Second
+
+// stopRaft waits for entries under way first: raft forgets their futures.
+func (c *Cluster) stopRaft() error {
+	c.applyMu.Lock()
+	c.closing = true
+	c.applyMu.Unlock()
+	drained := make(chan struct{})
+	go func() {
+		c.applies.Wait()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case <-time.After(drainTimeout):
+		c.log.Warn("entries are still under way, stopping anyway")
+	}
+	down := c.raft.Load().Shutdown()
+	// Else raft waits for its calls to peers, up to their time-out.
+	c.transport.CloseStreams()
+	return errors.Join(c.transport.Close(), down.Error(), c.layer.Close())
+}
+
+// apply hands an entry to raft here and waits for its outcome.
+func (c *Cluster) apply(entry []byte) outcome {
+	r := c.raft.Load()
+	c.applyMu.Lock()
+	if c.closing || r == nil {
+		c.applyMu.Unlock()
+		return outcome{kind: outcomeRefused, err: errors.New("the node is stopping")}
+	}
+	c.applies.Add(1)
+	c.applyMu.Unlock()
+	defer c.applies.Done()
+
+	future := r.Apply(entry, c.cfg.Timing.RPC)
+	if err := future.Error(); err != nil {
+		return raftOutcome(err)
+	}
+	switch response := future.Response().(type) {
+	case *fsm.Applied:
+		return outcome{kind: outcomeApplied, applied: *response}
+	case error:
+		return outcome{err: response}
+	default:
+		return outcome{err: fmt.Errorf("the state answered with %T", response)}
+	}
+}
+
+// clusterID is "" until this node has met its cluster.
+func (c *Cluster) clusterID() string {
+	c.identityMu.Lock()
+	defer c.identityMu.Unlock()
+	return c.identity.ClusterID
+}
+
+// meet refuses a foreign cluster id; the first one that the node sees becomes
+// its own, for good.
+func (c *Cluster) meet(id string) error {
+	c.identityMu.Lock()
+	defer c.identityMu.Unlock()
+	switch c.identity.ClusterID {
+	case id:
+		return nil
+	case "":
+	default:
+		return fmt.Errorf("cluster id %s is foreign, this node belongs to %s", id, c.identity.ClusterID)
+	}
+	met := c.identity
+	met.ClusterID = id
+	if err := met.write(c.cfg.DataDir); err != nil {
+		return fmt.Errorf("keep the cluster id: %w", err)
+	}
+	c.identity = met
+	c.log.Info("belongs to a cluster now", "cluster", id)
+	return nil
+}
+
+// configuration is raft's latest.
+func (c *Cluster) configuration() []raft.Server {
+	r := c.raft.Load()
+	if r == nil {
+		return nil
+	}
+	return r.GetConfiguration().Configuration().Servers
+}
+
+// watchNodes passes the state's one notification on to all who wait, and keeps
+// the cluster id once the state knows it.
+func (c *Cluster) watchNodes(ctx context.Context) {
+	for {
+		if id := c.cfg.State.ClusterID(); id != "" {
+			if err := c.meet(id); err != nil {
+				c.cfg.Fatal(err)
+			}
+		}
+		c.nodes.fire()
+		kick(c.leaderPoke)
+		select {
+		case <-c.cfg.State.NodesChanged():
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"holdfast/fsm"
+)
+
+// Kinds of raft log store.
+const (
+	LogStoreWAL    = "wal"
+	LogStoreBoltDB = "boltdb"
+)
+
+// Config says who a node is, where its data and its peers are, and what the
+// package works on.
+type Config struct {
+	// Node is the node_id of the node file, unique in the cluster.
+	Node string
+	// DataDir holds node.json and raft/.
+	DataDir string
+	// RaftListener accepts raft connections; Run closes it.
+	RaftListener net.Listener
+	// RaftAdvertise is the host:port at which peers reach RaftListener; ""
+	// takes the listener's own address.
+	RaftAdvertise string
+	// AdminAdvertise is the host:port at which peers reach PeerService.
+	AdminAdvertise string
+	// SMTPAddress and Version are told to the other nodes.
+	SMTPAddress string
+	Version     string
+	// LogStore is "wal" or "boltdb". It can't change once there is data.
+	LogStore string
+
+	// BootstrapExpect is the number of first members, 0 for a node that only
+	// joins. It counts at the first start only.
+	BootstrapExpect int
+	// Join lists admin addresses to ask for a cluster.
+	Join []string
+
+	State   *fsm.State
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	// Fatal is called when the node must stop: a failed write, a foreign data
+	// folder. It must not block.
+	Fatal func(error)
+
+	// Now is the wall clock.
+	Now func() time.Time
+	// Monotonic is a clock that never jumps and goes on while the machine
+	// sleeps: CLOCK_BOOTTIME unless set.
+	Monotonic func() time.Duration
+	// DialPeer connects to a peer, for raft and for gRPC.
+	DialPeer func(ctx context.Context, address string) (net.Conn, error)
+
+	Timing Timing
+	Limits Limits
+}
+
+// Timing holds the package's times. Zero fields take the default.
+type Timing struct {
+	// Heartbeat is raft's heartbeat and election time-out.
+	Heartbeat time.Duration
+	// LeaderLease is how long a leader stays one without a majority; at most
+	// Heartbeat.
+	LeaderLease time.Duration
+	// Commit is how soon a follower learns the commit index on an idle log.
+	Commit time.Duration
+	// RPC bounds one call between nodes.
+	RPC time.Duration
+	// Lease lasts from the sending of a granted ping.
+	Lease time.Duration
+	// Ping is the time between pings.
+	Ping time.Duration
+	// Margin is what the leader waits beyond a lease before it declares a node
+	// down: for clocks that drift apart.
+	Margin time.Duration
+	// Verify is the shortest time between two proofs of leadership.
+	Verify time.Duration
+	// Lag is how far a node's state may trail the log and still get a lease.
+	Lag time.Duration
+	// Eligible is how long a node that came back must have been up before it
+	// owns destinations again.
+	Eligible time.Duration
+	// Poll is the time between steps of joining.
+	Poll time.Duration
+	// Store is when a log write that doesn't end ends the node.
+	Store time.Duration
+}
+
+// Limits bounds memory and disk. Zero fields take the default.
+type Limits struct {
+	// EntriesInFlight is how many entries a lane has under way at once.
+	EntriesInFlight int
+	// ControlBytes and BodyBytes bound what waits or is under way in a lane;
+	// Propose blocks beyond.
+	ControlBytes int64
+	BodyBytes    int64
+	// TrailingBytes of the log are kept behind a snapshot, but at most a tenth
+	// of the disk.
+	TrailingBytes int64
+	// SnapshotBytes written to the log make a snapshot due.
+	SnapshotBytes int64
+}
+
+// DefaultTiming suits a LAN: a new leader within about two seconds.
+func DefaultTiming() Timing {
+	return Timing{
+		Heartbeat:   700 * time.Millisecond,
+		LeaderLease: 500 * time.Millisecond,
+		Commit:      20 * time.Millisecond,
+		RPC:         10 * time.Second,
+		Lease:       2 * time.Second,
+		Ping:        250 * time.Millisecond,
+		Margin:      500 * time.Millisecond,
+		Verify:      100 * time.Millisecond,
+		Lag:         5 * time.Second,
+		Eligible:    30 * time.Second,
+		Poll:        time.Second,
+		Store:       20 * time.Second,
+	}
+}
+
+// DefaultLimits are what a node uses unless told otherwise.
+func DefaultLimits() Limits {
+	return Limits{
+		EntriesInFlight: 4,
+		ControlBytes:    8 << 20,
+		BodyBytes:       16 << 20,
+		TrailingBytes:   2 << 30,
+		SnapshotBytes:   256 << 20,
+	}
+}
+
+func (t *Timing) setDefaults() {
+	d := DefaultTiming()
+	for _, f := range []struct{ field, value *time.Duration }{
+		{&t.Heartbeat, &d.Heartbeat}, {&t.LeaderLease, &d.LeaderLease}, {&t.Commit, &d.Commit},
+		{&t.RPC, &d.RPC}, {&t.Lease, &d.Lease}, {&t.Ping, &d.Ping}, {&t.Margin, &d.Margin},
+		{&t.Verify, &d.Verify}, {&t.Lag, &d.Lag}, {&t.Eligible, &d.Eligible}, {&t.Poll, &d.Poll},
+		{&t.Store, &d.Store},
+	} {
+		if *f.field == 0 {
+			*f.field = *f.value
+		}
+	}
+}
+
+func (l *Limits) setDefaults() {
+	d := DefaultLimits()
+	if l.EntriesInFlight == 0 {
+		l.EntriesInFlight = d.EntriesInFlight
+	}
+	for _, f := range []struct{ field, value *int64 }{
+		{&l.ControlBytes, &d.ControlBytes}, {&l.BodyBytes, &d.BodyBytes},
+		{&l.TrailingBytes, &d.TrailingBytes}, {&l.SnapshotBytes, &d.SnapshotBytes},
+	} {
+		if *f.field == 0 {
+			*f.field = *f.value
+		}
+	}
+}
+
+func (c *Config) setDefaults() {
+	c.Timing.setDefaults()
+	c.Limits.setDefaults()
+	if c.RaftAdvertise == "" && c.RaftListener != nil {
+		c.RaftAdvertise = c.RaftListener.Addr().String()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Monotonic == nil {
+		c.Monotonic = bootTime
+	}
+	if c.DialPeer == nil {
+		c.DialPeer = dialTCP
+	}
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Node == "":
+		return errors.New("node_id is empty")
+	case strings.ContainsAny(c.Node, "@/ \t\n"):
+		return fmt.Errorf("node_id %q must not contain '@', '/' or blanks", c.Node)
+	case c.DataDir == "":
+		return errors.New("data_dir is empty")
+	case c.RaftListener == nil:
+		return errors.New("raft.listen: no listener")
+	case c.AdminAdvertise == "":
+		return errors.New("admin.advertise is empty")
+	case c.LogStore != LogStoreWAL && c.LogStore != LogStoreBoltDB:
+		return fmt.Errorf("raft.log_store %q: want %q or %q", c.LogStore, LogStoreWAL, LogStoreBoltDB)
+	case c.BootstrapExpect < 0:
+		return fmt.Errorf("cluster.bootstrap_expect %d is negative", c.BootstrapExpect)
+	case c.State == nil || c.Logger == nil || c.Metrics == nil || c.Fatal == nil:
+		return errors.New("cluster: State, Logger, Metrics and Fatal must be set")
+	case c.Timing.LeaderLease > c.Timing.Heartbeat:
+		return fmt.Errorf("cluster: leader lease %s is longer than the heartbeat time-out %s", c.Timing.LeaderLease, c.Timing.Heartbeat)
+	case c.Timing.Lease < 3*c.Timing.Ping:
+		return fmt.Errorf("cluster: a lease of %s outlasts less than three pings of %s", c.Timing.Lease, c.Timing.Ping)
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// newHCLog gives raft and its log store a logger that writes to ours.
+func newHCLog(logger *slog.Logger, now func() time.Time) hclog.Logger {
+	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Off, Output: io.Discard})
+	l.RegisterSink(&hclogSink{logger: logger, now: now, last: map[string]time.Time{}})
+	return l
+}
+
+// repeatAfter is how long a warning of raft's isn't repeated: it writes one
+// for every failed heartbeat.
+const repeatAfter = 10 * time.Second
+
+type hclogSink struct {
+	logger *slog.Logger
+	now    func() time.Time
+
+	mu   sync.Mutex
+	last map[string]time.Time // by message, which raft has a fixed set of
+}
+
+// Accept implements hclog.SinkAdapter.
+func (s *hclogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+	l := slogLevel(level)
+	if !s.logger.Enabled(context.TODO(), l) || (l >= slog.LevelWarn && s.repeated(msg)) {
+		return
+	}
+	for i, a := range args {
+		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
+			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		}
+	}
+	s.logger.Log(context.TODO(), l, msg, args...)
+}
+
+func (s *hclogSink) repeated(msg string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if last, ok := s.last[msg]; ok && now.Sub(last) < repeatAfter {
+		return true
+	}
+	s.last[msg] = now
+	return false
+}
+
+func slogLevel(level hclog.Level) slog.Level {
+	switch {
+	case level <= hclog.Debug:
+		return slog.LevelDebug
+	case level == hclog.Info:
+		return slog.LevelInfo
+	case level == hclog.Warn:
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}

@@ -1,0 +1,139 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// Join implements pb.PeerServiceServer: the leader takes a node in, one step at
+// a time. A step that was taken is found in the configuration by the next
+// call, so the caller just asks again.
+func (p *peerServer) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinResponse, error) {
+	c := p.c
+	if err := c.checkCluster(req.ClusterId, true); err != nil {
+		return nil, err
+	}
+	if req.Node == "" || nodeOf(req.RaftId) != req.Node || req.RaftAddress == "" || req.AdminAddress == "" {
+		return nil, status.Errorf(codes.InvalidArgument, "node %q, raft id %q, raft address %q, admin address %q: incomplete or not matching", req.Node, req.RaftId, req.RaftAddress, req.AdminAddress)
+	}
+	// Two changes at once would each see the configuration without the other.
+	c.joining.Lock()
+	defer c.joining.Unlock()
+	if c.leadership.Load() == nil || c.cfg.State.ClusterID() == "" {
+		return nil, status.Error(codes.FailedPrecondition, errNotLeader.Error())
+	}
+	voter, err := c.takeIn(ctx, req)
+	if _, classed := status.FromError(err); err != nil && !classed {
+		err = status.Error(codes.Unavailable, err.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &pb.JoinResponse{ClusterId: c.clusterID(), Voter: voter}, nil
+}
+
+// takeIn reports whether the node is a voter now.
+func (c *Cluster) takeIn(ctx context.Context, req *pb.JoinRequest) (bool, error) {
+	r := c.raft.Load()
+	id := raft.ServerID(req.RaftId)
+	address := raft.ServerAddress(raftAddress(req.RaftId, req.RaftAddress))
+	self, predecessors := c.findServers(req)
+	for _, predecessor := range predecessors {
+		if err := c.checkGone(req.Node, predecessor); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case self == nil:
+		if err := c.checkEmpty(ctx, req); err != nil {
+			return false, err
+		}
+		c.log.Info("takes a node in", "joins", req.Node, "raft_id", req.RaftId)
+		return false, c.change(r.AddNonvoter(id, address, 0, c.cfg.Timing.RPC))
+	case self.Suffrage == raft.Voter && self.Address == address:
+		return true, nil
+	case self.Suffrage == raft.Voter:
+		return true, c.change(r.AddVoter(id, address, 0, c.cfg.Timing.RPC))
+	case self.Address != address:
+		return false, c.change(r.AddNonvoter(id, address, 0, c.cfg.Timing.RPC))
+	}
+	if !c.hasCaughtUp(ctx, req) {
+		return false, nil
+	}
+	for _, predecessor := range predecessors {
+		// Before the new one votes: else there were one more voter, and it dead.
+		if err := c.change(r.RemoveServer(predecessor.ID, 0, c.cfg.Timing.RPC)); err != nil {
+			return false, err
+		}
+		c.log.Info("removed the lost data folder of a node", "joins", req.Node, "removed", string(predecessor.ID))
+	}
+	return true, c.change(r.AddVoter(id, address, 0, c.cfg.Timing.RPC))
+}
+
+func (c *Cluster) change(future raft.IndexFuture) error {
+	if err := future.Error(); err != nil {
+		return errors.Join(errors.New("change of the configuration"), err)
+	}
+	return nil
+}
+
+// findServers looks for the node in the configuration under the raft id that
+// it asks for, and under those that it had before it lost its data.
+func (c *Cluster) findServers(req *pb.JoinRequest) (self *raft.Server, predecessors []raft.Server) {
+	for _, server := range c.configuration() {
+		switch {
+		case string(server.ID) == req.RaftId:
+			self = &server
+		case nodeOf(string(server.ID)) == req.Node:
+			predecessors = append(predecessors, server)
+		}
+	}
+	return self, predecessors
+}
+
+// checkGone refuses to replace a data folder that is in use.
+func (c *Cluster) checkGone(node string, predecessor raft.Server) error {
+	if record, ok := c.cfg.State.Node(node); ok && record.Active && record.RaftId == string(predecessor.ID) {
+		return status.Errorf(codes.AlreadyExists, "node %s is up already, with another data folder (raft id %s): stop it or choose another node_id", node, predecessor.ID)
+	}
+	return nil
+}
+
+// checkEmpty wants a new raft id to be without data: what comes with data and
+// isn't in the configuration was removed, and may hold votes of that time.
+func (c *Cluster) checkEmpty(ctx context.Context, req *pb.JoinRequest) error {
+	answer, err := c.helloTo(ctx, req.AdminAddress)
+	if err != nil {
+		return status.Errorf(codes.FailedPrecondition, "node %s can't be reached at its admin address %s: %v", req.Node, req.AdminAddress, err)
+	}
+	if answer.RaftId != req.RaftId {
+		return status.Errorf(codes.FailedPrecondition, "at the admin address %s of node %s answers %s", req.AdminAddress, req.Node, answer.RaftId)
+	}
+	if answer.AppliedIndex > 0 {
+		return status.Errorf(codes.FailedPrecondition, "node %s was removed from the cluster and has old data: empty its data folder to let it join anew", req.Node)
+	}
+	return nil
+}
+
+// hasCaughtUp reports whether the node has applied what is committed now. It
+// asks for as long as a poll lasts.
+func (c *Cluster) hasCaughtUp(ctx context.Context, req *pb.JoinRequest) bool {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
+	defer cancel()
+	target := c.visibleCommit()
+	for {
+		answer, err := c.helloTo(ctx, req.AdminAddress)
+		if err == nil && answer.RaftId == req.RaftId && answer.AppliedIndex >= target {
+			return true
+		}
+		if !sleep(ctx, c.cfg.Timing.Verify) {
+			return false
+		}
+	}
+}

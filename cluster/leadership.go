@@ -1,0 +1,223 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/oklog/ulid/v2"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// lead starts the leader's work when raft makes this node the leader and ends
+// it when leadership is lost.
+func (c *Cluster) lead(ctx context.Context) {
+	end := func() {}
+	defer func() { end() }()
+	for {
+		select {
+		case leads := <-c.leads:
+			end()
+			end = func() {}
+			if leads {
+				end = c.startLeadership(ctx)
+			}
+			kick(c.leaderPoke)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// startLeadership returns what ends it and waits for that.
+func (c *Cluster) startLeadership(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.runLeadership(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// leadership is what a leader knows in one term. None of it outlives the term.
+type leadership struct {
+	c    *Cluster
+	ctx  context.Context
+	term uint64
+
+	proof    *proof        // the one that pings wait for; guarded by mu
+	proofDue chan struct{} // capacity 1
+
+	mu sync.Mutex // guards what follows
+	// since is when this leader began to listen: nobody counts as silent for
+	// what was before.
+	since time.Duration
+	// watched has the active incarnations.
+	watched map[uint64]*watched
+	commits []commitSample
+}
+
+// watched is what a leader knows of an active incarnation.
+type watched struct {
+	seen  time.Duration // first seen active
+	heard time.Duration // last ping
+	down  bool          // NodeDown is proposed: no lease any more
+}
+
+// commitSample: at that time the log was committed up to index.
+type commitSample struct {
+	at    time.Duration
+	index uint64
+}
+
+func (c *Cluster) runLeadership(ctx context.Context) {
+	r := c.raft.Load()
+	term := r.CurrentTerm()
+	if err := r.Barrier(c.cfg.Timing.RPC).Error(); err != nil {
+		c.log.Info("leadership ended before it began", "term", term, "error", err)
+		return
+	}
+	if r.State() != raft.Leader || r.CurrentTerm() != term {
+		return // raft has announced the end, or will
+	}
+	l := &leadership{
+		c: c, ctx: ctx, term: term,
+		proof: newProof(), proofDue: make(chan struct{}, 1),
+		since: c.cfg.Monotonic(), watched: map[uint64]*watched{},
+	}
+	c.log.Info("leads the cluster", "term", term)
+	c.leadership.Store(l)
+	c.leaderMoved.fire() // pings find it now
+	defer c.leadership.Store(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(l.prove)
+	if c.cfg.State.ClusterID() == "" {
+		l.createCluster()
+	}
+	l.watch()
+}
+
+// createCluster gives a new cluster its id.
+func (l *leadership) createCluster() {
+	id, err := ulid.New(ulid.Timestamp(l.c.cfg.Now()), rand.Reader)
+	if err != nil {
+		l.c.cfg.Fatal(err)
+		return
+	}
+	l.propose(&pb.Event{Kind: &pb.Event_ClusterCreated{ClusterCreated: &pb.ClusterCreated{ClusterId: id.String()}}})
+}
+
+// propose puts a leader's own events into the log. They hold in this term
+// only, so they are neither forwarded nor proposed again.
+func (l *leadership) propose(events ...*pb.Event) {
+	for _, event := range events {
+		event.Time = l.c.cfg.Now().UnixNano()
+	}
+	entry, err := fsm.EncodeEntry(events, make([][]byte, len(events)))
+	if err != nil {
+		l.c.log.Error("encode the leader's events", "error", err)
+		return
+	}
+	out := l.c.apply(entry)
+	if out.kind != outcomeApplied {
+		l.c.log.Warn("the leader's events were not applied", "error", out.err)
+	}
+}
+
+// watch declares nodes down that fell silent, and eligible those that stayed.
+func (l *leadership) watch() {
+	t := l.c.cfg.Timing
+	pause := t.Margin / 4
+	for {
+		before := l.c.cfg.Monotonic()
+		if !sleep(l.ctx, pause) {
+			return
+		}
+		now := l.c.cfg.Monotonic()
+		if now-before > pause+t.Margin {
+			// The process or the machine stood still: pings came that nobody read.
+			l.restart(now)
+		}
+		if events := l.review(now); len(events) > 0 {
+			l.propose(events...)
+		}
+	}
+}
+
+func (l *leadership) restart(now time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.since = now
+}
+
+// review compares the active nodes with what was heard of them.
+func (l *leadership) review(now time.Duration) []*pb.Event {
+	c, t := l.c, l.c.cfg.Timing
+	commit := c.visibleCommit()
+	records := c.cfg.State.Nodes()
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sample(now, commit)
+	active := map[uint64]*watched{}
+	var events []*pb.Event
+	for _, record := range records {
+		if !record.Active {
+			continue
+		}
+		w := l.watched[record.Incarnation]
+		if w == nil {
+			w = &watched{seen: now}
+		}
+		active[record.Incarnation] = w
+		silent := now - max(l.since, w.seen, w.heard)
+		switch {
+		case silent > t.Lease+t.Margin:
+			if !w.down {
+				c.log.Warn("declares a node down", "down", record.Name, "silent", silent)
+				c.metrics.nodesDown.Inc()
+			}
+			w.down = true
+			events = append(events, &pb.Event{Kind: &pb.Event_NodeDown{NodeDown: &pb.NodeDown{
+				Node: record.Name, Incarnation: record.Incarnation, Term: l.term,
+			}}})
+		case !record.Eligible && now-w.seen > t.Eligible:
+			events = append(events, &pb.Event{Kind: &pb.Event_NodeEligible{NodeEligible: &pb.NodeEligible{
+				Node: record.Name, Incarnation: record.Incarnation,
+			}}})
+		}
+	}
+	l.watched = active
+	return events
+}
+
+// sample keeps the commit index of the last Lag.
+func (l *leadership) sample(now time.Duration, commit uint64) {
+	l.commits = append(l.commits, commitSample{at: now, index: commit})
+	for len(l.commits) > 1 && now-l.commits[1].at >= l.c.cfg.Timing.Lag {
+		l.commits = l.commits[1:]
+	}
+}
+
+// visibleCommit is the commit index as the state machine counts: entries
+// without events never reach it, so on an idle log it would trail for ever.
+func (c *Cluster) visibleCommit() uint64 {
+	index := c.raft.Load().CommitIndex()
+	for ; index > 0; index-- {
+		var entry raft.Log
+		if err := c.entries.GetLog(index, &entry); err != nil {
+			// Truncated, so it is part of the state here.
+			return min(index, c.cfg.State.AppliedIndex())
+		}
+		if entry.Type == raft.LogCommand || entry.Type == raft.LogConfiguration {
+			break
+		}
+	}
+	return index
+}

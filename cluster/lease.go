@@ -1,0 +1,181 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// lease is this node's right to act, until a moment of its monotonic clock.
+type lease struct {
+	mu     sync.Mutex // guards the fields below
+	grants []grant    // not ended yet as of the latest, oldest first
+
+	changed broadcast
+	renewed chan struct{} // capacity 1
+}
+
+func (l *lease) init() { l.renewed = make(chan struct{}, 1) }
+
+// grant is one answered ping: a lease until then, by a leader whose log was
+// committed up to there.
+type grant struct {
+	until  time.Duration
+	commit uint64
+}
+
+func (l *lease) renew(now, until time.Duration, commit uint64) {
+	l.mu.Lock()
+	l.grants = slices.DeleteFunc(l.grants, func(g grant) bool { return g.until <= now })
+	l.grants = append(l.grants, grant{until: until, commit: commit})
+	l.mu.Unlock()
+	kick(l.renewed)
+}
+
+func (l *lease) drop() {
+	l.mu.Lock()
+	l.grants = nil
+	l.mu.Unlock()
+	kick(l.renewed)
+}
+
+func (l *lease) until() (until time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, g := range l.grants {
+		until = max(until, g.until)
+	}
+	return until
+}
+
+// current reports whether any lease that holds was granted no later in the log
+// than what is applied here: under load the latest one is always a little ahead.
+func (l *lease) current(now time.Duration, applied uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.grants, func(g grant) bool { return now < g.until && applied >= g.commit })
+}
+
+// Leased reports whether this node may claim, deliver and accept now.
+func (c *Cluster) Leased() bool { return c.cfg.Monotonic() < c.LeaseUntil() }
+
+// LeaseUntil is when the lease ends, on Config.Monotonic; it may be past.
+func (c *Cluster) LeaseUntil() time.Duration {
+	return c.lease.until()
+}
+
+// LeaseChanged returns a channel that is closed at the next change of Leased.
+// Take it before asking.
+func (c *Cluster) LeaseChanged() <-chan struct{} { return c.lease.changed.wait() }
+
+// Current reports whether the state here has everything that was committed
+// before the lease was granted: only then may it refuse something for good.
+func (c *Cluster) Current() bool {
+	return c.lease.current(c.cfg.Monotonic(), c.cfg.State.AppliedIndex())
+}
+
+// watchLease announces the gain and the loss of the lease, the loss by a timer.
+func (c *Cluster) watchLease(ctx context.Context) {
+	held := false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		left := c.LeaseUntil() - c.cfg.Monotonic()
+		if left > 0 {
+			timer.Reset(left)
+		}
+		if now := left > 0; now != held {
+			held = now
+			if !held {
+				c.metrics.leasesLost.Inc()
+				c.log.Warn("lost the lease")
+			} else {
+				c.log.Info("holds a lease")
+			}
+			c.lease.changed.fire()
+		}
+		select {
+		case <-timer.C:
+		case <-c.lease.renewed:
+		case <-ctx.Done():
+			c.lease.drop()
+			c.lease.changed.fire()
+			return
+		}
+	}
+}
+
+// keepLease pings the leader while an incarnation is active.
+func (c *Cluster) keepLease(ctx context.Context) {
+	ticker := time.NewTicker(c.cfg.Timing.Ping)
+	defer ticker.Stop()
+	reason := ""
+	for {
+		if s := c.session.Load(); s != nil {
+			refusal := c.renewLease(ctx, s)
+			if refusal != "" && refusal != reason && ctx.Err() == nil {
+				c.log.Info("no lease", "reason", refusal)
+			}
+			reason = refusal
+		}
+		select {
+		case <-ticker.C:
+		case <-c.sessions.wait():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// renewLease returns why there is no lease, "" where there is one.
+func (c *Cluster) renewLease(ctx context.Context, s *session) string {
+	sent := c.cfg.Monotonic()
+	resp, err := c.ping(ctx, s.incarnation)
+	if err != nil {
+		return err.Error()
+	}
+	if !resp.Granted {
+		return resp.Text
+	}
+	// Under the lock under which retire drops the lease.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		c.lease.renew(c.cfg.Monotonic(), sent+c.cfg.Timing.Lease, resp.CommitIndex)
+	}
+	return ""
+}
+
+// ping asks the leader, wherever it is. A ping that takes longer than a third
+// of the lease is given up so that two more can follow.
+func (c *Cluster) ping(ctx context.Context, incarnation uint64) (*pb.PingResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Lease/3)
+	defer cancel()
+	sent := c.cfg.Now()
+	req := &pb.PingRequest{
+		ClusterId: c.clusterID(), Node: c.cfg.Node, Incarnation: incarnation,
+		AppliedIndex: c.cfg.State.AppliedIndex(), Time: sent.UnixNano(),
+	}
+	leader := c.leader.Load()
+	if leader.self {
+		return c.answerPing(ctx, req)
+	}
+	if leader.address == "" {
+		return nil, errNoLeader
+	}
+	client, err := c.pings.client(leader.address)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Ping(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	// The leader stamps a ping when it comes in. The answer waits for a proof
+	// of leadership, so half the round trip would be a worse guess than none.
+	c.metrics.clockOffset.Set(time.Duration(resp.Time - sent.UnixNano()).Seconds())
+	return resp, nil
+}

@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+func TestRaftAddressChanges(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	n := w.nodes[w.others(leader.name)[0]]
+	n.stop()
+	n.raft = freeAddress(t)
+	w.net.own(n.raft, n.name)
+	n.start()
+	w.awaitLeased(n.name)
+	eventually(t, "the leader has the new address", func() bool {
+		return slices.ContainsFunc(leader.cluster.Members(), func(m Member) bool { return m.Node == n.name && m.Address == n.raft && m.Voter })
+	})
+	if members := leader.cluster.Members(); len(members) != 3 {
+		t.Errorf("members %+v, want 3", members)
+	}
+}
+
+func TestRemovedNodeStaysOut(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	n := w.nodes[w.others(leader.name)[0]]
+	must(t, leader.cluster.raft.Load().RemoveServer(raft.ServerID(n.cluster.raftID), 0, 0).Error())
+	_, err := (&peerServer{c: leader.cluster}).Join(t.Context(), &pb.JoinRequest{
+		Node: n.name, RaftId: n.cluster.raftID, RaftAddress: n.raft, AdminAddress: n.admin,
+	})
+	if status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("got %v, want FailedPrecondition", err)
+	}
+}
+
+// A follower that was away for longer than the trailing log lasts receives the
+// state, and its log starts anew.
+func TestInstallBeyondTrailingLog(t *testing.T) {
+	for _, store := range []string{LogStoreWAL, LogStoreBoltDB} {
+		t.Run(store, func(t *testing.T) {
+			w := newWorld(t, "a", "b", "c")
+			w.logStore = store
+			w.adjust = func(c *Config) { c.Limits.TrailingBytes, c.Limits.SnapshotBytes = 1<<20, 2<<20 }
+			w.startAll()
+			w.awaitLeased(w.names...)
+			leader := w.leader(w.names...)
+			leader.configure()
+			away := w.nodes[w.others(leader.name)[0]]
+			away.stop()
+			body := make([]byte, 200<<10)
+			for range 80 {
+				leader.must(message(t, body), body)
+			}
+			eventually(t, "the log is truncated", func() bool {
+				first, err := leader.cluster.stores.log.FirstIndex()
+				must(t, err)
+				return first > 20
+			})
+			away.start()
+			w.awaitLeased(away.name)
+			if got := away.pending(); got != 80 {
+				t.Errorf("%d pending recipients, want 80", got)
+			}
+			if first, err := away.cluster.stores.log.FirstIndex(); err != nil || first < 20 {
+				t.Errorf("the log starts at %d (%v): the state wasn't received", first, err)
+			}
+			w.checkEqual(w.names...)
+			away.stop()
+			away.start()
+			w.awaitLeased(away.name)
+			w.checkEqual(w.names...)
+		})
+	}
+}

@@ -1,0 +1,190 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// takePart makes this node a voter at its present address: of the cluster that
+// the nodes it can ask know, or of a new one if none of them knows any. It
+// goes on looking for as long as the node runs.
+func (c *Cluster) takePart(ctx context.Context) {
+	var entered sync.Once
+	said := ""
+	say := func(what string) {
+		if what != said && what != "" {
+			c.log.Info(what)
+		}
+		said = what
+	}
+	for {
+		if c.isVoterHere() {
+			entered.Do(func() { close(c.entered) })
+		} else {
+			say(c.enter(ctx))
+		}
+		if !sleep(ctx, c.cfg.Timing.Poll) {
+			return
+		}
+	}
+}
+
+// isVoterHere reports whether the configuration has this node as a voter at
+// the address where it listens.
+func (c *Cluster) isVoterHere() bool {
+	self := raft.Server{
+		Suffrage: raft.Voter, ID: raft.ServerID(c.raftID),
+		Address: raft.ServerAddress(raftAddress(c.raftID, c.cfg.RaftAdvertise)),
+	}
+	return slices.Contains(c.configuration(), self)
+}
+
+// enter takes one step and says what it waits for, "" for nothing new.
+func (c *Cluster) enter(ctx context.Context) string {
+	addresses := c.askable()
+	if len(addresses) == 0 && !c.hasData() {
+		switch c.cfg.BootstrapExpect {
+		case 0:
+			return "has no data and no join address: waits to be joined to a cluster"
+		case 1:
+			return c.bootstrap(nil)
+		}
+	}
+	answers, failure := c.hello(ctx, addresses)
+	for _, answer := range answers {
+		if answer.ClusterId != "" && answer.ClusterId != clusterUnnamed {
+			return c.join(ctx, answer)
+		}
+	}
+	if c.hasData() {
+		return failure
+	}
+	return c.found(answers, failure)
+}
+
+// askable is whom to ask for a cluster: the join addresses, and the nodes that
+// the state knows.
+func (c *Cluster) askable() []string {
+	addresses := slices.Clone(c.cfg.Join)
+	for _, record := range c.cfg.State.Nodes() {
+		addresses = append(addresses, record.AdminAddress)
+	}
+	addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == "" || a == c.cfg.AdminAdvertise })
+	slices.Sort(addresses)
+	return slices.Compact(addresses)
+}
+
+// hello asks them all at once who they are. It leaves out this node's own
+// answer, and says why if any of the others didn't.
+func (c *Cluster) hello(ctx context.Context, addresses []string) (answers []*pb.HelloResponse, failure string) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
+	defer cancel()
+	found := make([]*pb.HelloResponse, len(addresses))
+	failures := make([]error, len(addresses))
+	var wg sync.WaitGroup
+	for i, address := range addresses {
+		wg.Go(func() { found[i], failures[i] = c.helloTo(ctx, address) })
+	}
+	wg.Wait()
+	for i, answer := range found {
+		if failures[i] != nil {
+			failure = fmt.Sprintf("join address %s: %v", addresses[i], failures[i])
+		} else if answer.RaftId != c.raftID {
+			answers = append(answers, answer)
+		}
+	}
+	return answers, failure
+}
+
+func (c *Cluster) helloTo(ctx context.Context, address string) (answer *pb.HelloResponse, err error) {
+	err = c.callPeer(ctx, address, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
+		answer, err = peer.Hello(ctx, &pb.HelloRequest{ClusterId: c.clusterID(), Node: c.cfg.Node})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if own := c.clusterID(); own != "" && answer.ClusterId != own && answer.ClusterId != "" && answer.ClusterId != clusterUnnamed {
+		return nil, fmt.Errorf("cluster id %s is foreign, this node belongs to %s", answer.ClusterId, own)
+	}
+	return answer, nil
+}
+
+// found makes a new cluster if all its first members are here, none of them
+// has data, and this node is the one to do it.
+func (c *Cluster) found(others []*pb.HelloResponse, failure string) string {
+	expect := c.cfg.BootstrapExpect
+	if expect == 0 {
+		return "waits for a join address that knows a cluster; " + failure
+	}
+	if !slices.Contains(c.cfg.Join, c.cfg.AdminAdvertise) && expect > 1 {
+		return fmt.Sprintf("waits for a cluster to join: it isn't one of the first members, since join doesn't list %s", c.cfg.AdminAdvertise)
+	}
+	if n := len(slices.Compact(slices.Sorted(slices.Values(c.cfg.Join)))); n != expect && expect > 1 {
+		return fmt.Sprintf("makes no cluster: join lists %d members, bootstrap_expect is %d", n, expect)
+	}
+	if failure != "" || len(others) != expect-1 {
+		return fmt.Sprintf("waits for all %d first members; %s", expect, failure)
+	}
+	names := []string{c.cfg.Node}
+	for _, other := range others {
+		if other.ClusterId != "" || other.AppliedIndex > 0 {
+			return fmt.Sprintf("node %s has data: waits for its cluster", other.Node)
+		}
+		names = append(names, other.Node)
+	}
+	slices.Sort(names)
+	if len(slices.Compact(slices.Clone(names))) != expect {
+		return fmt.Sprintf("makes no cluster: two members have the same node_id: %v", names)
+	}
+	if names[0] != c.cfg.Node {
+		return fmt.Sprintf("waits for node %s to make the cluster", names[0])
+	}
+	return c.bootstrap(others)
+}
+
+func (c *Cluster) bootstrap(others []*pb.HelloResponse) string {
+	server := func(id, address string) raft.Server {
+		return raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(id), Address: raft.ServerAddress(raftAddress(id, address))}
+	}
+	configuration := raft.Configuration{Servers: []raft.Server{server(c.raftID, c.cfg.RaftAdvertise)}}
+	for _, other := range others {
+		configuration.Servers = append(configuration.Servers, server(other.RaftId, other.RaftAddress))
+	}
+	if err := c.raft.Load().BootstrapCluster(configuration).Error(); err != nil {
+		return fmt.Sprintf("couldn't make the cluster: %v", err)
+	}
+	return fmt.Sprintf("makes a new cluster of %d", len(configuration.Servers))
+}
+
+// join asks the leader to take this node in.
+func (c *Cluster) join(ctx context.Context, known *pb.HelloResponse) string {
+	if known.LeaderAddress == "" {
+		return fmt.Sprintf("node %s knows the cluster but no leader", known.Node)
+	}
+	req := &pb.JoinRequest{
+		ClusterId: c.clusterID(), Node: c.cfg.Node, RaftId: c.raftID,
+		RaftAddress: c.cfg.RaftAdvertise, AdminAddress: c.cfg.AdminAdvertise,
+	}
+	var resp *pb.JoinResponse
+	err := c.callPeer(ctx, known.LeaderAddress, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
+		resp, err = peer.Join(ctx, req)
+		return err
+	})
+	if err != nil {
+		return fmt.Sprintf("couldn't join yet: %v", err)
+	}
+	if err := c.meet(resp.ClusterId); err != nil {
+		return err.Error()
+	}
+	if !resp.Voter {
+		return "joins the cluster: catches up"
+	}
+	return "joined the cluster"
+}

@@ -1,0 +1,67 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// AppliedBy asks a node up to which index its state has the log.
+func (c *Cluster) AppliedBy(ctx context.Context, node string) (uint64, error) {
+	if node == c.cfg.Node {
+		return c.cfg.State.AppliedIndex(), nil
+	}
+	record, ok := c.cfg.State.Node(node)
+	if !ok {
+		return 0, fmt.Errorf("no node %q", node)
+	}
+	answer, err := c.helloTo(ctx, record.AdminAddress)
+	if err != nil {
+		return 0, fmt.Errorf("node %s: %w", node, err)
+	}
+	return answer.AppliedIndex, nil
+}
+
+// WaitEverywhere returns once every node that may act has applied the index. A
+// node that doesn't answer is waited for until it can't have a lease any more.
+func (c *Cluster) WaitEverywhere(ctx context.Context, index uint64) error {
+	if err := c.cfg.State.WaitApplied(ctx, index); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range c.cfg.State.Nodes() {
+		if node.Active && node.Name != c.cfg.Node {
+			group.Go(func() error { return c.waitFor(ctx, node, index) })
+		}
+	}
+	return group.Wait()
+}
+
+func (c *Cluster) waitFor(ctx context.Context, node *pb.NodeRecord, index uint64) error {
+	ticker := time.NewTicker(c.cfg.Timing.Commit)
+	defer ticker.Stop()
+	silentSince := c.cfg.Monotonic()
+	for {
+		answer, err := c.helloTo(ctx, node.AdminAddress)
+		switch now := c.cfg.Monotonic(); {
+		case err == nil && answer.AppliedIndex >= index:
+			return nil
+		case err == nil:
+			silentSince = now
+		case now-silentSince > c.cfg.Timing.Lease:
+			return nil // no lease can be left
+		}
+		if current, ok := c.cfg.State.Node(node.Name); !ok || !current.Active {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// streamLayer makes the connections of raft's transport.
+type streamLayer struct {
+	listener  net.Listener
+	raftID    string
+	advertise string
+	dial      func(ctx context.Context, address string) (net.Conn, error)
+	// clusterID is "" until known; meet takes the id that a peer named, or
+	// refuses it.
+	clusterID func() string
+	meet      func(clusterID string) error
+	log       *slog.Logger
+
+	ctx      context.Context
+	cancel   context.CancelFunc
+	accepted chan net.Conn
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex // guards the fields below
+	conns  map[net.Conn]struct{}
+	closed bool
+}
+
+const (
+	// prefaceTimeout bounds the exchange that opens a connection.
+	prefaceTimeout = 5 * time.Second
+	// maxPrefaces is how many connections may be in that exchange.
+	maxPrefaces = 64
+)
+
+// start begins to accept; Close ends it and waits.
+func (s *streamLayer) start(ctx context.Context) {
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.accepted = make(chan net.Conn)
+	s.conns = map[net.Conn]struct{}{}
+	s.wg.Go(s.acceptLoop)
+}
+
+func (s *streamLayer) acceptLoop() {
+	slots := make(chan struct{}, maxPrefaces)
+	for {
+		conn, err := s.listener.Accept()
+		if s.ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			return
+		}
+		if err != nil {
+			s.log.Warn("accept a raft connection", "error", err)
+			if !sleep(s.ctx, 50*time.Millisecond) {
+				return
+			}
+			continue
+		}
+		slots <- struct{}{}
+		s.wg.Go(func() {
+			defer func() { <-slots }()
+			s.welcome(conn)
+		})
+	}
+}
+
+// welcome checks the preface and hands the connection to raft.
+func (s *streamLayer) welcome(conn net.Conn) {
+	tracked, err := s.track(conn)
+	if err != nil {
+		return
+	}
+	keepAlive(conn)
+	if err := s.answer(tracked); err != nil {
+		s.log.Debug("refused a raft connection", "from", conn.RemoteAddr().String(), "error", err)
+		tracked.Close()
+		return
+	}
+	select {
+	case s.accepted <- tracked:
+	case <-s.ctx.Done():
+		tracked.Close()
+	}
+}
+
+func (s *streamLayer) answer(conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(prefaceTimeout)); err != nil {
+		return err
+	}
+	p, err := readPreface(conn)
+	if err != nil {
+		return err
+	}
+	refusal := s.check(p)
+	reason := ""
+	if refusal != nil {
+		reason = refusal.Error()
+		reason = reason[:min(len(reason), 255)]
+	}
+	reply, err := appendString(nil, reason)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(reply); err != nil {
+		return err
+	}
+	if refusal != nil {
+		return refusal
+	}
+	return conn.SetDeadline(time.Time{})
+}
+
+func (s *streamLayer) check(p preface) error {
+	if p.target != s.raftID {
+		return fmt.Errorf("this is %s, not %s", s.raftID, p.target)
+	}
+	if p.cluster == "" {
+		return nil // the first messages of a new cluster
+	}
+	return s.meet(p.cluster)
+}
+
+// Accept implements net.Listener.
+func (s *streamLayer) Accept() (net.Conn, error) {
+	select {
+	case conn := <-s.accepted:
+		return conn, nil
+	case <-s.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Dial implements raft.StreamLayer.
+func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	target, hostport, err := splitRaftAddress(string(address))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, min(timeout, prefaceTimeout))
+	defer cancel()
+	conn, err := s.dial(ctx, hostport)
+	if err != nil {
+		return nil, err
+	}
+	tracked, err := s.track(conn)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.introduce(ctx, tracked, target); err != nil {
+		tracked.Close()
+		return nil, fmt.Errorf("raft connection to %s: %w", hostport, err)
+	}
+	return tracked, nil
+}
+
+func (s *streamLayer) introduce(ctx context.Context, conn net.Conn, target string) error {
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if err := (preface{cluster: s.clusterID(), source: s.raftID, target: target}).write(conn); err != nil {
+		return err
+	}
+	reason, err := readString(conn)
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		return errors.New("refused: " + reason)
+	}
+	return conn.SetDeadline(time.Time{})
+}
+
+// Addr implements net.Listener; raft announces it as this server's address.
+func (s *streamLayer) Addr() net.Addr { return streamAddr(raftAddress(s.raftID, s.advertise)) }
+
+type streamAddr string
+
+func (streamAddr) Network() string  { return "tcp" }
+func (a streamAddr) String() string { return string(a) }
+
+// Close ends every connection, also those that raft's transport would wait for.
+func (s *streamLayer) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	conns := s.conns
+	s.conns = nil
+	s.mu.Unlock()
+
+	s.cancel()
+	err := s.listener.Close()
+	for conn := range conns {
+		conn.Close()
+	}
+	s.wg.Wait()
+	return err
+}
+
+// track makes sure that Close closes conn too.
+func (s *streamLayer) track(conn net.Conn) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	s.conns[conn] = struct{}{}
+	return &trackedConn{Conn: conn, layer: s}, nil
+}
+
+type trackedConn struct {
+	net.Conn
+	layer *streamLayer
+}
+
+func (t *trackedConn) Close() error {
+	t.layer.mu.Lock()
+	delete(t.layer.conns, t.Conn)
+	t.layer.mu.Unlock()
+	return t.Conn.Close()
+}

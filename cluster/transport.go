@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// transport is raft's network transport, which also notes which server
+// acknowledged the leader's term to what that was asked when.
+//
+// raft.VerifyLeader alone proves too little for a lease: it counts the answer
+// to a heartbeat that was under way when the verification began. After the
+// process has been stopped for a while such an answer, from before another
+// leader was elected, may be waiting in a socket.
+type transport struct {
+	*raft.NetworkTransport
+	now func() time.Duration
+
+	mu   sync.Mutex // guards acks
+	acks map[raft.ServerID]ack
+}
+
+// ack: at asked the server was sent what it acknowledged in term.
+type ack struct {
+	term  uint64
+	asked time.Duration
+	wall  time.Time
+}
+
+func newTransport(layer *streamLayer, timeout time.Duration, logger hclog.Logger, now func() time.Duration) *transport {
+	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:                  layer,
+		Logger:                  logger,
+		MaxPool:                 3,
+		MaxRPCsInFlight:         1, // hashicorp/raft#612: pipelining can park the sender for good
+		Timeout:                 timeout,
+		MsgpackUseNewTimeFormat: true,
+	})
+	inner.TimeoutScale = 16 << 20 // bytes of a snapshot for each Timeout
+	return &transport{NetworkTransport: inner, now: now, acks: map[raft.ServerID]ack{}}
+}
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	asked, wall := t.now(), time.Now()
+	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
+		return err
+	}
+	if resp.Term == args.Term {
+		t.mu.Lock()
+		if t.acks[id].asked < asked {
+			t.acks[id] = ack{term: args.Term, asked: asked, wall: wall}
+		}
+		t.mu.Unlock()
+	}
+	return nil
+}
+
+// acknowledged reports whether a majority of the voters, self being one, has
+// acknowledged term to something sent at since or later.
+func (t *transport) acknowledged(servers []raft.Server, self raft.ServerID, term uint64, since time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	voters, yes := 0, 0
+	for _, server := range servers {
+		if server.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if a, ok := t.acks[server.ID]; server.ID == self || ok && a.term == term && a.asked >= since {
+			yes++
+		}
+	}
+	return yes > voters/2
+}
+
+// lastAck is when the server last acknowledged something, zero where it never
+// did.
+func (t *transport) lastAck(id raft.ServerID) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.acks[id].wall
+}

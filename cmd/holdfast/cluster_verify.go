@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+type verifyJSON struct {
+	Index      uint64           `json:"index"`
+	Identical  bool             `json:"identical"`
+	Nodes      []verifyNodeJSON `json:"nodes"`
+	Mismatches []mismatchJSON   `json:"mismatches"`
+}
+
+type verifyNodeJSON struct {
+	Name    string       `json:"name"`
+	Error   *string      `json:"error"`
+	Digests []digestJSON `json:"digests"`
+}
+
+type digestJSON struct {
+	Family string `json:"family"`
+	Rows   uint64 `json:"rows"`
+	Digest string `json:"digest"`
+}
+
+type mismatchJSON struct {
+	Node   string `json:"node"`
+	Family string `json:"family"`
+}
+
+func (a *app) clusterVerifyCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Compare the state of all nodes",
+		Long: `Mark an index in the log and compare what the state of every node came to there,
+family by family. The exit status is 1 where two nodes differ. A node that does
+not answer is named; it is not compared.`,
+		Example: "  holdfast cluster verify",
+		Args:    noArguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				r, err := pb.NewClusterServiceClient(conn).VerifyState(ctx, &pb.VerifyStateRequest{})
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					err = a.writeJSON(toVerifyJSON(r))
+				} else {
+					err = a.showVerify(r)
+				}
+				if err != nil {
+					return err
+				}
+				return differences(r.Mismatches)
+			})
+		},
+	}
+	addJSON(cmd, &asJSON)
+	return cmd
+}
+
+func differences(mismatches []*pb.VerifyStateResponse_Mismatch) error {
+	if len(mismatches) == 0 {
+		return nil
+	}
+	var all []string
+	for _, m := range mismatches {
+		all = append(all, fmt.Sprintf("node %s in %s", m.Node, m.Family))
+	}
+	return fmt.Errorf("the nodes' states differ: %s; keep their data folders, and replace the node that differs", strings.Join(all, ", "))
+}
+
+func toVerifyJSON(r *pb.VerifyStateResponse) verifyJSON {
+	out := verifyJSON{Index: r.Index, Identical: len(r.Mismatches) == 0, Nodes: []verifyNodeJSON{}, Mismatches: []mismatchJSON{}}
+	for _, n := range r.Nodes {
+		node := verifyNodeJSON{Name: n.Name, Error: orNull(n.Error), Digests: []digestJSON{}}
+		for _, d := range n.Digests {
+			node.Digests = append(node.Digests, digestJSON{Family: d.Family, Rows: d.Rows, Digest: fmt.Sprintf("%016x", d.Sum)})
+		}
+		out.Nodes = append(out.Nodes, node)
+	}
+	for _, m := range r.Mismatches {
+		out.Mismatches = append(out.Mismatches, mismatchJSON{Node: m.Node, Family: m.Family})
+	}
+	return out
+}
+
+// showVerify has a row for each family and a column for each node.
+func (a *app) showVerify(r *pb.VerifyStateResponse) error {
+	t := newTable(a.out)
+	header := []any{"FAMILY"}
+	var answered []*pb.VerifyStateResponse_Node
+	var families []string
+	for _, n := range r.Nodes {
+		if n.Error != "" {
+			continue
+		}
+		answered = append(answered, n)
+		header = append(header, "NODE "+n.Name)
+		for _, d := range n.Digests {
+			families = append(families, d.Family)
+		}
+	}
+	t.row(append(header, "")...)
+	slices.Sort(families)
+	for _, family := range slices.Compact(families) {
+		row := []any{family}
+		for _, n := range answered {
+			row = append(row, digestCell(n, family))
+		}
+		verdict := "identical"
+		if slices.ContainsFunc(r.Mismatches, func(m *pb.VerifyStateResponse_Mismatch) bool { return m.Family == family }) {
+			verdict = "DIFFERENT"
+		}
+		t.row(append(row, verdict)...)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, n := range r.Nodes {
+		if n.Error != "" {
+			fmt.Fprintf(a.out, "node %s was not compared: %s\n", n.Name, printable(n.Error))
+		}
+	}
+	if len(r.Mismatches) == 0 {
+		fmt.Fprintf(a.out, "%s compared, identical at index %d\n", plural(uint64(len(answered)), "node"), r.Index)
+	}
+	return nil
+}
+
+func digestCell(n *pb.VerifyStateResponse_Node, family string) string {
+	for _, d := range n.Digests {
+		if d.Family == family {
+			return fmt.Sprintf("%016x (%d)", d.Sum, d.Rows)
+		}
+	}
+	return "-"
+}

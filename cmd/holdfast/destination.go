@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+type destinationJSON struct {
+	Name      string     `json:"name"`
+	Hosts     []hostJSON `json:"hosts"`
+	Slots     uint32     `json:"slots"`
+	TLS       string     `json:"tls"`
+	ProbeMax  float64    `json:"probeMaxSeconds"`
+	State     string     `json:"state"`
+	Since     *string    `json:"since"`
+	LastError *errorJSON `json:"lastError"`
+	NextProbe *string    `json:"nextProbe"`
+	Owner     *string    `json:"owner"`
+	endedJSON
+}
+
+type hostJSON struct {
+	Address  string `json:"address"`
+	Priority uint32 `json:"priority"`
+	Weight   uint32 `json:"weight"`
+}
+
+func (a *app) destinationCommand() *cobra.Command {
+	destination := group("destination", "Next hops: the mail servers that mail is delivered to",
+		`A destination is one or more mail servers that take the mail of domains. Its
+health is the cluster's: while it is down, one probe is all it costs.`)
+	destination.AddCommand(a.destinationSetCommand(), a.destinationShowCommand(), a.destinationListCommand(),
+		a.destinationRemoveCommand(), a.destinationRetryCommand())
+	return destination
+}
+
+func toDestinationJSON(d *pb.Destination) destinationJSON {
+	out := destinationJSON{
+		Name: d.Name, Hosts: []hostJSON{}, Slots: d.Slots, TLS: d.Tls, ProbeMax: d.ProbeMax.AsDuration().Seconds(),
+		State: healthWord(d.State), Since: timeJSON(d.Since), LastError: toErrorJSON(d.Error),
+		NextProbe: timeJSON(d.NextProbe), Owner: orNull(d.Owner), endedJSON: toEndedJSON(d.Count),
+	}
+	for _, h := range d.Hosts {
+		out.Hosts = append(out.Hosts, hostJSON{Address: h.Address, Priority: h.Priority, Weight: h.Weight})
+	}
+	return out
+}
+
+func healthWord(state pb.DestinationHealth_State) string {
+	return strings.ToLower(strings.TrimPrefix(state.String(), "STATE_"))
+}
+
+func (a *app) showDestination(d *pb.Destination) error {
+	t := newTable(a.out)
+	t.row("destination", d.Name)
+	for i, h := range d.Hosts {
+		name := ""
+		if i == 0 {
+			name = "hosts"
+		}
+		t.row(name, fmt.Sprintf("%s priority %d weight %d", h.Address, h.Priority, h.Weight))
+	}
+	t.row("slots", d.Slots)
+	t.row("tls", d.Tls)
+	t.row("probes", "every "+shortDuration(d.ProbeMax.AsDuration().Round(time.Second))+" at most while it is down")
+	t.row("state", healthWord(d.State))
+	if d.Since != nil {
+		t.row("since", a.when(d.Since))
+	}
+	if d.Error != nil {
+		t.row("last error", describeError(d.Error))
+	}
+	if d.NextProbe != nil {
+		t.row("next probe", a.when(d.NextProbe))
+	}
+	t.row("delivered by", "node "+dash(d.Owner))
+	countRows(t, d.Count)
+	return t.flush()
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+func (a *app) destinationListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List destinations with their health",
+		Long:    "List destinations by name, with their health and counts of recipients.",
+		Example: "  holdfast destination list",
+		Args:    noArguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				destinations := pb.NewDestinationServiceClient(conn)
+				fetch := func(size uint32, token string) (page[*pb.Destination], error) {
+					r, err := destinations.ListDestinations(ctx, &pb.ListDestinationsRequest{PageSize: size, PageToken: token})
+					return page[*pb.Destination]{items: r.GetDestinations(), next: r.GetNextPageToken(), stale: r.GetStale()}, err
+				}
+				return a.listDestinations(asJSON, fetch)
+			})
+		},
+	}
+	addJSON(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) listDestinations(asJSON bool, fetch func(uint32, string) (page[*pb.Destination], error)) error {
+	t := newTable(a.out)
+	if !asJSON {
+		t.row("DESTINATION", "HOSTS", "STATE", "SINCE", "PENDING", "DELIVERED", "FAILED")
+	}
+	err := eachPage(a, 0, fetch, func(destinations []*pb.Destination) error {
+		for _, d := range destinations {
+			if asJSON {
+				if err := a.writeJSON(toDestinationJSON(d)); err != nil {
+					return err
+				}
+				continue
+			}
+			t.row(d.Name, hostList(d.Hosts), healthWord(d.State), a.when(d.Since),
+				d.Count.GetPending()+d.Count.GetHeld(), d.Count.GetDelivered(), d.Count.GetFailed())
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return t.flush()
+}
+
+func hostList(hosts []*pb.DestinationHost) string {
+	var names []string
+	for _, h := range hosts {
+		names = append(names, h.Address)
+	}
+	return strings.Join(names, ", ")
+}

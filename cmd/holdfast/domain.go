@@ -1,0 +1,28 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+type domainJSON struct {
+	Name        string `json:"name"`
+	Destination string `json:"destination"`
+	Policy      string `json:"policy"`
+	Verify      string `json:"verify"`
+	endedJSON
+}
+
+func (a *app) domainCommand() *cobra.Command {
+	domain := group("domain", "Domains that mail is accepted for",
+		`Mail is accepted for the domains set here and for no other. Each names the
+destination that its mail goes to.`)
+	domain.AddCommand(a.domainSetCommand(), a.domainShowCommand(), a.domainListCommand(), a.domainRemoveCommand())
+	return domain
+}
+
+func toDomainJSON(d *pb.Domain) domainJSON {
+	// Recipients are not verified in this version.
+	return domainJSON{Name: d.Name, Destination: d.Destination, Policy: d.Policy, Verify: "off", endedJSON: toEndedJSON(d.Count)}
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+func (a *app) domainShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show NAME",
+		Short:   "Show one domain",
+		Long:    "Show one domain with its counts of recipients.",
+		Example: "  holdfast domain show example.com",
+		Args:    oneArgument("domain"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				r, err := pb.NewDomainServiceClient(conn).GetDomain(ctx, &pb.GetDomainRequest{Name: args[0]})
+				if err != nil {
+					return err
+				}
+				a.warnStale(r.Stale)
+				if asJSON {
+					return a.writeJSON(toDomainJSON(r.Domain))
+				}
+				t := newTable(a.out)
+				t.row("domain", r.Domain.Name)
+				t.row("destination", r.Domain.Destination)
+				t.row("policy", r.Domain.Policy)
+				t.row("verify", "off")
+				countRows(t, r.Domain.Count)
+				return t.flush()
+			})
+		},
+	}
+	addJSON(cmd, &asJSON)
+	return cmd
+}
+
+func countRows(t table, c *pb.QueueCount) {
+	t.row("recipients", fmt.Sprintf("%d pending, %d held, %d frozen, %d in doubt; %d delivered, %d failed",
+		c.GetPending(), c.GetHeld(), c.GetFrozen(), c.GetInDoubt(), c.GetDelivered(), c.GetFailed()))
+}

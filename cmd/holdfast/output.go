@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// writeJSON writes one object as a line of its own.
+func (a *app) writeJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// table aligns columns. Flush it at the end.
+type table struct{ w *tabwriter.Writer }
+
+func newTable(w io.Writer) table {
+	return table{w: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+}
+
+// row writes cells; what comes from remote servers can't break the alignment.
+func (t table) row(cells ...any) {
+	text := make([]string, len(cells))
+	for i, cell := range cells {
+		text[i] = printable(fmt.Sprint(cell))
+	}
+	fmt.Fprintln(t.w, strings.TrimRight(strings.Join(text, "\t"), "\t"))
+}
+
+func (t table) flush() error { return t.w.Flush() }
+
+// printable replaces control characters: a remote's reply must not steer the
+// operator's terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// warnStale tells on stderr, so that stdout stays what a script expects.
+func (a *app) warnStale(stale bool) {
+	if stale {
+		fmt.Fprintln(a.err, "holdfast: stale: the node has no quorum and answers from its own state")
+	}
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func sender(from string) string {
+	if from == "" {
+		return "<>"
+	}
+	return from
+}
+
+// stateWord is a state in the contract's word.
+func stateWord(state pb.RecipientState) string {
+	return strings.ToLower(strings.TrimPrefix(state.String(), "RECIPIENT_STATE_"))
+}
+
+// timeJSON is RFC 3339 in UTC to the millisecond, null where there is none.
+func timeJSON(t *timestamppb.Timestamp) *string {
+	if t == nil {
+		return nil
+	}
+	s := t.AsTime().UTC().Format("2006-01-02T15:04:05.000Z")
+	return &s
+}
+
+// orNull is null for a zero value.
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+// describeError is a failure in one line, the remote's own words last.
+func describeError(e *pb.DeliveryError) string {
+	if e == nil {
+		return "-"
+	}
+	parts := []string{fmt.Sprintf("%s at %s", e.Cause, e.Phase)}
+	if e.Host != "" {
+		parts = append([]string{e.Host + ":"}, parts...)
+	}
+	if e.Code != 0 || e.Text != "" {
+		parts[len(parts)-1] += ":"
+	}
+	if e.Code != 0 {
+		parts = append(parts, fmt.Sprint(e.Code))
+	}
+	for _, part := range []string{e.Enhanced, e.Text} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, " ")
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+func (a *app) queueListCommand() *cobra.Command {
+	var filter filterFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List waiting messages, by domain, oldest first",
+		Long:  "List waiting messages by domain, oldest first, with the reason why each waits.\n" + filterHelp,
+		Example: `  holdfast queue list
+  holdfast queue list --domain example.com --older 4h
+  holdfast queue list --from '<>' --state frozen --json`,
+		Args: noArguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f, err := filter.filter(a)
+			if err != nil {
+				return err
+			}
+			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				queue := pb.NewQueueServiceClient(conn)
+				fetch := func(size uint32, token string) (page[*pb.Message], error) {
+					r, err := queue.ListQueue(ctx, &pb.ListQueueRequest{Filter: f, PageSize: size, PageToken: token})
+					return page[*pb.Message]{items: r.GetMessages(), next: r.GetNextPageToken(), stale: r.GetStale()}, err
+				}
+				return eachPage(a, filter.limit, fetch, a.messageLister(asJSON, a.queueRows))
+			})
+		},
+	}
+	filter.add(cmd)
+	addJSON(cmd, &asJSON)
+	return cmd
+}
+
+// messageLister shows pages of messages, as JSON or with a header above the
+// first row.
+func (a *app) messageLister(asJSON bool, rows func(t table, header bool, m []*pb.Message)) func([]*pb.Message) error {
+	header := true
+	return func(messages []*pb.Message) error {
+		if asJSON {
+			for _, m := range messages {
+				if err := a.writeJSON(toMessageJSON(m)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if len(messages) == 0 {
+			return nil
+		}
+		t := newTable(a.out)
+		rows(t, header, messages)
+		header = false
+		return t.flush()
+	}
+}
+
+func (a *app) queueRows(t table, header bool, messages []*pb.Message) {
+	if header {
+		t.row("ID", "FROM", "TO", "STATE", "TRIES", "NEXT ATTEMPT", "WHY")
+	}
+	for _, m := range messages {
+		id, from := m.Id, sender(m.From)
+		for _, r := range m.Recipients {
+			why := "-"
+			if len(r.Causes) > 0 {
+				why = r.Causes[0]
+			}
+			t.row(id, from, r.Address, recipientState(r), r.Attempts, a.when(r.NextAttempt), why)
+			id, from = "", ""
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/node"
+)
+
+// stopPatience is how long an orderly stop may take. After that the process
+// ends anyway: what is durable stays so, and a disk that hangs can't keep it.
+const stopPatience = 30 * time.Second
+
+func (a *app) serverCommand() *cobra.Command {
+	var path string
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "server --config FILE",
+		Short: "Run one node",
+		Long: `Run one node of a cluster until SIGTERM or SIGINT, which end it in order; a
+second signal ends it at once. --check reads the node file, says what is wrong
+with it, and exits.`,
+		Example: `  holdfast server --config /etc/holdfast/holdfast.toml --check
+  holdfast server --config /etc/holdfast/holdfast.toml`,
+		Args: noArguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if path == "" {
+				return usage("say which node file to use with --config FILE")
+			}
+			cfg, err := node.Load(path)
+			if err != nil {
+				return err
+			}
+			if check {
+				_, err := fmt.Fprintf(a.out, "%s is valid: node %s\n", path, cfg.NodeID)
+				return err
+			}
+			cfg.Version = versionString()
+			return serve(cmd.Context(), cfg, newLogger(a.err, cfg.Log))
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "node file")
+	cmd.Flags().BoolVar(&check, "check", false, "check the node file and exit")
+	return cmd
+}
+
+// serve runs one node until ctx ends or the node fails.
+func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	cfg.Fatal = func(err error) { fail(&fatalError{err}) }
+	n, err := node.New(cfg, logger)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		logger.Info("stopping", "node", cfg.NodeID)
+		select {
+		case err = <-ended:
+		case <-time.After(stopPatience):
+			err = fmt.Errorf("node %s did not stop within %v and was ended", cfg.NodeID, stopPatience)
+		}
+	}
+	if fatal, ok := errors.AsType[*fatalError](context.Cause(ctx)); ok {
+		return fatal.error
+	}
+	return err
+}
+
+// fatalError is why a node couldn't go on.
+type fatalError struct{ error }
+
+func newLogger(w io.Writer, cfg node.LogConfig) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.SlogLevel()}
+	if cfg.Format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}

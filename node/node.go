@@ -1,0 +1,211 @@
+package node
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+
+	"holdfast/admin"
+	"holdfast/cluster"
+	"holdfast/delivery"
+	"holdfast/delivery/smtpout"
+	"holdfast/fsm"
+	"holdfast/smtpd"
+)
+
+// Node is one node of a cluster. New makes it, Run runs it once.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+
+	listeners listeners
+	state     *fsm.State
+	cluster   *cluster.Cluster
+	smtp      *smtpd.Server
+	scheduler *delivery.Scheduler
+	grpc      *grpc.Server
+	health    *health.Server
+	draining  atomic.Bool
+
+	fatalOnce sync.Once
+	fatal     chan error
+}
+
+// New binds the node's addresses and opens its data. Nothing runs yet; a Node
+// that isn't run must be closed.
+func New(cfg Config, logger *slog.Logger) (_ *Node, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, log: logger.With("node", cfg.NodeID), registry: prometheus.NewRegistry(),
+		fatal: make(chan error, 1),
+	}
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if err := n.listeners.bind(cfg); err != nil {
+		return nil, err
+	}
+	if err := n.openData(); err != nil {
+		return nil, err
+	}
+	return n, n.makeParts()
+}
+
+// Close gives up a node that was never run.
+func (n *Node) Close() error {
+	err := n.listeners.close()
+	if n.cluster != nil {
+		err = errors.Join(err, n.cluster.Close())
+	}
+	if n.state != nil {
+		err = errors.Join(err, n.state.Close())
+	}
+	return err
+}
+
+func (n *Node) openData() (err error) {
+	n.state, err = fsm.Open(fsm.Config{
+		Dir: filepath.Join(n.cfg.DataDir, "state"), Node: n.cfg.NodeID,
+		Logger: n.log.With("component", "state"), Metrics: n.registry, Fatal: n.fail,
+	})
+	if err != nil {
+		return err
+	}
+	n.cluster, err = cluster.Open(cluster.Config{
+		Node: n.cfg.NodeID, DataDir: n.cfg.DataDir,
+		RaftListener: n.listeners.raft, RaftAdvertise: n.cfg.RaftAdvertise(),
+		AdminAdvertise: n.cfg.AdminAdvertise(),
+		SMTPAddress:    n.SMTPAddr(), Version: n.cfg.Version,
+		LogStore:        n.cfg.Raft.LogStore,
+		BootstrapExpect: n.cfg.Cluster.BootstrapExpect, Join: n.cfg.Cluster.Join,
+		State: n.state, Logger: n.log.With("component", "cluster"), Metrics: n.registry,
+		Fatal: n.fail, Now: time.Now,
+	})
+	return err
+}
+
+func (n *Node) makeParts() (err error) {
+	smtp := smtpd.DefaultConfig()
+	smtp.Hostname, smtp.Node = n.cfg.SMTP.Hostname, n.cfg.NodeID
+	smtp.Proposer, smtp.Directory, smtp.Gate = acceptance{n.cluster}, n.state, gate{n}
+	smtp.Logger, smtp.Registerer = n.log, n.registry
+	if n.cfg.SMTP.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(n.cfg.SMTP.TLSCert, n.cfg.SMTP.TLSKey)
+		if err != nil {
+			return fmt.Errorf("smtp.tls_cert: %w", err)
+		}
+		smtp.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
+	if n.smtp, err = smtpd.New(smtp); err != nil {
+		return err
+	}
+	n.scheduler, err = delivery.New(delivery.Config{
+		Node: n.cfg.NodeID, Hostname: n.cfg.SMTP.Hostname, State: n.state,
+		Proposer: n.cluster, Lease: n.cluster,
+		Dialer: &smtpout.Dialer{LocalName: n.cfg.SMTP.Hostname, Resolver: n.cfg.DNS.Resolver()},
+		Now:    time.Now, Chance: rand.Float64,
+		Logger: n.log.With("component", "delivery"), Metrics: n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.grpc = grpc.NewServer()
+	n.cluster.RegisterPeer(n.grpc)
+	n.health = admin.Register(n.grpc, admin.Config{
+		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n},
+		Logger: n.log.With("component", "admin"),
+	})
+	return nil
+}
+
+// fail ends the node for good. The first reason is the one that counts.
+func (n *Node) fail(err error) {
+	n.fatalOnce.Do(func() {
+		n.fatal <- err
+		if n.cfg.Fatal != nil {
+			n.cfg.Fatal(err)
+		}
+	})
+}
+
+// SMTPAddr is the first address that takes mail.
+func (n *Node) SMTPAddr() string { return n.listeners.smtp[0].Addr().String() }
+
+// AdminAddr is the first TCP address that takes admin calls.
+func (n *Node) AdminAddr() string { return n.listeners.admin[0].Addr().String() }
+
+// HTTPAddr is the address of /metrics, /healthz and /readyz.
+func (n *Node) HTTPAddr() string { return n.listeners.http.Addr().String() }
+
+// listeners are the node's sockets; those of parts that run are theirs to close.
+type listeners struct {
+	smtp, admin []net.Listener
+	raft, http  net.Listener
+	socket      net.Listener
+}
+
+func (l *listeners) bind(cfg Config) (err error) {
+	for _, address := range cfg.SMTP.Listen {
+		if l.smtp, err = listen(l.smtp, "smtp.listen", address); err != nil {
+			return err
+		}
+	}
+	for _, address := range cfg.Admin.Listen {
+		if l.admin, err = listen(l.admin, "admin.listen", address); err != nil {
+			return err
+		}
+	}
+	single, err := listen(nil, "raft.listen", cfg.Raft.Listen)
+	if err != nil {
+		return err
+	}
+	l.raft = single[0]
+	if single, err = listen(nil, "http.listen", cfg.HTTP.Listen); err != nil {
+		return err
+	}
+	l.http = single[0]
+	l.socket, err = admin.ListenSocket(cfg.DataDir)
+	return err
+}
+
+func listen(already []net.Listener, key, address string) ([]net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return already, fmt.Errorf("%s: %w", key, err)
+	}
+	return append(already, l), nil
+}
+
+func (l *listeners) close() error {
+	var errs []error
+	for _, listener := range append(append([]net.Listener{l.raft, l.http, l.socket}, l.smtp...), l.admin...) {
+		if listener != nil {
+			if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

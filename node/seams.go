@@ -1,0 +1,94 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"holdfast/admin"
+	"holdfast/cluster"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// acceptance is the cluster as the front door proposes to it.
+type acceptance struct{ *cluster.Cluster }
+
+func (a acceptance) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, error) {
+	result, _, err := a.Cluster.Propose(ctx, event, payload)
+	return result, err
+}
+
+// gate opens the front door while the node leaves nothing to doubt: it has a
+// lease, and everything that was committed before it.
+type gate struct{ n *Node }
+
+func (g gate) Check() *relay.Reply {
+	switch {
+	case g.n.draining.Load():
+		return &relay.Reply{Code: 421, Enhanced: "4.3.2", Text: "shutting down, try another server"}
+	case !g.n.cluster.Current():
+		return &relay.Reply{Code: 451, Enhanced: "4.3.2", Text: "no quorum right now, try again later"}
+	}
+	return nil
+}
+
+// operators is the cluster as the admin services see it.
+type operators struct{ n *Node }
+
+func (o operators) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
+	return o.n.cluster.Propose(ctx, event, payload)
+}
+
+func (o operators) WaitEverywhere(ctx context.Context, index uint64) error {
+	return o.n.cluster.WaitEverywhere(ctx, index)
+}
+
+func (o operators) Leased() bool { return o.n.cluster.Leased() }
+
+func (o operators) Leader() string {
+	leader, _ := o.n.cluster.Leader()
+	return leader
+}
+
+// Members asks every node of the configuration how far it is; one that doesn't
+// answer isn't alive.
+func (o operators) Members(ctx context.Context) []admin.Member {
+	servers := o.n.cluster.Members()
+	members := make([]admin.Member, len(servers))
+	done := make(chan struct{})
+	for i, server := range servers {
+		go func() {
+			applied, err := o.n.cluster.AppliedBy(ctx, server.Node)
+			members[i] = admin.Member{
+				Name: server.Node, Voter: server.Voter, Alive: err == nil, AppliedIndex: applied,
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range servers {
+		<-done
+	}
+	return members
+}
+
+// digestPoll is how often a node is asked again that hasn't applied the mark yet.
+const digestPoll = 50 * time.Millisecond
+
+func (o operators) Digests(ctx context.Context, node string, nonce []byte) (*pb.DigestResponse, error) {
+	ticker := time.NewTicker(digestPoll)
+	defer ticker.Stop()
+	for {
+		digests, err := o.n.cluster.Digests(ctx, nonce, node)
+		if status.Code(err) != codes.NotFound {
+			return digests, err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}

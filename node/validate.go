@@ -1,0 +1,191 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// loopbackOnly explains a refusal that ends once nodes have certificates.
+const loopbackOnly = "this version runs without certificates and on loopback only"
+
+var (
+	nodeID   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?$`)
+)
+
+// Validate reports the first setting that can't work, by its name in the file.
+func (c Config) Validate() error {
+	if !nodeID.MatchString(c.NodeID) {
+		if c.NodeID == "" {
+			return errors.New("node_id is missing")
+		}
+		return fmt.Errorf("node_id %q: want 1 to 63 letters, digits, \".\", \"_\" or \"-\"", c.NodeID)
+	}
+	if c.DataDir == "" {
+		return errors.New("data_dir is missing")
+	}
+	if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
+		return fmt.Errorf("data_dir %s is not a folder", c.DataDir)
+	}
+	for _, check := range []func() error{
+		c.SMTP.validate, c.Raft.validate, c.Admin.validate, c.HTTP.validate,
+		c.Cluster.validate, c.TLS.validate, c.DNS.validate, c.Log.validate,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return c.validateDistinct()
+}
+
+func (c SMTPConfig) validate() error {
+	if err := listenAddresses("smtp.listen", c.Listen); err != nil {
+		return err
+	}
+	if !hostname.MatchString(c.Hostname) {
+		return fmt.Errorf("smtp.hostname %q is not a host name", c.Hostname)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("smtp.tls_cert and smtp.tls_key: set both or none")
+	}
+	if len(c.ProxyProtocolFrom) > 0 {
+		return errors.New("smtp.proxy_protocol_from: not in this version, leave it empty")
+	}
+	return nil
+}
+
+func (c RaftConfig) validate() error {
+	if err := listenAddress("raft.listen", c.Listen); err != nil {
+		return err
+	}
+	if c.LogStore != "wal" && c.LogStore != "boltdb" {
+		return fmt.Errorf("raft.log_store %q: want \"wal\" or \"boltdb\"", c.LogStore)
+	}
+	return advertised("raft.advertise", c.Advertise)
+}
+
+func (c AdminConfig) validate() error {
+	if err := listenAddresses("admin.listen", c.Listen); err != nil {
+		return err
+	}
+	return advertised("admin.advertise", c.Advertise)
+}
+
+func (c HTTPConfig) validate() error {
+	return listenAddress("http.listen", c.Listen)
+}
+
+func (c ClusterConfig) validate() error {
+	if c.BootstrapExpect < 0 {
+		return fmt.Errorf("cluster.bootstrap_expect %d: want 0 or more", c.BootstrapExpect)
+	}
+	if len(c.Join) == 0 {
+		return errors.New("cluster.join is empty: list the admin addresses of the members, this node's own too where it is one of the first")
+	}
+	for i, address := range c.Join {
+		if err := reachable("cluster.join", address); err != nil {
+			return err
+		}
+		if slices.Contains(c.Join[:i], address) {
+			return fmt.Errorf("cluster.join lists %s twice", address)
+		}
+	}
+	return nil
+}
+
+func (c TLSConfig) validate() error {
+	if c != (TLSConfig{}) {
+		return errors.New("[tls]: " + loopbackOnly + ", leave it empty")
+	}
+	return nil
+}
+
+func (c LogConfig) validate() error {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Level) {
+		return fmt.Errorf("log.level %q: want debug, info, warn or error", c.Level)
+	}
+	if c.Format != "json" && c.Format != "text" {
+		return fmt.Errorf("log.format %q: want json or text", c.Format)
+	}
+	return nil
+}
+
+// validateDistinct finds the address that two listeners of the node would
+// fight for, before one of them loses.
+func (c Config) validateDistinct() error {
+	users := map[string]string{}
+	use := func(key string, addresses ...string) error {
+		for _, address := range addresses {
+			if _, port, _ := net.SplitHostPort(address); port == "0" {
+				continue
+			}
+			if other, taken := users[address]; taken {
+				return fmt.Errorf("%s and %s both want %s", other, key, address)
+			}
+			users[address] = key
+		}
+		return nil
+	}
+	return cmp.Or(use("smtp.listen", c.SMTP.Listen...), use("raft.listen", c.Raft.Listen),
+		use("admin.listen", c.Admin.Listen...), use("http.listen", c.HTTP.Listen))
+}
+
+func listenAddresses(key string, addresses []string) error {
+	if len(addresses) == 0 {
+		return fmt.Errorf("%s is empty: want at least one HOST:PORT", key)
+	}
+	for _, address := range addresses {
+		if err := listenAddress(key, address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listenAddress takes port 0 for any free one.
+func listenAddress(key, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%s %q: want HOST:PORT", key, address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%s %q: port must be 0 to 65535", key, address)
+	}
+	if !isLoopback(host) {
+		return fmt.Errorf("%s %q: %s: use an address such as 127.0.0.1:%s", key, address, loopbackOnly, port)
+	}
+	return nil
+}
+
+func advertised(key, address string) error {
+	if address == "" {
+		return nil
+	}
+	return reachable(key, address)
+}
+
+// reachable is an address that others connect to: its port is a real one.
+func reachable(key, address string) error {
+	if err := listenAddress(key, address); err != nil {
+		return err
+	}
+	if _, port, _ := net.SplitHostPort(address); port == "0" {
+		return fmt.Errorf("%s %q: port must be 1 to 65535", key, address)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
