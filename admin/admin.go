@@ -28,8 +28,7 @@ type Cluster interface {
 	Leader() string
 	// Members are the nodes of the raft configuration.
 	Members(ctx context.Context) []Member
-	// Digests asks a node for the digests that it kept at VerifyMarked, and
-	// waits until the node has applied that.
+	// Digests asks a node for the digests that it kept at VerifyMarked.
 	Digests(ctx context.Context, node string, nonce []byte) (*pb.DigestResponse, error)
 }
 

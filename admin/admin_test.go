@@ -20,8 +20,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"holdfast/admin/admintest"
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/test/admintest"
 )
 
 // client has all services of a world's node.

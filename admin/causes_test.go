@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/admin/admintest"
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/test/admintest"
 )
 
 // TestCauses follows one message through what can keep it.

@@ -9,9 +9,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"holdfast/admin/admintest"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/test/admintest"
 )
 
 const (

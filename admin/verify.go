@@ -24,14 +24,15 @@ func (s *clusterService) VerifyState(ctx context.Context, _ *pb.VerifyStateReque
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.VerifyStateResponse{Index: index, Nodes: s.digests(ctx, nonce)}
+	out := &pb.VerifyStateResponse{Index: index, Nodes: s.digests(ctx, index, nonce)}
 	out.Mismatches = mismatches(out.Nodes)
 	return out, nil
 }
 
 // digests asks all nodes at once; one that doesn't answer costs its error, not
 // the others' answers.
-func (s *clusterService) digests(ctx context.Context, nonce []byte) []*pb.VerifyStateResponse_Node {
+func (s *clusterService) digests(ctx context.Context, index uint64, nonce []byte) []*pb.VerifyStateResponse_Node {
+	s.settle(ctx, index)
 	ctx, cancel := context.WithTimeout(ctx, s.Patience)
 	defer cancel()
 	var out []*pb.VerifyStateResponse_Node
@@ -52,6 +53,16 @@ func (s *clusterService) digests(ctx context.Context, nonce []byte) []*pb.Verify
 	}
 	asking.Wait()
 	return out
+}
+
+// settle gives the nodes time to apply the mark. One that doesn't come to it is
+// named by what it answers.
+func (s *clusterService) settle(ctx context.Context, index uint64) {
+	ctx, cancel := context.WithTimeout(ctx, s.Patience)
+	defer cancel()
+	if err := s.Cluster.WaitEverywhere(ctx, index); err != nil {
+		s.Logger.Warn("verification: not every node has applied the mark", "index", index, "error", err)
+	}
 }
 
 // mismatches names the nodes that differ from the majority of those that

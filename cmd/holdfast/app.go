@@ -19,6 +19,7 @@ type app struct {
 	terminal func() bool // in is one, so that a question finds an answer
 
 	addresses []string // --addr
+	devPorts  devPorts // of `dev`; zero: those of the contract
 }
 
 // run carries out one command line and returns the exit status.

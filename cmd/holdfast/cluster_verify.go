@@ -60,7 +60,7 @@ not answer is named; it is not compared.`,
 				if err != nil {
 					return err
 				}
-				return differences(r.Mismatches)
+				return verdict(r)
 			})
 		},
 	}
@@ -68,19 +68,28 @@ not answer is named; it is not compared.`,
 	return cmd
 }
 
-func differences(mismatches []*pb.VerifyStateResponse_Mismatch) error {
-	if len(mismatches) == 0 {
+// verdict is an error where states differ, or where none of several could be
+// compared.
+func verdict(r *pb.VerifyStateResponse) error {
+	if len(r.Nodes) > 1 && len(answered(r)) < 2 {
+		return &noAnswerError{text: "fewer than two nodes answered, nothing was compared"}
+	}
+	if len(r.Mismatches) == 0 {
 		return nil
 	}
 	var all []string
-	for _, m := range mismatches {
+	for _, m := range r.Mismatches {
 		all = append(all, fmt.Sprintf("node %s in %s", m.Node, m.Family))
 	}
 	return fmt.Errorf("the nodes' states differ: %s; keep their data folders, and replace the node that differs", strings.Join(all, ", "))
 }
 
+func answered(r *pb.VerifyStateResponse) []*pb.VerifyStateResponse_Node {
+	return slices.DeleteFunc(slices.Clone(r.Nodes), func(n *pb.VerifyStateResponse_Node) bool { return n.Error != "" })
+}
+
 func toVerifyJSON(r *pb.VerifyStateResponse) verifyJSON {
-	out := verifyJSON{Index: r.Index, Identical: len(r.Mismatches) == 0, Nodes: []verifyNodeJSON{}, Mismatches: []mismatchJSON{}}
+	out := verifyJSON{Index: r.Index, Identical: verdict(r) == nil, Nodes: []verifyNodeJSON{}, Mismatches: []mismatchJSON{}}
 	for _, n := range r.Nodes {
 		node := verifyNodeJSON{Name: n.Name, Error: orNull(n.Error), Digests: []digestJSON{}}
 		for _, d := range n.Digests {
@@ -98,13 +107,9 @@ func toVerifyJSON(r *pb.VerifyStateResponse) verifyJSON {
 func (a *app) showVerify(r *pb.VerifyStateResponse) error {
 	t := newTable(a.out)
 	header := []any{"FAMILY"}
-	var answered []*pb.VerifyStateResponse_Node
+	compared := answered(r)
 	var families []string
-	for _, n := range r.Nodes {
-		if n.Error != "" {
-			continue
-		}
-		answered = append(answered, n)
+	for _, n := range compared {
 		header = append(header, "NODE "+n.Name)
 		for _, d := range n.Digests {
 			families = append(families, d.Family)
@@ -114,14 +119,14 @@ func (a *app) showVerify(r *pb.VerifyStateResponse) error {
 	slices.Sort(families)
 	for _, family := range slices.Compact(families) {
 		row := []any{family}
-		for _, n := range answered {
+		for _, n := range compared {
 			row = append(row, digestCell(n, family))
 		}
-		verdict := "identical"
+		cell := "identical"
 		if slices.ContainsFunc(r.Mismatches, func(m *pb.VerifyStateResponse_Mismatch) bool { return m.Family == family }) {
-			verdict = "DIFFERENT"
+			cell = "DIFFERENT"
 		}
-		t.row(append(row, verdict)...)
+		t.row(append(row, cell)...)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -131,8 +136,8 @@ func (a *app) showVerify(r *pb.VerifyStateResponse) error {
 			fmt.Fprintf(a.out, "node %s was not compared: %s\n", n.Name, printable(n.Error))
 		}
 	}
-	if len(r.Mismatches) == 0 {
-		fmt.Fprintf(a.out, "%s compared, identical at index %d\n", plural(uint64(len(answered)), "node"), r.Index)
+	if verdict(r) == nil {
+		fmt.Fprintf(a.out, "%s compared, identical at index %d\n", plural(uint64(len(compared)), "node"), r.Index)
 	}
 	return nil
 }

@@ -16,14 +16,14 @@ import (
 	"holdfast/test/sink"
 )
 
-// Ports of the first node of `dev`; the others follow. CONTRACT.md has them.
-const (
-	devSMTP  = 2525
-	devRaft  = 7400
-	devAdmin = 7500
-	devHTTP  = 7600
-	devSink  = 2500
-)
+// devPorts are the ports of the first node; the others follow. The demo mail
+// server has one.
+type devPorts struct{ smtp, raft, admin, http, sink int }
+
+// contractPorts are the ports that CONTRACT.md promises.
+func contractPorts() devPorts {
+	return devPorts{smtp: 2525, raft: 7400, admin: 7500, http: 7600, sink: 2500}
+}
 
 // The demo mail server and the domain that it serves.
 const (
@@ -37,12 +37,16 @@ type devCommand struct {
 	dir         string
 	destination string
 	verbose     bool
+	ports       devPorts
 
 	printing sync.Mutex // a line at a time: nodes and demo server share stdout
 }
 
 func (a *app) devCommand() *cobra.Command {
-	d := &devCommand{app: a}
+	d := &devCommand{app: a, ports: contractPorts()}
+	if a.devPorts != (devPorts{}) {
+		d.ports = a.devPorts
+	}
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster in one process, to try it",
@@ -73,8 +77,9 @@ func (d *devCommand) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	host := d.destination
+	var demo *sink.Server
 	if host == "" {
-		demo, err := sink.Start(d.demoServer())
+		demo, err = sink.Start(d.demoServer())
 		if err != nil {
 			return fmt.Errorf("demo mail server: %w", err)
 		}
@@ -84,10 +89,13 @@ func (d *devCommand) run(ctx context.Context) (err error) {
 	// The first node that fails, or can't be set up, ends the others.
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range d.nodes {
-		cfg := devConfig(dir, i, d.nodes)
+		cfg := d.config(dir, i)
 		group.Go(func() error { return serve(ctx, cfg, d.logger(cfg.Log)) })
 	}
 	group.Go(func() error { return d.introduce(ctx, dir, host) })
+	if demo != nil {
+		group.Go(func() error { return forget(ctx, demo) })
+	}
 	err = group.Wait()
 	d.say("ended")
 	if errors.Is(err, context.Canceled) {
@@ -110,22 +118,22 @@ func (d *devCommand) folder() (string, func() error, error) {
 	return dir, func() error { return os.RemoveAll(dir) }, nil
 }
 
-// devConfig is node i of n, from 0.
-func devConfig(dir string, i, n int) node.Config {
+// config is the node file of node i, from 0.
+func (d *devCommand) config(dir string, i int) node.Config {
 	name := devName(i)
 	cfg := node.DefaultConfig()
 	cfg.NodeID = name
 	cfg.DataDir = filepath.Join(dir, name)
-	cfg.SMTP.Listen = []string{loopback(devSMTP + i)}
+	cfg.SMTP.Listen = []string{loopback(d.ports.smtp + i)}
 	cfg.SMTP.Hostname = name + ".holdfast.test"
-	cfg.Raft.Listen = loopback(devRaft + i)
-	cfg.Admin.Listen = []string{loopback(devAdmin + i)}
-	cfg.HTTP.Listen = loopback(devHTTP + i)
-	cfg.Cluster.BootstrapExpect = n
-	for j := range n {
-		cfg.Cluster.Join = append(cfg.Cluster.Join, loopback(devAdmin+j))
+	cfg.Raft.Listen = loopback(d.ports.raft + i)
+	cfg.Admin.Listen = []string{loopback(d.ports.admin + i)}
+	cfg.HTTP.Listen = loopback(d.ports.http + i)
+	cfg.Cluster.BootstrapExpect = d.nodes
+	for j := range d.nodes {
+		cfg.Cluster.Join = append(cfg.Cluster.Join, loopback(d.ports.admin+j))
 	}
-	cfg.Log = node.LogConfig{Level: "warn", Format: "text"}
+	cfg.Log = node.LogConfig{Level: "error", Format: "text"}
 	cfg.Version = versionString()
 	return cfg
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
@@ -12,18 +13,17 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"holdfast/admin"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/sink"
 )
 
-// demoServer takes everything and shows it; it keeps nothing, so it can run
-// for long.
+// demoServer takes everything and shows it. It keeps subjects only, and those
+// not for long.
 func (d *devCommand) demoServer() sink.Config {
 	return sink.Config{
-		Address:   loopback(devSink),
+		Address:   loopback(d.ports.sink),
 		Hostname:  "mail." + demoDomain,
-		Recording: sink.RecordCount,
+		Recording: sink.RecordIDs,
 		IDHeader:  "Subject",
 		Answer: func(step sink.Step) sink.Reply {
 			if step.Verb == sink.Dot {
@@ -31,6 +31,17 @@ func (d *devCommand) demoServer() sink.Config {
 			}
 			return sink.Reply{}
 		},
+	}
+}
+
+// forget empties the demo server's memory from time to time.
+func forget(ctx context.Context, demo *sink.Server) error {
+	const many = 1000
+	for {
+		if err := demo.WaitStats(ctx, func(s sink.Stats) bool { return s.Transactions >= many }); err != nil {
+			return nil //nolint:nilerr // the end of ctx is the only error, and no failure
+		}
+		demo.Reset()
 	}
 }
 
@@ -50,10 +61,15 @@ func (d *devCommand) introduce(ctx context.Context, dir, host string) error {
 	if err := d.configure(ctx, host); err != nil {
 		return err
 	}
+	for i := range d.nodes {
+		if err := d.ready(ctx, i); err != nil {
+			return err
+		}
+	}
 	d.say("")
 	for i := range d.nodes {
 		d.say("node %s   SMTP %s   admin %s   HTTP http://%s/metrics   socket %s", devName(i),
-			loopback(devSMTP+i), loopback(devAdmin+i), loopback(devHTTP+i), filepath.Join(dir, devName(i), admin.SocketName))
+			loopback(d.ports.smtp+i), loopback(d.ports.admin+i), loopback(d.ports.http+i), filepath.Join(dir, devName(i), socketName))
 	}
 	if d.destination == "" {
 		d.say("demo mail server %s takes the mail of %s and shows it here", host, demoDomain)
@@ -61,9 +77,9 @@ func (d *devCommand) introduce(ctx context.Context, dir, host string) error {
 		d.say("the mail of %s goes to %s", demoDomain, host)
 	}
 	d.say("")
-	d.say("try:  holdfast send --server %s --to you@%s", loopback(devSMTP), demoDomain)
-	d.say("      swaks --server %s --to you@%s", loopback(devSMTP), demoDomain)
-	d.say("      holdfast status --addr %s", loopback(devAdmin))
+	d.say("try:  holdfast send --server %s --to you@%s", loopback(d.ports.smtp), demoDomain)
+	d.say("      swaks --server %s --to you@%s", loopback(d.ports.smtp), demoDomain)
+	d.say("      holdfast status --addr %s", loopback(d.ports.admin))
 	d.say("Ctrl-C ends it.")
 	d.say("")
 	return nil
@@ -74,7 +90,7 @@ func (d *devCommand) configure(ctx context.Context, host string) error {
 	// cluster.
 	var conn *grpc.ClientConn
 	err := persist(ctx, func() (err error) {
-		conn, err = connectTo(ctx, loopback(devAdmin))
+		conn, err = connectTo(ctx, loopback(d.ports.admin))
 		return err
 	}, func(error) bool { return true })
 	if err != nil {
@@ -97,6 +113,25 @@ func (d *devCommand) configure(ctx context.Context, host string) error {
 		err = fmt.Errorf("set up %s: %w", demoDomain, err)
 	}
 	return errors.Join(err, conn.Close())
+}
+
+// ready waits until a node takes mail, so that the line to try doesn't fail.
+func (d *devCommand) ready(ctx context.Context, i int) error {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return persist(ctx, func() error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+loopback(d.ports.http+i)+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		answer, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		if answer.StatusCode != http.StatusOK {
+			err = fmt.Errorf("node %s is not ready: %s", devName(i), answer.Status)
+		}
+		return errors.Join(err, answer.Body.Close())
+	}, func(error) bool { return true })
 }
 
 func unavailable(err error) bool { return status.Code(err) == codes.Unavailable }

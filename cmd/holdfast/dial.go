@@ -19,6 +19,7 @@ import (
 const (
 	defaultSocket  = "unix:/var/lib/holdfast/admin.sock"
 	defaultAddress = "127.0.0.1:7500"
+	socketName     = "admin.sock" // in a data folder
 )
 
 // How long one address may take to connect, and one call to be answered. A

@@ -59,8 +59,14 @@ func exitStatus(err error) int {
 // oneLine is an error as the user reads it: a status without its code.
 func oneLine(err error) string {
 	text := err.Error()
-	if s, ok := status.FromError(err); ok {
-		text = s.Message()
+	if s, ok := errors.AsType[statusError](err); ok {
+		text = strings.ReplaceAll(text, s.Error(), s.GRPCStatus().Message())
 	}
 	return strings.Join(strings.Fields(text), " ")
+}
+
+// statusError is an error that came over gRPC.
+type statusError interface {
+	error
+	GRPCStatus() *status.Status
 }

@@ -97,8 +97,8 @@ func shortDuration(d time.Duration) string {
 	var b strings.Builder
 	written := 0
 	for _, unit := range units {
-		n := d / unit.length
-		d -= n * unit.length
+		n := int64(d / unit.length)
+		d %= unit.length
 		if n > 0 && written < 2 {
 			fmt.Fprintf(&b, "%d%s", n, unit.name)
 		}

@@ -1,0 +1,235 @@
+// Command bench measures how many messages a second Holdfast accepts and
+// delivers, on three server processes and on one, next to Postfix:
+//
+//  1. It refuses a folder in memory and prints what an fsync costs.
+//  2. A destination runs as a process of its own; it counts what arrives.
+//  3. In each round each system is started afresh, warmed up, and loaded for a
+//     while with each message size. The systems take turns within a round, so
+//     that a slow moment of the machine falls on all of them.
+//  4. A measurement ends when the last accepted message has arrived.
+//  5. It prints the medians over the rounds, and the ratio to Postfix.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/test/harness"
+)
+
+const (
+	domain      = "bench.test"
+	postfixName = "postfix"
+)
+
+type options struct {
+	binary   string
+	dir      string
+	rounds   int
+	sessions int
+	duration time.Duration
+	drain    time.Duration
+	sizes    []int
+	systems  []string
+	json     bool
+	keep     bool
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == sinkMode {
+		// An interrupt at the terminal goes to the whole group; the sink must
+		// outlive the systems that deliver to it, and ends with its input.
+		signal.Ignore(os.Interrupt)
+		exit(serveSink(os.Stdin, os.Stdout))
+	}
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	exit(run(ctx, o, os.Stdout, os.Stderr))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.binary, "binary", "", "holdfast executable; built where empty")
+	flags.StringVar(&o.dir, "dir", "build", "folder on a real disk for queues and logs")
+	flags.IntVar(&o.rounds, "rounds", 3, "how often each measurement is repeated")
+	flags.IntVar(&o.sessions, "sessions", 50, "SMTP sessions at the same time")
+	seconds := flags.Int("seconds", 10, "length of one measurement")
+	sizes := flags.String("sizes", "1024,10240,65536", "message sizes in bytes")
+	systems := flags.String("systems", "postfix,one,three", "what is measured")
+	usePostfix := flags.Bool("postfix", true, "measure Postfix too")
+	short := flags.Bool("short", false, "one short round, to see that it works")
+	flags.BoolVar(&o.json, "json", false, "print every measurement and the medians as JSON, one object a line")
+	flags.BoolVar(&o.keep, "keep", false, "keep queues and logs")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if *short {
+		o.rounds, *seconds = 1, 2
+	}
+	if o.rounds < 1 || o.sessions < 1 || *seconds < 1 {
+		return o, errors.New("-rounds, -sessions and -seconds must be at least 1")
+	}
+	o.duration = time.Duration(*seconds) * time.Second
+	o.drain = time.Minute + 20*o.duration
+	for size := range strings.SplitSeq(*sizes, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(size))
+		if err != nil {
+			return o, fmt.Errorf("-sizes: %q is not a number of bytes", size)
+		}
+		o.sizes = append(o.sizes, n)
+	}
+	for name := range strings.SplitSeq(*systems, ",") {
+		if name != postfixName || *usePostfix {
+			o.systems = append(o.systems, name)
+		}
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
+	base, err := filepath.Abs(o.dir)
+	if err != nil {
+		return err
+	}
+	if err := checkDisk(base); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(base, "bench-")
+	if err != nil {
+		return err
+	}
+	if !o.keep {
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	// Postfix's daemons run as a user of their own and must get through.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	fsync, err := fsyncLatency(dir, 200)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(progress, "data in %s, 4 KiB write and fsync: %s (median of 200)\n", dir, fsync.Round(time.Microsecond))
+	d, err := startDestination()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	b := &bench{options: o, destination: d, dir: dir}
+	figures, err := b.rounds(ctx, progress)
+	if err != nil {
+		return err
+	}
+	summaries := summarize(figures)
+	if o.json {
+		return printJSON(out, figures, summaries)
+	}
+	fmt.Fprintf(out, "%d sessions, %s each, median of %d rounds, fsync %s\n", o.sessions, o.duration, o.rounds, fsync.Round(time.Microsecond))
+	return printTable(out, summaries)
+}
+
+func (b *bench) rounds(ctx context.Context, progress io.Writer) ([]figure, error) {
+	systems, err := b.systems(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []figure
+	for round := range b.options.rounds {
+		for _, s := range systems {
+			figures, err := b.measure(ctx, s, round+1)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range figures {
+				fmt.Fprintf(progress, "round %d: %s %s: accepted %.0f/s, delivered %.0f/s, p99 %s\n",
+					f.Round, f.System, bytesText(f.Size), f.Accepted, f.Delivered, millis(f.P99))
+			}
+			all = append(all, figures...)
+		}
+	}
+	return all, nil
+}
+
+func (b *bench) systems(ctx context.Context) ([]system, error) {
+	var all []system
+	for _, name := range b.options.systems {
+		switch name {
+		case postfixName:
+			all = append(all, system{name, b.startPostfix})
+		case "one":
+			all = append(all, system{"holdfast-1", b.starter(1)})
+		case "three":
+			all = append(all, system{"holdfast-3", b.starter(3)})
+		default:
+			return nil, fmt.Errorf("-systems: %q is none of postfix, one, three", name)
+		}
+		if name != postfixName && b.options.binary == "" {
+			binary, err := harness.Build(ctx, b.dir)
+			if err != nil {
+				return nil, err
+			}
+			b.options.binary = binary
+		}
+	}
+	return all, nil
+}
+
+func (b *bench) startPostfix(ctx context.Context, dir string) (*running, error) {
+	p, err := startPostfix(ctx, dir, b.destination.address)
+	if err != nil {
+		return nil, err
+	}
+	stop := func() error {
+		failures, err := p.failures()
+		if len(failures) > 0 {
+			err = errors.Join(err, fmt.Errorf("postfix had %d troubles, the first: %s", len(failures), failures[0]))
+		}
+		return errors.Join(err, p.stop())
+	}
+	return &running{[]string{p.address}, stop}, nil
+}
+
+func (b *bench) starter(nodes int) func(context.Context, string) (*running, error) {
+	return func(ctx context.Context, dir string) (*running, error) {
+		ready, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		c, err := startCluster(ready, b.options.binary, dir, nodes, b.destination.address)
+		if err != nil {
+			return nil, err
+		}
+		return &running{c.SMTP(), c.Close}, nil
+	}
+}

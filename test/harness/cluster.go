@@ -1,0 +1,252 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Config says what cluster to start.
+type Config struct {
+	// Binary is the holdfast executable (see Build); a cluster within our own
+	// process needs it for CLI only.
+	Binary string
+	// Dir holds everything of the cluster. Keep it short: a socket's path has
+	// 107 bytes at most.
+	Dir string
+	// Nodes is their number; they are named a, b, c …
+	Nodes int
+	// LogStore is wal or boltdb; "" is the server's default.
+	LogStore string
+	// Direct leaves the proxies out, for measurements.
+	Direct bool
+	// InProcess runs all nodes within our own process. It is always Direct: who
+	// dialled a proxy is known by the process only.
+	InProcess bool
+	// LogLevel of the nodes; "" is info.
+	LogLevel string
+}
+
+// Cluster is a set of nodes.
+type Cluster struct {
+	Nodes   []*Node
+	Network *Network
+	config  Config
+}
+
+// Build compiles the server into a folder and gives its path. It runs within
+// the module.
+func Build(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "holdfast")
+	command := exec.CommandContext(ctx, "go", "build", "-o", binary, "holdfast/cmd/holdfast")
+	if output, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build holdfast: %w\n%s", err, output)
+	}
+	return binary, nil
+}
+
+// Start starts all nodes at the same time and waits until each is ready.
+// Where it fails, nothing is left running.
+func Start(ctx context.Context, config Config) (*Cluster, error) {
+	c, err := prepare(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range c.Nodes {
+		if err = n.Start(); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = c.WaitReady(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, c.Tails(15))
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// prepare chooses addresses and writes the configuration files.
+func prepare(ctx context.Context, config Config) (*Cluster, error) {
+	if config.Nodes < 1 || config.Nodes > 9 {
+		return nil, fmt.Errorf("harness: %d nodes, want 1 to 9", config.Nodes)
+	}
+	if config.LogLevel == "" {
+		config.LogLevel = "info"
+	}
+	c := &Cluster{Network: &Network{proxies: map[string][]*Proxy{}}, config: config}
+	ports, err := FreeAddresses(config.Nodes * 4)
+	if err != nil {
+		return nil, err
+	}
+	for i := range config.Nodes {
+		name := string(rune('a' + i))
+		n := &Node{
+			Name: name, cluster: c,
+			Dir:   filepath.Join(config.Dir, name),
+			SMTP:  ports[i*4],
+			Raft:  ports[i*4+1],
+			Admin: ports[i*4+2],
+			HTTP:  ports[i*4+3],
+		}
+		n.RaftAdvertised, n.AdminAdvertised = n.Raft, n.Admin
+		c.Nodes = append(c.Nodes, n)
+		c.Network.names = append(c.Network.names, name)
+	}
+	if !config.Direct && !config.InProcess {
+		// ctx bounds the start; the proxies last until Close.
+		if err := c.addProxies(context.WithoutCancel(ctx)); err != nil {
+			c.Network.close()
+			return nil, err
+		}
+	}
+	for _, n := range c.Nodes {
+		if err := n.writeConfig(); err != nil {
+			c.Network.close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Cluster) addProxies(ctx context.Context) (err error) {
+	for _, n := range c.Nodes {
+		if n.RaftAdvertised, err = c.Network.add(ctx, n.Name, n.Raft, c.source); err != nil {
+			return err
+		}
+		if n.AdminAdvertised, err = c.Network.add(ctx, n.Name, n.Admin, c.source); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// source names the node that opened a connection to a proxy.
+func (c *Cluster) source(remote *net.TCPAddr) string {
+	processes := map[string]int{}
+	for _, n := range c.Nodes {
+		if pid := n.PID(); pid != 0 {
+			processes[n.Name] = pid
+		}
+	}
+	name, err := ownerOfPort(remote.Port, processes)
+	if err != nil {
+		return "" // the dialler is gone, or is no node: faults for all still hold
+	}
+	return name
+}
+
+// Node finds a node by name.
+func (c *Cluster) Node(name string) (*Node, error) {
+	for _, n := range c.Nodes {
+		if n.Name == name {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("the cluster has no node %q", name)
+}
+
+// SMTP lists the addresses of the front doors in the order of the nodes.
+func (c *Cluster) SMTP() []string {
+	var addresses []string
+	for _, n := range c.Nodes {
+		addresses = append(addresses, n.SMTP)
+	}
+	return addresses
+}
+
+// WaitReady waits until every running node answers /readyz.
+func (c *Cluster) WaitReady(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		if !n.Running() {
+			continue
+		}
+		if err := n.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Leader asks the running nodes who leads, until one that runs is named.
+func (c *Cluster) Leader(ctx context.Context) (leader *Node, err error) {
+	return leader, Eventually(ctx, "a leader", func(ctx context.Context) error {
+		for _, n := range c.Nodes {
+			if !n.Running() {
+				continue
+			}
+			name, err := n.knownLeader(ctx)
+			if err != nil {
+				return err
+			}
+			if l, err := c.Node(name); err == nil && l.Running() {
+				leader = l
+				return nil
+			}
+		}
+		return errors.New("no node names a leader that runs")
+	})
+}
+
+// Close ends what still runs and removes no file.
+func (c *Cluster) Close() error {
+	var errs []error
+	for _, n := range c.Nodes {
+		if !c.config.InProcess {
+			errs = append(errs, n.Kill())
+			continue
+		}
+		errs = append(errs, n.signal(syscall.SIGTERM))
+		n.wait()
+	}
+	c.Network.close()
+	return errors.Join(errs...)
+}
+
+// Tails are the last lines of each node's output.
+func (c *Cluster) Tails(lines int) string {
+	var b strings.Builder
+	for _, n := range c.Nodes {
+		fmt.Fprintf(&b, "--- node %s (%s)\n", n.Name, n.logPath())
+		content, err := os.ReadFile(n.logPath())
+		if err != nil {
+			fmt.Fprintln(&b, err)
+			continue
+		}
+		all := strings.Split(strings.TrimRight(string(content), "\n"), "\n")
+		_, _ = io.WriteString(&b, strings.Join(all[max(0, len(all)-lines):], "\n")+"\n") // memory
+	}
+	return b.String()
+}
+
+// FreeAddresses finds host:port on loopback below the range from which the
+// kernel takes the ports of outgoing connections: else a node that restarts
+// under load may find its own port taken by someone's connection.
+func FreeAddresses(count int) ([]string, error) {
+	const first, last = 10000, 30000
+	var found []string
+	for port := first + rand.IntN(last-first-2000); port < last && len(found) < count; port++ {
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
+		if err := listener.Close(); err != nil {
+			return nil, err
+		}
+		found = append(found, address)
+	}
+	if len(found) < count {
+		return nil, fmt.Errorf("harness: %d free ports wanted, %d found", count, len(found))
+	}
+	return found, nil
+}
