@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -23,6 +24,9 @@ type Filter struct {
 	Until       time.Time
 }
 
+// ErrCursor is returned for a cursor that isn't of this listing.
+var ErrCursor = errors.New("the cursor is not of this listing")
+
 // maxScanned bounds the rows one call reads: a filter that matches little then
 // returns an incomplete page with a cursor.
 const maxScanned = 20_000
@@ -38,9 +42,13 @@ func (v *View) Queue(f Filter, cursor []byte, limit int) (ids []relay.MessageID,
 		upper = after(lower)
 	}
 	if cursor != nil {
+		if !within(cursor, lower, upper) {
+			return nil, nil, ErrCursor
+		}
 		lower = cursor
 	}
 	scanned := 0
+	var last listing
 	err = scanFrom(v.snap, lower, upper, func(key, _ []byte) error {
 		if len(ids) == limit || scanned == maxScanned {
 			next = slices.Clone(key)
@@ -48,46 +56,56 @@ func (v *View) Queue(f Filter, cursor []byte, limit int) (ids []relay.MessageID,
 		}
 		scanned++
 		_, id, number := tailOf(key)
-		listed, err := v.listedAt(f, id, number)
-		if err != nil || !listed || slices.Contains(ids, id) {
-			return err
+		if last.id != id {
+			// The rows of one message lie together: it is read once for all of them.
+			if last, err = v.listing(f, id); err != nil {
+				return err
+			}
 		}
-		ids = append(ids, id)
+		if last.matches && last.number == number {
+			ids = append(ids, id)
+		}
 		return nil
 	})
 	return ids, next, err
 }
 
-// listedAt reports whether an open recipient is the one its message is listed
-// with: the first open one that matches.
-func (v *View) listedAt(f Filter, id relay.MessageID, number uint32) (bool, error) {
+// listing says with which of its open recipients a message is listed: the first
+// one that matches.
+type listing struct {
+	id      relay.MessageID
+	matches bool
+	number  uint32
+}
+
+func (v *View) listing(f Filter, id relay.MessageID) (listing, error) {
+	l := listing{id: id}
 	m, err := v.Message(id)
-	if err != nil {
-		return false, err
-	}
-	if !f.matchesMessage(m) {
-		return false, nil
-	}
-	if m.Recipients == 1 {
-		rec, err := v.Recipient(id, number)
-		return err == nil && f.matchesRecipient(rec), err
+	if err != nil || !f.matchesMessage(m) {
+		return l, err
 	}
 	recipients, err := v.Recipients(id)
-	if err != nil {
-		return false, err
-	}
 	for i, rec := range recipients {
 		if isOpen(rec.State) && f.matchesRecipient(rec) {
-			return uint32(i) == number, nil
+			l.matches, l.number = true, uint32(i)
+			break
 		}
 	}
-	return false, nil
+	return l, err
+}
+
+// within reports whether a cursor that came from outside lies in a range.
+func within(cursor, lower, upper []byte) bool {
+	return bytes.Compare(cursor, lower) >= 0 && bytes.Compare(cursor, upper) < 0
 }
 
 // Log lists messages, also those that have ended, newest first. A cursor is the
 // next of the call before; nil starts, and comes back at the end.
 func (v *View) Log(f Filter, cursor []byte, limit int) (ids []relay.MessageID, next []byte, err error) {
 	prefix := f.logPrefix()
+	if cursor != nil && !within(cursor, prefix, after(prefix)) {
+		return nil, nil, ErrCursor
+	}
 	iter, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: f.logLower(prefix), UpperBound: f.logUpper(prefix)})
 	if err != nil {
 		return nil, nil, err

@@ -138,6 +138,13 @@ func (n *Node) serveHTTP(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
 	}
-	<-served
+	// ErrServerClosed, since Shutdown or Close came before.
+	return errors.Join(err, ignore(<-served, http.ErrServerClosed))
+}
+
+func ignore(err, expected error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
 	return err
 }

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,6 +42,7 @@ with it, and exits.`,
 				return err
 			}
 			cfg.Version = versionString()
+			cfg.Fatal = a.fatal
 			return serve(cmd.Context(), cfg, newLogger(a.err, cfg.Log))
 		},
 	}
@@ -50,11 +51,15 @@ with it, and exits.`,
 	return cmd
 }
 
+// fatal ends the process where it stands: after a failed write or fsync nothing
+// that it would still say or do can be relied on.
+func (a *app) fatal(err error) {
+	fmt.Fprintf(a.err, "holdfast: the node can't go on: %v\n", err)
+	os.Exit(1)
+}
+
 // serve runs one node until ctx ends or the node fails.
 func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	cfg.Fatal = func(err error) { fail(&fatalError{err}) }
 	n, err := node.New(cfg, logger)
 	if err != nil {
 		return err
@@ -62,23 +67,18 @@ func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
 	select {
-	case err = <-ended:
+	case err := <-ended:
+		return err
 	case <-ctx.Done():
-		logger.Info("stopping", "node", cfg.NodeID)
-		select {
-		case err = <-ended:
-		case <-time.After(stopPatience):
-			err = fmt.Errorf("node %s did not stop within %v and was ended", cfg.NodeID, stopPatience)
-		}
 	}
-	if fatal, ok := errors.AsType[*fatalError](context.Cause(ctx)); ok {
-		return fatal.error
+	logger.Info("stopping", "node", cfg.NodeID)
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(stopPatience):
+		return fmt.Errorf("node %s did not stop within %v and was ended", cfg.NodeID, stopPatience)
 	}
-	return err
 }
-
-// fatalError is why a node couldn't go on.
-type fatalError struct{ error }
 
 func newLogger(w io.Writer, cfg node.LogConfig) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.SlogLevel()}
