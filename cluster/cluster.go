@@ -73,7 +73,7 @@ func Open(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		cfg:        cfg,
-		log:        cfg.Logger.With("node", cfg.Node),
+		log:        cfg.Logger,
 		metrics:    newMetrics(cfg.Metrics),
 		leaderPoke: make(chan struct{}, 1),
 		entered:    make(chan struct{}),

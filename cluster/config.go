@@ -114,8 +114,8 @@ type Limits struct {
 // DefaultTiming suits a LAN: a new leader within about two seconds.
 func DefaultTiming() Timing {
 	return Timing{
-		Heartbeat:   700 * time.Millisecond,
-		LeaderLease: 500 * time.Millisecond,
+		Heartbeat:   500 * time.Millisecond,
+		LeaderLease: 400 * time.Millisecond,
 		Commit:      20 * time.Millisecond,
 		RPC:         10 * time.Second,
 		Lease:       2 * time.Second,

@@ -42,7 +42,7 @@ func testTiming() Timing {
 
 // world is a set of nodes in this process, with real files and sockets.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	net      *network
 	names    []string
 	nodes    map[string]*testNode
@@ -69,7 +69,7 @@ type testNode struct {
 }
 
 // newWorld prepares the first members of a cluster.
-func newWorld(t *testing.T, names ...string) *world {
+func newWorld(t testing.TB, names ...string) *world {
 	w := &world{t: t, net: newNetwork(t), names: names, nodes: map[string]*testNode{}, logStore: LogStoreWAL}
 	var join []string
 	for _, name := range names {

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -32,8 +31,7 @@ type hclogSink struct {
 
 // Accept implements hclog.SinkAdapter.
 func (s *hclogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
-	l := slogLevel(level)
-	if !s.logger.Enabled(context.TODO(), l) || (l >= slog.LevelWarn && s.repeated(msg)) {
+	if level >= hclog.Warn && s.repeated(msg) {
 		return
 	}
 	for i, a := range args {
@@ -41,7 +39,16 @@ func (s *hclogSink) Accept(_ string, level hclog.Level, msg string, args ...any)
 			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
 		}
 	}
-	s.logger.Log(context.TODO(), l, msg, args...)
+	switch {
+	case level <= hclog.Debug:
+		s.logger.Debug(msg, args...)
+	case level == hclog.Info:
+		s.logger.Info(msg, args...)
+	case level == hclog.Warn:
+		s.logger.Warn(msg, args...)
+	default:
+		s.logger.Error(msg, args...)
+	}
 }
 
 func (s *hclogSink) repeated(msg string) bool {
@@ -53,16 +60,4 @@ func (s *hclogSink) repeated(msg string) bool {
 	}
 	s.last[msg] = now
 	return false
-}
-
-func slogLevel(level hclog.Level) slog.Level {
-	switch {
-	case level <= hclog.Debug:
-		return slog.LevelDebug
-	case level == hclog.Info:
-		return slog.LevelInfo
-	case level == hclog.Warn:
-		return slog.LevelWarn
-	}
-	return slog.LevelError
 }

@@ -161,6 +161,7 @@ func (c *Cluster) ping(ctx context.Context, incarnation uint64) (*pb.PingRespons
 	}
 	leader := c.leader.Load()
 	if leader.self {
+		c.metrics.clockOffset.Set(0)
 		return c.answerPing(ctx, req)
 	}
 	if leader.address == "" {

@@ -38,9 +38,9 @@ func (c *Cluster) live(ctx context.Context) {
 		c.session.Store(s)
 		c.sessions.fire()
 		c.awaitEnd(ctx, s)
-		c.session.Store(nil)
-		s.end()
+		s.end() // from here on no ping renews the lease
 		c.lease.drop()
+		c.session.Store(nil)
 		c.sessions.fire()
 	}
 }

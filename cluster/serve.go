@@ -3,6 +3,7 @@ package cluster
 import (
 	"sync"
 
+	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -49,7 +50,7 @@ func (p *peerServer) Propose(stream grpc.BidiStreamingServer[pb.ProposeRequest, 
 
 func (c *Cluster) serve(req *pb.ProposeRequest) *pb.ProposeResponse {
 	out := outcome{kind: outcomeRefused, err: errNotLeader}
-	if c.leader.Load().self {
+	if r := c.raft.Load(); r != nil && r.State() == raft.Leader {
 		out = c.apply(req.Entry)
 	}
 	resp := &pb.ProposeResponse{Id: req.Id}

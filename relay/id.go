@@ -57,3 +57,6 @@ func LowestMessageID(at time.Time) []byte {
 	}
 	return id[:]
 }
+
+// MarshalText writes the id as String does, for logs and JSON.
+func (id MessageID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }

@@ -177,9 +177,11 @@ func (n *Node) Running() bool {
 // Kill ends the process with SIGKILL and waits for its end. A node that
 // doesn't run is left as it is.
 func (n *Node) Kill() error {
-	err := n.signal(syscall.SIGKILL)
+	if err := n.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
 	n.wait()
-	return err
+	return nil
 }
 
 // Stop asks the process to end with SIGTERM and waits until it has, or ctx
