@@ -107,7 +107,8 @@ type Limits struct {
 	// TrailingBytes of the log are kept behind a snapshot, but at most a tenth
 	// of the disk.
 	TrailingBytes int64
-	// SnapshotBytes written to the log make a snapshot due.
+	// SnapshotBytes written to the log make a snapshot due; by default at most
+	// half of TrailingBytes.
 	SnapshotBytes int64
 }
 
@@ -116,7 +117,7 @@ func DefaultTiming() Timing {
 	return Timing{
 		Heartbeat:   500 * time.Millisecond,
 		LeaderLease: 400 * time.Millisecond,
-		Commit:      20 * time.Millisecond,
+		Commit:      10 * time.Millisecond,
 		RPC:         10 * time.Second,
 		Lease:       2 * time.Second,
 		Ping:        250 * time.Millisecond,
@@ -132,7 +133,7 @@ func DefaultTiming() Timing {
 // DefaultLimits are what a node uses unless told otherwise.
 func DefaultLimits() Limits {
 	return Limits{
-		EntriesInFlight: 4,
+		EntriesInFlight: 1,
 		ControlBytes:    8 << 20,
 		BodyBytes:       16 << 20,
 		TrailingBytes:   2 << 30,
@@ -161,11 +162,14 @@ func (l *Limits) setDefaults() {
 	}
 	for _, f := range []struct{ field, value *int64 }{
 		{&l.ControlBytes, &d.ControlBytes}, {&l.BodyBytes, &d.BodyBytes},
-		{&l.TrailingBytes, &d.TrailingBytes}, {&l.SnapshotBytes, &d.SnapshotBytes},
+		{&l.TrailingBytes, &d.TrailingBytes},
 	} {
 		if *f.field == 0 {
 			*f.field = *f.value
 		}
+	}
+	if l.SnapshotBytes == 0 {
+		l.SnapshotBytes = min(d.SnapshotBytes, l.TrailingBytes/2)
 	}
 }
 
