@@ -320,7 +320,9 @@ func TestTooLargeAnnounced(t *testing.T) {
 	c.ask("MAIL FROM:<a@example.com> SIZE=52428801", "552 5.3.4 ")
 	c.envelope()
 	c.send("BDAT 9000000000000000000 LAST\r\nxx")
-	c.nc.(interface{ CloseWrite() error }).CloseWrite()
+	if err := c.nc.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
 	c.wantClosed()
 	if len(h.accepted()) != 0 {
 		t.Error("accepted")

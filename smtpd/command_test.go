@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"unicode"
@@ -61,7 +62,7 @@ func TestParsePath(t *testing.T) {
 	}
 	for _, test := range tests {
 		address, rest, err := parsePath(test.in)
-		if address != test.address || rest != test.rest || err != test.err {
+		if address != test.address || rest != test.rest || !errors.Is(err, test.err) {
 			t.Errorf("%q: got %q, %q, %v; want %q, %q, %v", test.in, address, rest, err, test.address, test.rest, test.err)
 		}
 	}
@@ -94,7 +95,7 @@ func TestParseDSNParameters(t *testing.T) {
 	}
 	for parameters, want := range rcpt {
 		recipient, refusal := parseRcpt("TO:<a@b.example> "+parameters, false)
-		got := ""
+		var got string
 		if refusal != nil {
 			got = refusal.String()[:3]
 		} else {
@@ -114,7 +115,7 @@ func TestParseDSNParameters(t *testing.T) {
 	}
 	for parameters, want := range mail {
 		envelope, _, refusal := parseMail("FROM:<a@b.example> " + parameters)
-		got := ""
+		var got string
 		if refusal != nil {
 			got = refusal.String()[:3]
 		} else {

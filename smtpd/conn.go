@@ -215,7 +215,7 @@ func (c *conn) abort() error {
 
 // writeReply writes one reply; write errors show at the next read or flush.
 func (c *conn) writeReply(r *relay.Reply) {
-	io.WriteString(c.bw, r.String()+"\r\n")
+	_, _ = c.bw.WriteString(r.String() + "\r\n")
 }
 
 // writeLines writes a reply of several lines, with the enhanced code on each
@@ -266,6 +266,6 @@ func (c *conn) close(linger bool) {
 	}
 	if c.nc.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 		// Whether the client goes or the time runs out is all the same here.
-		io.CopyN(io.Discard, c.nc, lingerBytes)
+		_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
 	}
 }

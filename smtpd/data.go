@@ -3,6 +3,7 @@ package smtpd
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 )
 
@@ -98,7 +99,7 @@ func readChunk(br *bufio.Reader, n uint64, sink func([]byte) error) error {
 // cutOff makes the end of the connection within content an error that can't be
 // mistaken for the end of the content.
 func cutOff(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -57,7 +57,8 @@ func parseOrcpt(value string, smtputf8 bool) (string, *relay.Reply) {
 	if len(value) > maxOrcpt || !validKeyword(kind) || encoded == "" {
 		return "", malformed
 	}
-	if !isASCII(encoded) && !(smtputf8 && strings.EqualFold(kind, "utf-8")) {
+	international := smtputf8 && strings.EqualFold(kind, "utf-8")
+	if !isASCII(encoded) && !international {
 		return "", malformed
 	}
 	address, ok := decodeXtext(encoded)

@@ -114,7 +114,7 @@ func (s *Server) takeConnections(ctx context.Context, listener net.Listener) err
 			continue
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the listener was closed because ctx ended
 		}
 		// Out of file descriptors, most likely: it passes.
 		if netErr, isNet := errors.AsType[net.Error](err); !isNet || errors.Is(netErr, net.ErrClosed) {

@@ -133,7 +133,7 @@ func TestLongLines(t *testing.T) {
 	c.wantClosed()
 
 	endless := h.greeted(t)
-	go io.Copy(endless.nc, io.LimitReader(zeros{}, 8<<20))
+	go func() { _, _ = io.Copy(endless.nc, io.LimitReader(zeros{}, 8<<20)) }()
 	endless.want("500 5.5.2 ")
 	endless.wantClosed()
 }
@@ -202,7 +202,7 @@ func TestTrickle(t *testing.T) {
 			}
 		}
 		// The server may have closed: then the reply says so.
-		io.WriteString(c.nc, last)
+		_, _ = io.WriteString(c.nc, last)
 		return c, time.Since(begin)
 	}
 	c, _ := trickle("x", "\r\n.\r\n")
@@ -237,7 +237,7 @@ func TestRepliesLeaveTogether(t *testing.T) {
 	counting := &countingListener{Listener: listener}
 	ctx, stop := context.WithCancel(t.Context())
 	go func() { h.done <- server.Serve(ctx, counting) }()
-	defer func() { stop(); <-h.done }()
+	defer func() { stop(); _ = <-h.done }()
 	h.address = listener.Addr().String()
 
 	c := h.greeted(t)
@@ -416,7 +416,7 @@ func TestPanicStaysInSession(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, listener) }()
-	defer func() { stop(); <-done }()
+	defer func() { stop(); _ = <-done }()
 	h.address = listener.Addr().String()
 	bystander, c := h.greeted(t), h.greeted(t)
 	c.send("MAIL FROM:<a@example.com>\r\n")
