@@ -237,7 +237,12 @@ func TestRepliesLeaveTogether(t *testing.T) {
 	counting := &countingListener{Listener: listener}
 	ctx, stop := context.WithCancel(t.Context())
 	go func() { h.done <- server.Serve(ctx, counting) }()
-	defer func() { stop(); _ = <-h.done }()
+	defer func() {
+		stop()
+		if err := <-h.done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	}()
 	h.address = listener.Addr().String()
 
 	c := h.greeted(t)
@@ -416,7 +421,12 @@ func TestPanicStaysInSession(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, listener) }()
-	defer func() { stop(); _ = <-done }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	}()
 	h.address = listener.Addr().String()
 	bystander, c := h.greeted(t), h.greeted(t)
 	c.send("MAIL FROM:<a@example.com>\r\n")
