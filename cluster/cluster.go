@@ -24,6 +24,7 @@ type Cluster struct {
 	stores        *stores
 	logs          *logWatch
 	trailingBytes int64
+	maxLogBytes   int64
 	layer         *streamLayer
 
 	// Set once Run has started raft.
@@ -134,9 +135,10 @@ func (c *Cluster) openData() (err error) {
 	if err != nil {
 		return err
 	}
-	if c.trailingBytes, err = trailingBudget(raftDir, c.cfg.Limits.TrailingBytes); err != nil {
+	if c.maxLogBytes, err = logBudget(raftDir); err != nil {
 		return err
 	}
+	c.trailingBytes = min(c.cfg.Limits.TrailingBytes, c.maxLogBytes)
 	c.logs, err = newLogWatch(c.stores.log, size, c.cfg.Timing.Store, c.cfg.Limits.SnapshotBytes, c.metrics, c.cfg.Fatal)
 	return err
 }

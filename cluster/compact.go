@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -17,9 +18,6 @@ const compactEvery = 10 * time.Second
 
 // compact truncates the log by bytes. The number of entries says nothing: one
 // may be 200 bytes or 512 KiB.
-//
-// It doesn't yet hold truncation back while a follower receives the state: an
-// install that takes longer than the trailing log lasts starts over.
 func (c *Cluster) compact(ctx context.Context) {
 	ticker := time.NewTicker(compactEvery)
 	defer ticker.Stop()
@@ -28,11 +26,12 @@ func (c *Cluster) compact(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-c.logs.due:
+		case <-c.transport.catchUps.changed:
 		case <-ticker.C:
 		}
 		r := c.raft.Load()
 		reload := r.ReloadableConfig()
-		reload.TrailingLogs = c.logs.trailing(r.LastIndex(), c.trailingBytes)
+		reload.TrailingLogs = c.trailingLogs(r)
 		if err := r.ReloadConfig(reload); err != nil {
 			c.log.Error("set the length of the trailing log", "error", err)
 			continue
@@ -49,13 +48,37 @@ func (c *Cluster) compact(ctx context.Context) {
 	}
 }
 
-// trailingBudget is limit, or a tenth of the disk where that is less.
-func trailingBudget(dir string, limit int64) (int64, error) {
+// trailingLogs is how many entries stay behind a snapshot: all of them while a
+// follower that was sent the state catches up, within the log's part of the
+// disk.
+func (c *Cluster) trailingLogs(r *raft.Raft) uint64 {
+	last := r.LastIndex()
+	trailing := c.logs.trailing(last, c.trailingBytes)
+	if r.State() != raft.Leader {
+		c.transport.catchUps.forget()
+		return trailing
+	}
+	if !c.transport.catchUps.need(last-trailing+1, c.cfg.Monotonic()-silence*c.cfg.Timing.Heartbeat) {
+		return trailing
+	}
+	if c.logs.size() > c.maxLogBytes {
+		c.log.Warn("truncating the log that a follower needs to catch up: it has its part of the disk", "bytes", c.maxLogBytes)
+		return trailing
+	}
+	return math.MaxUint64
+}
+
+// silence is for how many heartbeat time-outs a follower may say nothing
+// before the log is truncated without regard to it.
+const silence = 40
+
+// logBudget is the log's part of the disk: a tenth.
+func logBudget(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return min(limit, int64(st.Blocks)*st.Bsize/10), nil
+	return int64(st.Blocks) * st.Bsize / 10, nil
 }
 
 // diskUsage is the size of the files below dir.

@@ -16,6 +16,7 @@ import (
 
 	"crypto/rand"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -58,6 +59,7 @@ type testNode struct {
 	raft, admin string
 	join        []string
 	expect      int
+	disk        vfs.FS // nil for the real one
 
 	state   *fsm.State
 	cluster *Cluster
@@ -123,7 +125,7 @@ func (n *testNode) config() (Config, error) {
 		}
 	}
 	state, err := fsm.Open(fsm.Config{
-		Dir: filepath.Join(n.dir, "state"), Node: n.name, Logger: logger, Metrics: registry, Fatal: fatal,
+		Dir: filepath.Join(n.dir, "state"), Node: n.name, Logger: logger, Metrics: registry, Fatal: fatal, FS: n.disk,
 	})
 	if err != nil {
 		return Config{}, err

@@ -99,6 +99,9 @@ func (w *logWatch) DeleteRange(first, last uint64) error {
 	for n := len(w.marks); n > 0 && w.marks[n-1].index >= first && w.marks[n-1].index <= last; n-- {
 		w.marks = w.marks[:n-1]
 	}
+	for len(w.marks) > 1 && first <= w.marks[0].index+1 && w.marks[1].index <= last {
+		w.marks = w.marks[1:]
+	}
 	return nil
 }
 
@@ -119,8 +122,17 @@ func (w *logWatch) account(last uint64, size int64) {
 	}
 }
 
-// trailing is how many entries up to last hold about budget bytes. Marks
-// before them are forgotten.
+// size is about how many bytes the log has.
+func (w *logWatch) size() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.marks) == 0 {
+		return 0
+	}
+	return w.written - w.marks[0].bytes
+}
+
+// trailing is how many entries up to last hold about budget bytes.
 func (w *logWatch) trailing(last uint64, budget int64) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,8 +146,7 @@ func (w *logWatch) trailing(last uint64, budget int64) uint64 {
 	if keep < 0 || w.marks[keep].index > last {
 		return last
 	}
-	w.marks = w.marks[keep:]
-	return last - w.marks[0].index
+	return last - w.marks[keep].index
 }
 
 // snapshotDue reports whether enough was written since the last snapshot.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"io"
 	"sync"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 // leader was elected, may be waiting in a socket.
 type transport struct {
 	*raft.NetworkTransport
-	now func() time.Duration
+	now      func() time.Duration
+	catchUps *catchUps
 
 	mu   sync.Mutex // guards acks
 	acks map[raft.ServerID]ack
@@ -40,7 +42,7 @@ func newTransport(layer *streamLayer, timeout time.Duration, logger hclog.Logger
 		MsgpackUseNewTimeFormat: true,
 	})
 	inner.TimeoutScale = 16 << 20 // bytes of a snapshot for each Timeout
-	return &transport{NetworkTransport: inner, now: now, acks: map[raft.ServerID]ack{}}
+	return &transport{NetworkTransport: inner, now: now, catchUps: newCatchUps(), acks: map[raft.ServerID]ack{}}
 }
 
 // AppendEntries implements raft.Transport.
@@ -55,8 +57,22 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 			t.acks[id] = ack{term: args.Term, asked: asked, wall: wall}
 		}
 		t.mu.Unlock()
+		index := uint64(0)
+		if n := len(args.Entries); n > 0 && resp.Success {
+			index = args.Entries[n-1].Index
+		}
+		t.catchUps.heard(id, index, asked)
 	}
 	return nil
+}
+
+// InstallSnapshot implements raft.Transport. It returns once the follower has
+// the state, or won't have it.
+func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	t.catchUps.begin(id, args.LastLogIndex, t.now())
+	err := t.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
+	t.catchUps.sent(id, err == nil && resp.Success)
+	return err
 }
 
 // acknowledged reports whether a majority of the voters, self being one, has

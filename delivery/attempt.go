@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 // errLeaseLost keeps the last byte of a message from going out: another node
 // may be about to deliver it.
-var errLeaseLost = errors.New("this node's lease ended")
+var errLeaseLost = errors.New("this node's lease or claim ended")
 
 // attempt is one try for one message at one destination.
 type attempt struct {
@@ -28,6 +29,8 @@ type attempt struct {
 	probes uint64 // the probe number that this attempt answers
 	hosts  []string
 	level  relay.TLS
+	// revision of the destination's configuration that hosts and level are from
+	revision int
 
 	mu      sync.Mutex // guards conn, aborted and cancel
 	conn    *smtpout.Conn
@@ -45,14 +48,14 @@ type attempt struct {
 }
 
 func (s *Scheduler) startAttempt(q *queue, grant fsm.Grant) {
-	ctx, cancel := context.WithTimeout(s.attempts, attemptTimeout)
+	ctx, cancel := context.WithTimeout(s.attempts, s.cfg.Timing.Attempt)
 	a := &attempt{
 		queue: q.name, grant: grant, id: relay.MessageID(grant.Record.MessageId),
 		number: grant.Claim.Attempt, probe: grant.Record.Probe,
 		probes: q.record.Health.Probes, cancel: cancel,
 		hosts: q.hosts.order(q.record.Config.Hosts, s.cfg.Now(), s.cfg.Chance),
-		level: relay.TLS(q.record.Config.Tls),
-		conn:  q.takeConn(),
+		level: relay.TLS(q.record.Config.Tls), revision: q.revision,
+		conn: q.takeConn(),
 	}
 	q.running[a.number] = a
 	s.running++
@@ -92,25 +95,52 @@ func (s *Scheduler) carry(ctx context.Context, a *attempt) {
 		a.skipped = true
 		return
 	}
-	if a.conn != nil {
-		a.result = a.conn.Send(ctx, transaction)
-		// The peer had closed the kept connection: that says nothing of it.
-		if !a.result.Stale || inDoubt(a.result) {
+	if a.conn != nil && a.send(ctx, a.conn, transaction) {
+		return
+	}
+	for _, host := range a.hosts {
+		if slices.Contains(a.failedHosts, host) {
+			continue
+		}
+		conn, failure := s.connect(ctx, host, a.level)
+		if failure != nil {
+			a.failure = failure
+			if ctx.Err() != nil {
+				return
+			}
+			a.failedHosts = append(a.failedHosts, host)
+			continue
+		}
+		if !a.setConn(conn) {
+			conn.Abort()
+			a.skipped = true
 			return
 		}
-		a.setConn(nil)
+		if a.send(ctx, conn, transaction) {
+			return
+		}
 	}
-	conn, failure := s.connect(ctx, a)
-	if failure != nil {
-		a.failure = failure
-		return
+	if a.failure == nil && len(a.result.Outcomes) == 0 {
+		a.failure = &relay.Failure{
+			Cause: relay.CauseDNS, Phase: relay.PhaseDNS, Text: "the destination has no host", At: s.cfg.Now(),
+		}
 	}
-	if !a.setConn(conn) {
-		conn.Abort()
-		a.skipped = true
-		return
+}
+
+// send carries the message over one connection. It is false where another host
+// is to be tried: this one says no to everybody, or it had closed the kept
+// connection, which says nothing of it.
+func (a *attempt) send(ctx context.Context, conn *smtpout.Conn, t smtpout.Transaction) bool {
+	a.failure, a.result = nil, conn.Send(ctx, t)
+	if !a.result.Stale && a.hostFailure() == nil || inDoubt(a.result) || a.wasInterrupted() {
+		return true
 	}
-	a.result = conn.Send(ctx, transaction)
+	if !a.result.Stale {
+		a.failedHosts = append(a.failedHosts, a.result.Host)
+	}
+	a.setConn(nil)
+	conn.Abort()
+	return false
 }
 
 // setConn makes a connection the attempt's, unless that was aborted meanwhile.
@@ -126,25 +156,14 @@ func (s *Scheduler) holds(a *attempt) bool {
 	return s.cfg.Lease.Leased() && s.cfg.State.HoldsClaim(a.grant.Claim)
 }
 
-// connect tries the destination's hosts in turn.
-func (s *Scheduler) connect(ctx context.Context, a *attempt) (*smtpout.Conn, *relay.Failure) {
-	var failure *relay.Failure
-	for _, host := range a.hosts {
-		conn, err := s.cfg.Dialer.Connect(ctx, host, a.level)
-		if f := asFailure(err); f != nil && a.level == relay.TLSOpportunistic && f.Phase == relay.PhaseTLS {
-			// RFC 7435: encryption that fails is no worse than none that was asked for.
-			conn, err = s.cfg.Dialer.Connect(ctx, host, relay.TLSNone)
-		}
-		if err == nil {
-			return conn, nil
-		}
-		failure = asFailure(err)
-		a.failedHosts = append(a.failedHosts, host)
-		if ctx.Err() != nil {
-			break
-		}
+// connect opens a connection to one host.
+func (s *Scheduler) connect(ctx context.Context, host string, level relay.TLS) (*smtpout.Conn, *relay.Failure) {
+	conn, err := s.cfg.Dialer.Connect(ctx, host, level)
+	if f := asFailure(err); f != nil && level == relay.TLSOpportunistic && f.Phase == relay.PhaseTLS {
+		// RFC 7435: encryption that fails is no worse than none that was asked for.
+		conn, err = s.cfg.Dialer.Connect(ctx, host, relay.TLSNone)
 	}
-	return nil, failure
+	return conn, asFailure(err)
 }
 
 func asFailure(err error) *relay.Failure {
@@ -171,7 +190,7 @@ func (s *Scheduler) transaction(a *attempt) (smtpout.Transaction, error) {
 		From: m.Envelope.GetFrom(), BodyType: bodyType(m.Envelope.GetBodyType()),
 		SMTPUTF8: m.Envelope.GetSmtputf8(), Ret: m.Envelope.GetRet(), EnvID: m.Envelope.GetEnvid(),
 		Size: int64(m.Content.GetSize()),
-		Body: func() (io.ReadCloser, error) { return s.openBody(a.id) },
+		Body: func() (io.ReadCloser, error) { return s.openBody(a) },
 	}
 	for _, number := range a.grant.Record.Recipients {
 		rec, err := view.Recipient(a.id, number)
@@ -198,26 +217,26 @@ func bodyType(t pb.BodyType) smtpout.BodyType {
 	return smtpout.BodyUnspecified
 }
 
-// leasedBody ends in an error instead of io.EOF where the lease is gone by then:
-// the client sends its last byte only after io.EOF. A process that was paused
-// finds out here, however long ago it read the rest.
+// leasedBody ends in an error instead of io.EOF where the lease or the claim is
+// gone by then: the client sends its last byte only after io.EOF. A process that
+// was paused finds out here, however long ago it read the rest.
 type leasedBody struct {
 	io.ReadCloser
-	lease Lease
+	holds func() bool
 }
 
 func (b leasedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) && !b.lease.Leased() {
+	if errors.Is(err, io.EOF) && !b.holds() {
 		return n, errLeaseLost
 	}
 	return n, err
 }
 
-func (s *Scheduler) openBody(id relay.MessageID) (io.ReadCloser, error) {
-	body, _, err := s.cfg.State.Body(id)
+func (s *Scheduler) openBody(a *attempt) (io.ReadCloser, error) {
+	body, _, err := s.cfg.State.Body(a.id)
 	if err != nil {
 		return nil, err
 	}
-	return leasedBody{ReadCloser: body, lease: s.cfg.Lease}, nil
+	return leasedBody{ReadCloser: body, holds: func() bool { return s.holds(a) }}, nil
 }

@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"holdfast/fsm"
@@ -20,16 +22,38 @@ type claimsProposed struct {
 // outstanding, so that the next ones are granted while these are delivered.
 // One proposal at a time: what becomes due meanwhile goes with the next.
 func (s *Scheduler) claimDue(q *queue) {
-	want := 2*q.limit - q.outstanding()
-	if want <= 0 || q.proposed || s.running >= maxAttempts {
+	q.settleDown(s.cfg.Now())
+	want := 2*q.limit - q.outstanding() - s.cfg.State.ForeignClaims(q.name, s.incarnation)
+	if want <= 0 || q.proposed || s.paused(q) || s.isStarved(q) {
 		return
 	}
+	want = min(want, maxClaims)
 	claims, err := s.dueClaims(q, want)
 	if err != nil {
 		s.log.Error("read queue", "destination", q.name, "error", err)
 		return
 	}
 	s.proposeClaims(q, claims)
+}
+
+// paused keeps claims that aren't granted, for whatever reason, from filling
+// the log.
+func (s *Scheduler) paused(q *queue) bool {
+	if !s.cfg.Now().Before(q.pause) {
+		return false
+	}
+	s.wakes.add(q.name, q.pause)
+	return true
+}
+
+// isStarved reports whether the node has as many attempts as it may have; the
+// next one that ends comes back to this destination too.
+func (s *Scheduler) isStarved(q *queue) bool {
+	if s.running < maxAttempts {
+		return false
+	}
+	s.starved[q.name] = true
+	return true
 }
 
 // dueClaims reads the queue from the cursor on and groups recipients of one
@@ -54,8 +78,10 @@ func (s *Scheduler) dueClaims(q *queue, want int) ([]*pb.AttemptStarted_Claim, e
 			return claims, nil
 		}
 		if joins {
+			// The order of due times is not that of RCPT, in which events list recipients.
 			last := claims[len(claims)-1]
-			last.Recipients = append(last.Recipients, row.Recipient)
+			at, _ := slices.BinarySearch(last.Recipients, row.Recipient)
+			last.Recipients = slices.Insert(last.Recipients, at, row.Recipient)
 		} else {
 			claims = append(claims, s.newClaim(q, row))
 		}
@@ -77,7 +103,7 @@ func (s *Scheduler) newClaim(q *queue, row fsm.Due) *pb.AttemptStarted_Claim {
 // that waits longest goes first, and behind all others when the probe fails.
 func (s *Scheduler) claimProbe(q *queue) {
 	at := time.Unix(0, q.record.Health.NextProbe)
-	if q.outstanding() > 0 || q.proposed {
+	if q.probing() || q.proposed || s.paused(q) {
 		return // its end comes back here
 	}
 	if now := s.cfg.Now(); now.Before(at) {
@@ -112,7 +138,7 @@ func (s *Scheduler) proposeClaims(q *queue, claims []*pb.AttemptStarted_Claim) {
 	s.start(func() func() {
 		_, index, err := s.cfg.Proposer.Propose(s.outcomes, event, nil)
 		if err == nil {
-			// Grants come with Apply here; those that don't by now never will.
+			// Claims are granted by Apply here; those that aren't by now never will be.
 			err = s.cfg.State.WaitApplied(s.outcomes, index)
 		}
 		answer.err = err
@@ -120,7 +146,8 @@ func (s *Scheduler) proposeClaims(q *queue, claims []*pb.AttemptStarted_Claim) {
 	})
 }
 
-// claimsAnswered gives up the claims that weren't granted.
+// claimsAnswered gives up the claims that weren't granted. The feed may tell of
+// the others a moment later.
 func (s *Scheduler) claimsAnswered(answer claimsProposed) {
 	s.absorb(s.cfg.State.TakeChanges())
 	q := s.queues[answer.queue]
@@ -135,12 +162,18 @@ func (s *Scheduler) claimsAnswered(answer claimsProposed) {
 	if answer.err != nil {
 		s.log.Warn("claim", "destination", q.name, "error", answer.err)
 	}
+	denied := 0
 	for _, attempt := range answer.attempts {
-		if q.claiming[attempt] {
+		claim := &pb.ClaimRef{Incarnation: s.incarnation, Attempt: attempt}
+		if q.claiming[attempt] && !s.cfg.State.HoldsClaim(claim) {
 			// Its rows are still in the queue, behind the cursor.
 			delete(q.claiming, attempt)
 			q.cursor = nil
+			denied++
 		}
+	}
+	if denied == len(answer.attempts) {
+		q.pause = s.cfg.Now().Add(claimPause)
 	}
 }
 
@@ -158,42 +191,56 @@ func (s *Scheduler) granted(grant fsm.Grant) {
 	s.markDirty(q.name)
 }
 
-// startReady starts granted claims while there are slots. Other nodes' live
-// claims, left from before a change of owner, count as slots in use.
+// startReady starts granted claims while there are slots.
 func (s *Scheduler) startReady(q *queue) {
-	if len(q.ready) == 0 {
-		return
+	if !q.up() {
+		var late []fsm.Grant
+		for _, grant := range q.ready {
+			if !isProbe(grant) {
+				late = append(late, grant)
+			}
+		}
+		q.ready = slices.DeleteFunc(q.ready, func(g fsm.Grant) bool { return !isProbe(g) })
+		s.giveBack(late)
 	}
-	if !q.up() && !q.ready[0].Record.Probe {
-		s.releaseReady(q)
-		return
-	}
-	free := q.limit - len(q.running) - s.cfg.State.ForeignClaims(q.name, s.incarnation)
-	if q.ready[0].Record.Probe {
-		free = max(free, 1)
-	}
-	for ; free > 0 && len(q.ready) > 0 && s.running < maxAttempts; free-- {
+	for len(q.ready) > 0 && !s.isStarved(q) {
+		// The outage took a connection away that the probe may have.
+		if !isProbe(q.ready[0]) && s.freeSlots(q) <= 0 {
+			return
+		}
 		grant := q.ready[0]
 		q.ready = q.ready[1:]
 		s.startAttempt(q, grant)
 	}
 }
 
-// releaseReady gives claims back that have no attempt yet.
-func (s *Scheduler) releaseReady(q *queue) {
-	if len(q.ready) == 0 {
-		return
-	}
-	event := releaseEvent(s.cfg.Now(), false, q.ready...)
-	q.ready = nil
-	s.startProposal(event)
+// freeSlots counts other nodes' live claims, left from before a change of
+// owner, as slots in use, and connections until they are closed.
+func (s *Scheduler) freeSlots(q *queue) int {
+	return q.limit - len(q.running) - q.closing - s.cfg.State.ForeignClaims(q.name, s.incarnation)
 }
 
-func (s *Scheduler) startProposal(event func() *pb.Event) {
-	s.start(func() func() {
-		s.propose(event, nil)
-		return nil
-	})
+// releaseReady gives claims back that have no attempt yet.
+func (s *Scheduler) releaseReady(q *queue) {
+	s.giveBack(q.ready)
+	q.ready = nil
+}
+
+func (s *Scheduler) giveBack(grants []fsm.Grant) {
+	for part := range slices.Chunk(grants, maxClaims) {
+		for _, g := range part {
+			s.releasing[g.Claim.Attempt] = true
+		}
+		event := releaseEvent(s.cfg.Now(), false, part...)
+		s.start(func() func() {
+			s.propose(event, nil)
+			return func() {
+				for _, g := range part {
+					delete(s.releasing, g.Claim.Attempt)
+				}
+			}
+		})
+	}
 }
 
 func releaseEvent(now time.Time, inDoubt bool, grants ...fsm.Grant) func() *pb.Event {
@@ -209,17 +256,24 @@ func releaseEvent(now time.Time, inDoubt bool, grants ...fsm.Grant) func() *pb.E
 }
 
 // reconcile gives back the claims of this incarnation that nobody here knows:
-// granted in a state that was installed as a whole.
+// granted in a state that was installed as a whole. Twice unknown, because a
+// claim is readable a moment before its grant is.
 func (s *Scheduler) reconcile() {
 	if !s.mayAct() {
 		return
 	}
 	s.absorb(s.cfg.State.TakeChanges())
-	known := s.knownAttempts()
+	known, before := s.knownAttempts(), s.unknown
+	s.unknown = make(map[uint64]bool)
 	var orphans []fsm.Grant
 	for _, grant := range s.cfg.State.Claims(s.incarnation) {
-		if !known[grant.Claim.Attempt] {
+		attempt := grant.Claim.Attempt
+		switch {
+		case known[attempt]:
+		case before[attempt]:
 			orphans = append(orphans, grant)
+		default:
+			s.unknown[attempt] = true
 		}
 	}
 	if len(orphans) == 0 {
@@ -227,12 +281,11 @@ func (s *Scheduler) reconcile() {
 	}
 	s.log.Warn("released claims without an attempt", "claims", len(orphans))
 	s.metrics.orphans.Add(float64(len(orphans)))
-	event := releaseEvent(s.cfg.Now(), false, orphans...)
-	s.startProposal(event)
+	s.giveBack(orphans)
 }
 
 func (s *Scheduler) knownAttempts() map[uint64]bool {
-	known := make(map[uint64]bool)
+	known := maps.Clone(s.releasing)
 	for _, q := range s.queues {
 		for number := range q.claiming {
 			known[number] = true // its grant may be on its way

@@ -37,34 +37,80 @@ type Config struct {
 	Lease    Lease
 	Dialer   *smtpout.Dialer
 	Now      func() time.Time
-	Chance   func() float64 // 0 to 1, for jitter and weights
+	Chance   func() float64 // 0 to 1, for jitter and weights; called by several goroutines
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
 	// Grace is how long a stop waits for attempts under way before it resets
 	// those that haven't sent their last byte.
-	Grace time.Duration
+	Grace  time.Duration
+	Timing Timing
+}
+
+// Timing holds the package's times. Zero fields take the default.
+type Timing struct {
+	// Attempt is when an attempt ends at the latest.
+	Attempt time.Duration
+	// Reconcile is the time between looks for claims without an attempt; they
+	// are given back at the second look.
+	Reconcile time.Duration
+	// Rescan is the time between looks at the head of every queue.
+	Rescan time.Duration
+	// Expire is the time between looks for what has outlived its retention.
+	Expire time.Duration
+	// Idle is how long a connection is kept for another message.
+	Idle time.Duration
+	// HostDelay is the time to the next try of a message after a host failure
+	// that is no outage.
+	HostDelay time.Duration
+	// Commit is how long a stop waits, after the grace, for the replies to
+	// messages sent whole, and then as long again for outcomes.
+	Commit time.Duration
+}
+
+// DefaultTiming is that of the design.
+func DefaultTiming() Timing {
+	return Timing{
+		Attempt:   30 * time.Minute,
+		Reconcile: 5 * time.Second,
+		Rescan:    time.Minute,
+		Expire:    15 * time.Second,
+		Idle:      10 * time.Second,
+		HostDelay: 5 * time.Second,
+		Commit:    3 * time.Second,
+	}
+}
+
+func (t *Timing) setDefaults() {
+	d := DefaultTiming()
+	for _, f := range []struct{ field, value *time.Duration }{
+		{&t.Attempt, &d.Attempt}, {&t.Reconcile, &d.Reconcile}, {&t.Rescan, &d.Rescan},
+		{&t.Expire, &d.Expire}, {&t.Idle, &d.Idle}, {&t.HostDelay, &d.HostDelay},
+		{&t.Commit, &d.Commit},
+	} {
+		if *f.field == 0 {
+			*f.field = *f.value
+		}
+	}
 }
 
 // Times that the design fixes.
 const (
-	attemptTimeout   = 30 * time.Minute // an attempt ends after this at the latest
-	reconcileEvery   = 10 * time.Second // claims without an attempt are looked for
-	rescanEvery      = time.Minute      // the whole queue's head is looked at again
-	expireEvery      = 15 * time.Second
-	idleTimeout      = 10 * time.Second // how long a connection is kept for another message
-	recentSuccess    = 30 * time.Second // a host failure after a success this young is a limit, no outage
-	firstProbe       = 5 * time.Second
-	defaultProbeMax  = 5 * time.Minute
-	probeJitter      = 0.1
-	hostFailureDelay = 5 * time.Second // next try of a message after a host failure that is no outage
-	proposeRetry     = 200 * time.Millisecond
-	defaultGrace     = 10 * time.Second
-	commitGrace      = 5 * time.Second // for outcomes after the grace is over
+	recentSuccess   = 30 * time.Second // a host failure after a success this young is a limit, no outage
+	firstProbe      = 5 * time.Second
+	defaultProbeMax = 5 * time.Minute
+	probeJitter     = 0.1
+	claimPause      = time.Second // after claims of which none was granted
+	proposeRetry    = 200 * time.Millisecond
+	defaultGrace    = 10 * time.Second
 )
 
 // maxRecipients bounds an attempt: dsn.MaxRecipients fit into one report, and
 // RFC 5321 section 4.5.3.1.8 promises room for 100.
 const maxRecipients = 50
+
+// maxClaims bounds the claims that one event makes or gives back: an event
+// touches at most 1,000 records and is at most 384 KiB.
+const maxClaims = 500
 
 // maxAttempts bounds the attempts of a node at one time, whatever the number of
 // destinations: each holds a connection and a window of its body in memory.
@@ -82,5 +128,6 @@ func (c *Config) validate() error {
 	if c.Grace == 0 {
 		c.Grace = defaultGrace
 	}
+	c.Timing.setDefaults()
 	return nil
 }

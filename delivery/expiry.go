@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -13,7 +14,7 @@ const expiryBatch = 200
 
 // expire returns what has outlived its retention, for the domains whose
 // destination this node owns. One round at a time.
-func (s *Scheduler) expire() {
+func (s *Scheduler) expire(ctx context.Context) {
 	if s.expiring || !s.mayAct() {
 		return
 	}
@@ -21,7 +22,7 @@ func (s *Scheduler) expire() {
 	s.start(func() func() {
 		for _, domain := range s.cfg.State.Domains() {
 			if owner, _ := s.cfg.State.Owner(domain.Destination); owner == s.cfg.Node {
-				if err := s.expireDomain(domain); err != nil {
+				if err := s.expireDomain(ctx, domain); err != nil {
 					s.log.Error("expire", "domain", domain.Name, "error", err)
 				}
 			}
@@ -30,46 +31,68 @@ func (s *Scheduler) expire() {
 	})
 }
 
-func (s *Scheduler) expireDomain(domain *pb.DomainConfig) error {
+func (s *Scheduler) expireDomain(ctx context.Context, domain *pb.DomainConfig) error {
 	before := s.cfg.Now().Add(-s.policyOf(domain.Name).Retention)
 	rows, err := s.cfg.State.Oldest(domain.Name, before, expiryBatch)
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
-		if !s.cfg.Lease.Leased() {
-			return nil
+	for len(rows) > 0 && ctx.Err() == nil && s.cfg.Lease.Leased() {
+		n := 1
+		for n < len(rows) && n < maxRecipients && rows[n].ID == rows[0].ID {
+			n++
 		}
-		if err := s.expireRecipient(row); err != nil && !errors.Is(err, fsm.ErrNotFound) {
+		if err := s.expireMessage(rows[:n]); err != nil && !errors.Is(err, fsm.ErrNotFound) {
 			return err
 		}
+		rows = rows[n:]
 	}
 	return nil
 }
 
-// expireRecipient returns one recipient, unless an attempt is under way or
-// about to be made: that one has the last word.
-func (s *Scheduler) expireRecipient(row fsm.OpenRecipient) error {
+// expireMessage returns recipients of one message, in one report.
+func (s *Scheduler) expireMessage(rows []fsm.OpenRecipient) error {
+	message, expired, err := s.expired(rows)
+	if err != nil {
+		return err
+	}
+	s.giveUp(rows[0].ID, message, nil, expired, pb.Bounced_REASON_EXPIRED, nil)
+	return nil
+}
+
+// expired leaves out recipients with an attempt that is under way or about to
+// be made: that one has the last word.
+func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ended, error) {
 	view, err := s.cfg.State.View()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer view.Close()
-	record, err := view.Recipient(row.ID, row.Recipient)
+	message, err := view.Message(rows[0].ID)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	message, err := view.Message(row.ID)
-	if err != nil {
-		return err
+	var expired []ended
+	for _, row := range rows {
+		record, err := view.Recipient(row.ID, row.Recipient)
+		if err != nil {
+			return nil, nil, err
+		}
+		destination, _ := view.Destination(record.Destination)
+		if record.State == pb.RecipientState_RECIPIENT_STATE_PENDING && record.Claim == nil &&
+			!s.attemptComes(record, destination) {
+			expired = append(expired, ended{number: row.Recipient, record: record})
+		}
 	}
-	destination, ok := view.Destination(record.Destination)
-	up := ok && destination.Health.State == pb.DestinationHealth_STATE_UP
-	attemptComes := up && !time.Unix(0, record.NextAttempt).After(s.cfg.Now())
-	if record.State != pb.RecipientState_RECIPIENT_STATE_PENDING || record.Claim != nil || attemptComes {
-		return nil
+	return message, expired, nil
+}
+
+// attemptComes: the destination is up, and the recipient is due, or hasn't been
+// tried since an outage was over.
+func (s *Scheduler) attemptComes(record *pb.RecipientRecord, destination *pb.DestinationRecord) bool {
+	if destination.GetHealth().GetState() != pb.DestinationHealth_STATE_UP {
+		return false
 	}
-	s.giveUp(row.ID, message, nil, []ended{{number: row.Recipient, record: record}},
-		pb.Bounced_REASON_EXPIRED, nil)
-	return nil
+	return !time.Unix(0, record.NextAttempt).After(s.cfg.Now()) ||
+		destination.Health.RecoveredAt > record.LastError.GetAt()
 }

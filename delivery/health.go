@@ -14,7 +14,7 @@ import (
 type verdict struct {
 	failed    *relay.Failure // the destination can't take mail
 	recovered bool           // it can again
-	delay     time.Duration  // before its messages are due again; only with a host failure
+	delay     time.Duration  // before recipients that met a host failure are due again
 }
 
 // hostFailure is the failure that says something of the host and nothing of
@@ -39,7 +39,7 @@ func (a *attempt) hostFailure() *relay.Failure {
 // in the log: no more mail can be doubled by a crash than there are slots.
 func (s *Scheduler) judge(a *attempt) {
 	q := s.queues[a.queue]
-	s.keep(q, a.takeConn())
+	s.keep(q, a)
 	q.hosts.learn(a)
 	var v verdict
 	if !a.skipped && !a.wasInterrupted() {
@@ -57,17 +57,18 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 	if failure == nil {
 		// Any reply to MAIL proves the host up.
 		q.succeeded(a.ended)
-		return verdict{recovered: a.probe}
+		return verdict{recovered: a.probe, delay: s.cfg.Timing.HostDelay}
 	}
 	switch {
 	case a.probe:
 		return verdict{failed: failure}
 	case !q.up():
 		return verdict{} // the outage is known
-	case a.ended.Sub(q.lastSuccess) < recentSuccess:
-		// The host talks to others of us at this moment: it wants fewer.
+	case a.ended.Sub(q.lastSuccess) < recentSuccess && (q.limit > 1 || len(q.running) > 1):
+		// The host talks to others of us at this moment: it wants fewer. There
+		// is no fewer than one, and all that waits would fail in a row.
 		q.congested()
-		return verdict{delay: hostFailureDelay}
+		return verdict{delay: s.cfg.Timing.HostDelay}
 	}
 	return verdict{failed: failure}
 }
@@ -79,7 +80,8 @@ func (s *Scheduler) nextProbe(health *pb.DestinationHealth, config *pb.Destinati
 		longest = time.Duration(config.ProbeMax)
 	}
 	interval := firstProbe
-	for range health.GetFailed() {
+	// The second opinion comes at once, so doubling begins after it.
+	for failed := health.GetFailed(); failed > 1; failed-- {
 		interval = min(2*interval, longest)
 	}
 	interval = min(interval, longest)
@@ -94,6 +96,10 @@ func (s *Scheduler) release(a *attempt) {
 	s.running--
 	s.metrics.running.Dec()
 	s.markDirty(q.name)
+	for name := range s.starved {
+		s.markDirty(name)
+	}
+	clear(s.starved)
 }
 
 // wasInterrupted reports whether the attempt ended by our own doing.

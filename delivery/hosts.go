@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -15,7 +16,8 @@ type hostTrouble map[string]time.Time
 const avoidHost = time.Minute
 
 // order is the order in which an attempt tries the hosts: those without recent
-// trouble first, by priority, and among equals by chance and weight (RFC 2782).
+// trouble first, by priority, and among equals by chance in proportion to their
+// weights (RFC 2782).
 func (h hostTrouble) order(hosts []*pb.DestinationConfig_Host, now time.Time, chance func() float64) []string {
 	type candidate struct {
 		host  *pb.DestinationConfig_Host
@@ -27,7 +29,8 @@ func (h hostTrouble) order(hosts []*pb.DestinationConfig_Host, now time.Time, ch
 		failed, ok := h[host.Address]
 		candidates[i] = candidate{
 			host: host, avoid: ok && now.Sub(failed) < avoidHost,
-			lot: chance() * float64(max(1, host.Weight)),
+			// The highest of u^(1/w) is each one's with a chance of its share of all w.
+			lot: math.Pow(chance(), 1/float64(max(1, host.Weight))),
 		}
 	}
 	slices.SortStableFunc(candidates, func(a, b candidate) int {

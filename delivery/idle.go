@@ -41,24 +41,30 @@ func (q *queue) takeIdle(before time.Time) []*smtpout.Conn {
 	return taken
 }
 
-// keep puts a connection aside for another message, or closes it where there
-// will be none.
-func (s *Scheduler) keep(q *queue, conn *smtpout.Conn) {
+// keep puts an ended attempt's connection aside for another message, or closes
+// it where there will be none.
+func (s *Scheduler) keep(q *queue, a *attempt) {
+	conn := a.takeConn()
 	if conn == nil {
 		return
 	}
-	if !conn.Reusable() || !s.mayAct() || !q.owned || len(q.idle) >= q.slots() {
-		s.closeConns([]*smtpout.Conn{conn})
+	if !conn.Reusable() || !s.mayAct() || !q.owned || a.revision != q.revision || len(q.idle) >= q.slots() {
+		s.closeConns(q, []*smtpout.Conn{conn})
 		return
 	}
 	q.idle = append(q.idle, idleConn{conn: conn, since: s.cfg.Now()})
 }
 
-func (s *Scheduler) closeConns(conns []*smtpout.Conn) {
+// closeConns ends connections; each takes a slot until the peer has said goodbye.
+func (s *Scheduler) closeConns(q *queue, conns []*smtpout.Conn) {
 	for _, conn := range conns {
+		q.closing++
 		s.start(func() func() {
 			conn.Close()
-			return nil
+			return func() {
+				q.closing--
+				s.markDirty(q.name)
+			}
 		})
 	}
 }
@@ -66,6 +72,6 @@ func (s *Scheduler) closeConns(conns []*smtpout.Conn) {
 // closeIdle says goodbye to connections that nobody needed lately.
 func (s *Scheduler) closeIdle(before time.Time) {
 	for _, q := range s.queues {
-		s.closeConns(q.takeIdle(before))
+		s.closeConns(q, q.takeIdle(before))
 	}
 }

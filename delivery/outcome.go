@@ -83,6 +83,8 @@ func (s *Scheduler) settleHealth(a *attempt, v verdict) {
 // sort decides, recipient by recipient, what an attempt's result means.
 func (s *Scheduler) sort(a *attempt, v verdict) outcome {
 	var o outcome
+	// One lot for all: recipients that are due together share the next attempt.
+	chance := s.cfg.Chance()
 	for i, record := range a.recipients {
 		number := a.grant.Record.Recipients[i]
 		failure := a.failure
@@ -96,12 +98,12 @@ func (s *Scheduler) sort(a *attempt, v verdict) outcome {
 			})
 			continue
 		}
-		s.sortFailure(&o, a, v, ended{number: number, record: record, failure: failure})
+		s.sortFailure(&o, a, v, chance, ended{number: number, record: record, failure: failure})
 	}
 	return o
 }
 
-func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, e ended) {
+func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float64, e ended) {
 	if interrupted(e.failure) {
 		if e.failure.InDoubt {
 			o.doubted = append(o.doubted, e.number)
@@ -126,7 +128,7 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, e ended) {
 		}
 		o.deferred = append(o.deferred, &pb.AttemptFailed_Recipient{
 			Recipient: e.number, Failure: failureRecord(e.failure),
-			NextAttempt: policy.Next(accepted, a.ended, s.cfg.Chance()).UnixNano(),
+			NextAttempt: policy.Next(accepted, a.ended, chance).UnixNano(),
 		})
 	}
 }
@@ -166,7 +168,7 @@ func (s *Scheduler) proposeReleased(a *attempt, numbers []uint32, inDoubt bool) 
 // outcome that got lost with an incarnation is proposed anew by the next one:
 // each of these events says to which claim it belongs, and holds once.
 func (s *Scheduler) propose(build func() *pb.Event, payload []byte) {
-	for {
+	for tries := 0; ; tries++ {
 		result, _, err := s.cfg.Proposer.Propose(s.outcomes, build(), payload)
 		switch {
 		case err == nil && result.Code == pb.EventResult_CODE_NOT_ACTIVE:
@@ -179,6 +181,8 @@ func (s *Scheduler) propose(build func() *pb.Event, payload []byte) {
 		case s.outcomes.Err() != nil:
 			s.log.Warn("stopped before the outcome of an attempt was in the log: it will be in doubt", "error", err)
 			return
+		case tries == 0:
+			s.log.Info("proposes an outcome again", "error", err)
 		}
 		retry := time.NewTimer(proposeRetry)
 		select {
@@ -229,7 +233,7 @@ func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
 	status := func(number uint32, status, reply string) {
 		rec := a.recipients[indexOf(a.grant.Record.Recipients, number)]
 		s.log.Info("attempt", "id", a.id, "from", a.message.Envelope.GetFrom(), "to", rec.Recipient.GetAddress(),
-			"relay", s.describe(a).Host, "delay", a.ended.Sub(time.Unix(0, a.message.AcceptedAt)).Round(time.Millisecond),
+			"relay", s.describe(a).Host, "delay", a.ended.Sub(time.Unix(0, a.message.AcceptedAt)).Seconds(),
 			"status", status, "reply", reply)
 	}
 	for _, d := range o.delivered {

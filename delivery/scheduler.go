@@ -21,6 +21,9 @@ type Scheduler struct {
 	dirty       map[string]bool
 	wakes       wakes
 	running     int
+	starved     map[string]bool // destinations that wait for one of maxAttempts
+	releasing   map[uint64]bool // claims that are being given back
+	unknown     map[uint64]bool // claims that the last reconciliation didn't know
 	expiring    bool
 	stopping    bool
 
@@ -37,12 +40,14 @@ func New(cfg Config) (*Scheduler, error) {
 		return nil, err
 	}
 	return &Scheduler{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		metrics: newMetrics(cfg.Metrics),
-		queues:  make(map[string]*queue),
-		dirty:   make(map[string]bool),
-		done:    make(chan func()),
+		cfg:       cfg,
+		log:       cfg.Logger,
+		metrics:   newMetrics(cfg.Metrics),
+		queues:    make(map[string]*queue),
+		dirty:     make(map[string]bool),
+		starved:   make(map[string]bool),
+		releasing: make(map[uint64]bool),
+		done:      make(chan func()),
 	}, nil
 }
 
@@ -55,8 +60,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer endAttempts()
 	s.outcomes, s.attempts = outcomes, attempts
 
-	reconcile, rescan := time.NewTicker(reconcileEvery), time.NewTicker(rescanEvery)
-	expire, sweep := time.NewTicker(expireEvery), time.NewTicker(time.Second)
+	timing := &s.cfg.Timing
+	reconcile, rescan := time.NewTicker(timing.Reconcile), time.NewTicker(timing.Rescan)
+	expire, sweep := time.NewTicker(timing.Expire), time.NewTicker(min(time.Second, timing.Idle))
 	for _, t := range []*time.Ticker{reconcile, rescan, expire, sweep} {
 		defer t.Stop()
 	}
@@ -69,7 +75,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		timer.Reset(s.wakes.wait(s.cfg.Now()))
 		select {
 		case <-ctx.Done():
-			s.stop(endAttempts, endOutcomes)
+			s.stop(lease, endAttempts, endOutcomes)
 			return nil
 		case <-s.cfg.State.Changed():
 			s.absorb(s.cfg.State.TakeChanges())
@@ -85,9 +91,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		case <-rescan.C:
 			s.rescan()
 		case <-expire.C:
-			s.expire()
+			s.expire(ctx)
 		case <-sweep.C:
-			s.closeIdle(s.cfg.Now().Add(-idleTimeout))
+			s.closeIdle(s.cfg.Now().Add(-timing.Idle))
 		}
 	}
 }
@@ -113,6 +119,8 @@ func (s *Scheduler) mayAct() bool {
 
 // absorb takes over what the log has changed.
 func (s *Scheduler) absorb(changes fsm.Changes) {
+	// A claim that was proposed in one incarnation may be granted in the next.
+	s.followIncarnation()
 	if changes.Topology {
 		s.resync()
 	}
@@ -141,7 +149,10 @@ func (s *Scheduler) resync() {
 		s.refresh(record.Config.Name)
 	}
 	for _, q := range s.queues {
-		q.cursor = nil
+		q.cursor, q.suspect = nil, nil
+		if !q.proposed {
+			clear(q.claiming) // a state that was replaced tells of no grants
+		}
 	}
 }
 
@@ -158,8 +169,8 @@ func (s *Scheduler) refresh(name string) {
 		q = newQueue(name, record)
 		s.queues[name] = q
 	}
-	if exists {
-		q.update(record)
+	if exists && q.update(record) {
+		s.closeConns(q, q.takeIdle(time.Time{}))
 	}
 	if owned && !q.owned {
 		q.cursor = nil
@@ -188,14 +199,17 @@ func (s *Scheduler) schedule(q *queue) {
 	if !s.mayAct() {
 		return
 	}
-	s.startReady(q)
 	if !q.owned {
-		s.closeConns(q.takeIdle(time.Time{}))
+		// Two nodes that wait for slots, each counting the other's claims as
+		// slots in use, would wait for ever.
+		s.releaseReady(q)
+		s.closeConns(q, q.takeIdle(time.Time{}))
 		if q.empty() {
 			delete(s.queues, q.name)
 		}
 		return
 	}
+	s.startReady(q)
 	if q.up() {
 		s.claimDue(q)
 		return
@@ -220,7 +234,7 @@ func (s *Scheduler) abort() {
 		for _, a := range q.running {
 			a.abortUnlessCommitted()
 		}
-		s.closeConns(q.takeIdle(time.Time{}))
+		s.closeConns(q, q.takeIdle(time.Time{}))
 	}
 }
 
@@ -233,9 +247,9 @@ func (s *Scheduler) followIncarnation() {
 		return
 	}
 	s.abort()
-	s.incarnation = now
+	s.incarnation, s.unknown = now, nil
 	for name, q := range s.queues {
-		q.ready, q.cursor = nil, nil
+		q.ready, q.cursor, q.suspect = nil, nil, nil
 		clear(q.claiming)
 		s.markDirty(name)
 	}
@@ -244,8 +258,11 @@ func (s *Scheduler) followIncarnation() {
 // rescan looks at the head of every queue again. Nothing overdue should be
 // there that the cursor has passed: what is found was missed, and is counted.
 func (s *Scheduler) rescan() {
+	if !s.mayAct() {
+		return
+	}
 	for name, q := range s.queues {
-		if !q.owned || !s.mayAct() || len(q.claiming) > 0 {
+		if !q.owned || q.proposed {
 			continue
 		}
 		rows, err := s.cfg.State.Waiting(name, nil, 1)
@@ -253,9 +270,15 @@ func (s *Scheduler) rescan() {
 			s.log.Error("rescan", "destination", name, "error", err)
 			continue
 		}
-		if len(rows) > 0 && q.up() && q.cursor != nil && rows[0].Key.Compare(q.cursor) < 0 {
+		if q.suspect != nil {
 			s.metrics.missed.Inc()
-			s.log.Warn("a due message was missed until the rescan", "destination", name, "id", rows[0].ID)
+			s.log.Warn("a due message was missed until the rescan", "destination", name, "id", q.suspect.ID)
+		}
+		q.suspect = nil
+		if len(rows) > 0 && q.passed(rows[0].Key) {
+			// Rows are readable a moment before the feed tells of them: the next
+			// rescan knows better.
+			q.suspect = &rows[0]
 		}
 		q.cursor = nil
 		s.markDirty(name)
@@ -263,16 +286,17 @@ func (s *Scheduler) rescan() {
 }
 
 // stop ends the work in order: claims without an attempt go back, attempts get
-// the grace, then what hasn't sent its last byte is reset.
-func (s *Scheduler) stop(endAttempts, endOutcomes context.CancelFunc) {
+// the grace, then what hasn't sent its last byte is reset, then what has is in
+// doubt, and at last outcomes are given up that don't get into the log.
+func (s *Scheduler) stop(lease <-chan struct{}, endAttempts, endOutcomes context.CancelFunc) {
 	s.stopping = true
-	grace, last := time.NewTimer(s.cfg.Grace), time.NewTimer(s.cfg.Grace+commitGrace)
-	defer grace.Stop()
-	defer last.Stop()
+	steps := []func(){s.abort, endAttempts, endOutcomes}
+	next := time.NewTimer(s.cfg.Grace)
+	defer next.Stop()
 	for {
 		for _, q := range s.queues {
 			s.releaseReady(q)
-			s.closeConns(q.takeIdle(time.Time{}))
+			s.closeConns(q, q.takeIdle(time.Time{}))
 		}
 		if s.active == 0 {
 			return
@@ -282,11 +306,14 @@ func (s *Scheduler) stop(endAttempts, endOutcomes context.CancelFunc) {
 			s.finish(rest)
 		case <-s.cfg.State.Changed():
 			s.absorb(s.cfg.State.TakeChanges())
-		case <-grace.C:
-			s.abort()
-		case <-last.C:
-			endAttempts()
-			endOutcomes()
+		case <-lease:
+			lease = s.cfg.Lease.LeaseChanged()
+			s.leaseChanged()
+		case <-next.C:
+			steps[0]()
+			if steps = steps[1:]; len(steps) > 0 {
+				next.Reset(s.cfg.Timing.Commit)
+			}
 		}
 	}
 }

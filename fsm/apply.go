@@ -27,7 +27,7 @@ func (s *State) ApplyBatch(entries []*raft.Log) []any {
 		return fill(responses, ErrClosed)
 	}
 	timer := startTimer()
-	t := s.begin()
+	t := s.begin(sizeOf(entries))
 	defer t.batch.Close()
 	for i, entry := range entries {
 		responses[i] = t.applyEntry(entry)
@@ -51,13 +51,23 @@ func fill(responses []any, err error) []any {
 	return responses
 }
 
-func (s *State) begin() *tx {
+// sizeOf is the room that entries with bodies need in a batch, which would else
+// be copied each time it doubles. Small records may still make it grow.
+func sizeOf(entries []*raft.Log) int {
+	size := 16 << 10
+	for _, entry := range entries {
+		size += len(entry.Data) + len(entry.Data)/8
+	}
+	return size
+}
+
+func (s *State) begin(size int) *tx {
 	s.live.RLock()
 	defer s.live.RUnlock()
 	return &tx{
 		s:        s,
 		gen:      s.live.gen,
-		batch:    s.live.gen.db.NewIndexedBatch(),
+		batch:    s.live.gen.db.NewIndexedBatchWithSize(size),
 		tables:   s.live.tables,
 		digests:  s.digests,
 		applied:  proto.Clone(s.live.applied).(*pb.AppliedRecord),
@@ -89,11 +99,11 @@ func (s *State) commit(t *tx) error {
 		s.configuration = t.staged.configuration
 	}
 	s.digests = t.digests
+	s.waiters.advance(t.applied.Index)
 	s.live.Unlock()
 
 	s.marks.add(t.staged.nonces, t.staged.marks)
 	s.feed.publish(&t.staged)
-	s.waiters.advance(t.applied.Index)
 	s.metrics.applied.Set(float64(t.applied.Index))
 	return nil
 }

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"hash/crc32"
+	"math"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -16,6 +17,10 @@ func (t *tx) messageAccepted(e *pb.MessageAccepted) *pb.EventResult {
 	}
 	if len(e.Recipients) == 0 || e.Envelope == nil || e.Content == nil {
 		return invalid("acceptance of %s has no recipients, envelope or content", id)
+	}
+	if !isName(relay.DomainOf(e.Envelope.From)) {
+		// A report to the sender is queued and listed under this domain.
+		return invalid("acceptance of %s: the sender's domain has a zero byte", id)
 	}
 	if t.get(keyOfID(famTombstones, id)) != nil {
 		return refused(pb.EventResult_CODE_ABORTED, "the acceptance of %s was aborted", id)
@@ -80,6 +85,9 @@ func (t *tx) fileContent(id relay.MessageID, c *pb.Content) *pb.EventResult {
 		if uint64(len(t.payload)) != c.Size || crc32.Checksum(t.payload, castagnoli) != c.Crc32C {
 			return refused(pb.EventResult_CODE_INCOMPLETE, "the body of %s doesn't match its length and checksum", id)
 		}
+		if t.get(keyOfID(famUploads, id)) != nil {
+			return invalid("the body of %s comes with its acceptance, but pieces of it are stored", id)
+		}
 		t.putContent(keyOfPart(famContent, id, 0), t.payload, c.Crc32C)
 		return nil
 	}
@@ -87,7 +95,7 @@ func (t *tx) fileContent(id relay.MessageID, c *pb.Content) *pb.EventResult {
 	key := keyOfID(famUploads, id)
 	raw := t.load(key, &upload)
 	if raw == nil || upload.Incarnation != t.event.Incarnation ||
-		upload.Pieces != c.Pieces || upload.Bytes != c.Size || t.get(keyOfPart(famPieces, id, c.Pieces-1)) == nil {
+		upload.Pieces != c.Pieces || upload.Bytes != c.Size || t.hasPieceFrom(id, c.Pieces) {
 		return refused(pb.EventResult_CODE_INCOMPLETE, "%s has %d pieces of %d bytes, want %d of %d",
 			id, upload.Pieces, upload.Bytes, c.Pieces, c.Size)
 	}
@@ -95,9 +103,22 @@ func (t *tx) fileContent(id relay.MessageID, c *pb.Content) *pb.EventResult {
 	return nil
 }
 
+// hasPieceFrom reports whether a piece has this number or a higher one: as many
+// pieces as there should be, none of them past the last, leave no gap.
+func (t *tx) hasPieceFrom(id relay.MessageID, number uint32) bool {
+	found := false
+	t.failedIf(scanFrom(t.batch, keyOfPart(famPieces, id, number), after(keyOfID(famPieces, id)),
+		func(_, _ []byte) error {
+			found = true
+			return errStop
+		}))
+	return found
+}
+
 // acceptanceAborted takes a message back whose client was told 451. Committed
 // first, it leaves a tombstone; committed second, it deletes the message unless
-// an attempt has begun: then the client's next try may be a duplicate.
+// an attempt has begun or a recipient has ended: then the client's next try may
+// be a duplicate.
 func (t *tx) acceptanceAborted(e *pb.AcceptanceAborted) *pb.EventResult {
 	id, err := relay.MessageIDFromBytes(e.MessageId)
 	if err != nil {
@@ -110,7 +131,7 @@ func (t *tx) acceptanceAborted(e *pb.AcceptanceAborted) *pb.EventResult {
 		}
 		return resultOK
 	}
-	if m.rec.Attempted {
+	if m.rec.Attempted || m.rec.Open < m.rec.Recipients {
 		t.countAbortedAttempts(m)
 		return stale("message %s has been attempted", id)
 	}
@@ -151,6 +172,9 @@ func (t *tx) deleteMessage(m *message) {
 		t.remove(keyOfPart(famRecipients, m.id, number), r.raw)
 	}
 	t.removeIndex(keyOfIndex(indexFrom, m.rec.Envelope.GetFrom(), m.id))
+	for _, key := range t.keysOf(keyOfID(famHistory, m.id), math.MaxInt) {
+		t.remove(key, t.get(key))
+	}
 	t.removeBody(m)
 	t.remove(keyOfID(famMessages, m.id), m.raw)
 }

@@ -19,6 +19,9 @@ func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
 	if m == nil {
 		return refused(pb.EventResult_CODE_NOT_FOUND, "no such message")
 	}
+	if len(e.Recipients) == 0 {
+		return invalid("the bounce of %s names no recipient", m.id)
+	}
 	ending := make([]*recipient, 0, len(e.Recipients))
 	for i, b := range e.Recipients {
 		if i > 0 && b.Recipient <= e.Recipients[i-1].Recipient {

@@ -37,6 +37,8 @@ func (t *tx) nodeUp(e *pb.NodeUp) *pb.EventResult {
 	switch {
 	case e.Node == "" || e.Incarnation == 0:
 		return invalid("a node needs a name and an incarnation")
+	case e.Incarnation == e.Replaces:
+		return invalid("incarnation %x can't replace itself", e.Incarnation)
 	case old.GetIncarnation() == e.Incarnation && old.Active:
 		return resultOK // proposed twice
 	case old.GetIncarnation() != e.Replaces:

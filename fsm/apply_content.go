@@ -65,7 +65,10 @@ func (t *tx) contentAbandoned(e *pb.ContentAbandoned) *pb.EventResult {
 		upload.Incarnation = 0
 		t.put(keyOfID(famUploads, id), raw, encode(upload))
 		t.s.orphans.add(id)
+		return resultOK
 	}
+	// A node that restarts now doesn't find it among the uploads.
+	delete(t.s.orphans, id)
 	return resultOK
 }
 

@@ -22,6 +22,9 @@ func (t *tx) destinationSet(e *pb.DestinationSet) *pb.EventResult {
 	if name == "" || len(e.Destination.Hosts) == 0 {
 		return invalid("a destination needs a name and a host")
 	}
+	if !isName(name) {
+		return invalid("the destination name %q has a zero byte", name)
+	}
 	old, _ := lookup(t.tables.destinations, name)
 	health := old.GetHealth()
 	if health == nil {
@@ -167,7 +170,7 @@ func (t *tx) probeNow(name string) {
 
 func (t *tx) domainSet(e *pb.DomainSet) *pb.EventResult {
 	name := e.Domain.GetName()
-	if name == "" || name != relay.DomainOf("x@"+name) {
+	if name == "" || name != relay.DomainOf("x@"+name) || !isName(name) {
 		return invalid("%q is not a domain in lower case", name)
 	}
 	if _, ok := lookup(t.tables.destinations, e.Domain.Destination); !ok {

@@ -40,6 +40,10 @@ type tombstone struct {
 
 // applyOnce applies the current event unless its session knows its result.
 func (t *tx) applyOnce() *pb.EventResult {
+	if t.event.Kind == nil && !t.event.Ignorable {
+		// Whoever knows the kind may apply it without a session.
+		return t.applyEvent()
+	}
 	if up := t.event.GetNodeUp(); up != nil {
 		// The first event of an incarnation opens the session it belongs to.
 		return t.count(t.applyEvent())

@@ -20,18 +20,26 @@ type claims struct {
 }
 
 func (c *claims) load(db pebble.Reader) error {
-	c.mu.Lock()
-	c.byIncarnation = make(map[uint64]map[uint64]*pb.ClaimRecord)
-	c.byDestination = make(map[string]map[uint64]int)
-	c.mu.Unlock()
-	return scan(db, []byte{byte(famClaims)}, func(key, value []byte) error {
+	found := claims{
+		byIncarnation: make(map[uint64]map[uint64]*pb.ClaimRecord),
+		byDestination: make(map[string]map[uint64]int),
+	}
+	err := scan(db, []byte{byte(famClaims)}, func(key, value []byte) error {
 		record := &pb.ClaimRecord{}
 		if err := proto.Unmarshal(value, record); err != nil {
 			return err
 		}
-		c.add(binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint64(key[9:]), record)
+		found.add(binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint64(key[9:]), record)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	// In one step: a reader must not miss a claim that is live before and after.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byIncarnation, c.byDestination = found.byIncarnation, found.byDestination
+	return nil
 }
 
 func (c *claims) get(incarnation, attempt uint64) (*pb.ClaimRecord, bool) {

@@ -1,15 +1,19 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -40,6 +44,9 @@ type generation struct {
 	closeErr   error
 }
 
+// cacheSize bounds the blocks of the database kept in memory, in bytes.
+const cacheSize = 64 << 20
+
 func openGeneration(cfg Config, number uint64) (*generation, error) {
 	dir := cfg.FS.PathJoin(cfg.Dir, generationName(number))
 	db, err := pebble.Open(dir, databaseOptions(cfg))
@@ -60,12 +67,18 @@ func databaseOptions(cfg Config) *pebble.Options {
 		FS:                          cfg.FS,
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
+		CacheSize:                   cacheSize,
 		MemTableSize:                64 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       20,
 		Logger:                      databaseLogger{log: cfg.Logger, fatal: cfg.Fatal},
 		EventListener:               databaseEvents(cfg),
+	}
+	// Most look-ups ask for what was written a moment ago or was never there;
+	// filters spare the second kind every file.
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	opts.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 		return pebble.ValueSeparationPolicy{
@@ -76,6 +89,8 @@ func databaseOptions(cfg Config) *pebble.Options {
 			TargetGarbageRatio:    0.3,
 		}
 	}
+	// Only a file system that Pebble chose itself is watched for slow writes without this.
+	opts.WithFSDefaults()
 	return opts
 }
 
@@ -150,7 +165,9 @@ func generationName(number uint64) string {
 }
 
 // currentGeneration reads CURRENT, 1 in a new folder, and deletes what a crash
-// left of other generations and of transfers.
+// left of other generations and of transfers. CURRENT is on disk before the first
+// generation, and each later generation before CURRENT names it: one without the
+// other is damage, and to begin with an empty state would hide it.
 func currentGeneration(cfg Config) (uint64, error) {
 	names, err := cfg.FS.List(cfg.Dir)
 	if err != nil {
@@ -164,14 +181,22 @@ func currentGeneration(cfg Config) (uint64, error) {
 			}
 		}
 	}
-	if number == 0 {
+	isGeneration := func(name string) bool { return strings.HasPrefix(name, generationPrefix) }
+	switch {
+	case number == 0 && slices.ContainsFunc(names, isGeneration):
+		return 0, fmt.Errorf("%s is missing in %s: restore the folder from a backup, or empty it and let this node join anew",
+			currentFile, cfg.Dir)
+	case number == 0:
 		number = 1
 		if err := writeCurrent(cfg, number); err != nil {
 			return 0, err
 		}
+	case number > 1 && !slices.Contains(names, generationName(number)):
+		return 0, fmt.Errorf("%s in %s names %s, which is missing: restore the folder from a backup, or empty it and let this node join anew",
+			currentFile, cfg.Dir, generationName(number))
 	}
 	for _, name := range names {
-		leftover := strings.HasPrefix(name, generationPrefix) && name != generationName(number) ||
+		leftover := isGeneration(name) && name != generationName(number) ||
 			strings.HasPrefix(name, incomingPrefix) || strings.HasPrefix(name, outgoingPrefix)
 		if !leftover {
 			continue
@@ -217,6 +242,21 @@ func writeCurrent(cfg Config, number uint64) error {
 		return fmt.Errorf("write %s: %w", currentFile, err)
 	}
 	return syncDir(cfg.FS, cfg.Dir)
+}
+
+// makeDir creates a folder, with the missing ones above it, so that a crash
+// doesn't take it away again.
+func makeDir(fs vfs.FS, dir string) error {
+	parent := fs.PathDir(dir)
+	if _, err := fs.Stat(parent); errors.Is(err, os.ErrNotExist) {
+		if err := makeDir(fs, parent); err != nil {
+			return err
+		}
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(fs, parent)
 }
 
 func syncDir(fs vfs.FS, dir string) error {

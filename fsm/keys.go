@@ -74,6 +74,9 @@ func appendName(key []byte, name string) []byte {
 	return append(key, 0)
 }
 
+// isName reports whether a name can be in the middle of a key.
+func isName(name string) bool { return strings.IndexByte(name, 0) < 0 }
+
 func keyOfID(f family, id relay.MessageID) []byte {
 	return append([]byte{byte(f)}, id[:]...)
 }

@@ -11,9 +11,10 @@ import (
 
 // message is a message's record while an event changes it.
 type message struct {
-	id  relay.MessageID
-	rec *pb.MessageRecord
-	raw []byte
+	id    relay.MessageID
+	rec   *pb.MessageRecord
+	raw   []byte
+	ended bool // its body is gone
 }
 
 // recipient is a recipient's record while an event changes it.
@@ -29,6 +30,7 @@ func (t *tx) message(id relay.MessageID) *message {
 	if m.raw = t.load(keyOfID(famMessages, id), m.rec); m.raw == nil {
 		return nil
 	}
+	m.ended = m.rec.Open == 0
 	return m
 }
 
@@ -155,8 +157,8 @@ func (t *tx) addTo(c *pb.CounterRecord, rec *pb.RecipientRecord, n uint64) {
 // saveMessage writes a changed message. When its last recipient has ended the
 // body goes; the rest is history.
 func (t *tx) saveMessage(m *message) {
-	if m.rec.Open == 0 && m.rec.EndedAt == 0 {
-		m.rec.EndedAt = t.event.Time
+	if m.rec.Open == 0 && !m.ended {
+		m.rec.EndedAt, m.ended = t.event.Time, true
 		t.removeBody(m)
 	}
 	value := encode(m.rec)

@@ -59,8 +59,14 @@ func (l *liveSnapshot) Persist(sink raft.SnapshotSink) error {
 	defer timeout.Stop()
 	select {
 	case <-done:
+	case <-l.state.failed:
+		return ErrClosed
 	case <-timeout.C:
 		return fmt.Errorf("flush state: not done in %s", flushTimeout)
+	}
+	if l.state.hasFailed() {
+		// A flush that failed first and then went through proves nothing.
+		return ErrClosed
 	}
 	durable, err := l.state.DurableIndex()
 	if err != nil {

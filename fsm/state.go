@@ -79,8 +79,10 @@ func Open(cfg Config) (*State, error) {
 		cfg.FS = vfs.Default
 	}
 	s := &State{cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Metrics), failed: make(chan struct{})}
-	s.notify, s.cfg.Fatal = cfg.Fatal, s.fatal
-	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
+	s.notify, s.cfg.Fatal, s.cfg.FS = cfg.Fatal, s.fatal, failStop(cfg.FS, s.failed)
+	s.feed.init()
+	s.waiters.init()
+	if err := makeDir(s.cfg.FS, cfg.Dir); err != nil {
 		return nil, fmt.Errorf("create %s: %w", cfg.Dir, err)
 	}
 	number, err := currentGeneration(s.cfg)
@@ -91,8 +93,6 @@ func Open(cfg Config) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.feed.init()
-	s.waiters.init()
 	if err := s.load(gen); err != nil {
 		return nil, errors.Join(err, gen.close())
 	}
@@ -131,13 +131,13 @@ func (s *State) load(gen *generation) error {
 	old := s.live.gen
 	s.live.gen, s.live.tables, s.live.applied = gen, tables, applied
 	s.configuration = configuration
+	s.waiters.advance(applied.Index)
 	s.live.Unlock()
 
 	if old != nil {
 		old.supersede()
 	}
 	s.feed.reset()
-	s.waiters.advance(applied.Index)
 	s.metrics.applied.Set(float64(applied.Index))
 	return nil
 }
@@ -152,6 +152,10 @@ func (s *State) Close() error {
 		return nil
 	}
 	s.waiters.close()
+	if s.hasFailed() {
+		// On a disk that fails a flush never ends.
+		return gen.close()
+	}
 	// Close doesn't flush: without this, the next start replays the log.
 	err := gen.db.Flush()
 	return errors.Join(err, gen.close())

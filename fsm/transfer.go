@@ -145,7 +145,7 @@ func receiveFile(in io.Reader, sums io.Writer, fs vfs.FS, dir string) (more bool
 		return false, err
 	}
 	sum := crc32.New(castagnoli)
-	_, err = io.CopyN(io.MultiWriter(file, sum), in, int64(binary.BigEndian.Uint64(head[n:])))
+	_, err = io.CopyN(io.MultiWriter(sum, file), in, int64(binary.BigEndian.Uint64(head[n:])))
 	if err == nil {
 		err = file.Sync()
 	}

@@ -28,21 +28,25 @@ type world struct {
 	ids       uint64
 }
 
-func newWorld(t testing.TB) *world {
-	w := &world{
-		t: t, term: 1, index: 1, now: time.Unix(1_700_000_000, 0),
+func newWorld(t testing.TB) *world { return worldOf(t, openState(t, t.TempDir(), nil)) }
+
+func worldOf(t testing.TB, state *State) *world {
+	return &world{
+		t: t, state: state, term: 1, index: 1, now: time.Unix(1_700_000_000, 0),
 		sequences: make(map[uint64]uint64),
 	}
-	w.state = openState(t, t.TempDir(), nil)
-	return w
+}
+
+// tester is what the tests have in common with rapid's.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
 }
 
 func openState(t testing.TB, dir string, fs vfs.FS) *State {
 	t.Helper()
-	state, err := Open(stateConfig(t, dir, fs))
-	if err != nil {
-		t.Fatal(err)
-	}
+	state := mustOpen(t, dir, fs)
 	t.Cleanup(func() {
 		if err := state.Close(); err != nil {
 			t.Errorf("close: %v", err)
@@ -51,7 +55,17 @@ func openState(t testing.TB, dir string, fs vfs.FS) *State {
 	return state
 }
 
-func stateConfig(t testing.TB, dir string, fs vfs.FS) Config {
+// mustOpen opens a state that the caller closes.
+func mustOpen(t tester, dir string, fs vfs.FS) *State {
+	t.Helper()
+	state, err := Open(stateConfig(t, dir, fs))
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return state
+}
+
+func stateConfig(t tester, dir string, fs vfs.FS) Config {
 	return Config{
 		Dir: dir, Node: "a", FS: fs,
 		Logger:  slog.New(slog.DiscardHandler),
@@ -230,11 +244,11 @@ func (w *world) checkConsistent() {
 	checkConsistent(w.t, w.state)
 }
 
-func checkConsistent(t testing.TB, s *State) {
+func checkConsistent(t tester, s *State) {
 	t.Helper()
 	gen, err := s.acquire()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("acquire: %v", err)
 	}
 	defer gen.release()
 	var scanned digests
@@ -247,11 +261,20 @@ func checkConsistent(t testing.TB, s *State) {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("scan: %v", err)
 	}
 	for _, f := range replicated {
 		if scanned[f.family] != s.digests[f.family] {
 			t.Errorf("digest of %s: kept %+v, scanned %+v", f.name, s.digests[f.family], scanned[f.family])
 		}
 	}
+}
+
+// configureCluster folds a raft configuration, without which there is no snapshot.
+func (w *world) configureCluster() {
+	w.index++
+	configuration := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "127.0.0.1:1"}}}
+	fold(w.t, w.state, &raft.Log{
+		Index: w.index, Term: w.term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(configuration),
+	})
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"holdfast/cluster"
 )
 
 // Config is the node file: what one node needs to know before it meets its
@@ -52,6 +54,10 @@ type RaftConfig struct {
 	Advertise string `toml:"advertise"`
 	// LogStore is "wal" or "boltdb". It is chosen with the first start.
 	LogStore string `toml:"log_store"`
+	// TrailingBytes of the log are kept for a node that was away: the longer it
+	// is, the less often one that comes back needs the whole state. At least
+	// 1 MiB; at most a tenth of the disk is used. Default: 2 GiB.
+	TrailingBytes int64 `toml:"trailing_bytes"`
 }
 
 // AdminConfig is gRPC, for administration and between nodes.
@@ -99,7 +105,7 @@ type LogConfig struct {
 func DefaultConfig() Config {
 	return Config{
 		SMTP:  SMTPConfig{Listen: []string{"0.0.0.0:25"}},
-		Raft:  RaftConfig{Listen: "127.0.0.1:7400", LogStore: "wal"},
+		Raft:  RaftConfig{Listen: "127.0.0.1:7400", LogStore: "wal", TrailingBytes: cluster.DefaultLimits().TrailingBytes},
 		Admin: AdminConfig{Listen: []string{"127.0.0.1:7500"}},
 		HTTP:  HTTPConfig{Listen: "127.0.0.1:7600"},
 		Log:   LogConfig{Level: "info", Format: "json"},

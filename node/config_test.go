@@ -55,7 +55,7 @@ func TestLoadFillsInDefaults(t *testing.T) {
 	if got, want := c.HTTP.Listen, "127.0.0.1:7600"; got != want {
 		t.Errorf("http.listen %q, want %q", got, want)
 	}
-	if c.Raft.LogStore != "wal" || c.Log.Level != "info" || c.Log.Format != "json" {
+	if c.Raft.LogStore != "wal" || c.Raft.TrailingBytes != 2<<30 || c.Log.Level != "info" || c.Log.Format != "json" {
 		t.Errorf("log_store %q, level %q, format %q", c.Raft.LogStore, c.Log.Level, c.Log.Format)
 	}
 }
@@ -74,6 +74,7 @@ proxy_protocol_from = []
 listen = "127.0.0.1:7401"
 advertise = "localhost:7401"
 log_store = "boltdb"
+trailing_bytes = 16777216
 [admin]
 listen = ["127.0.0.1:7501"]
 advertise = "localhost:7501"
@@ -98,7 +99,7 @@ format = "text"
 	if c.RaftAdvertise() != "localhost:7401" || c.AdminAdvertise() != "localhost:7501" {
 		t.Errorf("advertise %q and %q", c.RaftAdvertise(), c.AdminAdvertise())
 	}
-	if len(c.SMTP.Listen) != 2 || c.SMTP.TLSCert != "cert.pem" || c.Raft.LogStore != "boltdb" {
+	if len(c.SMTP.Listen) != 2 || c.SMTP.TLSCert != "cert.pem" || c.Raft.LogStore != "boltdb" || c.Raft.TrailingBytes != 16<<20 {
 		t.Errorf("read %+v", c)
 	}
 }
@@ -130,6 +131,7 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 		{"proxy protocol", with(`hostname`, "proxy_protocol_from = [\"127.0.0.1\"]\nhostname"), "not in this version"},
 		{"host name", with(`mx-a.example.net`, `mx a`), `smtp.hostname "mx a"`},
 		{"log store", minimal + "[raft]\nlog_store = \"files\"\n", `log_store "files"`},
+		{"trailing log", minimal + "[raft]\ntrailing_bytes = 1000\n", `raft.trailing_bytes 1000: want 1048576`},
 		{"log level", minimal + "[log]\nlevel = \"loud\"\n", `log.level "loud"`},
 		{"log format", minimal + "[log]\nformat = \"xml\"\n", `log.format "xml"`},
 		{"name server", minimal + "[dns]\nservers = [\"ns.example\"]\n", `dns.servers "ns.example": want IP`},

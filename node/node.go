@@ -100,7 +100,8 @@ func (n *Node) openData() (err error) {
 		SMTPAddress:    n.SMTPAddr(), Version: n.cfg.Version,
 		LogStore:        n.cfg.Raft.LogStore,
 		BootstrapExpect: n.cfg.Cluster.BootstrapExpect, Join: n.cfg.Cluster.Join,
-		State: n.state, Logger: n.log.With("component", "cluster"), Metrics: n.registry,
+		Limits: cluster.Limits{TrailingBytes: n.cfg.Raft.TrailingBytes},
+		State:  n.state, Logger: n.log.With("component", "cluster"), Metrics: n.registry,
 		Fatal: n.fail, Now: time.Now,
 	})
 	return err

@@ -68,6 +68,9 @@ func (c RaftConfig) validate() error {
 	if c.LogStore != "wal" && c.LogStore != "boltdb" {
 		return fmt.Errorf("raft.log_store %q: want \"wal\" or \"boltdb\"", c.LogStore)
 	}
+	if c.TrailingBytes < 1<<20 {
+		return fmt.Errorf("raft.trailing_bytes %d: want 1048576 (1 MiB) or more", c.TrailingBytes)
+	}
 	return advertised("raft.advertise", c.Advertise)
 }
 

@@ -18,26 +18,27 @@ import (
 // audit compares three books: what the clients were told, what the destination
 // has, and what the cluster's log says. limit is how many messages may have
 // come more than once.
-func (w *world) audit(ctx context.Context, report *load.Report, d *destination, limit int) error {
+func (w *world) audit(ctx context.Context, report *load.Report, d *destination, limit int) (doubtful, error) {
 	if err := w.drain(ctx, report, d); err != nil {
 		w.violation("%v", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	var found doubtful
 	conn, err := w.cluster.Nodes[0].Dial()
 	if err != nil {
-		return err
+		return found, err
 	}
 	logged, err := readLog(ctx, conn)
 	if err == nil {
 		copies := d.copies()
 		w.checkAnswers(report, copies, logged)
 		w.checkContents(copies)
-		err = w.checkDuplicates(copies, logged, limit, func(m *pb.Message) ([]time.Time, error) {
-			return doubts(ctx, conn, m)
-		})
+		marks := func(m *pb.Message) ([]time.Time, error) { return doubts(ctx, conn, m) }
+		found, err = w.checkDuplicates(copies, logged, limit, marks)
+		err = errors.Join(err, w.checkOverlaps(d.Messages(), logged, marks))
 	}
-	return errors.Join(err, conn.Close())
+	return found, errors.Join(err, conn.Close())
 }
 
 // drain waits until every accepted id is at the destination and the queue is
@@ -157,17 +158,20 @@ func (w *world) checkContents(copies map[string][]sink.Message) {
 	}
 }
 
+// doubtful counts what came, or may have come, more than once.
+type doubtful struct{ duplicates, inDoubt, held int }
+
 // checkDuplicates wants each further copy to have begun after the log marked
 // the message in doubt. doubts gives the times of these marks in log order.
-func (w *world) checkDuplicates(copies map[string][]sink.Message, logged map[string]*pb.Message, limit int, doubts func(*pb.Message) ([]time.Time, error)) error {
-	duplicates, inDoubt, held := 0, 0, 0
+func (w *world) checkDuplicates(copies map[string][]sink.Message, logged map[string]*pb.Message, limit int, doubts func(*pb.Message) ([]time.Time, error)) (doubtful, error) {
+	var found doubtful
 	for _, m := range logged {
 		for _, r := range m.Recipients {
 			if r.InDoubt > 0 {
-				inDoubt++
+				found.inDoubt++
 			}
 			if r.State == pb.RecipientState_RECIPIENT_STATE_HELD {
-				held++
+				found.held++
 			}
 		}
 	}
@@ -175,13 +179,10 @@ func (w *world) checkDuplicates(copies map[string][]sink.Message, logged map[str
 		if len(all) == 1 {
 			continue
 		}
-		duplicates += len(all) - 1
-		var marks []time.Time
-		if m := logged[id]; m != nil {
-			var err error
-			if marks, err = doubts(m); err != nil {
-				return err
-			}
+		found.duplicates += len(all) - 1
+		marks, err := marksOf(logged[id], doubts)
+		if err != nil {
+			return found, err
 		}
 		for i, again := range all[1:] {
 			if i >= len(marks) || again.Started.Before(marks[i]) {
@@ -189,11 +190,11 @@ func (w *world) checkDuplicates(copies map[string][]sink.Message, logged map[str
 			}
 		}
 	}
-	w.say("DUPLICATES: %d, at most %d allowed; marked in doubt: %d, of these held: %d", duplicates, limit, inDoubt, held)
-	if duplicates > limit {
-		w.violation("%d duplicates, but the slots in use at the deaths were %d", duplicates, limit)
+	w.say("DUPLICATES: %d, at most %d allowed; marked in doubt: %d, of these held: %d", found.duplicates, limit, found.inDoubt, found.held)
+	if found.duplicates > limit {
+		w.violation("%d duplicates, but the slots in use at the deaths were %d", found.duplicates, limit)
 	}
-	return nil
+	return found, nil
 }
 
 // doubts are the times at which a message was marked in doubt, in log order.

@@ -37,7 +37,7 @@ func (b books) check(t *testing.T) []string {
 	t.Helper()
 	w := &world{out: io.Discard}
 	w.checkAnswers(b.report, b.copies, b.logged)
-	err := w.checkDuplicates(b.copies, b.logged, b.limit, func(*pb.Message) ([]time.Time, error) { return b.marks, nil })
+	_, err := w.checkDuplicates(b.copies, b.logged, b.limit, func(*pb.Message) ([]time.Time, error) { return b.marks, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestAuditPassesOnWhatItCannotRead(t *testing.T) {
 	b, failed := agreeing(), errors.New("no answer")
 	b.copies["one"] = append(b.copies["one"], sink.Message{})
 	w := &world{out: io.Discard}
-	err := w.checkDuplicates(b.copies, b.logged, 1, func(*pb.Message) ([]time.Time, error) { return nil, failed })
+	_, err := w.checkDuplicates(b.copies, b.logged, 1, func(*pb.Message) ([]time.Time, error) { return nil, failed })
 	if !errors.Is(err, failed) {
 		t.Errorf("error %v, want %v", err, failed)
 	}

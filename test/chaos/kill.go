@@ -60,7 +60,7 @@ func killRun(ctx context.Context, o options, out io.Writer) (err error) {
 		limit += death.owned.slots
 		w.checkDeath(report, death)
 	}
-	if err := w.audit(ctx, report, d, limit); err != nil {
+	if _, err := w.audit(ctx, report, d, limit); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 	}
 	w.verify(ctx)

@@ -1,9 +1,10 @@
-// Command chaos kills nodes of a real cluster under load and checks that every
-// promise about mail was kept:
+// Command chaos does to a real cluster under load what goes wrong with real
+// ones, and checks that every promise about mail was kept:
 //
 //  1. Three server processes run on loopback, with proxies between them.
 //  2. Clients send mail without a pause and write down every answer.
-//  3. Nodes get kill -9 in the middle of their work, and are started again.
+//  3. Nodes are killed, cut off, paused, wiped or away in the middle of their
+//     work, and come back; or the cluster gets more than it can hold in memory.
 //  4. When the queue is empty, three books are compared: the clients' answers,
 //     the mail at the destination, and the cluster's own log.
 //  5. It prints figures, and ends with status 1 where a promise was broken.
@@ -18,6 +19,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,7 +35,32 @@ type options struct {
 	duration time.Duration
 	sessions int
 	held     int
+	short    bool
 	keep     bool
+}
+
+// namedRun is one of the runs that -run chooses.
+type namedRun struct {
+	name  string
+	run   func(context.Context, options, io.Writer) error
+	limit time.Duration // after which it is stuck
+}
+
+var runs = []namedRun{
+	{"kill", killRun, 20 * time.Minute},
+	{"outage", outageRun, 15 * time.Minute},
+	{"partition", partitionRun, 20 * time.Minute},
+	{"away", awayRun, 15 * time.Minute},
+	{"install", installRun, 20 * time.Minute},
+	{"memory", memoryRun, 25 * time.Minute},
+}
+
+func names() []string {
+	var all []string
+	for _, r := range runs {
+		all = append(all, r.name)
+	}
+	return all
 }
 
 func main() {
@@ -57,12 +85,12 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.StringVar(&o.binary, "binary", "", "holdfast executable; built where empty")
 	flags.StringVar(&o.dir, "dir", "build", "folder for data and logs")
-	flags.StringVar(&o.run, "run", "all", "kill, outage or all")
+	flags.StringVar(&o.run, "run", "all", "which, of "+strings.Join(names(), ", ")+", with commas between; or all")
 	flags.StringVar(&o.logStore, "log-store", "", "wal or boltdb; the server's default where empty")
 	flags.DurationVar(&o.duration, "duration", time.Minute, "length of the load in the kill run")
 	flags.IntVar(&o.sessions, "sessions", 20, "SMTP sessions at the same time")
 	flags.IntVar(&o.held, "held", 2000, "messages to queue in the outage run")
-	short := flags.Bool("short", false, "a shorter load and queue")
+	flags.BoolVar(&o.short, "short", false, "shorter, smaller and fewer of each")
 	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept after a failure anyway")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -70,22 +98,31 @@ func parse(args []string) (options, error) {
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
-	if *short {
+	if o.short {
 		o.duration, o.held = 20*time.Second, 300
 	}
 	if o.duration < 10*time.Second || o.sessions < 3 || o.held < 1 {
 		return o, errors.New("-duration must be at least 10s, -sessions 3 and -held 1")
 	}
-	if o.run != "all" && o.run != "kill" && o.run != "outage" {
-		return o, fmt.Errorf("-run: %q is none of kill, outage, all", o.run)
+	_, err := o.chosen()
+	return o, err
+}
+
+// chosen are the runs that -run names, in their own order.
+func (o options) chosen() ([]namedRun, error) {
+	if o.run == "all" {
+		return runs, nil
 	}
-	return o, nil
+	wanted := strings.Split(o.run, ",")
+	for _, name := range wanted {
+		if !slices.Contains(names(), name) {
+			return nil, fmt.Errorf("-run: %q is none of %s, all", name, strings.Join(names(), ", "))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(runs), func(r namedRun) bool { return !slices.Contains(wanted, r.name) }), nil
 }
 
 func run(ctx context.Context, o options, out io.Writer) (err error) {
-	// Twice the load for the drain, and what restarts and probes take at most.
-	ctx, cancel := context.WithTimeout(ctx, 2*o.duration+15*time.Minute)
-	defer cancel()
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return err
 	}
@@ -108,12 +145,15 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 			return err
 		}
 	}
-	var errs []error
-	if o.run != "outage" {
-		errs = append(errs, killRun(ctx, o, out))
+	chosen, err := o.chosen()
+	if err != nil {
+		return err
 	}
-	if o.run != "kill" {
-		errs = append(errs, outageRun(ctx, o, out))
+	var errs []error
+	for _, r := range chosen {
+		bounded, cancel := context.WithTimeout(ctx, r.limit)
+		errs = append(errs, r.run(bounded, o, out))
+		cancel()
 	}
 	return errors.Join(errs...)
 }

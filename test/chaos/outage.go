@@ -53,7 +53,7 @@ func outageRun(ctx context.Context, o options, out io.Writer) (err error) {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 	}
 	// Nobody was connected when nodes died, so nothing may arrive twice.
-	if err := w.audit(ctx, report, d, 0); err != nil {
+	if _, err := w.audit(ctx, report, d, 0); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 	}
 	w.verify(ctx)

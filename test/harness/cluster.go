@@ -22,10 +22,16 @@ type Config struct {
 	// Dir holds everything of the cluster. Keep it short: a socket's path has
 	// 107 bytes at most.
 	Dir string
+	// DataDir gives each node's data folder, for data on other file systems than
+	// Dir; nil is a folder in the node's own.
+	DataDir func(node string) string
 	// Nodes is their number; they are named a, b, c …
 	Nodes int
 	// LogStore is wal or boltdb; "" is the server's default.
 	LogStore string
+	// TrailingBytes of the raft log stay behind a snapshot; 0 is the server's
+	// default.
+	TrailingBytes int64
 	// Direct leaves the proxies out, for measurements.
 	Direct bool
 	// InProcess runs all nodes within our own process. It is always Direct: who
@@ -56,7 +62,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 // Start starts all nodes at the same time and waits until each is ready.
 // Where it fails, nothing is left running.
 func Start(ctx context.Context, config Config) (*Cluster, error) {
-	c, err := prepare(ctx, config)
+	c, err := Prepare(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +81,8 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	return c, nil
 }
 
-// prepare chooses addresses and writes the configuration files.
-func prepare(ctx context.Context, config Config) (*Cluster, error) {
+// Prepare chooses addresses and writes the configuration files; no node runs yet.
+func Prepare(ctx context.Context, config Config) (*Cluster, error) {
 	if config.Nodes < 1 || config.Nodes > 9 {
 		return nil, fmt.Errorf("harness: %d nodes, want 1 to 9", config.Nodes)
 	}
@@ -97,6 +103,10 @@ func prepare(ctx context.Context, config Config) (*Cluster, error) {
 			Raft:  ports[i*4+1],
 			Admin: ports[i*4+2],
 			HTTP:  ports[i*4+3],
+		}
+		n.data = filepath.Join(n.Dir, "data")
+		if config.DataDir != nil {
+			n.data = config.DataDir(name)
 		}
 		n.RaftAdvertised, n.AdminAdvertised = n.Raft, n.Admin
 		c.Nodes = append(c.Nodes, n)

@@ -19,7 +19,7 @@ func errorsIs(err error, targets ...error) bool {
 // The files that the harness writes are what the server reads.
 func TestNodeFile(t *testing.T) {
 	for _, direct := range []bool{false, true} {
-		c, err := prepare(t.Context(), Config{Dir: t.TempDir(), Nodes: 3, Direct: direct, LogStore: "boltdb"})
+		c, err := Prepare(t.Context(), Config{Dir: t.TempDir(), Nodes: 3, Direct: direct, LogStore: "boltdb"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,6 +40,24 @@ func (n *Network) Isolate(name string) {
 	}
 }
 
+// Mute lets all that a node sends to the others vanish; it still hears them.
+func (n *Network) Mute(name string) {
+	for _, other := range n.names {
+		if other != name {
+			n.OneWay(name, other)
+		}
+	}
+}
+
+// Deafen lets all that the others send to a node vanish; they still hear it.
+func (n *Network) Deafen(name string) {
+	for _, other := range n.names {
+		if other != name {
+			n.OneWay(other, name)
+		}
+	}
+}
+
 // Delay slows down each way between two nodes.
 func (n *Network) Delay(a, b string, d time.Duration) { n.both(a, b, Fault{Delay: d}) }
 

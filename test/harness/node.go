@@ -18,7 +18,7 @@ import (
 // Node is one holdfast server process, running or not.
 type Node struct {
 	Name string
-	Dir  string // the node's folder; its data is in Dir/data
+	Dir  string // the node's folder; see Data for its data
 
 	// Where it listens, host:port.
 	SMTP, Raft, Admin, HTTP string
@@ -26,6 +26,7 @@ type Node struct {
 	RaftAdvertised, AdminAdvertised string
 
 	cluster *Cluster
+	data    string
 
 	mu      sync.Mutex // guards process
 	process *process   // nil where none was started
@@ -48,6 +49,7 @@ hostname = "{{.Hostname}}"
 listen = "{{.Raft}}"
 advertise = "{{.RaftAdvertised}}"
 {{with .LogStore}}log_store = "{{.}}"
+{{end}}{{with .TrailingBytes}}trailing_bytes = {{.}}
 {{end}}[admin]
 listen = ["{{.Admin}}"]
 advertise = "{{.AdminAdvertised}}"
@@ -62,7 +64,7 @@ format = "text"
 `))
 
 // Data is the node's data folder.
-func (n *Node) Data() string { return filepath.Join(n.Dir, "data") }
+func (n *Node) Data() string { return n.data }
 
 // Hostname is the name the node gives in EHLO.
 func (n *Node) Hostname() string { return "mx-" + n.Name + ".holdfast.test" }
@@ -87,8 +89,9 @@ func (n *Node) writeConfig() (err error) {
 	return nodeFile.Execute(file, struct {
 		*Node
 		LogStore, LogLevel string
+		TrailingBytes      int64
 		Join               []string
-	}{n, n.cluster.config.LogStore, n.cluster.config.LogLevel, join})
+	}{n, n.cluster.config.LogStore, n.cluster.config.LogLevel, n.cluster.config.TrailingBytes, join})
 }
 
 // Start starts the node; it doesn't wait until it is ready.

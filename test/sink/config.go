@@ -31,7 +31,10 @@ type Config struct {
 	Offer     []string // EHLO lines, nil for DefaultOffer; "SIZE n" is enforced
 	STARTTLS  bool     // offered with a self-signed certificate for Hostname, localhost and 127.0.0.1
 	Recording Recording
-	IDHeader  string // name of the header whose value is Message.ID, default X-Test-Id
+	// ReadBuffer bounds what the kernel takes of a content that isn't read yet,
+	// in bytes; 0 leaves it to the system.
+	ReadBuffer int
+	IDHeader   string // name of the header whose value is Message.ID, default X-Test-Id
 
 	// Answer chooses the reply to a step; the zero Reply leaves it to the
 	// server. It runs on the connection's goroutine, so it must not block:
@@ -51,7 +54,7 @@ type Step struct {
 
 // Reply is how the server answers a step.
 type Reply struct {
-	Code     int // 0 with Hold or Delay keeps the server's own reply
+	Code     int // 0 with Hold, Delay or Stall keeps the server's own reply
 	Enhanced string
 	Text     string
 	// Raw is written as it is in place of code and text, line ends included;
@@ -61,6 +64,10 @@ type Reply struct {
 	Hold <-chan struct{}
 	// Delay keeps the reply back for a time.
 	Delay time.Duration
+	// Stall goes with the answer to DATA: after 354 nothing of the content is
+	// read until it is closed, the connection is reset or the server closes. A
+	// content that is longer than the buffers keeps the client in its middle.
+	Stall <-chan struct{}
 	// Silent acts on Code, so that 250 to Dot commits, but writes nothing: the
 	// reply that is lost on its way.
 	Silent bool

@@ -20,7 +20,7 @@ func (c *session) decide(step Step, standard Reply) Reply {
 	}
 	reply := (*c.server.answer.Load())(step)
 	if !reply.chosen() {
-		standard.Hold, standard.Delay = reply.Hold, reply.Delay
+		standard.Hold, standard.Delay, standard.Stall = reply.Hold, reply.Delay, reply.Stall
 		return standard
 	}
 	return reply

@@ -112,6 +112,12 @@ func (s *Server) accept() {
 		if err != nil {
 			continue // out of descriptors or a client gone at once: the next may do
 		}
+		if tcp, ok := conn.(*net.TCPConn); ok && s.config.ReadBuffer > 0 {
+			if tcp.SetReadBuffer(s.config.ReadBuffer) != nil {
+				conn.Close() // reset already
+				continue
+			}
+		}
 		if !s.keep(conn) {
 			conn.Close()
 			return

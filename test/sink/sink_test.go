@@ -244,3 +244,46 @@ func TestAddressCanBeTakenAgain(t *testing.T) {
 	second := start(t, sink.Config{Address: first.Addr()})
 	dial(t, second).want("220")
 }
+
+func TestStallsInTheMiddleOfTheContent(t *testing.T) {
+	release := make(chan struct{})
+	server := start(t, sink.Config{
+		Offer: sink.OfferWithout("CHUNKING"), ReadBuffer: 128 << 10, Recording: sink.RecordAll,
+		Answer: sink.On("DATA", sink.Reply{Stall: release}),
+	})
+	const open = "EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"
+	stuck, gone := dial(t, server), dial(t, server)
+	for _, c := range []*client{stuck, gone} {
+		c.write(open)
+		c.want("220 250 250 250 354")
+	}
+	gone.write("Subject: x\r\n\r\nhalf")
+	if err := gone.Conn.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := server.Wait(ctx, func(m []sink.Message) bool { return len(m) == 1 && !m[0].Complete }); err != nil {
+		t.Fatalf("a reset while the content is stalled: %v", err)
+	}
+	body := strings.Repeat("0123456789012345678901234567890123456789\r\n", 200_000)
+	written := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(stuck, body+".\r\n")
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		t.Fatalf("8 MB written into a stalled connection, error %v", err)
+	case <-time.After(100 * time.Millisecond): // nothing happens: no event to wait for
+	}
+	close(release)
+	stuck.want("250")
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	if m := server.Messages()[1]; !m.Committed || m.Size != int64(len(body)) {
+		t.Errorf("committed %v, %d octets of %d", m.Committed, m.Size, len(body))
+	}
+}

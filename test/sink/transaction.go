@@ -103,7 +103,7 @@ func (c *session) data(step Step) bool {
 	if !goOn || reply.Code != 354 {
 		return goOn
 	}
-	if c.w.Flush() != nil {
+	if c.w.Flush() != nil || !c.stall(reply.Stall) {
 		return false
 	}
 	if c.message == nil { // an Answer that gives 354 out of sequence

@@ -1,0 +1,77 @@
+package delivery
+
+import (
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// testLog folds each event into the state of every node, in one order and as
+// the same bytes, as raft would.
+type testLog struct {
+	w *world
+
+	mu        sync.Mutex // guards all below, and Apply
+	index     uint64
+	states    []*fsm.State
+	sequences map[uint64]uint64
+	events    []*pb.Event
+	maxClaims map[string]int // by destination: the most that were live at once
+}
+
+const testTerm = 1
+
+func (l *testLog) propose(incarnation uint64, event *pb.Event, payload []byte) (*pb.EventResult, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	event.Incarnation = incarnation
+	if incarnation != 0 {
+		l.sequences[incarnation]++
+		event.Sequence = l.sequences[incarnation]
+		event.LowestOpen = event.Sequence
+	}
+	entry, err := fsm.EncodeEntry([]*pb.Event{event}, [][]byte{payload})
+	if err != nil {
+		l.w.t.Errorf("encode: %v", err)
+		return &pb.EventResult{Code: pb.EventResult_CODE_INVALID}, l.index
+	}
+	l.index++
+	var result *pb.EventResult
+	for _, state := range l.states {
+		response := state.Apply(&raft.Log{Index: l.index, Term: testTerm, Type: raft.LogCommand, Data: entry})
+		applied, ok := response.(*fsm.Applied)
+		if !ok {
+			l.w.t.Errorf("apply: %v", response)
+			return &pb.EventResult{Code: pb.EventResult_CODE_INVALID}, l.index
+		}
+		result = applied.Results[0]
+	}
+	l.events = append(l.events, event)
+	for _, d := range l.states[0].Destinations() {
+		name := d.Config.Name
+		l.maxClaims[name] = max(l.maxClaims[name], l.states[0].ForeignClaims(name, 0))
+	}
+	return result, l.index
+}
+
+// count counts the events so far for which f is true.
+func (l *testLog) count(f func(*pb.Event) bool) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, e := range l.events {
+		if f(e) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *testLog) mostClaims(destination string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.maxClaims[destination]
+}

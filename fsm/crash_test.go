@@ -1,0 +1,228 @@
+package fsm
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/hashicorp/raft"
+)
+
+const crashDir = "/data/state"
+
+// Power fails while a log is folded and snapshots are taken: what raft was told
+// is on disk must be there, the state must be the one of some index, and the
+// rest of the log must lead to where it would have led.
+//
+// HOLDFAST_CRASH_ROUNDS=1000 makes a long run of it.
+func TestCrashWhileFolding(t *testing.T) {
+	base := rand.Uint64()
+	for round := range roundsOf(t, "HOLDFAST_CRASH_ROUNDS", 40) {
+		seed := base + uint64(round)
+		if !t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { crashRound(t, seed) }) {
+			return
+		}
+	}
+}
+
+func crashRound(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	script := newScript(t, rng.IntN)
+	entries := script.setup()
+	for range 40 + rng.IntN(80) {
+		entries = append(entries, script.entry())
+	}
+	disk := vfs.NewCrashableMem()
+	live := mustOpen(t, crashDir, disk)
+	var persisted atomic.Uint64
+	var snapshots sync.WaitGroup
+	for at, stop := 0, rng.IntN(len(entries)); at < stop; {
+		n := min(1+rng.IntN(6), stop-at)
+		fold(t, live, entries[at:at+n]...)
+		at += n
+		if rng.IntN(6) > 0 {
+			continue
+		}
+		snapshots.Wait()
+		last := entries[at-1]
+		snapshots.Go(func() {
+			if err := persist(live, last.Index, last.Term); err != nil {
+				t.Errorf("persist %d: %v", last.Index, err)
+				return
+			}
+			persisted.Store(last.Index)
+		})
+	}
+	promised := persisted.Load()
+	crashed := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rand.New(rand.NewPCG(seed, 1))})
+	snapshots.Wait()
+	if err := live.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+
+	again := openState(t, crashDir, crashed)
+	index := again.AppliedIndex()
+	if index < promised {
+		t.Fatalf("state is at index %d, raft was told that %d is on disk", index, promised)
+	}
+	if durable, err := again.DurableIndex(); err != nil || durable != index {
+		t.Errorf("durable index %d, applied %d: %v", durable, index, err)
+	}
+	checkState(t, again)
+	model := openState(t, crashDir, vfs.NewMem())
+	rest := entries
+	for len(rest) > 0 && rest[0].Index <= index {
+		fold(t, model, rest[0])
+		rest = rest[1:]
+	}
+	checkSameDigests(t, "after the crash", digestsOf(t, again), digestsOf(t, model))
+	// Raft hands over the whole log behind its last snapshot, also what is applied.
+	fold(t, again, entries...)
+	if len(rest) > 0 {
+		fold(t, model, rest...)
+	}
+	checkSameDigests(t, "at the end", digestsOf(t, again), digestsOf(t, model))
+	checkState(t, again)
+}
+
+// Power fails before each of the writes by which a checkpoint is received and
+// made live: the node comes up with the old state or with the new one.
+func TestCrashAtEachStepOfAnInstall(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	script := newScript(t, rng.IntN)
+	entries := script.setup()
+	for range 60 {
+		entries = append(entries, script.entry())
+	}
+	leader := openState(t, crashDir, vfs.NewMem())
+	fold(t, leader, entries...)
+
+	disk := vfs.NewCrashableMem()
+	hook := &crashPoints{disk: disk, rng: rng}
+	follower := openState(t, crashDir, errorfs.Wrap(disk, hook))
+	old := entries[:len(entries)/2]
+	fold(t, follower, old...)
+	if err := persist(follower, old[len(old)-1].Index, 1); err != nil {
+		t.Fatal(err)
+	}
+	before := digestsOf(t, follower)
+	hook.arm(true)
+	if err := installFrom(leader, follower); err != nil {
+		t.Fatal(err)
+	}
+	hook.arm(false)
+	after := digestsOf(t, leader)
+	checkSameDigests(t, "installed", digestsOf(t, follower), after)
+
+	came := map[uint64]int{}
+	for i, crashed := range hook.clones {
+		step := fmt.Sprintf("crash before step %d (%s)", i, hook.steps[i])
+		state := mustOpen(t, crashDir, crashed)
+		index := state.AppliedIndex()
+		came[index]++
+		switch index {
+		case old[len(old)-1].Index:
+			checkSameDigests(t, step, digestsOf(t, state), before)
+		case entries[len(entries)-1].Index:
+			checkSameDigests(t, step, digestsOf(t, state), after)
+		default:
+			t.Errorf("%s: the state is at index %d", step, index)
+		}
+		checkLeftovers(t, step, crashed)
+		fold(t, state, entries...)
+		checkSameDigests(t, step+", then the log", digestsOf(t, state), after)
+		if err := state.Close(); err != nil {
+			t.Errorf("%s: close: %v", step, err)
+		}
+	}
+	if len(hook.clones) < 20 || len(came) != 2 {
+		t.Errorf("%d steps came to indexes %v, want the old and the new", len(hook.clones), came)
+	}
+}
+
+// checkLeftovers: nothing but one generation and CURRENT is in the folder.
+func checkLeftovers(t *testing.T, step string, fs vfs.FS) {
+	t.Helper()
+	names, err := fs.List(crashDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	generations := 0
+	for _, name := range names {
+		switch {
+		case strings.HasPrefix(name, generationPrefix):
+			generations++
+		case strings.HasPrefix(name, currentFile):
+		default:
+			t.Errorf("%s: %s is left", step, name)
+		}
+	}
+	if generations != 1 {
+		t.Errorf("%s: %d generations in %v", step, generations, names)
+	}
+}
+
+// crashPoints keeps a copy of the disk as a crash before each write would leave it.
+type crashPoints struct {
+	disk *vfs.MemFS
+	rng  *rand.Rand
+
+	mu     sync.Mutex // guards the fields below
+	armed  bool
+	clones []*vfs.MemFS
+	steps  []string
+}
+
+func (c *crashPoints) String() string { return "crash points" }
+
+func (c *crashPoints) arm(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.armed = on
+}
+
+func (c *crashPoints) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.armed {
+		percent := []int{0, 50, 100}[c.rng.IntN(3)]
+		c.clones = append(c.clones, c.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.rng}))
+		c.steps = append(c.steps, fmt.Sprintf("%d %s, %d%% of what is unsynced", op.Kind, op.Path, percent))
+	}
+	return nil
+}
+
+// A snapshot that raft takes of a state that a Restore has replaced since must
+// not let it truncate anything.
+func TestPersistOfAReplacedStateFails(t *testing.T) {
+	leader, follower := newWorld(t), newWorld(t)
+	leader.configureCluster()
+	follower.up("a", 1, 0)
+	leader.up("a", 1, 0)
+	leader.configure(1)
+	snapshot, err := follower.state.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snapshot.Release()
+	if err := installFrom(leader.state, follower.state); err != nil {
+		t.Fatal(err)
+	}
+	sink, err := follower.state.Snapshots().Create(raft.SnapshotVersionMax, 2, 1, raft.Configuration{}, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := snapshot.Persist(sink); err == nil {
+		t.Error("the snapshot of the replaced state was persisted")
+	}
+}

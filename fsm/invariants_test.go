@@ -1,0 +1,338 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// audit reads a whole state and compares what is kept twice: digests with rows,
+// indexes and counters with records, memory with what a restart would load.
+type audit struct {
+	t tester
+	s *State
+
+	rows       map[family]map[string][]byte
+	messages   map[relay.MessageID]*pb.MessageRecord
+	recipients map[relay.MessageID]map[uint32]*pb.RecipientRecord
+}
+
+func checkState(t tester, s *State) {
+	t.Helper()
+	checkConsistent(t, s)
+	gen, err := s.acquire()
+	if err != nil {
+		t.Fatalf("acquire: %v", err)
+	}
+	defer gen.release()
+	a := &audit{
+		t: t, s: s, rows: make(map[family]map[string][]byte),
+		messages:   make(map[relay.MessageID]*pb.MessageRecord),
+		recipients: make(map[relay.MessageID]map[uint32]*pb.RecipientRecord),
+	}
+	a.read(gen.db)
+	a.counters()
+	a.places()
+	a.claims()
+	a.contents()
+	a.histories()
+	a.memory(gen.db)
+}
+
+func (a *audit) read(db pebble.Reader) {
+	err := scan(db, nil, func(key, value []byte) error {
+		f := family(key[0])
+		if a.rows[f] == nil {
+			a.rows[f] = make(map[string][]byte)
+		}
+		a.rows[f][string(key)] = slices.Clone(value)
+		switch f {
+		case famMessages:
+			m := &pb.MessageRecord{}
+			a.messages[relay.MessageID(key[1:])] = m
+			return proto.Unmarshal(value, m)
+		case famRecipients:
+			id, r := relay.MessageID(key[1:17]), &pb.RecipientRecord{}
+			if a.recipients[id] == nil {
+				a.recipients[id] = make(map[uint32]*pb.RecipientRecord)
+			}
+			a.recipients[id][binary.BigEndian.Uint32(key[17:])] = r
+			return proto.Unmarshal(value, r)
+		}
+		return nil
+	})
+	if err != nil {
+		a.t.Fatalf("read state: %v", err)
+	}
+}
+
+func (a *audit) counters() {
+	want := make(map[string]*pb.CounterRecord)
+	add := func(kind byte, name string, r *pb.RecipientRecord) {
+		key := string(keyOfCounter(kind, name))
+		if want[key] == nil {
+			want[key] = &pb.CounterRecord{}
+		}
+		c := want[key]
+		switch r.State {
+		case pending:
+			c.Pending++
+		case held:
+			c.Held++
+		case frozenSt:
+			c.Frozen++
+		case done:
+			c.Delivered++
+		default:
+			c.Ended++
+		}
+		if (r.State == pending || r.State == held || r.State == frozenSt) && r.InDoubt > 0 {
+			c.InDoubt++
+		}
+	}
+	for id, recipients := range a.recipients {
+		m := a.messages[id]
+		if m == nil {
+			a.t.Errorf("recipients of a missing message %s", id)
+			continue
+		}
+		open := uint32(0)
+		for _, r := range recipients {
+			add('d', r.Domain, r)
+			add('D', r.Destination, r)
+			if isOpen(r.State) {
+				open++
+			}
+		}
+		if m.Open != open || int(m.Recipients) != len(recipients) {
+			a.t.Errorf("message %s has %d of %d open, its recipients say %d of %d",
+				id, m.Open, m.Recipients, open, len(recipients))
+		}
+	}
+	for key, value := range a.rows[famCounters] {
+		got := &pb.CounterRecord{}
+		if err := proto.Unmarshal(value, got); err != nil {
+			a.t.Fatalf("counter %q: %v", key, err)
+		}
+		got.Duplicates = 0 // counted from events, kept nowhere else
+		if want[key] == nil {
+			want[key] = &pb.CounterRecord{} // all its messages were taken back
+		}
+		if !proto.Equal(got, want[key]) {
+			a.t.Errorf("counter %q: %v, recipients say %v", key, got, want[key])
+		}
+		delete(want, key)
+	}
+	for key := range want {
+		a.t.Errorf("counter %q is missing", key)
+	}
+}
+
+// places compares the queue, the open rows and the search index with what the
+// records say.
+func (a *audit) places() {
+	queue, open, index := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for id, m := range a.messages {
+		index[string(keyOfIndex(indexFrom, m.Envelope.GetFrom(), id))] = true
+		for number, r := range a.recipients[id] {
+			index[string(keyOfIndex(indexTo, r.Recipient.Address, id))] = true
+			index[string(keyOfIndex(indexDomain, r.Domain, id))] = true
+			if r.State == pending && r.Claim == nil {
+				queue[string(keyOfQueue(r.Destination, r.NextAttempt, id, number))] = true
+			}
+			class := map[pb.RecipientState]byte{pending: 'p', held: 'h', frozenSt: 'z'}[r.State]
+			if class != 0 {
+				open[string(keyOfOpen(r.Domain, class, m.AcceptedAt, id, number))] = true
+			}
+		}
+	}
+	a.sameKeys("queue", famQueue, queue)
+	a.sameKeys("open", famOpen, open)
+	a.sameKeys("index", famIndex, index)
+}
+
+func (a *audit) sameKeys(name string, f family, want map[string]bool) {
+	for key := range a.rows[f] {
+		if !want[key] {
+			a.t.Errorf("%s has a row that no recipient asks for: %q", name, key)
+		}
+	}
+	for key := range want {
+		if _, ok := a.rows[f][key]; !ok {
+			a.t.Errorf("%s lacks %q", name, key)
+		}
+	}
+}
+
+func (a *audit) claims() {
+	want := make(map[string]*pb.ClaimRecord)
+	for id, recipients := range a.recipients {
+		for _, number := range slices.Sorted(maps.Keys(recipients)) {
+			r := recipients[number]
+			if r.Claim == nil {
+				continue
+			}
+			if r.State != pending {
+				a.t.Errorf("recipient %d of %s is claimed, but %v", number, id, r.State)
+			}
+			key := string(keyOfPair(famClaims, r.Claim.Incarnation, r.Claim.Attempt))
+			if want[key] == nil {
+				want[key] = &pb.ClaimRecord{MessageId: id[:], Destination: r.Destination, Probe: r.Probe, ClaimedAt: r.ClaimedAt}
+			}
+			want[key].Recipients = append(want[key].Recipients, number)
+		}
+	}
+	inMemory := 0
+	for key, value := range a.rows[famClaims] {
+		got := &pb.ClaimRecord{}
+		if err := proto.Unmarshal(value, got); err != nil {
+			a.t.Fatalf("claim %x: %v", key, err)
+		}
+		slices.Sort(got.Recipients)
+		if !proto.Equal(got, want[key]) {
+			a.t.Errorf("claim %x: %v, recipients say %v", key, got, want[key])
+		}
+		incarnation, attempt := binary.BigEndian.Uint64([]byte(key[1:])), binary.BigEndian.Uint64([]byte(key[9:]))
+		if a.s.sessions[incarnation] == nil {
+			a.t.Errorf("claim %x of an incarnation that has ended", key)
+		}
+		if _, ok := a.s.claims.get(incarnation, attempt); ok {
+			inMemory++
+		}
+		delete(want, key)
+	}
+	for key := range want {
+		a.t.Errorf("recipients name claim %x, which has no row", key)
+	}
+	if inMemory != len(a.rows[famClaims]) {
+		a.t.Errorf("%d of %d claims are in memory", inMemory, len(a.rows[famClaims]))
+	}
+}
+
+// contents: each stored byte belongs to an open message or to an upload.
+func (a *audit) contents() {
+	pieces, content := map[string]bool{}, map[string]bool{}
+	for id, m := range a.messages {
+		if m.Open == 0 {
+			continue
+		}
+		size := uint64(0)
+		for n := range max(1, m.Content.Pieces) {
+			key := string(keyOfPart(famContent, id, n))
+			content[key] = true
+			size += uint64(len(a.rows[famContent][key]))
+			if m.Content.Pieces > 0 {
+				pieces[string(keyOfPart(famPieces, id, n))] = true
+			}
+		}
+		if size != m.Content.Size {
+			a.t.Errorf("message %s has %d bytes of %d", id, size, m.Content.Size)
+		}
+	}
+	for key, value := range a.rows[famUploads] {
+		var upload pb.UploadRecord
+		if err := proto.Unmarshal(value, &upload); err != nil {
+			a.t.Fatalf("upload %x: %v", key, err)
+		}
+		found := uint32(0)
+		for piece := range a.rows[famPieces] {
+			if piece[1:17] == key[1:] {
+				found++
+				pieces[piece] = true
+				content[string(famContent)+piece[1:]] = true
+			}
+		}
+		if a.s.sessions[upload.Incarnation] != nil && found != upload.Pieces {
+			a.t.Errorf("upload %x has %d pieces of %d", key, found, upload.Pieces)
+		}
+	}
+	a.sameKeys("pieces", famPieces, pieces)
+	a.sameKeys("content", famContent, content)
+}
+
+func (a *audit) histories() {
+	for key := range a.rows[famHistory] {
+		if a.messages[relay.MessageID([]byte(key[1:17]))] == nil {
+			a.t.Errorf("history of a missing message: %x", key)
+		}
+	}
+}
+
+// memory compares what Apply keeps in memory with what a restart would load.
+func (a *audit) memory(db pebble.Reader) {
+	sessions, err := loadSessions(db)
+	if err != nil {
+		a.t.Fatalf("load sessions: %v", err)
+	}
+	if len(sessions) != len(a.s.sessions) {
+		a.t.Errorf("%d sessions, %d loaded", len(a.s.sessions), len(sessions))
+	}
+	for incarnation, loaded := range sessions {
+		kept := a.s.sessions[incarnation]
+		if kept == nil || !proto.Equal(kept.record, loaded.record) || !slices.Equal(kept.raw, loaded.raw) ||
+			!sameRows(kept.rows, loaded.rows) || !slices.Equal(kept.tombstones, loaded.tombstones) ||
+			!maps.EqualFunc(kept.results, loaded.results, func(x, y *pb.EventResult) bool { return proto.Equal(x, y) }) {
+			a.t.Errorf("session %x: kept %+v, loaded %+v", incarnation, kept, loaded)
+		}
+	}
+	orphans, err := loadOrphans(db, sessions)
+	if err != nil {
+		a.t.Fatalf("load orphans: %v", err)
+	}
+	if !maps.Equal(orphans, a.s.orphans) {
+		a.t.Errorf("orphans: kept %v, loaded %v", a.s.orphans, orphans)
+	}
+	loaded, err := loadTables(db)
+	if err != nil {
+		a.t.Fatalf("load tables: %v", err)
+	}
+	kept := a.s.published()
+	sameRecords(a.t, "domains", list(kept.domains), list(loaded.domains))
+	sameRecords(a.t, "destinations", list(kept.destinations), list(loaded.destinations))
+	sameRecords(a.t, "nodes", list(kept.nodes), list(loaded.nodes))
+	sameRecords(a.t, "counters", list(kept.counters), list(loaded.counters))
+	if !slices.Equal(kept.eligible, loaded.eligible) {
+		a.t.Errorf("eligible: kept %v, loaded %v", kept.eligible, loaded.eligible)
+	}
+}
+
+func sameRows(kept, loaded []resultsRow) bool {
+	return slices.EqualFunc(kept, loaded, func(x, y resultsRow) bool { return reflect.DeepEqual(x, y) })
+}
+
+func sameRecords[T proto.Message](t tester, name string, kept, loaded []T) {
+	t.Helper()
+	if !slices.EqualFunc(kept, loaded, func(x, y T) bool { return proto.Equal(x, y) }) {
+		t.Errorf("%s: kept %v, loaded %v", name, kept, loaded)
+	}
+}
+
+// digestsOf are the digests that readers see.
+func digestsOf(t tester, s *State) []*pb.AppliedRecord_Digest {
+	t.Helper()
+	v, err := s.View()
+	if err != nil {
+		t.Fatalf("view: %v", err)
+	}
+	defer v.Close()
+	return v.Digests()
+}
+
+func checkSameDigests(t tester, what string, got, want []*pb.AppliedRecord_Digest) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d digests, want %d", what, len(got), len(want))
+	}
+	for i := range want {
+		if !proto.Equal(got[i], want[i]) {
+			t.Errorf("%s: digest %v, want %v", what, got[i], want[i])
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package fsm
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+// The files in testdata were written by version 1 of the state machine and stay
+// as they are: a node that is updated folds such logs, opens such checkpoints,
+// and must come to the same state as one that isn't. What a later version adds
+// is recorded beside them, with HOLDFAST_RECORD=2 go test -run Recorded ./fsm.
+func TestRecordedLogs(t *testing.T) {
+	if version, ok := os.LookupEnv("HOLDFAST_RECORD"); ok {
+		record(t, version)
+	}
+	for version := 1; version <= Version; version++ {
+		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
+			entries := readLog(t, recordedFile(version, "log.gz"))
+			want, err := os.ReadFile(recordedFile(version, "digests"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := openState(t, crashDir, vfs.NewMem())
+			fold(t, state, entries...)
+			if got := digestText(t, state); got != string(want) {
+				t.Errorf("the log leads to\n%s, recorded was\n%s", got, want)
+			}
+			checkState(t, state)
+
+			follower := openState(t, crashDir, vfs.NewMem())
+			restoreFile(t, follower, entries[len(entries)-1], recordedFile(version, "checkpoint.gz"))
+			if got := digestText(t, follower); got != string(want) {
+				t.Errorf("the checkpoint is of\n%s, recorded was\n%s", got, want)
+			}
+			checkState(t, follower)
+		})
+	}
+}
+
+func recordedFile(version any, kind string) string {
+	return fmt.Sprintf("testdata/v%v.%s", version, kind)
+}
+
+func digestText(t *testing.T, s *State) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "index %d\n", s.AppliedIndex())
+	for _, d := range digestsOf(t, s) {
+		fmt.Fprintf(&b, "%s %016x of %d rows\n", d.Family, d.Sum, d.Rows)
+	}
+	return b.String()
+}
+
+// record writes a log, its digests and a checkpoint; it replaces nothing.
+func record(t *testing.T, version string) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	script := newScript(t, rng.IntN)
+	entries := script.setup()
+	for range 150 {
+		entries = append(entries, script.entry())
+	}
+	state := openState(t, crashDir, vfs.NewMem())
+	fold(t, state, entries...)
+	write := func(kind string, data []byte) {
+		file, err := os.OpenFile(recordedFile(version, kind), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = file.Write(data)
+		if err := errorOf(err, file.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log bytes.Buffer
+	for _, e := range entries {
+		head := binary.BigEndian.AppendUint64(nil, e.Index)
+		head = binary.BigEndian.AppendUint64(head, e.Term)
+		head = append(head, byte(e.Type))
+		log.Write(binary.BigEndian.AppendUint32(head, uint32(len(e.Data))))
+		log.Write(e.Data)
+	}
+	_, stream, err := state.Snapshots().Open(liveID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	checkpoint, err := io.ReadAll(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("log.gz", zipped(t, log.Bytes()))
+	write("digests", []byte(digestText(t, state)))
+	write("checkpoint.gz", zipped(t, checkpoint))
+}
+
+func zipped(t *testing.T, data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write(data)
+	if err := errorOf(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func unzipped(t *testing.T, path string) []byte {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err = io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func readLog(t *testing.T, path string) []*raft.Log {
+	r := bytes.NewReader(unzipped(t, path))
+	var entries []*raft.Log
+	for {
+		var head [21]byte
+		if _, err := io.ReadFull(r, head[:]); errors.Is(err, io.EOF) {
+			return entries
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		e := &raft.Log{
+			Index: binary.BigEndian.Uint64(head[:]), Term: binary.BigEndian.Uint64(head[8:]),
+			Type: raft.LogType(head[16]), Data: make([]byte, binary.BigEndian.Uint32(head[17:])),
+		}
+		if _, err := io.ReadFull(r, e.Data); err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, e)
+	}
+}
+
+func restoreFile(t *testing.T, s *State, last *raft.Log, path string) {
+	sink, err := s.Snapshots().Create(raft.SnapshotVersionMax, last.Index, last.Term, raft.Configuration{}, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = sink.Write(unzipped(t, path))
+	if err := errorOf(err, sink.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, stream, err := s.Snapshots().Open(sink.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if err := s.Restore(stream); err != nil {
+		t.Fatal(err)
+	}
+}

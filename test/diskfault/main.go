@@ -1,0 +1,146 @@
+// Command diskfault runs a real cluster on disks that fail, and checks that every
+// promise about mail was kept:
+//
+//  1. Each of three server processes has its data on a file system of its own that
+//     can be told to fail, hang, lie, or lose what wasn't fsynced (test/faultfs).
+//  2. Clients send mail without a pause and write down every answer.
+//  3. A run does one kind of harm: an fsync that hangs; the power of all nodes cut
+//     at once; errors at each kind of write; an fsync that lies; the power cut
+//     within the first second of the first start.
+//  4. When the queue is empty, the clients' answers are compared with the mail at
+//     the destination and with the log of the cluster, and the nodes' digests
+//     with each other.
+//  5. It prints figures, and ends with status 1 where a promise was broken.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/test/faultfs"
+	"holdfast/test/harness"
+)
+
+type options struct {
+	binary   string
+	dir      string
+	runs     []string
+	logStore string
+	rounds   int
+	sessions int
+	seed     uint64
+	short    bool
+	keep     bool
+}
+
+// run is one kind of harm; chance is seeded, so that -seed repeats its choices.
+type run struct {
+	name string
+	do   func(ctx context.Context, o options, chance *rand.Rand, out io.Writer) error
+}
+
+func allRuns() []run {
+	return []run{{"first", firstRun}, {"power", powerRun}, {"hang", hangRun}, {"fail", failRun}, {"lie", lieRun}}
+}
+
+func main() {
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "diskfault:", err)
+		os.Exit(2)
+	}
+	if err := faultfs.Available(); err != nil {
+		fmt.Println("diskfault: skipped:", err)
+		os.Exit(0)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := runAll(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "diskfault:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("diskfault", flag.ContinueOnError)
+	flags.StringVar(&o.binary, "binary", "", "holdfast executable; built where empty")
+	flags.StringVar(&o.dir, "dir", "build", "folder for data and logs")
+	names := flags.String("run", "all", "first, power, hang, fail, lie, several of them with commas, or all")
+	flags.StringVar(&o.logStore, "log-store", "", "wal or boltdb; the server's default where empty")
+	flags.IntVar(&o.rounds, "rounds", 10, "power cuts in each of the runs power and first")
+	flags.IntVar(&o.sessions, "sessions", 12, "SMTP sessions at the same time")
+	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the random choices")
+	flags.BoolVar(&o.short, "short", false, "3 rounds, and fewer kinds of errors")
+	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept after a failure anyway")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if o.short {
+		o.rounds = 3
+	}
+	if o.rounds < 1 || o.sessions < 3 {
+		return o, errors.New("-rounds must be at least 1 and -sessions 3")
+	}
+	for _, r := range allRuns() {
+		if *names == "all" || slices.Contains(strings.Split(*names, ","), r.name) {
+			o.runs = append(o.runs, r.name)
+		}
+	}
+	if want := len(strings.Split(*names, ",")); *names != "all" && len(o.runs) != want {
+		return o, fmt.Errorf("-run: %q has something else than first, power, hang, fail, lie, all", *names)
+	}
+	return o, nil
+}
+
+func runAll(ctx context.Context, o options, out io.Writer) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 45*time.Minute)
+	defer cancel()
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
+	base, err := filepath.Abs(o.dir)
+	if err != nil {
+		return err
+	}
+	if o.dir, err = os.MkdirTemp(base, "diskfault-"); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil || o.keep {
+			fmt.Fprintln(out, "data, logs and answers are in", o.dir)
+			return
+		}
+		err = os.RemoveAll(o.dir)
+	}()
+	if o.binary == "" {
+		if o.binary, err = harness.Build(ctx, o.dir); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(out, "seed", o.seed)
+	var errs []error
+	for i, r := range allRuns() {
+		if slices.Contains(o.runs, r.name) {
+			errs = append(errs, r.do(ctx, o, rand.New(rand.NewPCG(o.seed, uint64(i))), out))
+		}
+	}
+	return errors.Join(errs...)
+}
