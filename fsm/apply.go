@@ -99,11 +99,12 @@ func (s *State) commit(t *tx) error {
 		s.configuration = t.staged.configuration
 	}
 	s.digests = t.digests
+	s.marks.add(t.staged.nonces, t.staged.marks)
+	// Whoever has waited for the index finds in the feed what it brought.
+	s.feed.publish(&t.staged)
 	s.waiters.advance(t.applied.Index)
 	s.live.Unlock()
 
-	s.marks.add(t.staged.nonces, t.staged.marks)
-	s.feed.publish(&t.staged)
 	s.metrics.applied.Set(float64(t.applied.Index))
 	return nil
 }
