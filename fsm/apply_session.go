@@ -53,6 +53,12 @@ func (t *tx) applyOnce() *pb.EventResult {
 	}
 	s, ok := t.s.sessions[t.event.Incarnation]
 	if !ok {
+		if d := t.event.GetDelivered(); d != nil {
+			// The remote has the message, however its sender ended: whoever took the
+			// claim over must not send it again. Told twice, it counts once.
+			t.node = d.Attempt.GetNode()
+			return t.count(t.delivered(d))
+		}
 		return refused(pb.EventResult_CODE_NOT_ACTIVE, "incarnation %x is not active", t.event.Incarnation)
 	}
 	t.advance(s, t.event.LowestOpen)

@@ -48,7 +48,9 @@ func TestFailingDisk(t *testing.T) {
 			if err := persist(w.state, w.index, w.term); err == nil {
 				t.Fatal("persisted on a failing disk")
 			}
-			<-faulty.fatal
+			if err := <-faulty.fatal; err == nil {
+				t.Error("fatal without a reason")
+			}
 			event := w.header(1, destinationSet("late"))
 			response := w.state.Apply(w.entry([]*pb.Event{event}, [][]byte{nil}))
 			if err, ok := response.(error); !ok || !errors.Is(err, ErrClosed) {

@@ -86,7 +86,7 @@ func (i *install) finish() error {
 
 func (i *install) cancel() error {
 	i.pipe.CloseWithError(errors.New("cancelled"))
-	<-i.done
+	_ = <-i.done // our own cancellation
 	return i.state.cfg.FS.RemoveAll(i.tmp())
 }
 

@@ -339,8 +339,8 @@ func (g *script) again(n *scriptNode) scriptEvent {
 	return scriptEvent{event, e.payload}
 }
 
-func (g *script) membership(n *scriptNode) scriptEvent {
-	n = g.nodes[g.pick(len(g.nodes))]
+func (g *script) membership(*scriptNode) scriptEvent {
+	n := g.nodes[g.pick(len(g.nodes))]
 	switch {
 	case n.incarnation == 0 || g.pick(3) == 0:
 		return g.up(n)

@@ -111,7 +111,7 @@ func (v *View) Log(f Filter, cursor []byte, limit int) (ids []relay.MessageID, n
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, iter.Close()) }()
-	valid := false
+	var valid bool
 	if cursor == nil {
 		valid = iter.Last()
 	} else {

@@ -102,7 +102,7 @@ func (c *Conn) unfit(t *Transaction) *relay.Failure {
 		return refuse(552, "5.3.4", fmt.Sprintf("message of %d octets, the next hop takes %d", t.Size, e.maxSize))
 	case t.BodyType == Body8BitMIME && !e.eightBit:
 		return refuse(554, "5.6.1", "message declared 8BITMIME, which the next hop does not support")
-	case t.BodyType == BodyBinaryMIME && !(e.binary && e.chunking):
+	case t.BodyType == BodyBinaryMIME && (!e.binary || !e.chunking):
 		return refuse(554, "5.6.1", "message declared BINARYMIME, which the next hop does not support")
 	case (t.SMTPUTF8 || !ascii(t.From)) && !e.utf8:
 		return refuse(550, "5.6.7", "message needs SMTPUTF8, which the next hop does not support")
@@ -123,7 +123,7 @@ func (c *Conn) unfitRecipient(r *Recipient) *relay.Failure {
 		return refuse(550, "5.6.7", "address needs SMTPUTF8, which the next hop does not support")
 	case !words(r.Notify):
 		return refuse(501, "5.5.4", fmt.Sprintf("NOTIFY %q: %v", r.Notify, errParameter))
-	case r.ORcpt != "" && !(found && kind != "" && words(kind) && utf8.ValidString(address)):
+	case r.ORcpt != "" && (!found || kind == "" || !words(kind) || !utf8.ValidString(address)):
 		return refuse(501, "5.5.4", fmt.Sprintf("ORCPT %q: %v", r.ORcpt, errParameter))
 	}
 	return nil

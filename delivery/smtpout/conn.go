@@ -3,6 +3,7 @@ package smtpout
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -146,7 +147,7 @@ func (c *Conn) bind(ctx context.Context) (release func()) {
 
 // cancelled is why ctx ended; it wraps ctx.Err() and its cause.
 func cancelled(ctx context.Context) error {
-	if cause := context.Cause(ctx); cause != ctx.Err() {
+	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
 		return fmt.Errorf("attempt cancelled: %w: %w", ctx.Err(), cause)
 	}
 	return fmt.Errorf("attempt cancelled: %w", ctx.Err())

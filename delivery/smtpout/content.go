@@ -57,7 +57,7 @@ func (d *delivery) stream() {
 	stuffer := newStuffer()
 	for sent := int64(0); ; {
 		n, err := fill(body, in)
-		end := err == io.EOF
+		end := err == io.EOF //nolint:errorlint // a wrapped io.EOF is an error of the body, not its end
 		if sent += int64(n); err == nil || end {
 			err = d.checkLength(sent, end)
 		}
@@ -194,7 +194,7 @@ func (d *delivery) appendChunk(body io.Reader, n int, last bool) error {
 	if err == nil && last {
 		err = atEnd(body, c.out[head+n:head+n+1])
 	}
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // a wrapped io.EOF is an error of the body, not its end
 		err = d.checkLength(d.t.Size-int64(n-got), true)
 	}
 	if err != nil {
@@ -220,7 +220,7 @@ func atEnd(body io.Reader, spare []byte) error {
 	switch {
 	case n > 0:
 		return errors.New("longer than announced")
-	case err == io.EOF:
+	case err == io.EOF: //nolint:errorlint // a wrapped io.EOF is an error of the body, not its end
 		return nil
 	}
 	return err

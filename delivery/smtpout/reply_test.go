@@ -47,7 +47,7 @@ func TestReadReplyMalformed(t *testing.T) {
 			t.Errorf("%.40q: error %v, want a breach of protocol", in, err)
 		}
 	}
-	if _, err := readReply(bufio.NewReader(strings.NewReader("250-a\r\n")), nil); err != io.EOF {
+	if _, err := readReply(bufio.NewReader(strings.NewReader("250-a\r\n")), nil); !errors.Is(err, io.EOF) {
 		t.Errorf("cut off: error %v, want EOF", err)
 	}
 }

@@ -2,6 +2,7 @@ package smtpout_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -110,7 +111,8 @@ func attempt(t *testing.T, address string) *relay.Failure {
 	t.Helper()
 	conn, err := newDialer().Connect(testContext(t), address, relay.TLSNone)
 	if err != nil {
-		return err.(*relay.Failure)
+		failure, _ := errors.AsType[*relay.Failure](err)
+		return failure
 	}
 	defer conn.Close()
 	return conn.Send(testContext(t), message("x\r\n")).Outcomes[0].Failure
