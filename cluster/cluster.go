@@ -229,7 +229,8 @@ func (c *Cluster) startRaft(ctx context.Context) error {
 	if c.entries, err = raft.NewLogCache(128, c.logs); err != nil {
 		return err
 	}
-	r, err := raft.NewRaft(conf, c.cfg.State, c.entries, c.stores.stable, c.cfg.State.Snapshots(), c.transport)
+	votes := &stableWatch{StableStore: c.stores.stable, limit: t.Store, fatal: c.cfg.Fatal}
+	r, err := raft.NewRaft(conf, c.cfg.State, c.entries, votes, c.cfg.State.Snapshots(), c.transport)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), c.transport.Close())
 	}

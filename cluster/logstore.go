@@ -33,6 +33,21 @@ func openStores(dir, kind string, logger hclog.Logger) (*stores, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "wal"), 0o700); err != nil {
 		return nil, err
 	}
+	s, err := openFiles(dir, kind, logger)
+	if err != nil {
+		return nil, err
+	}
+	// POSIX: a new name lasts only after an fsync of its folder, and bbolt does
+	// none. Else a power cut may take the whole log away, and the votes.
+	for _, created := range []string{filepath.Join(dir, "wal"), dir, filepath.Dir(dir)} {
+		if err := syncDir(created); err != nil {
+			return nil, errors.Join(fmt.Errorf("sync %s: %w", created, err), s.close())
+		}
+	}
+	return s, nil
+}
+
+func openFiles(dir, kind string, logger hclog.Logger) (*stores, error) {
 	stable, err := openBolt(filepath.Join(dir, "stable.db"))
 	if err != nil {
 		return nil, err

@@ -86,7 +86,9 @@ func (i *install) finish() error {
 
 func (i *install) cancel() error {
 	i.pipe.CloseWithError(errors.New("cancelled"))
-	_ = <-i.done // our own cancellation
+	if err := <-i.done; err != nil {
+		i.state.log.Info("install cancelled", "index", i.meta.Index, "error", err)
+	}
 	return i.state.cfg.FS.RemoveAll(i.tmp())
 }
 

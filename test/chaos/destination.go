@@ -15,6 +15,8 @@ const (
 	// longSize is more than the buffers of a connection take: 128 KiB here and,
 	// by the kernel's reckoning, less than 3 MiB at the sender.
 	longSize = 4 << 20
+	// maxShort leaves slots for long contents to be held in.
+	maxShort = 4
 )
 
 // destination is the mail server behind the relay. It knows which node is in
@@ -86,7 +88,7 @@ func (d *destination) answer(step sink.Step) sink.Reply {
 		t.id, _, _ = strings.Cut(step.Address, "@")
 		t.size = declaredSize(step.Args)
 	case "DATA":
-		if g := d.gripOf(t.node, true); g != nil {
+		if g := d.gripOf(t.node, true); g != nil && (t.size >= longSize || len(g.conns) < maxShort) {
 			g.conns[step.Conn] = t.size
 			return sink.Reply{Stall: g.release}
 		}

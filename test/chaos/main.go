@@ -151,7 +151,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	var errs []error
 	for _, r := range chosen {
-		bounded, cancel := context.WithTimeout(ctx, r.limit)
+		bounded, cancel := context.WithTimeout(ctx, r.limit+2*o.duration)
 		errs = append(errs, r.run(bounded, o, out))
 		cancel()
 	}

@@ -57,6 +57,7 @@ func (e entry) event(destination string) (*pb.Event, []byte) {
 		}}}}
 	case delivered:
 		event.Kind = &pb.Event_Delivered{Delivered: &pb.Delivered{Claim: e.claim.claim(), MessageId: id,
+			Attempt:    &pb.Attempt{Node: nodeNames[e.node]},
 			Recipients: []*pb.Delivered_Recipient{{Code: 250, Text: "ok"}}}}
 	case failed:
 		event.Kind = &pb.Event_AttemptFailed{AttemptFailed: &pb.AttemptFailed{Claim: e.claim.claim(), MessageId: id,

@@ -12,7 +12,8 @@ func (l *logs) naive(id logID, e entry, f *facts) (*pb.Event, []byte) {
 	case l.without == ruleTerm && e.kind == wentDown:
 		e.saw = e.term
 	case l.without == ruleTombstone && e.kind == aborted && !before.exists,
-		l.without == ruleDeliveredCounts && e.kind == delivered && e.claim != live:
+		l.without == ruleDeliveredCounts && e.kind == delivered && e.claim != live,
+		l.without == ruleDeliveredLate && e.kind == delivered && before.members[e.node] != member{inc: e.inc, active: true}:
 		return nothing(e), nil
 	case l.without == ruleStaleFailure && e.kind == failed && live != (ref{}):
 		e.claim = live

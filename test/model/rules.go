@@ -19,6 +19,7 @@ const (
 	ruleFromApply
 	ruleIncarnationInClaims
 	ruleDeliveredCounts
+	ruleDeliveredLate
 	ruleStaleFailure
 	ruleSessions
 	ruleSameSequence
@@ -76,6 +77,8 @@ var ruleTexts = []ruleText{
 		"it belongs to a node, which counts anew in each incarnation", p4},
 	{ruleDeliveredCounts, "Delivered ends a pending recipient, whoever sends it",
 		"it counts for the current claim only", p5},
+	{ruleDeliveredLate, "Delivered counts even from an incarnation that has ended",
+		"it is refused, and the next incarnation has to say it again", p5},
 	{ruleStaleFailure, "AttemptFailed counts for the current claim only",
 		"it counts for whatever claim there is", p4},
 	{ruleSessions, "The state keeps the results of open sequences, and answers a repeated event with them",

@@ -77,9 +77,36 @@ func (m *model) successors(w *world, visit func(step, world)) error {
 	return m.err
 }
 
-func (m *model) emit(o op, x, y uint8, w world) { m.visit(step{op: o, x: x, y: y}, w) }
+func (m *model) emit(o op, x, y uint8, w world) {
+	m.forget(&w)
+	m.visit(step{op: o, x: x, y: y}, w)
+}
 
-func (m *model) fault(o op, x, y uint8, w world) { m.visit(step{op: o, x: x, y: y, fault: true}, w) }
+func (m *model) fault(o op, x, y uint8, w world) {
+	m.forget(&w)
+	m.visit(step{op: o, x: x, y: y, fault: true}, w)
+}
+
+// forget drops what nothing will depend on, so that more worlds are equal: of
+// attempts that are over, by which process they were and under which claim.
+func (m *model) forget(w *world) {
+	for i := range w.attempts {
+		a := &w.attempts[i]
+		if a.stage != told && a.stage != ended {
+			continue
+		}
+		n := &w.nodes[a.claim.node]
+		if a.claim.inc != n.inc && m.without != ruleCatchUp && n.phase == up || a.orphan && m.without != ruleCatchUp {
+			a.orphan = true
+			if a.stage == ended {
+				*a = attempt{stage: ended, orphan: true}
+			}
+		}
+	}
+	if w.left.downs == 0 {
+		w.unheard = [2]uint8{}
+	}
+}
 
 // running: the process of x does what it does. Raft goes on in it while the
 // rest is still starting.
