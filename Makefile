@@ -4,7 +4,7 @@ BIN     := $(CURDIR)/build/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test lint generate bench chaos clean
+.PHONY: build test lint generate bench chaos diskfault clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
@@ -38,6 +38,10 @@ bench: build
 
 chaos: build
 	go run ./test/chaos $(ARGS)
+
+# Needs root and /dev/fuse; skips without.
+diskfault: build
+	go run ./test/diskfault $(ARGS)
 
 clean:
 	rm -rf build

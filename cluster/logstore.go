@@ -55,7 +55,10 @@ func openFiles(dir, kind string, logger hclog.Logger) (*stores, error) {
 	if kind == LogStoreBoltDB {
 		return &stores{log: stable, stable: stable}, nil
 	}
-	w, err := wal.Open(filepath.Join(dir, "wal"), wal.WithLogger(logger))
+	var w *wal.WAL
+	if err = completeRotation(filepath.Join(dir, "wal"), logger); err == nil {
+		w, err = wal.Open(filepath.Join(dir, "wal"), wal.WithLogger(logger))
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the raft log in %s: %w", dir, err), stable.Close())
 	}

@@ -1,11 +1,13 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
 )
 
 // maxStored is the largest entry that goes into the log, in bytes. Ours are at
@@ -80,6 +82,10 @@ func (w *logWatch) StoreLogs(logs []*raft.Log) error {
 	})
 	err := w.LogStore.StoreLogs(logs)
 	watchdog.Stop()
+	if errors.Is(err, wal.ErrSealed) {
+		// raft-wal tells only its logger why it couldn't begin another segment.
+		return w.fail(fmt.Errorf("write the raft log: its last segment is full and the next could not be begun, the line \"rotate error\" in the log says why: %w", err))
+	}
 	if err != nil {
 		return w.fail(fmt.Errorf("write the raft log: %w", err))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,8 +16,6 @@ const (
 	// longSize is more than the buffers of a connection take: 128 KiB here and,
 	// by the kernel's reckoning, less than 3 MiB at the sender.
 	longSize = 4 << 20
-	// maxShort leaves slots for long contents to be held in.
-	maxShort = 4
 )
 
 // destination is the mail server behind the relay. It knows which node is in
@@ -88,7 +87,7 @@ func (d *destination) answer(step sink.Step) sink.Reply {
 		t.id, _, _ = strings.Cut(step.Address, "@")
 		t.size = declaredSize(step.Args)
 	case "DATA":
-		if g := d.gripOf(t.node, true); g != nil && (t.size >= longSize || len(g.conns) < maxShort) {
+		if g := d.gripOf(t.node, true); g != nil && (t.size >= longSize || g.short() < g.long()) {
 			g.conns[step.Conn] = t.size
 			return sink.Reply{Stall: g.release}
 		}
@@ -120,14 +119,17 @@ func (d *destination) inFlight(hostname string) int {
 	return n
 }
 
-// copies are the messages that arrived, by their ids, each in the order of
-// arrival. Broken off transactions are none.
+// copies are the messages that arrived, by their ids, each in the order in which
+// the attempts began. Broken off transactions are none.
 func (d *destination) copies() map[string][]sink.Message {
 	all := map[string][]sink.Message{}
 	for _, m := range d.Messages() {
 		if m.Committed {
 			all[m.ID] = append(all[m.ID], m)
 		}
+	}
+	for _, of := range all {
+		slices.SortFunc(of, func(a, b sink.Message) int { return a.Started.Compare(b.Started) })
 	}
 	return all
 }
@@ -186,13 +188,22 @@ func (d *destination) held() (all, long int) {
 	if d.grip == nil {
 		return 0, 0
 	}
-	for _, size := range d.grip.conns {
+	return len(d.grip.conns), d.grip.long()
+}
+
+func (g *grip) long() int {
+	n := 0
+	for _, size := range g.conns {
 		if size >= longSize {
-			long++
+			n++
 		}
 	}
-	return len(d.grip.conns), long
+	return n
 }
+
+// short ones are held only where a long one is already: they would take all
+// slots before it comes.
+func (g *grip) short() int { return len(g.conns) - g.long() }
 
 // nodes names the node behind each connection so far.
 func (d *destination) nodes() map[int]string {

@@ -26,10 +26,11 @@ type fault struct {
 	destination *destination
 
 	node   *harness.Node
-	slots  int // of the destinations that it owned
-	inGrip int // transactions held at the destination
-	long   int // of these, in the middle of their content
-	times  int // cuts
+	slots  int           // of the destinations that it owned
+	inGrip int           // transactions held at the destination
+	long   int           // of these, in the middle of their content
+	times  int           // cuts
+	asked  []load.Answer // while it was alone
 	began  time.Time
 	ended  time.Time // healed or resumed
 }
@@ -54,11 +55,14 @@ func (f *fault) underLoad(ctx context.Context) (*load.Report, error) {
 	}
 	endLoad()
 	<-done
+	if report != nil {
+		report.Answers = append(report.Answers, f.asked...)
+	}
 	return report, errors.Join(err, loadErr)
 }
 
 func (f *fault) run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	if err := f.prepare(ctx); err != nil {
 		return err
@@ -114,7 +118,7 @@ func (f *fault) prepare(ctx context.Context) error {
 	}
 	return harness.Eventually(ctx, "its deliveries and clients to be where they are wanted", func(context.Context) error {
 		f.inGrip, f.long = f.destination.held()
-		if f.hold != "" && f.inGrip < 4 || f.hold == "content" && f.long == 0 {
+		if f.hold != "" && f.inGrip < 2 || f.hold == "content" && f.long == 0 {
 			return fmt.Errorf("%d transactions held, %d long", f.inGrip, f.long)
 		}
 		if inData := f.loader.InData(f.node.SMTP); f.inData && inData == 0 {
@@ -129,7 +133,10 @@ func (f *fault) prepare(ctx context.Context) error {
 func (f *fault) separate(ctx context.Context) error {
 	f.times = 1
 	f.cut(f.cluster.Network, f.node.Name)
-	if err := until(ctx, f.began.Add(faultFor-time.Second)); err != nil {
+	if err := until(ctx, f.began.Add(silentAfter)); err != nil {
+		return err
+	}
+	if err := f.ask(ctx, f.began.Add(faultFor-time.Second)); err != nil {
 		return err
 	}
 	f.destination.letGo()
@@ -157,6 +164,24 @@ func (f *fault) pause(ctx context.Context) error {
 	}
 	f.ended = time.Now()
 	return f.node.Resume()
+}
+
+// ask sends to the node that is alone: the load's own clients may all wait for
+// answers that can't be known yet.
+func (f *fault) ask(ctx context.Context, end time.Time) error {
+	asker, err := load.New(load.Config{
+		Addresses: []string{f.node.SMTP}, Sessions: 2, Run: "ask", Duration: time.Until(end),
+		Recipients: f.recipients(), Size: 2 << 10,
+	})
+	if err != nil {
+		return err
+	}
+	report, err := asker.Run(ctx)
+	if err != nil {
+		return err
+	}
+	f.asked = report.Answers
+	return nil
 }
 
 func (f *fault) flap(ctx context.Context) error {

@@ -36,6 +36,7 @@ type options struct {
 	sessions int
 	held     int
 	short    bool
+	trailing int64 // bytes of the trailing log; set by the runs that outrun it
 	keep     bool
 }
 

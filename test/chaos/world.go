@@ -40,13 +40,13 @@ func build(ctx context.Context, o options, name string, destinations int, out io
 	}
 	ready, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	c, err := harness.Start(ready, harness.Config{Binary: o.binary, Dir: dir, Nodes: 3, LogStore: o.logStore})
+	c, err := harness.Start(ready, harness.Config{Binary: o.binary, Dir: dir, Nodes: 3, LogStore: o.logStore, TrailingBytes: o.trailing})
 	if err != nil {
 		return nil, err
 	}
 	w = &world{cluster: c, next: free[0], out: out}
 	for i := range destinations {
-		if err := w.route(ready, fmt.Sprintf("d%02d", i+1)); err != nil {
+		if err := w.route(ready, fmt.Sprintf("d%02d", i+1), w.next); err != nil {
 			return nil, errors.Join(err, w.close())
 		}
 	}
@@ -54,10 +54,10 @@ func build(ctx context.Context, o options, name string, destinations int, out io
 }
 
 // route makes a destination and a domain of its own for it.
-func (w *world) route(ctx context.Context, name string) error {
+func (w *world) route(ctx context.Context, name, host string) error {
 	node := w.cluster.Nodes[0]
 	domain := name + ".test"
-	_, err := node.CLI(ctx, "destination", "set", name, "--host", w.next,
+	_, err := node.CLI(ctx, "destination", "set", name, "--host", host,
 		"--slots", strconv.Itoa(slots), "--probe-max", "10s")
 	if err != nil {
 		return err

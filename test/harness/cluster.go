@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Config says what cluster to start.
@@ -140,19 +141,24 @@ func (c *Cluster) addProxies(ctx context.Context) (err error) {
 	return nil
 }
 
-// source names the node that opened a connection to a proxy.
+// source names the node that opened a connection to a proxy. The kernel's table
+// of connections may lack one that is there when others come and go while it
+// is read, so a connection is looked for more than once: one without a name
+// would pass through every cut.
 func (c *Cluster) source(remote *net.TCPAddr) string {
-	processes := map[string]int{}
-	for _, n := range c.Nodes {
-		if pid := n.PID(); pid != 0 {
-			processes[n.Name] = pid
+	for range 20 {
+		processes := map[string]int{}
+		for _, n := range c.Nodes {
+			if pid := n.PID(); pid != 0 {
+				processes[n.Name] = pid
+			}
 		}
+		if name, err := ownerOfPort(remote.Port, processes); err == nil {
+			return name
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
-	name, err := ownerOfPort(remote.Port, processes)
-	if err != nil {
-		return "" // the dialler is gone, or is no node: faults for all still hold
-	}
-	return name
+	return "" // the dialler is gone, or is no node: faults for all still hold
 }
 
 // Node finds a node by name.

@@ -64,6 +64,18 @@ func TestClusterOfProcesses(t *testing.T) {
 	must(t, others[0].Resume())
 	must(t, others[0].WaitReady(ctx))
 
+	memory, err := others[0].Memory()
+	must(t, err)
+	if memory.Resident < 1<<20 || memory.Peak < memory.Resident {
+		t.Errorf("node %s has %+v in memory", others[0].Name, memory)
+	}
+	if applied, err := others[0].Metric(ctx, "holdfast_applied_index"); err != nil || applied < 10 {
+		t.Errorf("applied index %v, %v", applied, err)
+	}
+	if err := others[1].Wipe(); err == nil {
+		t.Error("the data of a running node was wiped")
+	}
+
 	t.Log("stopping and starting", others[1].Name)
 	stop, cancelStop := context.WithTimeout(ctx, 40*time.Second)
 	defer cancelStop()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
@@ -52,93 +53,124 @@ type logNode struct {
 	next  map[entry]logID
 }
 
-// logs is the tree of all logs, each folded once by a state machine of its own.
+// logs is the tree of all logs, each folded once from its beginning. One state
+// machine folds many of them, one after the other, each under names of its own.
 type logs struct {
-	without     Rule
-	destination string
-	nodes       []logNode
-	open        map[logID]*fsm.State // at the end of these logs
-	opened      int
+	without Rule
+	nodes   []logNode
+	state   *fsm.State
+	index   uint64 // of the state's log
+	fatal   error
+	folded  uint64
 }
 
-// maxOpen bounds how many states are open at once.
-const maxOpen = 128
+// firstSequence is that of the model's own events; those of the scene are lower.
+const firstSequence = 60
 
-// baseIndex is where the logs begin: behind the events that set the scene.
-const baseIndex = 8
+// perState bounds how many logs a state folds: its nodes stay in it.
+const perState = 100
 
 func newLogs(without Rule) (*logs, error) {
-	l := &logs{without: without, open: make(map[logID]*fsm.State)}
-	for n := 0; ; n++ {
-		l.destination = fmt.Sprintf("dest-%d", n)
-		state, err := l.begin()
-		if err != nil {
-			return nil, err
-		}
-		if owner, _ := state.Owner(l.destination); owner != nodeNames[nodeA] {
-			if err := state.Close(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		root := logNode{path: []logID{0}, next: make(map[entry]logID)}
-		if err := l.read(state, &root.facts); err != nil {
-			return nil, err
-		}
-		l.nodes, l.open[0] = append(l.nodes, root), state
-		return l, nil
-	}
-}
-
-// close closes all states.
-func (l *logs) close() error {
-	var errs []error
-	for _, state := range l.open {
-		errs = append(errs, state.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// begin opens a state with both nodes up and a destination.
-func (l *logs) begin() (*fsm.State, error) {
-	l.opened++
-	var fatal error
-	state, err := fsm.Open(fsm.Config{
-		Dir: "state", Node: nodeNames[nodeA], FS: vfs.NewMem(), Logger: slog.New(slog.DiscardHandler),
-		Metrics: prometheus.NewRegistry(), Fatal: func(err error) { fatal = err },
-	})
+	l := &logs{without: without, nodes: []logNode{{path: []logID{0}, next: make(map[entry]logID)}}}
+	s, err := l.begin()
 	if err != nil {
 		return nil, err
 	}
-	first := incarnation(nodeA, 1)
-	scene := []*pb.Event{
-		{Kind: &pb.Event_ClusterCreated{ClusterCreated: &pb.ClusterCreated{ClusterId: "model"}}},
-		{Incarnation: first, Sequence: 1, Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{Node: nodeNames[nodeA], Incarnation: first}}},
-		{Incarnation: incarnation(nodeB, 1), Sequence: 1, Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{Node: nodeNames[nodeB], Incarnation: incarnation(nodeB, 1)}}},
-		{Incarnation: first, Sequence: 2, Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{
-			Destination: &pb.DestinationConfig{Name: l.destination, Slots: 2, Tls: "none", Hosts: []*pb.DestinationConfig_Host{{Address: "127.0.0.1:25"}}}}}},
-		{Incarnation: first, Sequence: 3, Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{
-			Domain: &pb.DomainConfig{Name: domain, Destination: l.destination, Policy: "five-day"}}}},
-	}
-	for i, event := range scene {
-		event.Time = now
-		result, err := fold(state, uint64(i+1), 1, event, nil)
-		if err == nil && result.Code != pb.EventResult_CODE_OK {
-			err = fmt.Errorf("scene: %s", result.Text)
-		}
-		if err = errors.Join(err, fatal); err != nil {
-			return nil, errors.Join(err, state.Close())
-		}
-	}
-	return state, nil
+	return l, errors.Join(l.read(s, &l.nodes[0].facts), l.finish(s))
 }
 
-func fold(state *fsm.State, index, term uint64, event *pb.Event, payload []byte) (*pb.EventResult, error) {
+// close closes the state.
+func (l *logs) close() error {
+	if l.state == nil {
+		return l.fatal
+	}
+	state := l.state
+	l.state = nil
+	return errors.Join(l.fatal, state.Close())
+}
+
+func (l *logs) open() error {
+	if l.state != nil && l.folded%perState != 0 {
+		return nil
+	}
+	if err := l.close(); err != nil {
+		return err
+	}
+	var err error
+	l.index = 0
+	l.state, err = fsm.Open(fsm.Config{
+		Dir: "state", Node: nodeNames[nodeA], FS: vfs.NewMem(), Logger: slog.New(slog.DiscardHandler),
+		Metrics: prometheus.NewRegistry(), Fatal: func(err error) { l.fatal = err },
+	})
+	return err
+}
+
+// begin sets the scene for a log: both nodes up, and a destination that A owns.
+func (l *logs) begin() (space, error) {
+	if err := l.open(); err != nil {
+		return space{}, err
+	}
+	l.folded++
+	s := space{number: l.folded}
+	var scene []*pb.Event
+	for x := uint8(0); x < nobody; x++ {
+		scene = append(scene, &pb.Event{Incarnation: s.incarnation(x, 1), Sequence: 1,
+			Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{Node: s.name(x), Incarnation: s.incarnation(x, 1)}}})
+	}
+	for _, event := range scene {
+		if err := l.must(event); err != nil {
+			return s, err
+		}
+	}
+	for n := 0; n < firstSequence-3; n++ {
+		s.destination = fmt.Sprintf("dest-%d-%d", s.number, n)
+		err := l.must(&pb.Event{Incarnation: s.incarnation(nodeA, 1), Sequence: uint64(2 + n),
+			Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: &pb.DestinationConfig{
+				Name: s.destination, Slots: 2, Tls: "none", Hosts: []*pb.DestinationConfig_Host{{Address: "127.0.0.1:25"}}}}}})
+		if err != nil {
+			return s, err
+		}
+		if owner, _ := l.state.Owner(s.destination); owner == s.name(nodeA) {
+			return s, l.must(&pb.Event{Incarnation: s.incarnation(nodeB, 1), Sequence: 2,
+				Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{
+					Domain: &pb.DomainConfig{Name: s.domain(), Destination: s.destination, Policy: "five-day"}}}})
+		}
+	}
+	return s, errors.New("A owns none of the destinations")
+}
+
+// finish takes the nodes of a log away: the next log's own ones share its destination.
+func (l *logs) finish(s space) error {
+	for x := uint8(0); x < nobody; x++ {
+		record, ok := l.state.Node(s.name(x))
+		if !ok || !record.Active {
+			continue
+		}
+		err := l.must(&pb.Event{Kind: &pb.Event_NodeDown{NodeDown: &pb.NodeDown{
+			Node: record.Name, Incarnation: record.Incarnation, Term: 1}}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *logs) must(event *pb.Event) error {
+	event.Time = now
+	result, err := l.fold(1, event, nil)
+	if err == nil && result.Code != pb.EventResult_CODE_OK {
+		err = fmt.Errorf("scene: %s", result.Text)
+	}
+	return err
+}
+
+func (l *logs) fold(term uint64, event *pb.Event, payload []byte) (*pb.EventResult, error) {
 	data, err := fsm.EncodeEntry([]*pb.Event{event}, [][]byte{payload})
 	if err != nil {
 		return nil, err
 	}
-	switch response := state.Apply(&raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: data}).(type) {
+	l.index++
+	switch response := l.state.Apply(&raft.Log{Index: l.index, Term: term, Type: raft.LogCommand, Data: data}).(type) {
 	case *fsm.Applied:
 		return response.Results[0], nil
 	case error:
@@ -153,77 +185,54 @@ func (l *logs) with(id logID, e entry) (logID, error) {
 	if next, ok := l.nodes[id].next[e]; ok {
 		return next, nil
 	}
-	state, err := l.stateAt(id)
+	s, err := l.begin()
 	if err != nil {
 		return 0, err
 	}
-	child := logNode{next: make(map[entry]logID)}
-	if child.facts, err = l.apply(state, id, e); err != nil {
+	path := l.nodes[id].path
+	for i, step := range path[1:] {
+		again := l.nodes[step].facts
+		if _, err := l.apply(s, path[i], again.entry, &again); err != nil {
+			return 0, fmt.Errorf("log %d: %w", step, err)
+		}
+	}
+	before := l.nodes[id].facts
+	f := facts{index: before.index + 1, entry: e, alias: before.alias, heard: before.heard || e.kind == delivered}
+	if f.result, err = l.apply(s, id, e, &f); err != nil {
 		return 0, fmt.Errorf("log %d: %w", id, err)
 	}
+	if err := errors.Join(l.read(s, &f), l.finish(s)); err != nil {
+		return 0, err
+	}
 	next := logID(len(l.nodes))
-	child.path = append(append([]logID(nil), l.nodes[id].path...), next)
-	l.nodes = append(l.nodes, child)
+	l.nodes = append(l.nodes, logNode{facts: f, path: append(slices.Clone(path), next), next: make(map[entry]logID)})
 	l.nodes[id].next[e] = next
-	delete(l.open, id)
-	l.open[next] = state
 	return next, nil
 }
 
-// stateAt is a state at the end of a log: one that is there, or a new one.
-func (l *logs) stateAt(id logID) (*fsm.State, error) {
-	if state, ok := l.open[id]; ok {
-		return state, nil
-	}
-	if len(l.open) >= maxOpen {
-		for old, state := range l.open {
-			delete(l.open, old)
-			if err := state.Close(); err != nil {
-				return nil, err
-			}
-			break
-		}
-	}
-	state, err := l.begin()
+// apply folds an entry behind a log.
+func (l *logs) apply(s space, id logID, e entry, f *facts) (pb.EventResult_Code, error) {
+	event, payload := l.naive(s, id, e, f)
+	result, err := l.fold(uint64(e.term), event, payload)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	path := l.nodes[id].path
-	for i, step := range path[1:] {
-		if _, err := l.apply(state, path[i], l.nodes[step].facts.entry); err != nil {
-			return nil, errors.Join(err, state.Close())
-		}
-	}
-	l.open[id] = state
-	return state, nil
-}
-
-// apply folds an entry into a state that is at the end of a log.
-func (l *logs) apply(state *fsm.State, id logID, e entry) (facts, error) {
-	before := l.nodes[id].facts
-	f := facts{index: before.index + 1, entry: e, alias: before.alias, heard: before.heard || e.kind == delivered}
-	event, payload := l.naive(id, e, &f)
-	result, err := fold(state, baseIndex+uint64(f.index), uint64(e.term), event, payload)
-	if err != nil {
-		return f, err
-	}
-	f.result = result.Code
-	return f, l.read(state, &f)
+	return result.Code, nil
 }
 
 // read takes the facts from the state.
-func (l *logs) read(state *fsm.State, f *facts) error {
-	view, err := state.View()
+func (l *logs) read(s space, f *facts) error {
+	view, err := l.state.View()
 	if err != nil {
 		return err
 	}
 	defer view.Close()
 	f.owner = nobody
-	owner, _ := view.Owner(l.destination)
-	for _, record := range view.Nodes() {
-		x := uint8(nodeA)
-		if record.Name == nodeNames[nodeB] {
-			x = nodeB
+	owner, _ := view.Owner(s.destination)
+	for x := uint8(0); x < nobody; x++ {
+		record, ok := l.state.Node(s.name(x))
+		if !ok {
+			return fmt.Errorf("node %s is missing", s.name(x))
 		}
 		f.members[x] = member{inc: uint8(record.Incarnation), active: record.Active}
 		if a := f.alias[x]; a.inc != 0 && f.members[x].inc == a.base {
@@ -233,7 +242,7 @@ func (l *logs) read(state *fsm.State, f *facts) error {
 			f.owner = x
 		}
 	}
-	recipient, err := view.Recipient(theMessage, 0)
+	recipient, err := view.Recipient(s.message(), 0)
 	if errors.Is(err, fsm.ErrNotFound) {
 		return nil
 	}
@@ -245,7 +254,7 @@ func (l *logs) read(state *fsm.State, f *facts) error {
 	f.delivered = recipient.State == pb.RecipientState_RECIPIENT_STATE_DELIVERED
 	f.doubts = uint8(recipient.InDoubt)
 	f.claim = f.unalias(refOf(recipient.Claim))
-	history, err := view.History(theMessage)
+	history, err := view.History(s.message())
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,7 @@ import pb "holdfast/proto/holdfast/v1"
 // naive turns an entry into the event that the state machine gets. With all
 // rules it is the entry's own. Where a rule of the state machine is taken out,
 // it is an event with which the real apply functions do what naive ones would.
-func (l *logs) naive(id logID, e entry, f *facts) (*pb.Event, []byte) {
+func (l *logs) naive(s space, id logID, e entry, f *facts) (*pb.Event, []byte) {
 	before := l.nodes[id].facts
 	live := before.claim
 	switch {
@@ -14,7 +14,7 @@ func (l *logs) naive(id logID, e entry, f *facts) (*pb.Event, []byte) {
 	case l.without == ruleTombstone && e.kind == aborted && !before.exists,
 		l.without == ruleDeliveredCounts && e.kind == delivered && e.claim != live,
 		l.without == ruleDeliveredLate && e.kind == delivered && before.members[e.node] != member{inc: e.inc, active: true}:
-		return nothing(e), nil
+		return s.nothing(e), nil
 	case l.without == ruleStaleFailure && e.kind == failed && live != (ref{}):
 		e.claim = live
 	case l.without == ruleIncarnationInClaims && live.node == e.claim.node && live.number == e.claim.number && isOutcome(e.kind):
@@ -25,11 +25,11 @@ func (l *logs) naive(id logID, e entry, f *facts) (*pb.Event, []byte) {
 		if e.kind == cameUp && before.members[e.node].active && e.inc != before.members[e.node].inc {
 			f.alias[e.node] = alias{inc: e.inc, base: before.members[e.node].inc}
 			e.inc, e.sequence, e.lowest = before.members[e.node].inc, aliasOffset, 0
-			return nothing(e), nil
+			return s.nothing(e), nil
 		}
 		e = f.aliased(e)
 	}
-	return e.event(l.destination)
+	return s.event(e)
 }
 
 func isOutcome(k kind) bool {

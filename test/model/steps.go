@@ -59,7 +59,7 @@ func (m *model) begin() world {
 	w := world{term: 1, leader: m.scope.leader, ready: true, deposed: nobody, left: m.scope.faults}
 	for x := range w.nodes {
 		// The scene's own events have lower sequences.
-		w.nodes[x] = node{phase: up, inc: 1, last: 1, next: 10, number: 1}
+		w.nodes[x] = node{phase: up, inc: 1, last: 1, next: firstSequence, number: 1}
 	}
 	return w
 }
@@ -269,4 +269,18 @@ func (m *model) least(w *world, x, n uint8, holds func(*facts) bool) (uint8, boo
 		}
 	}
 	return 0, false
+}
+
+// atStake: a fault of x is worth following. Before the message came, and on a
+// node that has nothing to do with it, it only renames what follows.
+func (m *model) atStake(w *world, x uint8) bool {
+	if w.client == silent {
+		return false
+	}
+	for i := range w.attempts {
+		if a := &w.attempts[i]; a.claim.node == x && !a.orphan && a.stage != noAttempt && a.stage != ended {
+			return true
+		}
+	}
+	return w.nodes[x].open[0].kind != none || m.needsLease(w, x)
 }

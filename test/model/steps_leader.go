@@ -38,7 +38,7 @@ func (m *model) leadership(w *world) {
 // decide: the leader declares down whom it hasn't heard for long enough.
 func (m *model) decide(w *world) {
 	for x := uint8(0); x < nobody && w.leads(); x++ {
-		if w.unheard[x] < m.silence() || w.left.downs == 0 || w.verdict.kind != none {
+		if w.unheard[x] < m.silence() || w.left.downs == 0 || w.verdict.kind != none || !m.atStake(w, x) {
 			continue
 		}
 		n, found := m.least(w, w.leader, w.nodes[w.leader].applied, func(f *facts) bool {
@@ -73,7 +73,7 @@ func (m *model) decide(w *world) {
 // elect: what the old leader hadn't committed is kept up to some entry. Its
 // proposers don't learn which, and propose again.
 func (m *model) elect(w *world) {
-	if w.left.elections == 0 {
+	if w.left.elections == 0 || w.client == silent {
 		return
 	}
 	queued := uint8(0)

@@ -42,7 +42,7 @@ func (m *model) comeUp(w *world, x uint8) {
 // stop pauses a process or kills it; one that was killed is started again.
 func (m *model) stop(w *world, x uint8) {
 	n := &w.nodes[x]
-	if w.left.stops == 0 || n.phase == paused {
+	if w.left.stops == 0 || n.phase == paused || w.client == silent || w.leader != x && !m.atStake(w, x) {
 		return
 	}
 	next := *w

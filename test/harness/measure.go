@@ -1,0 +1,99 @@
+package harness
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Metric reads the value of a metric without labels from /metrics.
+func (n *Node) Metric(ctx context.Context, name string) (value float64, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if text, found := strings.CutPrefix(lines.Text(), name+" "); found {
+			return strconv.ParseFloat(text, 64)
+		}
+	}
+	return 0, fmt.Errorf("node %s has no metric %s", n.Name, name)
+}
+
+// Memory is what a process has in RAM, in bytes.
+type Memory struct {
+	Resident int64
+	Peak     int64 // since the start, or the last ResetPeak
+}
+
+// Memory reads the process's resident memory from the kernel.
+func (n *Node) Memory() (m Memory, err error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.PID()))
+	if err != nil {
+		return m, err
+	}
+	for line := range strings.Lines(string(content)) {
+		key, value, _ := strings.Cut(line, ":")
+		var into *int64
+		switch key {
+		case "VmRSS":
+			into = &m.Resident
+		case "VmHWM":
+			into = &m.Peak
+		default:
+			continue
+		}
+		if _, err := fmt.Sscanf(value, "%d kB", into); err != nil {
+			return m, fmt.Errorf("%s of node %s: %w", key, n.Name, err)
+		}
+		*into <<= 10
+	}
+	return m, nil
+}
+
+// ResetPeak lets Memory.Peak start anew.
+func (n *Node) ResetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", n.PID()), []byte("5"), 0o200)
+}
+
+// DiskUsage is what the node's data takes on the disk, in bytes.
+func (n *Node) DiskUsage() (size int64, err error) {
+	err = filepath.WalkDir(n.Data(), func(_ string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a running node deletes files
+		}
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
+}
+
+// Wipe deletes the data of a node that doesn't run.
+func (n *Node) Wipe() error {
+	if n.Running() {
+		return fmt.Errorf("node %s runs: stop it before its data is deleted", n.Name)
+	}
+	return os.RemoveAll(n.Data())
+}
