@@ -90,6 +90,9 @@ type Timing struct {
 	// Eligible is how long a node that came back must have been up before it
 	// owns destinations again.
 	Eligible time.Duration
+	// Clock is how far a node's wall clock may be from the median of the cluster
+	// for it to get a lease.
+	Clock time.Duration
 	// Poll is the time between steps of joining.
 	Poll time.Duration
 	// Store is when a log write that doesn't end ends the node.
@@ -125,6 +128,7 @@ func DefaultTiming() Timing {
 		Verify:      100 * time.Millisecond,
 		Lag:         5 * time.Second,
 		Eligible:    30 * time.Second,
+		Clock:       2 * time.Second,
 		Poll:        time.Second,
 		Store:       20 * time.Second,
 	}
@@ -146,7 +150,7 @@ func (t *Timing) setDefaults() {
 	for _, f := range []struct{ field, value *time.Duration }{
 		{&t.Heartbeat, &d.Heartbeat}, {&t.LeaderLease, &d.LeaderLease}, {&t.Commit, &d.Commit},
 		{&t.RPC, &d.RPC}, {&t.Lease, &d.Lease}, {&t.Ping, &d.Ping}, {&t.Margin, &d.Margin},
-		{&t.Verify, &d.Verify}, {&t.Lag, &d.Lag}, {&t.Eligible, &d.Eligible}, {&t.Poll, &d.Poll},
+		{&t.Verify, &d.Verify}, {&t.Lag, &d.Lag}, {&t.Eligible, &d.Eligible}, {&t.Clock, &d.Clock}, {&t.Poll, &d.Poll},
 		{&t.Store, &d.Store},
 	} {
 		if *f.field == 0 {

@@ -179,3 +179,41 @@ func TestNoQuorum(t *testing.T) {
 		t.Errorf("%d pending recipients, want 1: the withdrawn one must not come", got)
 	}
 }
+
+// What a follower had under way to a leader that falls silent must not wait for
+// an answer once there is another leader, even if that is the follower itself.
+func TestProposalsFollowTheLeadership(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) { c.Timing.RPC = 15 * time.Second }
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	leader.configure()
+	others := w.others(leader.name)
+	for _, name := range others {
+		w.nodes[name].must(message(t, testBody), testBody) // its stream is open
+	}
+	w.net.isolate(leader.name, others...)
+	errs := make(chan error, len(others))
+	for _, name := range others {
+		event := message(t, testBody)
+		go func() { errs <- w.nodes[name].propose(event, testBody) }()
+	}
+	next := w.nodes[w.leader(others...).name].cluster
+	began := time.Now()
+	eventually(t, "the new leader has given up the stream to the old one", func() bool {
+		next.forward.mu.Lock()
+		defer next.forward.mu.Unlock()
+		return next.forward.stream == nil
+	})
+	// Much later the connection itself would notice that nobody answers.
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the new leader waited %s for the old one", took)
+	}
+	for range others {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	w.net.healAll()
+}

@@ -112,13 +112,14 @@ func (f *forwarder) dial(address string) (*leaderStream, error) {
 	return s, nil
 }
 
-// retarget gives up the stream to a leader that isn't one any more: what is
-// under way there may never be answered.
-func (f *forwarder) retarget(address string) {
+// retarget gives up the stream to a leader that isn't one any more, also where
+// this node is the new one: what is under way there may never be answered.
+func (f *forwarder) retarget(leader leaderInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	// With no leader known, the old one may still answer.
-	if f.stream != nil && address != "" && f.stream.address != address {
+	known := leader.self || leader.raftID != ""
+	if f.stream != nil && known && f.stream.address != leader.address {
 		f.stream.close()
 		f.stream = nil
 	}

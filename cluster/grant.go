@@ -22,7 +22,7 @@ func (c *Cluster) answerPing(ctx context.Context, req *pb.PingRequest) (*pb.Ping
 		return nil, err
 	}
 	resp := &pb.PingResponse{CommitIndex: commit, Time: wall.UnixNano(), Term: l.term}
-	if err := l.grant(req); err != nil {
+	if err := l.grant(req, wall); err != nil {
 		resp.Text = err.Error()
 	} else {
 		resp.Granted = true
@@ -38,7 +38,7 @@ func (l *leadership) hear(incarnation uint64, at time.Duration) {
 	}
 }
 
-func (l *leadership) grant(req *pb.PingRequest) error {
+func (l *leadership) grant(req *pb.PingRequest, wall time.Time) error {
 	record, ok := l.c.cfg.State.Node(req.Node)
 	if !ok || !record.Active || record.Incarnation != req.Incarnation {
 		return fmt.Errorf("incarnation %x of node %s is not active", req.Incarnation, req.Node)
@@ -56,6 +56,10 @@ func (l *leadership) grant(req *pb.PingRequest) error {
 	}
 	if w.down {
 		return fmt.Errorf("node %s is being declared down", req.Node)
+	}
+	w.clocked, w.offset = true, time.Duration(req.Time-wall.UnixNano())
+	if err := l.clockError(req.Node, w); err != nil {
+		return err
 	}
 	if old := l.committedLongAgo(); req.AppliedIndex < old {
 		return fmt.Errorf("node %s has applied %d, %d was committed %s ago", req.Node, req.AppliedIndex, old, l.c.cfg.Timing.Lag)

@@ -35,7 +35,7 @@ func (c *Cluster) watchLeader(ctx context.Context) {
 	for {
 		if now := c.findLeader(); now != *c.leader.Load() {
 			c.leader.Store(&now)
-			c.forward.retarget(now.address)
+			c.forward.retarget(now)
 			c.leaderMoved.fire()
 		}
 		select {

@@ -66,7 +66,10 @@ type leadership struct {
 type watched struct {
 	seen  time.Duration // first seen active
 	heard time.Duration // last ping
-	down  bool          // NodeDown is proposed: no lease any more
+	// offset of its wall clock from the leader's, as of its last ping.
+	offset  time.Duration
+	clocked bool
+	down    bool // NodeDown is proposed: no lease any more
 }
 
 // commitSample: at that time the log was committed up to index.

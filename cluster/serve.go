@@ -36,6 +36,9 @@ func (p *peerServer) Propose(stream grpc.BidiStreamingServer[pb.ProposeRequest, 
 		if len(req.Entry) > fsm.MaxEntry {
 			return status.Errorf(codes.InvalidArgument, "entry of %d bytes, at most %d", len(req.Entry), fsm.MaxEntry)
 		}
+		if err := fsm.CheckEntry(req.Entry); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()

@@ -19,6 +19,9 @@ import (
 // may be about to deliver it.
 var errLeaseLost = errors.New("this node's lease or claim ended")
 
+// errTooLong ends an attempt that holds a slot for Timing.Attempt.
+var errTooLong = errors.New("the attempt took too long")
+
 // attempt is one try for one message at one destination.
 type attempt struct {
 	queue  string
@@ -48,7 +51,7 @@ type attempt struct {
 }
 
 func (s *Scheduler) startAttempt(q *queue, grant fsm.Grant) {
-	ctx, cancel := context.WithTimeout(s.attempts, s.cfg.Timing.Attempt)
+	ctx, cancel := context.WithTimeoutCause(s.attempts, s.cfg.Timing.Attempt, errTooLong)
 	a := &attempt{
 		queue: q.name, grant: grant, id: relay.MessageID(grant.Record.MessageId),
 		number: grant.Claim.Attempt, probe: grant.Record.Probe,

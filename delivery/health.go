@@ -24,7 +24,7 @@ func (a *attempt) hostFailure() *relay.Failure {
 		return a.failure
 	}
 	for _, outcome := range a.result.Outcomes {
-		if outcome.Failure == nil || outcome.Failure.Class() != relay.HostFailure {
+		if outcome.Failure == nil || !blamesHost(outcome.Failure) {
 			return nil
 		}
 	}
@@ -32,6 +32,17 @@ func (a *attempt) hostFailure() *relay.Failure {
 		return nil
 	}
 	return a.result.Outcomes[0].Failure
+}
+
+// blamesHost: besides what the class says, a peer that doesn't answer even MAIL
+// is no host that takes mail, also where the whole message went out with MAIL in
+// one flight, so that its recipients are in doubt. An attempt that was cut off
+// for its length says nothing of the host.
+func blamesHost(f *relay.Failure) bool {
+	if errors.Is(f, errTooLong) {
+		return false
+	}
+	return f.Class() == relay.HostFailure || f.InDoubt && f.Phase == relay.PhaseMail
 }
 
 // judge takes an ended attempt off its connection, decides what it says of the
@@ -55,8 +66,10 @@ func (s *Scheduler) judge(a *attempt) {
 func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 	failure := a.hostFailure()
 	if failure == nil {
-		// Any reply to MAIL proves the host up.
-		q.succeeded(a.ended)
+		// Any reply to MAIL proves the host up; only what it takes makes room for more.
+		if a.result.Accepted() > 0 {
+			q.succeeded(a.ended)
+		}
 		return verdict{recovered: a.probe, delay: s.cfg.Timing.HostDelay}
 	}
 	switch {

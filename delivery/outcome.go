@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -114,7 +115,7 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float6
 	}
 	accepted := time.Unix(0, a.message.AcceptedAt)
 	policy := s.policyOf(e.record.Domain)
-	switch e.failure.Class() {
+	switch classOf(e.failure) {
 	case relay.PermanentFailure:
 		o.rejected = append(o.rejected, e)
 	case relay.HostFailure:
@@ -131,6 +132,15 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float6
 			NextAttempt: policy.Next(accepted, a.ended, chance).UnixNano(),
 		})
 	}
+}
+
+// classOf is the failure's class; an attempt that was cut off for its length is
+// tried again by the message's own schedule.
+func classOf(f *relay.Failure) relay.Class {
+	if errors.Is(f, errTooLong) {
+		return relay.TemporaryFailure
+	}
+	return f.Class()
 }
 
 // policyOf is the retry policy of a recipient's domain.

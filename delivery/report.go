@@ -4,9 +4,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"hash/crc32"
+	"strings"
 	"time"
 
 	"holdfast/delivery/dsn"
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -89,7 +91,7 @@ func (s *Scheduler) report(id relay.MessageID, m *pb.MessageRecord, recipients [
 		return nil, nil, err
 	}
 	return &pb.Bounced_Report{
-		MessageId: r.ID[:], Smtputf8: r.International(),
+		MessageId: r.ID[:], Smtputf8: r.International(), BodyType: reportBodyType(body),
 		Content: &pb.Content{Size: uint64(len(body)), Crc32C: crc32.Checksum(body, castagnoli)},
 	}, body, nil
 }
@@ -100,7 +102,22 @@ func (s *Scheduler) render(r dsn.Report, original relay.MessageID) ([]byte, erro
 		return nil, err
 	}
 	rendered, err := r.Render(body)
+	if errors.Is(err, fsm.ErrBody) {
+		// The message is damaged here; its sender learns of the failure all the same.
+		s.log.Error("the report is without its original", "id", original, "error", err)
+		rendered, err = r.Render(strings.NewReader(""))
+	}
 	return rendered, errors.Join(err, body.Close())
+}
+
+// reportBodyType declares 8-bit content (RFC 6152); a report has no other kind.
+func reportBodyType(body []byte) pb.BodyType {
+	for _, b := range body {
+		if b >= 0x80 {
+			return pb.BodyType_BODY_TYPE_8BITMIME
+		}
+	}
+	return pb.BodyType_BODY_TYPE_7BIT
 }
 
 // failureFrom is the reverse of failureRecord, nil for nil.

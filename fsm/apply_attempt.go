@@ -120,13 +120,7 @@ func (t *tx) attemptFailed(e *pb.AttemptFailed) *pb.EventResult {
 		if !e.Uncounted {
 			r.rec.Attempts++
 		}
-		if failed.Failure.GetInDoubt() {
-			r.rec.InDoubt++
-			t.addHistory(m, &pb.HistoryRecord{
-				Kind: pb.HistoryRecord_KIND_IN_DOUBT, Recipients: []uint32{failed.Recipient},
-				Attempt: e.Attempt, Failure: failed.Failure,
-			})
-		}
+		t.markDoubt(m, r, e.Attempt, failed.Failure)
 		t.addHistory(m, &pb.HistoryRecord{
 			Kind: pb.HistoryRecord_KIND_ATTEMPT_FAILED, Recipients: []uint32{failed.Recipient},
 			Attempt: e.Attempt, Failure: failed.Failure, NextAttempt: failed.NextAttempt,
@@ -138,6 +132,18 @@ func (t *tx) attemptFailed(e *pb.AttemptFailed) *pb.EventResult {
 	}
 	t.saveMessage(m)
 	return resultOK
+}
+
+// markDoubt counts an attempt whose outcome nobody knows: the content was sent
+// whole and no reply came.
+func (t *tx) markDoubt(m *message, r *recipient, attempt *pb.Attempt, failure *pb.Failure) {
+	if !failure.GetInDoubt() {
+		return
+	}
+	r.rec.InDoubt++
+	t.addHistory(m, &pb.HistoryRecord{
+		Kind: pb.HistoryRecord_KIND_IN_DOUBT, Recipients: []uint32{r.number}, Attempt: attempt, Failure: failure,
+	})
 }
 
 // delivered ends recipients whoever sends it: a message that has arrived must

@@ -47,6 +47,7 @@ func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
 		if e.Claim != nil {
 			r.rec.Attempts++
 		}
+		t.markDoubt(m, r, e.Attempt, e.Recipients[i].Failure)
 		t.saveRecipient(m, r)
 		t.addHistory(m, &pb.HistoryRecord{
 			Kind: pb.HistoryRecord_KIND_BOUNCED, Recipients: []uint32{r.number}, Attempt: e.Attempt,
@@ -91,7 +92,7 @@ func (t *tx) fileReport(about *message, report *pb.Bounced_Report) ([]byte, *pb.
 	if refusal := t.fileContent(id, report.Content); refusal != nil {
 		return nil, refusal
 	}
-	envelope := &pb.Envelope{Smtputf8: report.Smtputf8}
+	envelope := &pb.Envelope{Smtputf8: report.Smtputf8, BodyType: report.BodyType}
 	m := t.newMessage(id, envelope, report.Content, &pb.Origin{Node: t.node})
 	m.rec.ReportOn = about.id[:]
 	rec := &pb.RecipientRecord{
@@ -139,6 +140,7 @@ func (t *tx) frozen(e *pb.Frozen) *pb.EventResult {
 		if e.Claim != nil {
 			r.rec.Attempts++
 		}
+		t.markDoubt(m, r, e.Attempt, f.Failure)
 		t.saveRecipient(m, r)
 		t.addHistory(m, &pb.HistoryRecord{
 			Kind: pb.HistoryRecord_KIND_FROZEN, Recipients: []uint32{r.number}, Attempt: e.Attempt, Failure: f.Failure,

@@ -27,12 +27,17 @@ func (t *tx) destinationSet(e *pb.DestinationSet) *pb.EventResult {
 	}
 	old, _ := lookup(t.tables.destinations, name)
 	health := old.GetHealth()
-	if health == nil {
+	switch {
+	case health == nil:
 		health = &pb.DestinationHealth{State: pb.DestinationHealth_STATE_UP, Since: t.event.Time}
-	} else if !proto.Equal(old.Config, e.Destination) && health.State != pb.DestinationHealth_STATE_UP {
-		// Other hosts, another port: what was down says nothing of them.
+	case !proto.Equal(old.Config, e.Destination):
+		// Other hosts, another port: what was found out about the old ones says
+		// nothing of them. Verdicts under way answer an older probe number now.
 		health = proto.Clone(health).(*pb.DestinationHealth)
-		health.NextProbe = t.event.Time
+		health.Probes++
+		if health.State != pb.DestinationHealth_STATE_UP {
+			health.NextProbe = t.event.Time
+		}
 	}
 	t.saveDestination(name, old, &pb.DestinationRecord{Config: e.Destination, Health: health})
 	return resultOK
@@ -142,12 +147,21 @@ func (t *tx) retryRequested(e *pb.RetryRequested) *pb.EventResult {
 	return resultOK
 }
 
+// mayRetry: a held recipient goes back to the queue with a retry.
+func mayRetry(state pb.RecipientState) bool {
+	return state == pb.RecipientState_RECIPIENT_STATE_PENDING || state == pb.RecipientState_RECIPIENT_STATE_HELD
+}
+
 func (t *tx) retryMessage(m *message) []uint32 {
 	var numbers []uint32
 	for number := range m.rec.Recipients {
 		r := t.recipient(m, number)
-		if r == nil || r.rec.State != pb.RecipientState_RECIPIENT_STATE_PENDING || r.rec.Claim != nil {
+		if r == nil || r.rec.Claim != nil || !mayRetry(r.rec.State) {
 			continue
+		}
+		if r.rec.State == pb.RecipientState_RECIPIENT_STATE_HELD {
+			// An operator has looked at it: the deaths before count no more.
+			r.rec.State, r.rec.Deaths = pb.RecipientState_RECIPIENT_STATE_PENDING, 0
 		}
 		r.rec.NextAttempt = t.event.Time
 		t.saveRecipient(m, r)

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -28,7 +29,7 @@ func (s *State) openCheckpoint() (*raft.SnapshotMeta, io.ReadCloser, error) {
 	fs := s.cfg.FS
 	dir := fs.PathJoin(s.cfg.Dir, outgoingPrefix+strconv.FormatUint(s.transfers.Add(1), 10))
 	if err := gen.db.Checkpoint(dir); err != nil {
-		return nil, nil, fmt.Errorf("checkpoint: %w", err)
+		return nil, nil, fmt.Errorf("checkpoint: %w", errors.Join(err, fs.RemoveAll(dir)))
 	}
 	meta, files, err := s.readCheckpoint(dir)
 	if err != nil {

@@ -53,6 +53,21 @@ func EncodedSize(event *pb.Event, payload []byte) int {
 	return protowire.SizeBytes(size+header) + 1 + header + len(payload)
 }
 
+// CheckEntry refuses an entry that this program couldn't apply: it would stop
+// every node that runs the same, at the same index, after each restart.
+func CheckEntry(entry []byte) error {
+	events, _, err := DecodeEntry(entry)
+	if err != nil {
+		return err
+	}
+	for _, event := range events {
+		if event.Kind == nil && !event.Ignorable {
+			return fmt.Errorf("%w: an event of a kind that this node doesn't know: is it older than the proposer?", ErrEntry)
+		}
+	}
+	return nil
+}
+
 // DecodeEntry is the reverse of EncodeEntry. The payloads alias the entry.
 func DecodeEntry(entry []byte) ([]*pb.Event, [][]byte, error) {
 	if len(entry) < 4 {

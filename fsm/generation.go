@@ -49,7 +49,9 @@ const cacheSize = 64 << 20
 
 func openGeneration(cfg Config, number uint64) (*generation, error) {
 	dir := cfg.FS.PathJoin(cfg.Dir, generationName(number))
-	db, err := pebble.Open(dir, databaseOptions(cfg))
+	watched := cfg
+	watched.FS = failFast{FS: cfg.FS, dir: dir, fatal: cfg.Fatal}
+	db, err := pebble.Open(dir, databaseOptions(watched))
 	if err != nil {
 		return nil, fmt.Errorf("open state %s: %w", dir, err)
 	}

@@ -15,6 +15,10 @@ func (n *Node) routes() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if n.draining.Load() {
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+			return
+		}
 		if reply := (gate{n}).Check(); reply != nil {
 			http.Error(w, reply.Text, http.StatusServiceUnavailable)
 			return

@@ -37,8 +37,10 @@ type Node struct {
 	cluster   *cluster.Cluster
 	smtp      *smtpd.Server
 	scheduler *delivery.Scheduler
-	grpc      *grpc.Server
-	health    *health.Server
+	peers     *grpc.Server // on TCP, for the other nodes
+	admins    *grpc.Server // on the socket in the data folder
+	health    []*health.Server
+	smtpCert  atomic.Pointer[tls.Certificate]
 	draining  atomic.Bool
 
 	fatalOnce sync.Once
@@ -112,12 +114,14 @@ func (n *Node) makeParts() (err error) {
 	smtp.Hostname, smtp.Node = n.cfg.SMTP.Hostname, n.cfg.NodeID
 	smtp.Proposer, smtp.Directory, smtp.Gate = acceptance{n.cluster}, n.state, gate{n}
 	smtp.Logger, smtp.Registerer = n.log, n.registry
+	smtp.ShutdownGrace = stopContent
 	if n.cfg.SMTP.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(n.cfg.SMTP.TLSCert, n.cfg.SMTP.TLSKey)
-		if err != nil {
-			return fmt.Errorf("smtp.tls_cert: %w", err)
+		if err := n.Reload(); err != nil {
+			return err
 		}
-		smtp.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+		smtp.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return n.smtpCert.Load(), nil
+		}}
 	}
 	if n.smtp, err = smtpd.New(smtp); err != nil {
 		return err
@@ -132,12 +136,36 @@ func (n *Node) makeParts() (err error) {
 	if err != nil {
 		return err
 	}
-	n.grpc = grpc.NewServer()
-	n.cluster.RegisterPeer(n.grpc)
-	n.health = admin.Register(n.grpc, admin.Config{
+	n.serveServices()
+	return nil
+}
+
+// serveServices: whoever may open the socket is an administrator. On TCP there
+// are no credentials yet, so only the nodes' own calls are served there, unless
+// the node is one of `dev`.
+func (n *Node) serveServices() {
+	cfg := admin.Config{
 		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n},
 		Logger: n.log.With("component", "admin"),
-	})
+	}
+	n.peers, n.admins = grpc.NewServer(), grpc.NewServer()
+	n.cluster.RegisterPeer(n.peers)
+	n.health = append(n.health, admin.Register(n.admins, cfg))
+	if n.cfg.OpenAdmin {
+		n.health = append(n.health, admin.Register(n.peers, cfg))
+	}
+}
+
+// Reload reads the certificate for STARTTLS again. A failure leaves the old one.
+func (n *Node) Reload() error {
+	if n.cfg.SMTP.TLSCert == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(n.cfg.SMTP.TLSCert, n.cfg.SMTP.TLSKey)
+	if err != nil {
+		return fmt.Errorf("smtp.tls_cert: %w", err)
+	}
+	n.smtpCert.Store(&pair)
 	return nil
 }
 

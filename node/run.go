@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,21 +19,33 @@ type part struct {
 	run  func(ctx context.Context) error
 }
 
+// stopContent is how long a stop lets clients finish the content under way. The
+// delivery stops meanwhile; with what follows it stays below the patience of
+// `holdfast server`.
+const stopContent = 8 * time.Second
+
 // Run runs the node until ctx ends or a part fails, then stops the parts from
-// the outside in: no new mail, no new attempts, no admin calls, then the
-// cluster, so that the outcomes of what was under way still come into the log.
+// the outside in: first, side by side, no new mail and no new attempts; then the
+// cluster, so that the outcomes of what was under way still come into the log;
+// last the calls of other nodes, which the cluster needs to hand itself over.
 func (n *Node) Run(ctx context.Context) error {
-	parts := []part{
-		{"cluster", n.cluster.Run},
-		{"admin", n.serveGRPC},
-		{"http", n.serveHTTP},
-		{"delivery", n.scheduler.Run},
-		{"smtp", func(ctx context.Context) error { return n.smtp.Serve(ctx, n.listeners.smtp...) }},
+	stages := [][]part{
+		{{"admin", n.serveGRPC}},
+		{{"cluster", n.cluster.Run}},
+		{
+			{"http", n.serveHTTP},
+			{"delivery", n.scheduler.Run},
+			{"smtp", func(ctx context.Context) error { return n.smtp.Serve(ctx, n.listeners.smtp...) }},
+		},
 	}
-	running := make([]*runningPart, len(parts))
-	failed := make(chan error, len(parts))
-	for i, p := range parts {
-		running[i] = startPart(context.WithoutCancel(ctx), p, failed)
+	var running [][]*runningPart
+	failed := make(chan error, 8) // more than there are parts
+	for _, stage := range stages {
+		var parts []*runningPart
+		for _, p := range stage {
+			parts = append(parts, startPart(context.WithoutCancel(ctx), p, failed))
+		}
+		running = append(running, parts)
 	}
 	n.log.Info("started", "smtp", n.SMTPAddr(), "admin", n.AdminAddr(), "http", n.HTTPAddr())
 
@@ -43,16 +56,27 @@ func (n *Node) Run(ctx context.Context) error {
 	case cause = <-n.fatal:
 	}
 	n.draining.Store(true)
-	n.health.Shutdown()
+	for _, h := range n.health {
+		h.Shutdown()
+	}
 	errs := []error{cause}
-	for i := len(running) - 1; i >= 0; i-- {
-		if err := running[i].stop(); err != nil && !errors.Is(cause, err) {
-			errs = append(errs, err)
+	for _, parts := range slices.Backward(running) {
+		for _, p := range parts {
+			p.cancel()
+		}
+		for _, p := range parts {
+			if err := p.wait(); err != nil && !errors.Is(cause, err) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	errs = append(errs, n.state.Close(), n.listeners.close())
 	err := errors.Join(errs...)
-	n.log.Info("stopped", "error", err)
+	if err != nil {
+		n.log.Error("stopped", "error", err)
+	} else {
+		n.log.Info("stopped")
+	}
 	return err
 }
 
@@ -75,8 +99,7 @@ func startPart(ctx context.Context, p part, failed chan<- error) *runningPart {
 	return r
 }
 
-func (r *runningPart) stop() error {
-	r.cancel()
+func (r *runningPart) wait() error {
 	<-r.done
 	return r.err
 }
@@ -85,32 +108,36 @@ func (r *runningPart) stop() error {
 const stopCalls = 2 * time.Second
 
 func (n *Node) serveGRPC(ctx context.Context) error {
-	listeners := append([]net.Listener{n.listeners.socket}, n.listeners.admin...)
-	served := make(chan error, len(listeners))
+	served := make(chan error, 1+len(n.listeners.admin))
 	var group sync.WaitGroup
-	for _, l := range listeners {
+	serve := func(server *grpc.Server, l net.Listener) {
 		group.Go(func() {
-			if err := n.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				served <- err
 			}
 		})
+	}
+	serve(n.admins, n.listeners.socket)
+	for _, l := range n.listeners.admin {
+		serve(n.peers, l)
 	}
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 	}
-	n.stopGRPC()
+	stopServer(n.admins)
+	// Streams between nodes never end by themselves.
+	n.peers.Stop()
 	group.Wait()
 	return err
 }
 
-// stopGRPC lets calls under way finish for a while. Streams between nodes never
-// end by themselves.
-func (n *Node) stopGRPC() {
+// stopServer lets calls under way finish for a while.
+func stopServer(server *grpc.Server) {
 	done := make(chan struct{})
 	go func() {
-		n.grpc.GracefulStop()
+		server.GracefulStop()
 		close(done)
 	}()
 	timer := time.NewTimer(stopCalls)
@@ -118,7 +145,7 @@ func (n *Node) stopGRPC() {
 	select {
 	case <-done:
 	case <-timer.C:
-		n.grpc.Stop()
+		server.Stop()
 		<-done
 	}
 }

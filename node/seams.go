@@ -22,14 +22,12 @@ func (a acceptance) Propose(ctx context.Context, event *pb.Event, payload []byte
 }
 
 // gate opens the front door while the node leaves nothing to doubt: it has a
-// lease, and everything that was committed before it.
+// lease, and everything that was committed before it. A stop doesn't close it:
+// the front door itself says goodbye then, and lets content under way finish.
 type gate struct{ n *Node }
 
 func (g gate) Check() *relay.Reply {
-	switch {
-	case g.n.draining.Load():
-		return &relay.Reply{Code: 421, Enhanced: "4.3.2", Text: "shutting down, try another server"}
-	case !g.n.cluster.Current():
+	if !g.n.cluster.Current() {
 		return &relay.Reply{Code: 451, Enhanced: "4.3.2", Text: "no quorum right now, try again later"}
 	}
 	return nil
@@ -53,9 +51,14 @@ func (o operators) Leader() string {
 	return leader
 }
 
+// memberTimeout is how long a node that hangs may hold up a status.
+const memberTimeout = time.Second
+
 // Members asks every node of the configuration how far it is; one that doesn't
 // answer isn't alive.
 func (o operators) Members(ctx context.Context) []admin.Member {
+	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
+	defer cancel()
 	servers := o.n.cluster.Members()
 	members := make([]admin.Member, len(servers))
 	done := make(chan struct{})

@@ -135,6 +135,7 @@ func (d *devCommand) config(dir string, i int) node.Config {
 	}
 	cfg.Log = node.LogConfig{Level: "error", Format: "text"}
 	cfg.Version = versionString()
+	cfg.OpenAdmin = true
 	return cfg
 }
 

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,12 +66,20 @@ func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
+	for running := true; running; {
+		select {
+		case err := <-ended:
+			return err
+		case <-hangup:
+			logger.Info("reloads certificates", "node", cfg.NodeID, "error", n.Reload())
+		case <-ctx.Done():
+			running = false
+		}
 	}
 	logger.Info("stopping", "node", cfg.NodeID)
 	select {

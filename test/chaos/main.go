@@ -36,7 +36,9 @@ type options struct {
 	sessions int
 	held     int
 	short    bool
-	trailing int64 // bytes of the trailing log; set by the runs that outrun it
+	// What a run wants otherwise than the others; 0 is the default.
+	trailing int64 // bytes of the trailing log
+	slots    int   // of each destination
 	keep     bool
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,6 @@ import (
 	"holdfast/test/harness"
 )
 
-// slots of each destination of the cluster.
-const slots = 4
-
 // world is a cluster of three processes with its destinations configured. All
 // destinations are the same server; there are several so that every node owns
 // some.
@@ -23,6 +21,7 @@ type world struct {
 	cluster *harness.Cluster
 	next    string // host:port of the server behind the relay
 	domains []string
+	slots   int // of each destination
 	out     io.Writer
 
 	violations []string
@@ -44,7 +43,7 @@ func build(ctx context.Context, o options, name string, destinations int, out io
 	if err != nil {
 		return nil, err
 	}
-	w = &world{cluster: c, next: free[0], out: out}
+	w = &world{cluster: c, next: free[0], slots: cmp.Or(o.slots, 4), out: out}
 	for i := range destinations {
 		if err := w.route(ready, fmt.Sprintf("d%02d", i+1), w.next); err != nil {
 			return nil, errors.Join(err, w.close())
@@ -58,7 +57,7 @@ func (w *world) route(ctx context.Context, name, host string) error {
 	node := w.cluster.Nodes[0]
 	domain := name + ".test"
 	_, err := node.CLI(ctx, "destination", "set", name, "--host", host,
-		"--slots", strconv.Itoa(slots), "--probe-max", "10s")
+		"--slots", strconv.Itoa(w.slots), "--probe-max", "10s")
 	if err != nil {
 		return err
 	}

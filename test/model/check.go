@@ -80,7 +80,7 @@ func (m *model) settled(w *world) bool {
 		}
 	}
 	end := m.logs.end(w.log)
-	return !end.exists || end.delivered && m.arrived(w) && end.claim.inc == 0
+	return !end.exists || end.claim.inc == 0 && (end.held || end.delivered && m.arrived(w))
 }
 
 // arrived: the remote has the message at least once.

@@ -32,6 +32,7 @@ type facts struct {
 	counted   bool // as a possible duplicate, by an abort
 	pending   bool
 	delivered bool // recorded as delivered
+	held      bool // after two deaths
 	heard     bool // a Delivered is in the log, whatever it came to
 	claim     ref
 	doubts    uint8
@@ -66,6 +67,9 @@ type logs struct {
 
 // firstSequence is that of the model's own events; those of the scene are lower.
 const firstSequence = 60
+
+// beforeFirst is the incarnation of each node before the scene.
+const beforeFirst = 255
 
 // perState bounds how many logs a state folds: its nodes stay in it.
 const perState = 100
@@ -106,6 +110,8 @@ func (l *logs) open() error {
 }
 
 // begin sets the scene for a log: both nodes up, and a destination that A owns.
+// Both have come back a moment ago, so a node that comes back again owns its
+// destinations at once, and ownership moves to and fro.
 func (l *logs) begin() (space, error) {
 	if err := l.open(); err != nil {
 		return space{}, err
@@ -114,8 +120,11 @@ func (l *logs) begin() (space, error) {
 	s := space{number: l.folded}
 	var scene []*pb.Event
 	for x := uint8(0); x < nobody; x++ {
-		scene = append(scene, &pb.Event{Incarnation: s.incarnation(x, 1), Sequence: 1,
-			Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{Node: s.name(x), Incarnation: s.incarnation(x, 1)}}})
+		before := s.incarnation(x, beforeFirst)
+		scene = append(scene,
+			&pb.Event{Incarnation: before, Sequence: 1, Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{Node: s.name(x), Incarnation: before}}},
+			&pb.Event{Incarnation: s.incarnation(x, 1), Sequence: 1, Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{
+				Node: s.name(x), Incarnation: s.incarnation(x, 1), Replaces: before}}})
 	}
 	for _, event := range scene {
 		if err := l.must(event); err != nil {
@@ -252,6 +261,7 @@ func (l *logs) read(s space, f *facts) error {
 	f.exists = true
 	f.pending = recipient.State == pb.RecipientState_RECIPIENT_STATE_PENDING
 	f.delivered = recipient.State == pb.RecipientState_RECIPIENT_STATE_DELIVERED
+	f.held = recipient.State == pb.RecipientState_RECIPIENT_STATE_HELD
 	f.doubts = uint8(recipient.InDoubt)
 	f.claim = f.unalias(refOf(recipient.Claim))
 	history, err := view.History(s.message())

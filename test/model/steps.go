@@ -61,6 +61,12 @@ func (m *model) begin() world {
 		// The scene's own events have lower sequences.
 		w.nodes[x] = node{phase: up, inc: 1, last: 1, next: firstSequence, number: 1}
 	}
+	if m.scope.taken {
+		n := &w.nodes[m.scope.acceptor]
+		m.commit(&w, entry{kind: accepted, node: m.scope.acceptor, inc: n.inc, sequence: n.next, lowest: n.next, term: w.term})
+		n.next++
+		w.client = got250
+	}
 	return w
 }
 

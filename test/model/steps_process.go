@@ -42,19 +42,20 @@ func (m *model) comeUp(w *world, x uint8) {
 // stop pauses a process or kills it; one that was killed is started again.
 func (m *model) stop(w *world, x uint8) {
 	n := &w.nodes[x]
-	if w.left.stops == 0 || n.phase == paused || w.client == silent || w.leader != x && !m.atStake(w, x) {
+	if n.phase == paused || w.client == silent || w.leader != x && !m.atStake(w, x) {
 		return
 	}
-	next := *w
-	next.left.stops--
-	next.nodes[x].phase, next.nodes[x].resumes = paused, n.phase
-	m.fault(opPause, x, 0, next)
-
-	if w.leader == x && w.left.elections == 0 {
+	if w.left.pauses > 0 {
+		next := *w
+		next.left.pauses--
+		next.nodes[x].phase, next.nodes[x].resumes = paused, n.phase
+		m.fault(opPause, x, 0, next)
+	}
+	if w.left.kills == 0 || w.leader == x && w.left.elections == 0 {
 		return // nobody could lead
 	}
-	next = *w
-	next.left.stops--
+	next := *w
+	next.left.kills--
 	m.kill(&next, x)
 	if m.without != ruleCatchUp {
 		m.fault(opRestart, x, 0, next)

@@ -111,7 +111,11 @@ func (m *model) frontDoor(w *world) {
 			m.emit(opEarly, x, 0, next)
 		}
 	}
+	if w.left.deadlines == 0 {
+		return
+	}
 	next := *w
+	next.left.deadlines--
 	next.client = got451
 	if m.without != ruleWithdrawn {
 		next.nodes[x].withdraw()

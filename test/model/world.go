@@ -134,7 +134,7 @@ const (
 )
 
 // faults are what may still go wrong.
-type faults struct{ elections, stops, downs, hiccups, drifts uint8 }
+type faults struct{ elections, pauses, kills, downs, deadlines, hiccups, drifts uint8 }
 
 const maxQueued = 4
 
@@ -170,6 +170,8 @@ type scope struct {
 	// fine: pings, claims and outcomes go in all their steps. Else what can't be
 	// told apart by anyone goes in one (docs/model.md says what and why).
 	fine bool
+	// taken: the message is in the log already, and its client was told 250.
+	taken bool
 }
 
 func (s scope) String() string {

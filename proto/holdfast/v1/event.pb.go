@@ -3000,10 +3000,12 @@ func (x *Bounced_Recipient) GetFailure() *Failure {
 }
 
 type Bounced_Report struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MessageId     []byte                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Content       *Content               `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	Smtputf8      bool                   `protobuf:"varint,3,opt,name=smtputf8,proto3" json:"smtputf8,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId []byte                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Content   *Content               `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	Smtputf8  bool                   `protobuf:"varint,3,opt,name=smtputf8,proto3" json:"smtputf8,omitempty"`
+	// 8BITMIME where the report returns 8-bit content (RFC 6152).
+	BodyType      BodyType `protobuf:"varint,4,opt,name=body_type,json=bodyType,proto3,enum=holdfast.v1.BodyType" json:"body_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3057,6 +3059,13 @@ func (x *Bounced_Report) GetSmtputf8() bool {
 		return x.Smtputf8
 	}
 	return false
+}
+
+func (x *Bounced_Report) GetBodyType() BodyType {
+	if x != nil {
+		return x.BodyType
+	}
+	return BodyType_BODY_TYPE_UNSPECIFIED
 }
 
 type Frozen_Recipient struct {
@@ -3388,7 +3397,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xca\x04\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xff\x04\n" +
 	"\aBounced\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -3401,12 +3410,13 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x06report\x18\x06 \x01(\v2\x1b.holdfast.v1.Bounced.ReportR\x06report\x1aY\n" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12.\n" +
-	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\x1as\n" +
+	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\x1a\xa7\x01\n" +
 	"\x06Report\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12.\n" +
 	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12\x1a\n" +
-	"\bsmtputf8\x18\x03 \x01(\bR\bsmtputf8\"I\n" +
+	"\bsmtputf8\x18\x03 \x01(\bR\bsmtputf8\x122\n" +
+	"\tbody_type\x18\x04 \x01(\x0e2\x15.holdfast.v1.BodyTypeR\bbodyType\"I\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_REJECTED\x10\x01\x12\x12\n" +
@@ -3609,13 +3619,14 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	17, // 49: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
 	17, // 50: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
 	11, // 51: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	17, // 52: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	14, // 53: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	0,  // 52: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	17, // 53: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	14, // 54: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
