@@ -36,6 +36,8 @@ generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
 bench: build
 	go run ./test/bench $(ARGS)
 
+# All runs take half an hour; make chaos ARGS='-short' five minutes, and
+# ARGS='-run partition,install' only these. ARGS='-h' lists them.
 chaos: build
 	go run ./test/chaos $(ARGS)
 

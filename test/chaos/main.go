@@ -55,7 +55,7 @@ var runs = []namedRun{
 	{"partition", partitionRun, 20 * time.Minute},
 	{"away", awayRun, 15 * time.Minute},
 	{"install", installRun, 20 * time.Minute},
-	{"memory", memoryRun, 25 * time.Minute},
+	{"memory", memoryRun, 40 * time.Minute},
 }
 
 func names() []string {

@@ -86,7 +86,7 @@ func failRun(ctx context.Context, o options, chance *rand.Rand, out io.Writer) (
 			}
 			if err := w.fail(ctx, o, l, c, errno, chance); err != nil {
 				_, stopErr := l.stop()
-				return fmt.Errorf("fail: %s, %v: %w\n%s", c.what, errno, errors.Join(err, stopErr), w.cluster.Tails(8))
+				return fmt.Errorf("fail: %s, %w: %w\n%s", c.what, errno, errors.Join(err, stopErr), w.cluster.Tails(8))
 			}
 		}
 	}

@@ -146,6 +146,8 @@ func (c *Cluster) addProxies(ctx context.Context) (err error) {
 // is read, so a connection is looked for more than once: one without a name
 // would pass through every cut.
 func (c *Cluster) source(remote *net.TCPAddr) string {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
 	for range 20 {
 		processes := map[string]int{}
 		for _, n := range c.Nodes {
@@ -156,7 +158,7 @@ func (c *Cluster) source(remote *net.TCPAddr) string {
 		if name, err := ownerOfPort(remote.Port, processes); err == nil {
 			return name
 		}
-		time.Sleep(5 * time.Millisecond)
+		<-ticker.C
 	}
 	return "" // the dialler is gone, or is no node: faults for all still hold
 }

@@ -145,7 +145,7 @@ func (l *logs) begin() (space, error) {
 					Domain: &pb.DomainConfig{Name: s.domain(), Destination: s.destination, Policy: "five-day"}}}})
 		}
 	}
-	return s, errors.New("A owns none of the destinations")
+	return s, errors.New("node A owns none of the destinations")
 }
 
 // finish takes the nodes of a log away: the next log's own ones share its destination.

@@ -99,12 +99,3 @@ var ruleTexts = []ruleText{
 	{ruleWithdrawn, "An acceptance that was never sent is withdrawn at the deadline of its client",
 		"it is sent all the same, under a sequence behind that of its abort", p2, faults{deadlines: 1}},
 }
-
-func (r Rule) text() ruleText {
-	for _, t := range ruleTexts {
-		if t.rule == r {
-			return t
-		}
-	}
-	return ruleText{name: "all rules"}
-}

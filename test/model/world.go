@@ -175,7 +175,10 @@ type scope struct {
 }
 
 func (s scope) String() string {
-	return fmt.Sprintf("%s leads, the message comes in at %s, A owns the destination", nodeNames[s.leader], nodeNames[s.acceptor])
+	if s.taken {
+		return fmt.Sprintf("%s leads, A owns the destination, the message is in the log at 1", nodeNames[s.leader])
+	}
+	return fmt.Sprintf("%s leads, A owns the destination, the message comes in at %s", nodeNames[s.leader], nodeNames[s.acceptor])
 }
 
 func (w *world) add(x uint8, p proposal) {
