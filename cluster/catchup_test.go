@@ -69,7 +69,12 @@ func (d *slowInstall) MkdirAll(dir string, perm os.FileMode) error {
 func TestLogStaysWhileFollowerInstalls(t *testing.T) {
 	w := newWorld(t, "a", "b", "c")
 	w.logStore = LogStoreBoltDB // raft-wal still reads what is truncated within a segment
-	w.adjust = func(c *Config) { c.Limits.TrailingBytes, c.Limits.SnapshotBytes = 1<<20, 2<<20 }
+	w.adjust = func(c *Config) {
+		c.Limits.TrailingBytes, c.Limits.SnapshotBytes = 1<<20, 2<<20
+		// Another leader would send the state again, and so would this one after
+		// a time-out.
+		c.Timing.Heartbeat, c.Timing.LeaderLease, c.Timing.RPC = 2*time.Second, 2*time.Second, time.Minute
+	}
 	w.startAll()
 	w.awaitLeased(w.names...)
 	leader := w.leader(w.names...)

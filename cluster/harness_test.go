@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -92,10 +93,20 @@ func (w *world) add(name string) *testNode {
 	return n
 }
 
+// freeAddress is below the range from which connections get their own ports: a
+// node that is started again must find its port free.
 func freeAddress(t testing.TB) string {
-	l := listen(t, "127.0.0.1:0")
-	defer l.Close()
-	return l.Addr().String()
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(20_000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return address
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }
 
 func listen(t testing.TB, address string) net.Listener {

@@ -16,7 +16,7 @@ var (
 func TestAllRules(t *testing.T) {
 	total := 0
 	for _, s := range scopes(*long) {
-		if raceEnabled && !s.fine && s.faults.hiccups == 0 {
+		if raceEnabled && !s.fine {
 			continue // ten times as slow, and there is no second goroutine in it
 		}
 		finding, err := explore(s, allRules)

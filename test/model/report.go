@@ -80,7 +80,7 @@ Time is in ticks: a lease lasts one, the margin is one, and a clock may fall beh
 
 Steps that can't be told apart go together: a ping and its answer within a tick; the application of an entry with the first step that needs it; a commit with its proposal once no leader change is left; the answer to an outcome with its commit then. The rows marked "single" leave pings and answers in single steps. A node asks for a lease when it has something to do with one, and a fault strikes the leader or a node that the message is with: anywhere else it changes nothing but names.
 
-The message comes in at A, which owns its destination. Both nodes have just come back, so ownership moves at once to the other node and back. A message that is held after two deaths has come to its end.
+The message comes in at A, which owns its destination. Both nodes have just come back, so ownership moves at once to the other node and back. A message that is held after two deaths has come to its end. In every row a node may take no step for as long as the others like, which is all that a pause is to the others, so the rows with a leader change and a NodeDown have the pause, too; the fault of that name also makes its leases and its watch stand still.
 
 Not in the model: 5xx from state, bodies in pieces, slots, several destinations, the wait of 30 s before ownership returns, snapshots, and a stop between the check before the final dot and its writing to the socket: no program can rule that out, and P4 covers it. A node that is killed between its 451 and the commit of its abort leaves an acceptance that may be queued: to the client that is a connection lost before its reply (RFC 1047).
 

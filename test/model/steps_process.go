@@ -124,7 +124,7 @@ func (m *model) endSession(w *world, x uint8) {
 			abort = true
 		case isOutcome(p.kind):
 			w.add(x, proposal{kind: p.kind, claim: p.claim})
-		case p.kind == claimed && m.without == ruleFromApply:
+		case p.kind == claimed && p.flying && m.without == ruleFromApply:
 			w.add(x, p) // its answer will come
 		}
 	}

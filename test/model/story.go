@@ -117,6 +117,9 @@ func (m *model) words(s step, name string, before, after *world) string {
 
 func deliveryWords(s step, name string, before, after *world) string {
 	claim := after.attempts[min(s.y, maxAttempts-1)].claim
+	if claim.inc == 0 { // it was the last that is known of the attempt
+		claim = before.attempts[min(s.y, maxAttempts-1)].claim
+	}
 	switch s.op {
 	case opClaim:
 		return fmt.Sprintf("%s, the owner, claims the recipient.", name)
