@@ -13,9 +13,9 @@ import (
 
 const (
 	stallBuffer = 128 << 10
-	// longSize is more than the buffers of a connection take: 128 KiB here and,
-	// by the kernel's reckoning, less than 3 MiB at the sender.
-	longSize = 4 << 20
+	// longSize is more than the buffers of a connection take: 128 KiB here and at
+	// most 4 MiB at the sender, as net.ipv4.tcp_wmem has it unless it was changed.
+	longSize = 8 << 20
 )
 
 // destination is the mail server behind the relay. It knows which node is in

@@ -211,6 +211,10 @@ func (m *meter) comesBack(ctx context.Context, queued int) (err error) {
 		return fmt.Errorf("%d of %d arrived: %w", server.Stats().Committed, queued, err)
 	}
 	took := time.Since(began)
+	// Sessions under way when enough was accepted have brought a few more.
+	if err := m.emptied(ctx); err != nil {
+		return err
+	}
 	m.say("the destination is back: first arrival after %s, all %d after %s, %.0f a second", first.Round(time.Millisecond), queued,
 		took.Round(time.Millisecond), float64(queued)/(took-first).Seconds())
 	return m.show("the destination came back", busyWindow)

@@ -92,7 +92,7 @@ func separate(ctx context.Context, o options, s separation, dir string, out io.W
 	defer func() { r.err = errors.Join(r.err, d.Close()) }()
 	loader, err := load.New(load.Config{
 		Addresses: w.cluster.SMTP(), Sessions: o.sessions, Run: dir, Duration: 3 * time.Minute,
-		Recipients: w.recipients(), Size: 2 << 10, LongEvery: 40, LongSize: longSize,
+		Recipients: w.recipients(), Size: 2 << 10, LongEvery: 60, LongSize: longSize,
 		SlowEvery: 25, SlowFor: 700 * time.Millisecond, PerConnection: 50, Backoff: 200 * time.Millisecond,
 	})
 	if err != nil {
