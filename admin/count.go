@@ -73,7 +73,7 @@ func (w window) countByReading(ctx context.Context, f fsm.Filter) (*pb.QueueCoun
 				return nil, readError(err, id.String())
 			}
 			for _, r := range recipients {
-				if matches(f, r) {
+				if f.MatchesRecipient(r) {
 					addTo(count, r)
 				}
 			}

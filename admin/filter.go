@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -61,22 +60,6 @@ func toFilter(f *pb.MessageFilter) (fsm.Filter, error) {
 func isEmpty(f fsm.Filter) bool {
 	return f.Domain == "" && f.Destination == "" && f.From == "" && f.To == "" &&
 		len(f.States) == 0 && f.Since.IsZero() && f.Until.IsZero()
-}
-
-// matches reports whether a recipient is one that the filter means; sender and
-// time are the message's, and matched before.
-func matches(f fsm.Filter, r *pb.RecipientRecord) bool {
-	return (f.Domain == "" || r.Domain == f.Domain) &&
-		(f.Destination == "" || r.Destination == f.Destination) &&
-		(f.To == "" || matchesAddress(f.To, r.Recipient.GetAddress())) &&
-		(len(f.States) == 0 || slices.Contains(f.States, r.State))
-}
-
-func matchesAddress(pattern, address string) bool {
-	if domain, ok := strings.CutPrefix(pattern, "*@"); ok {
-		return relay.DomainOf(address) == domain
-	}
-	return strings.EqualFold(pattern, address)
 }
 
 // lowerDomain folds the part of an address that is the same in any case.

@@ -13,15 +13,16 @@ import (
 	"holdfast/relay"
 )
 
-// RetryQueued makes pending recipients due now, up to 1,000 messages a call, as
-// an event touches no more.
+// RetryQueued makes pending recipients due now, and held ones of messages that
+// are named by id, up to 1,000 messages a call, as an event touches no more.
 func (s *queueService) RetryQueued(ctx context.Context, req *pb.RetryQueuedRequest) (*pb.RetryQueuedResponse, error) {
 	f, err := toFilter(req.Filter)
 	if err != nil {
 		return nil, err
 	}
 	var found batch
-	switch byID := len(req.Ids) > 0; {
+	byID := len(req.Ids) > 0
+	switch {
 	case byID && (req.All || !isEmpty(f)):
 		return nil, invalid("ids", "give ids, or a filter, or all: not several of them")
 	case byID:
@@ -35,7 +36,7 @@ func (s *queueService) RetryQueued(ctx context.Context, req *pb.RetryQueuedReque
 		return nil, err
 	}
 	if len(found.ids) > 0 && !req.DryRun {
-		event := &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: &pb.RetryRequested{MessageIds: found.ids}}}
+		event := &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: &pb.RetryRequested{MessageIds: found.ids, ReleaseHeld: byID}}}
 		index, err := s.propose(ctx, event, fmt.Sprintf("retry of %d messages", len(found.ids)))
 		if status.Code(err) == codes.NotFound {
 			// All of them were claimed, or ended, between the view and the event.
@@ -55,14 +56,16 @@ func (s *queueService) RetryQueued(ctx context.Context, req *pb.RetryQueuedReque
 // batch is the messages of one call.
 type batch struct {
 	ids        [][]byte
-	recipients uint64 // pending ones that match and aren't being tried already
+	recipients uint64 // those that match and aren't being tried already
 	next       string // page token
 }
 
+// add takes a message that has recipients in the filter's states, which are the
+// ones that can be retried.
 func (b *batch) add(id relay.MessageID, recipients []*pb.RecipientRecord, f fsm.Filter) bool {
 	var matching uint64
 	for _, r := range recipients {
-		if r.State == pb.RecipientState_RECIPIENT_STATE_PENDING && r.Claim == nil && matches(f, r) {
+		if r.Claim == nil && f.MatchesRecipient(r) {
 			matching++
 		}
 	}
@@ -73,6 +76,11 @@ func (b *batch) add(id relay.MessageID, recipients []*pb.RecipientRecord, f fsm.
 	b.recipients += matching
 	return true
 }
+
+// retriedByID: whoever names a held message has looked at it.
+var retriedByID = fsm.Filter{States: []pb.RecipientState{
+	pb.RecipientState_RECIPIENT_STATE_PENDING, pb.RecipientState_RECIPIENT_STATE_HELD,
+}}
 
 // findByID wants every id to be one that can be retried, before any is.
 func (s *queueService) findByID(ids []string) (batch, error) {
@@ -99,13 +107,13 @@ func (s *queueService) findByID(ids []string) (batch, error) {
 		if err != nil {
 			return b, err
 		}
-		if b.add(id, recipients, fsm.Filter{}) {
+		if b.add(id, recipients, retriedByID) {
 			continue
 		}
 		if m.State == pb.RecipientState_RECIPIENT_STATE_PENDING {
 			return b, precondition("CLAIMED", id.String(), "message %s is being tried right now", id)
 		}
-		return b, precondition("PENDING", id.String(), "message %s has no pending recipient, it is %s", id, stateName(m.State))
+		return b, precondition("PENDING", id.String(), "message %s has no pending or held recipient, it is %s", id, stateName(m.State))
 	}
 	return b, nil
 }
@@ -126,7 +134,7 @@ func (s *queueService) findByFilter(f fsm.Filter, req *pb.RetryQueuedRequest) (b
 	}
 	for _, state := range f.States {
 		if state != pb.RecipientState_RECIPIENT_STATE_PENDING {
-			return b, invalid("filter.states", "only pending recipients are retried, not %s ones", stateName(state))
+			return b, invalid("filter.states", "only pending recipients are retried by filter, not %s ones; name held messages by id", stateName(state))
 		}
 	}
 	f.States = []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_PENDING}

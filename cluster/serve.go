@@ -36,9 +36,6 @@ func (p *peerServer) Propose(stream grpc.BidiStreamingServer[pb.ProposeRequest, 
 		if len(req.Entry) > fsm.MaxEntry {
 			return status.Errorf(codes.InvalidArgument, "entry of %d bytes, at most %d", len(req.Entry), fsm.MaxEntry)
 		}
-		if err := fsm.CheckEntry(req.Entry); err != nil {
-			return status.Error(codes.InvalidArgument, err.Error())
-		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -53,7 +50,11 @@ func (p *peerServer) Propose(stream grpc.BidiStreamingServer[pb.ProposeRequest, 
 
 func (c *Cluster) serve(req *pb.ProposeRequest) *pb.ProposeResponse {
 	out := outcome{kind: outcomeRefused, err: errNotLeader}
-	if r := c.raft.Load(); r != nil && r.State() == raft.Leader {
+	if err := fsm.CheckEntry(req.Entry); err != nil {
+		// In the log it would stop every node that is no newer than this one.
+		out.err = err
+		c.log.Error("entry of another node refused", "error", err)
+	} else if r := c.raft.Load(); r != nil && r.State() == raft.Leader {
 		out = c.apply(req.Entry)
 	}
 	resp := &pb.ProposeResponse{Id: req.Id}

@@ -133,7 +133,7 @@ func (t *tx) retryRequested(e *pb.RetryRequested) *pb.EventResult {
 		if m == nil {
 			continue
 		}
-		numbers := t.retryMessage(m)
+		numbers := t.retryMessage(m, e.ReleaseHeld)
 		if len(numbers) == 0 {
 			continue
 		}
@@ -147,16 +147,18 @@ func (t *tx) retryRequested(e *pb.RetryRequested) *pb.EventResult {
 	return resultOK
 }
 
-// mayRetry: a held recipient goes back to the queue with a retry.
-func mayRetry(state pb.RecipientState) bool {
-	return state == pb.RecipientState_RECIPIENT_STATE_PENDING || state == pb.RecipientState_RECIPIENT_STATE_HELD
+// mayRetry: a held recipient may have killed its deliverers, so it goes back to
+// the queue only where its message was named.
+func mayRetry(state pb.RecipientState, releaseHeld bool) bool {
+	return state == pb.RecipientState_RECIPIENT_STATE_PENDING ||
+		releaseHeld && state == pb.RecipientState_RECIPIENT_STATE_HELD
 }
 
-func (t *tx) retryMessage(m *message) []uint32 {
+func (t *tx) retryMessage(m *message, releaseHeld bool) []uint32 {
 	var numbers []uint32
 	for number := range m.rec.Recipients {
 		r := t.recipient(m, number)
-		if r == nil || r.rec.Claim != nil || !mayRetry(r.rec.State) {
+		if r == nil || r.rec.Claim != nil || !mayRetry(r.rec.State, releaseHeld) {
 			continue
 		}
 		if r.rec.State == pb.RecipientState_RECIPIENT_STATE_HELD {

@@ -3,6 +3,7 @@ package fsm
 import (
 	"hash/crc32"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -147,4 +148,58 @@ func TestMessageEndsOnceWithoutATime(t *testing.T) {
 	w.must(1, delivered(ref(1, 1), id, 0), nil)
 	w.must(1, delivered(ref(1, 9), id, 0), nil)
 	checkState(t, w.state)
+}
+
+// The last attempt's content went out whole and no reply came: the message is
+// returned, but may have arrived. That stays visible.
+func TestDoubtSurvivesTheEnd(t *testing.T) {
+	doubt := &pb.Failure{Cause: "timeout", Phase: "dot", InDoubt: true}
+	for name, end := range map[string]func(id, report relay.MessageID) *pb.Event{
+		"bounced": func(id, report relay.MessageID) *pb.Event {
+			e := bounced(ref(1, 1), id, report, 0)
+			e.GetBounced().Recipients[0].Failure = doubt
+			return e
+		},
+		"frozen": func(id, _ relay.MessageID) *pb.Event {
+			e := frozenEvent(ref(1, 1), id, 0)
+			e.GetFrozen().Recipients[0].Failure = doubt
+			return e
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.up("a", 1, 0)
+			w.configure(1)
+			id := w.acceptFrom("boss@example.test", "one@example.test")
+			w.must(1, claimOf(1, id, 0), nil)
+			body := testBody
+			if name == "frozen" {
+				body = nil
+			}
+			w.must(1, end(id, w.newID()), body)
+			if r := w.recipientOf(id, 0); r.InDoubt != 1 {
+				t.Errorf("in doubt %d times, want once", r.InDoubt)
+			}
+			if kinds := w.historyKinds(id); !slices.Contains(kinds, pb.HistoryRecord_KIND_IN_DOUBT) {
+				t.Errorf("history %v has no row of the doubt", kinds)
+			}
+			checkState(t, w.state)
+		})
+	}
+}
+
+func TestReportDeclaresItsBody(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	id := w.acceptFrom("boss@example.test", "one@example.test")
+	w.must(1, claimOf(1, id, 0), nil)
+	report := w.newID()
+	e := bounced(ref(1, 1), id, report, 0)
+	e.GetBounced().Report.BodyType = pb.BodyType_BODY_TYPE_8BITMIME
+	w.must(1, e, testBody)
+	m, err := w.view().Message(report)
+	if err != nil || m.Envelope.BodyType != pb.BodyType_BODY_TYPE_8BITMIME {
+		t.Errorf("report: %v %v", m, err)
+	}
 }

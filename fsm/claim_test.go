@@ -308,3 +308,31 @@ func TestEligibility(t *testing.T) {
 	eligible("a", "b")
 	checkState(t, w.state)
 }
+
+// An attempt that began before the hosts changed says nothing of the new ones.
+func TestVerdictOnOldHostsIsStale(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	before, _ := w.state.Destination("dest")
+	moved := destinationSet("dest")
+	moved.GetDestinationSet().Destination.Hosts[0].Address = "127.0.0.1:2525"
+	w.must(1, moved, nil)
+	failed := &pb.Event{Kind: &pb.Event_DestinationFailed{DestinationFailed: &pb.DestinationFailed{
+		Name: "dest", Probes: before.Health.Probes, Failure: &pb.Failure{Cause: "refused"},
+	}}}
+	if r := w.fold(1, failed, nil); r.Code != codeStale {
+		t.Errorf("a failure of the old hosts: %v, want stale", r)
+	}
+	now, _ := w.state.Destination("dest")
+	if now.Health.State != pb.DestinationHealth_STATE_UP {
+		t.Errorf("health %v", now.Health)
+	}
+	// The same configuration again changes nothing that is under way.
+	same := destinationSet("dest")
+	same.GetDestinationSet().Destination.Hosts[0].Address = "127.0.0.1:2525"
+	w.must(1, same, nil)
+	if again, _ := w.state.Destination("dest"); again.Health.Probes != now.Health.Probes {
+		t.Errorf("probe number %d, want %d still", again.Health.Probes, now.Health.Probes)
+	}
+}

@@ -86,7 +86,7 @@ func (v *View) listing(f Filter, id relay.MessageID) (listing, error) {
 	}
 	recipients, err := v.Recipients(id)
 	for i, rec := range recipients {
-		if isOpen(rec.State) && f.matchesRecipient(rec) {
+		if isOpen(rec.State) && f.MatchesRecipient(rec) {
 			l.matches, l.number = true, uint32(i)
 			break
 		}
@@ -146,7 +146,7 @@ func (v *View) matches(f Filter, id relay.MessageID) (bool, error) {
 		return true, nil
 	}
 	recipients, err := v.Recipients(id)
-	return slices.ContainsFunc(recipients, f.matchesRecipient), err
+	return slices.ContainsFunc(recipients, f.MatchesRecipient), err
 }
 
 // logPrefix chooses the narrowest index that the filter names.
@@ -196,7 +196,9 @@ func (f Filter) matchesMessage(m *pb.MessageRecord) bool {
 	return f.From == "" || matchesAddress(f.From, from)
 }
 
-func (f Filter) matchesRecipient(r *pb.RecipientRecord) bool {
+// MatchesRecipient reports whether the filter means a recipient; sender and time
+// are the message's.
+func (f Filter) MatchesRecipient(r *pb.RecipientRecord) bool {
 	return (f.Domain == "" || r.Domain == f.Domain) &&
 		(f.Destination == "" || r.Destination == f.Destination) &&
 		(f.To == "" || matchesAddress(f.To, r.Recipient.GetAddress())) &&

@@ -3,7 +3,6 @@ package fsm
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
@@ -109,18 +108,6 @@ func (v *View) Counters() *pb.CounterRecord {
 		return false
 	})
 	return total
-}
-
-// CountedDomains lists the names of domains that have or had recipients, also
-// of domains that were removed since.
-func (v *View) CountedDomains() []string {
-	var names []string
-	prefix := keyOfCounter('d', "")
-	v.tables.counters.Root().WalkPrefix(prefix, func(key []byte, _ *pb.CounterRecord) bool {
-		names = append(names, strings.TrimPrefix(string(key), string(prefix)))
-		return false
-	})
-	return names
 }
 
 // Message reads a message's record, or ErrNotFound.

@@ -11,9 +11,8 @@ var ErrAddress = errors.New("not a mail address")
 
 // Limits of RFC 5321 section 4.5.3.1, in octets.
 const (
-	MaxLocalPart = 64
-	MaxDomain    = 255
-	MaxPath      = 254 // without the angle brackets
+	MaxDomain = 255
+	MaxPath   = 254 // without the angle brackets
 )
 
 // SplitAddress cuts a mailbox at its last @. The domain comes back in lower

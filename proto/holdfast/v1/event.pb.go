@@ -2244,7 +2244,9 @@ type RetryRequested struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	MessageIds [][]byte               `protobuf:"bytes,1,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`
 	// Or a destination's probe alone.
-	Destination   string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	Destination string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Held recipients go back to the queue too: an operator named the messages.
+	ReleaseHeld   bool `protobuf:"varint,3,opt,name=release_held,json=releaseHeld,proto3" json:"release_held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2291,6 +2293,13 @@ func (x *RetryRequested) GetDestination() string {
 		return x.Destination
 	}
 	return ""
+}
+
+func (x *RetryRequested) GetReleaseHeld() bool {
+	if x != nil {
+		return x.ReleaseHeld
+	}
+	return false
 }
 
 // DomainConfig is a relay domain as operators set it.
@@ -3466,11 +3475,12 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x14DestinationRecovered\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06probes\x18\x02 \x01(\x04R\x06probes\x12\x12\n" +
-	"\x04node\x18\x03 \x01(\tR\x04node\"S\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\"v\n" +
 	"\x0eRetryRequested\x12\x1f\n" +
 	"\vmessage_ids\x18\x01 \x03(\fR\n" +
 	"messageIds\x12 \n" +
-	"\vdestination\x18\x02 \x01(\tR\vdestination\"\\\n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12!\n" +
+	"\frelease_held\x18\x03 \x01(\bR\vreleaseHeld\"\\\n" +
 	"\fDomainConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +
