@@ -253,6 +253,34 @@ func TestRetryMakesDueNow(t *testing.T) {
 	}
 }
 
+// Held mail may have killed its deliverers: it goes back to the queue only where
+// somebody names it.
+func TestRetryOfHeldMail(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	id := w.Accept(time.Hour, "s@x.test", "r@one.test")
+	w.Hold(id, "one")
+	c := dial(t, w)
+	state := func() pb.RecipientState {
+		got, err := c.GetQueued(t.Context(), &pb.GetQueuedRequest{Id: id.String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Message.Recipients[0].State
+	}
+	if got := state(); got != pb.RecipientState_RECIPIENT_STATE_HELD {
+		t.Fatalf("state %v, want held", got)
+	}
+	got, err := c.RetryQueued(t.Context(), &pb.RetryQueuedRequest{All: true})
+	if err != nil || got.Messages != 0 || state() != pb.RecipientState_RECIPIENT_STATE_HELD {
+		t.Errorf("retry of all: %v %v, state %v", got, err, state())
+	}
+	got, err = c.RetryQueued(t.Context(), &pb.RetryQueuedRequest{Ids: []string{id.String()}})
+	if err != nil || got.Messages != 1 || got.Recipients != 1 || state() != pending {
+		t.Errorf("retry by id: %v %v, state %v", got, err, state())
+	}
+}
+
 func TestRetryIsChecked(t *testing.T) {
 	_, c, ids := queued(t)
 	tests := []struct {

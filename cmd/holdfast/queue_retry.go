@@ -29,7 +29,8 @@ func (a *app) queueRetryCommand() *cobra.Command {
 picks, or of all. A destination that is down is probed now, and its mail follows
 once it is back; the slots of a destination are never exceeded. In this version
 all pending recipients of a message are tried, also those that the filter
-doesn't pick.
+doesn't pick. A held message goes back to the queue only where its ID is given:
+two nodes died over it.
 
 A filter or --all shows how many messages it means and some of them, and asks.
 --yes answers in advance, --dry-run only counts.

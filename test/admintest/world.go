@@ -6,6 +6,7 @@ package admintest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"net"
@@ -333,4 +334,21 @@ func (w *World) Digests(_ context.Context, node string, nonce []byte) (*pb.Diges
 		}
 	}
 	return answer, nil
+}
+
+// Hold makes a message one that is held: two nodes die over their attempts at it.
+func (w *World) Hold(id relay.MessageID, destination string) {
+	w.t.Helper()
+	deaths := 0
+	for n := uint64(100); deaths < 2 && n < 200; n++ {
+		name := fmt.Sprintf("doomed-%d", n)
+		w.FoldAs(n, 0, &pb.Event{Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{Node: name, Incarnation: n}}}, nil)
+		if owner, _ := w.State.Owner(destination); owner == name {
+			w.FoldAs(n, 0, &pb.Event{Kind: &pb.Event_AttemptStarted{AttemptStarted: &pb.AttemptStarted{
+				Claims: []*pb.AttemptStarted_Claim{{Attempt: 1, MessageId: id[:], Recipients: []uint32{0}, Destination: destination}},
+			}}}, nil)
+			deaths++
+		}
+		w.FoldAs(0, 0, &pb.Event{Kind: &pb.Event_NodeDown{NodeDown: &pb.NodeDown{Node: name, Incarnation: n, Term: 1}}}, nil)
+	}
 }
