@@ -22,7 +22,7 @@ func (t *tx) messageAccepted(e *pb.MessageAccepted) *pb.EventResult {
 		// A report to the sender is queued and listed under this domain.
 		return invalid("acceptance of %s: the sender's domain has a zero byte", id)
 	}
-	if t.get(keyOfID(famTombstones, id)) != nil {
+	if t.wasAborted(id) {
 		return refused(pb.EventResult_CODE_ABORTED, "the acceptance of %s was aborted", id)
 	}
 	if t.get(keyOfID(famMessages, id)) != nil {
@@ -85,21 +85,19 @@ func (t *tx) fileContent(id relay.MessageID, c *pb.Content) *pb.EventResult {
 		if uint64(len(t.payload)) != c.Size || crc32.Checksum(t.payload, castagnoli) != c.Crc32C {
 			return refused(pb.EventResult_CODE_INCOMPLETE, "the body of %s doesn't match its length and checksum", id)
 		}
-		if t.get(keyOfID(famUploads, id)) != nil {
+		if t.s.uploads[id] != nil {
 			return invalid("the body of %s comes with its acceptance, but pieces of it are stored", id)
 		}
 		t.putContent(keyOfPart(famContent, id, 0), t.payload, c.Crc32C)
 		return nil
 	}
-	var upload pb.UploadRecord
-	key := keyOfID(famUploads, id)
-	raw := t.load(key, &upload)
-	if raw == nil || upload.Incarnation != t.event.Incarnation ||
+	upload := t.s.uploads[id]
+	if upload == nil || upload.Incarnation != t.event.Incarnation ||
 		upload.Pieces != c.Pieces || upload.Bytes != c.Size || t.hasPieceFrom(id, c.Pieces) {
 		return refused(pb.EventResult_CODE_INCOMPLETE, "%s has %d pieces of %d bytes, want %d of %d",
-			id, upload.Pieces, upload.Bytes, c.Pieces, c.Size)
+			id, upload.GetPieces(), upload.GetBytes(), c.Pieces, c.Size)
 	}
-	t.remove(key, raw)
+	t.removeUpload(id)
 	return nil
 }
 
@@ -126,7 +124,7 @@ func (t *tx) acceptanceAborted(e *pb.AcceptanceAborted) *pb.EventResult {
 	}
 	m := t.message(id)
 	if m == nil {
-		if t.get(keyOfID(famTombstones, id)) == nil {
+		if !t.wasAborted(id) {
 			t.addTombstone(id)
 		}
 		return resultOK

@@ -261,6 +261,17 @@ func (t *tx) addTombstone(id relay.MessageID) {
 	slices.SortFunc(s.tombstones, bySequence)
 }
 
+// wasAborted asks the tombstones, which are all in memory: a look into the
+// database for each acceptance would nearly always be for nothing.
+func (t *tx) wasAborted(id relay.MessageID) bool {
+	for _, s := range t.s.sessions {
+		if slices.ContainsFunc(s.tombstones, func(stone tombstone) bool { return stone.id == id }) {
+			return true
+		}
+	}
+	return false
+}
+
 func bySequence(a, b tombstone) int { return cmp.Compare(a.sequence, b.sequence) }
 
 func (t *tx) removeTombstone(id relay.MessageID) {

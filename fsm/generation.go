@@ -44,8 +44,13 @@ type generation struct {
 	closeErr   error
 }
 
-// cacheSize bounds the blocks of the database kept in memory, in bytes.
-const cacheSize = 64 << 20
+// Memory of the database, in bytes. Pebble takes the memtables out of the
+// cache: with room for one that fills and one that is being flushed, half of it
+// is left for blocks.
+const (
+	memtableSize = 32 << 20
+	cacheSize    = 4 * memtableSize
+)
 
 func openGeneration(cfg Config, number uint64) (*generation, error) {
 	dir := cfg.FS.PathJoin(cfg.Dir, generationName(number))
@@ -70,9 +75,8 @@ func databaseOptions(cfg Config) *pebble.Options {
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		CacheSize:                   cacheSize,
-		MemTableSize:                64 << 20,
+		MemTableSize:                memtableSize,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       20,
 		Logger:                      databaseLogger{log: cfg.Logger, fatal: cfg.Fatal},
 		EventListener:               databaseEvents(cfg),

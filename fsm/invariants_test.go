@@ -282,11 +282,14 @@ func (a *audit) memory(db pebble.Reader) {
 			a.t.Errorf("session %x: kept %+v, loaded %+v", incarnation, kept, loaded)
 		}
 	}
-	orphans, err := loadOrphans(db, sessions)
+	uploads, err := loadUploads(db)
 	if err != nil {
-		a.t.Fatalf("load orphans: %v", err)
+		a.t.Fatalf("load uploads: %v", err)
 	}
-	if !maps.Equal(orphans, a.s.orphans) {
+	if !maps.EqualFunc(uploads, a.s.uploads, func(x, y *pb.UploadRecord) bool { return proto.Equal(x, y) }) {
+		a.t.Errorf("uploads: kept %v, loaded %v", a.s.uploads, uploads)
+	}
+	if orphans := uploads.orphaned(sessions); !maps.Equal(orphans, a.s.orphans) {
 		a.t.Errorf("orphans: kept %v, loaded %v", a.s.orphans, orphans)
 	}
 	loaded, err := loadTables(db)

@@ -62,7 +62,8 @@ type State struct {
 	// Owned by Apply and Restore, which raft calls from one goroutine.
 	digests  digests
 	sessions map[uint64]*session
-	orphans  orphans
+	uploads  uploads
+	orphans  orphans // of the uploads
 
 	transfers atomic.Uint64 // numbers the folders of checkpoints sent and received
 
@@ -120,11 +121,11 @@ func (s *State) load(gen *generation) error {
 	if err := s.claims.load(gen.db); err != nil {
 		return fmt.Errorf("load claims: %w", err)
 	}
-	orphans, err := loadOrphans(gen.db, sessions)
+	uploads, err := loadUploads(gen.db)
 	if err != nil {
 		return fmt.Errorf("load uploads: %w", err)
 	}
-	s.sessions, s.orphans = sessions, orphans
+	s.sessions, s.uploads, s.orphans = sessions, uploads, uploads.orphaned(sessions)
 	s.digests.load(applied.Digests)
 
 	s.live.Lock()
