@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -157,6 +159,11 @@ func TestLeaderChangesUnderLoad(t *testing.T) {
 
 func TestNoQuorum(t *testing.T) {
 	w := newWorld(t, "a", "b", "c")
+	logs := map[string]*lockedBuffer{}
+	w.adjust = func(cfg *Config) {
+		logs[cfg.Node] = &lockedBuffer{}
+		cfg.Logger = slog.New(slog.NewTextHandler(logs[cfg.Node], &slog.HandlerOptions{Level: slog.LevelInfo}))
+	}
 	w.startAll()
 	w.awaitLeased(w.names...)
 	w.nodes["a"].configure()
@@ -165,6 +172,10 @@ func TestNoQuorum(t *testing.T) {
 	w.nodes[rest[0]].stop()
 	w.nodes[rest[1]].stop()
 	eventually(t, "no lease", func() bool { return !leader.cluster.Leased() })
+	log := logs[leader.name]
+	eventually(t, "a line about the loss", func() bool {
+		return strings.Count(log.String(), `level=ERROR msg="no quorum: `) == 1
+	})
 	eventually(t, "no leader", func() bool { node, _ := leader.cluster.Leader(); return node == "" })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -174,6 +185,15 @@ func TestNoQuorum(t *testing.T) {
 	}
 	w.nodes[rest[0]].start()
 	w.awaitLeased(leader.name, rest[0])
+	// The first lease of all was announced in the same words.
+	eventually(t, "a line about the return", func() bool {
+		return strings.Count(log.String(), `level=WARN msg="quorum: `) == 2
+	})
+	for _, want := range []string{"leased_since=", "leased_for=", "without_for="} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %s in the log:\n%s", want, log)
+		}
+	}
 	leader.must(message(t, testBody), testBody)
 	if got := leader.pending(); got != 1 {
 		t.Errorf("%d pending recipients, want 1: the withdrawn one must not come", got)

@@ -29,8 +29,16 @@ type hclogSink struct {
 	last map[string]time.Time // by message, which raft has a fixed set of
 }
 
-// Accept implements hclog.SinkAdapter.
+// brokenPeer is what raft calls an error when a peer hangs up in the middle of
+// a call: each stop of another node brings a few.
+const brokenPeer = "failed to decode incoming command"
+
+// Accept implements hclog.SinkAdapter. What raft tells in passing is for
+// debugging: this package says in its own words who leads and who is up.
 func (s *hclogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+	if level == hclog.Info || msg == brokenPeer {
+		level = hclog.Debug
+	}
 	if level >= hclog.Warn && s.repeated(msg) {
 		return
 	}
@@ -42,8 +50,6 @@ func (s *hclogSink) Accept(_ string, level hclog.Level, msg string, args ...any)
 	switch {
 	case level <= hclog.Debug:
 		s.logger.Debug(msg, args...)
-	case level == hclog.Info:
-		s.logger.Info(msg, args...)
 	case level == hclog.Warn:
 		s.logger.Warn(msg, args...)
 	default:

@@ -14,6 +14,9 @@ type lease struct {
 	mu     sync.Mutex // guards the fields below
 	grants []grant    // not ended yet as of the latest, oldest first
 
+	// refusal is why the latest ping was no success, "" where it was.
+	refusal string
+
 	changed broadcast
 	renewed chan struct{} // capacity 1
 }
@@ -33,6 +36,19 @@ func (l *lease) renew(now, until time.Duration, commit uint64) {
 	l.grants = append(l.grants, grant{until: until, commit: commit})
 	l.mu.Unlock()
 	kick(l.renewed)
+}
+
+// refused keeps why there is no new grant.
+func (l *lease) refused(reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refusal = reason
+}
+
+func (l *lease) lastRefusal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusal
 }
 
 func (l *lease) drop() {
@@ -80,6 +96,7 @@ func (c *Cluster) Current() bool {
 // watchLease announces the gain and the loss of the lease, the loss by a timer.
 func (c *Cluster) watchLease(ctx context.Context) {
 	held := false
+	since := c.cfg.Now() // of the present state
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -89,12 +106,8 @@ func (c *Cluster) watchLease(ctx context.Context) {
 		}
 		if now := left > 0; now != held {
 			held = now
-			if !held {
-				c.metrics.leasesLost.Inc()
-				c.log.Warn("lost the lease")
-			} else {
-				c.log.Info("holds a lease")
-			}
+			c.sayLease(held, since)
+			since = c.cfg.Now()
 			c.lease.changed.fire()
 		}
 		select {
@@ -108,6 +121,19 @@ func (c *Cluster) watchLease(ctx context.Context) {
 	}
 }
 
+// sayLease tells what an operator is woken for: a node without a lease takes
+// and delivers nothing.
+func (c *Cluster) sayLease(held bool, since time.Time) {
+	lasted := c.cfg.Now().Sub(since)
+	if held {
+		c.log.Warn("quorum: the node has its lease and takes and delivers mail", "without_since", since, "without_for", lasted)
+		return
+	}
+	c.metrics.leasesLost.Inc()
+	c.log.Error("no quorum: the node lost its lease, it takes and delivers nothing until it is back",
+		"reason", c.lease.lastRefusal(), "leased_since", since, "leased_for", lasted)
+}
+
 // keepLease pings the leader while an incarnation is active.
 func (c *Cluster) keepLease(ctx context.Context) {
 	ticker := time.NewTicker(c.cfg.Timing.Ping)
@@ -116,10 +142,15 @@ func (c *Cluster) keepLease(ctx context.Context) {
 	for {
 		if s := c.session.Load(); s != nil {
 			refusal := c.renewLease(ctx, s)
-			if refusal != "" && refusal != reason && ctx.Err() == nil {
+			c.lease.refused(refusal)
+			// A ping may fail while the lease holds: the next one comes in time.
+			if refusal != "" && refusal != reason && ctx.Err() == nil && !c.Leased() {
 				c.log.Info("no lease", "reason", refusal)
+				reason = refusal
 			}
-			reason = refusal
+			if refusal == "" {
+				reason = ""
+			}
 		}
 		select {
 		case <-ticker.C:

@@ -69,7 +69,7 @@ func (n *node) config() Config {
 			},
 		},
 		Now: n.w.clock.now, Chance: rand.Float64,
-		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Logger: slog.New(slog.NewTextHandler(&n.w.logs, nil)), Metrics: prometheus.NewRegistry(),
 		Grace: n.w.grace, Timing: n.w.timing,
 	}
 }

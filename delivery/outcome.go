@@ -240,20 +240,25 @@ func printable(text string) string {
 // logOutcome writes one line for each recipient, in the words that people
 // search a mail log for.
 func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
-	status := func(number uint32, status, reply string) {
+	described := s.describe(a)
+	status := func(number uint32, status, reply string, more ...any) {
 		rec := a.recipients[indexOf(a.grant.Record.Recipients, number)]
-		s.log.Info("attempt", "id", a.id, "from", a.message.Envelope.GetFrom(), "to", rec.Recipient.GetAddress(),
-			"relay", s.describe(a).Host, "delay", a.ended.Sub(time.Unix(0, a.message.AcceptedAt)).Seconds(),
-			"status", status, "reply", reply)
+		s.log.Info("attempt", append([]any{
+			"id", a.id, "from", a.message.Envelope.GetFrom(), "to", rec.Recipient.GetAddress(),
+			"destination", a.queue, "relay", described.Host, "tls", described.Tls, "attempt", rec.Attempts + 1,
+			"delay", a.ended.Sub(time.Unix(0, a.message.AcceptedAt)), "took", a.ended.Sub(a.started),
+			"status", status, "reply", reply,
+		}, more...)...)
 	}
+	next := func(nanoseconds int64) []any { return []any{"next", time.Unix(0, nanoseconds).UTC()} }
 	for _, d := range o.delivered {
 		status(d.Recipient, "delivered", d.Text)
 	}
 	for _, f := range o.deferred {
-		status(f.Recipient, "deferred", f.Failure.Text)
+		status(f.Recipient, "deferred", replyText(f.Failure), next(f.NextAttempt)...)
 	}
 	for _, f := range o.unreachable {
-		status(f.Recipient, "deferred", f.Failure.Cause+": "+f.Failure.Text)
+		status(f.Recipient, "deferred", f.Failure.Cause+": "+replyText(f.Failure), next(f.NextAttempt)...)
 	}
 	for _, e := range o.rejected {
 		status(e.number, "bounced", e.failure.Error())
@@ -267,6 +272,14 @@ func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
 	for _, number := range o.doubted {
 		status(number, "in doubt", "")
 	}
+}
+
+// replyText is a remote's reply as it gave it, or the system's error.
+func replyText(f *pb.Failure) string {
+	if f.Code == 0 {
+		return f.Text
+	}
+	return (&relay.Reply{Code: int(f.Code), Enhanced: f.Enhanced, Text: f.Text}).String()
 }
 
 func indexOf(numbers []uint32, number uint32) int {

@@ -26,6 +26,7 @@ type world struct {
 	timing   Timing
 	timeouts smtpout.Timeouts
 	grace    time.Duration
+	logs     lockedBuffer // of the schedulers
 
 	ids          uint64
 	incarnations uint64

@@ -27,9 +27,10 @@ func (s *session) accept(tx *transaction) *relay.Reply {
 		return notNow
 	}
 	s.server.metrics.messages.Inc()
-	s.server.metrics.acceptance.Observe(time.Since(begin).Seconds())
+	delay := time.Since(begin)
+	s.server.metrics.acceptance.Observe(delay.Seconds())
 	s.commands = 0
-	s.log.Debug("message accepted", "id", b.id.String(), "from", tx.envelope.From, "recipients", len(tx.recipients), "size", b.size)
+	s.logAccepted(tx, delay)
 	return reply(250, "2.0.0", b.id.String()+" queued")
 }
 
@@ -63,9 +64,13 @@ func (s *session) propose(ctx context.Context, tx *transaction) bool {
 	return true
 }
 
-// origin says where the message came from (RFC 3848 and RFC 6531 section 4.3
-// name the protocols).
+// origin says where the message came from.
 func (s *session) origin(tx *transaction) *pb.Origin {
+	return &pb.Origin{ClientAddress: s.client.String(), Helo: s.helo, Node: s.server.cfg.Node, Protocol: s.protocol(tx)}
+}
+
+// protocol is as RFC 3848 and RFC 6531 section 4.3 name it.
+func (s *session) protocol(tx *transaction) string {
 	protocol := "SMTP"
 	if s.extended {
 		protocol = "ESMTP"
@@ -76,5 +81,5 @@ func (s *session) origin(tx *transaction) *pb.Origin {
 	if s.secured {
 		protocol += "S"
 	}
-	return &pb.Origin{ClientAddress: s.client.String(), Helo: s.helo, Node: s.server.cfg.Node, Protocol: protocol}
+	return protocol
 }

@@ -17,10 +17,11 @@ import (
 
 // Server takes mail. New makes one, Serve runs it once.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	metrics *metrics
-	buffers *buffers
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	buffers  *buffers
+	refusals refusalLog
 
 	// proposing ends after the grace at shutdown, cleaning a while later. Both
 	// live from Serve on.
@@ -47,6 +48,7 @@ func New(cfg Config) (*Server, error) {
 		log:       cfg.Logger.With("component", "smtpd"),
 		metrics:   m,
 		buffers:   newBuffers(int(cfg.BodyMemory/pieceSize), m.bodyBuffers),
+		refusals:  refusalLog{now: cfg.Now},
 		conns:     map[*conn]struct{}{},
 		perClient: map[netip.Prefix]int{},
 	}, nil
@@ -143,7 +145,7 @@ func (s *Server) take(nc net.Conn) {
 	address := client.Addr().Unmap().WithZone("")
 	c := newConn(nc, &s.cfg)
 	if refusal := s.register(c, address); refusal != nil {
-		s.turnAway(c, refusal)
+		s.turnAway(c, address, refusal)
 		return
 	}
 	session := &session{server: s, conn: c, client: address, log: s.log.With("client", address.String())}
@@ -156,8 +158,11 @@ func (s *Server) take(nc net.Conn) {
 
 // turnAway says why in passing: a new connection has room for one line, so the
 // next one needn't wait.
-func (s *Server) turnAway(c *conn, refusal *relay.Reply) {
+func (s *Server) turnAway(c *conn, client netip.Addr, refusal *relay.Reply) {
 	s.metrics.replies[refusal.Code/100].Inc()
+	if s.refusals.admit(s.log) {
+		s.log.Info("refused", "client", client.String(), "command", "", "reply", refusal.String())
+	}
 	c.writeReply(refusal)
 	c.close(false)
 }

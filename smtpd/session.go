@@ -31,6 +31,10 @@ type session struct {
 	tx       *transaction
 	errors   int
 	commands int // since the last message
+
+	// What is being answered, for the log.
+	command string
+	refused *transaction // that the command belongs to
 }
 
 // serve runs the dialogue until either side ends it.
@@ -70,7 +74,11 @@ func (s *session) answer(r *relay.Reply, err error) error {
 	if r != nil {
 		s.reply(r)
 		if r.Code == 421 {
+			s.logRefused(r)
 			return errClose
+		}
+		if r.Code >= 400 {
+			s.logRefused(r)
 		}
 		if r.Code >= 500 {
 			s.errors++
@@ -100,7 +108,7 @@ func (s *session) farewell(err error) (linger bool) {
 	case errors.Is(err, errClose):
 		return true
 	case errors.Is(err, errBareLF):
-		s.reply(bareLF)
+		s.refuseAndEnd(bareLF)
 		return true
 	case errors.Is(err, errWrite), errors.Is(err, errQuit), errors.Is(err, errTLS):
 		return false
@@ -108,10 +116,10 @@ func (s *session) farewell(err error) (linger bool) {
 		s.reply(shuttingDown)
 		return true
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.reply(timedOut)
+		s.refuseAndEnd(timedOut)
 		return true
 	case errors.Is(err, errLineTooLong):
-		s.reply(lineTooLong)
+		s.refuseAndEnd(lineTooLong)
 		return true
 	}
 	if !errors.Is(err, io.EOF) {
@@ -120,9 +128,15 @@ func (s *session) farewell(err error) (linger bool) {
 	return false
 }
 
+func (s *session) refuseAndEnd(r *relay.Reply) {
+	s.reply(r)
+	s.logRefused(r)
+}
+
 // handle carries out one command. The reply is nil where it is given already;
 // an error ends the session after it.
 func (s *session) handle(line []byte) (*relay.Reply, error) {
+	s.command, s.refused = describeCommand(line), s.tx
 	verb, rest, refusal := splitCommand(line)
 	if refusal != nil {
 		return refusal, nil

@@ -91,9 +91,18 @@ func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
 }
 
 func newLogger(w io.Writer, cfg node.LogConfig) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.SlogLevel()}
+	options := &slog.HandlerOptions{Level: cfg.SlogLevel(), ReplaceAttr: inSeconds}
 	if cfg.Format == "text" {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// inSeconds writes durations as numbers of seconds: JSON would else have bare
+// nanoseconds.
+func inSeconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.Float64Value(a.Value.Duration().Seconds())
+	}
+	return a
 }

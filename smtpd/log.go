@@ -1,0 +1,88 @@
+package smtpd
+
+import (
+	"crypto/tls"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/relay"
+)
+
+// logAccepted writes one line for each message, in the words that people search
+// a mail log for.
+func (s *session) logAccepted(tx *transaction, delay time.Duration) {
+	s.log.Info("accepted", "id", tx.body.id.String(), "helo", s.helo, "from", tx.envelope.From,
+		"nrcpt", len(tx.recipients), "size", tx.body.size, "protocol", s.protocol(tx), "tls", s.tlsVersion(),
+		"delay", delay)
+}
+
+// logRefused writes one line for each command that was refused. A client that
+// gives no end of them can't fill the disk: beyond so many a second they are
+// only counted.
+func (s *session) logRefused(r *relay.Reply) {
+	if !s.server.refusals.admit(s.log) {
+		return
+	}
+	attributes := []any{"helo", s.helo, "command", s.command, "reply", r.String(), "tls", s.tlsVersion()}
+	if tx := s.refused; tx != nil {
+		attributes = append(attributes, "from", tx.envelope.From, "nrcpt", len(tx.recipients))
+		if tx.body != nil {
+			attributes = append(attributes, "id", tx.body.id.String())
+		}
+	}
+	s.log.Info("refused", attributes...)
+}
+
+// describeCommand is a command as the log shows it: with an address for MAIL and
+// RCPT, else its verb alone, since what follows may be a secret.
+func describeCommand(line []byte) string {
+	const most = 512
+	verb, rest, _ := strings.Cut(string(line[:min(len(line), most)]), " ")
+	verb = strings.ToUpper(verb)
+	if verb == "MAIL" || verb == "RCPT" {
+		return strings.ToValidUTF8(verb+" "+rest, "?")
+	}
+	return strings.ToValidUTF8(verb, "?")
+}
+
+// tlsVersion is "TLS1.3" and so on, "" in plain text.
+func (s *session) tlsVersion() string {
+	secured, ok := s.conn.nc.(*tls.Conn)
+	if !ok {
+		return ""
+	}
+	return strings.ReplaceAll(tls.VersionName(secured.ConnectionState().Version), " ", "")
+}
+
+// refusalsPerSecond are written line by line; the others are counted.
+const refusalsPerSecond = 50
+
+// refusalLog bounds the lines about refusals.
+type refusalLog struct {
+	now func() time.Time
+
+	mu     sync.Mutex // guards the fields below
+	second time.Time
+	lines  int
+	unsaid int
+}
+
+// warner is the part of a logger that says how many lines were left out.
+type warner interface{ Warn(msg string, args ...any) }
+
+func (l *refusalLog) admit(log warner) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if second := l.now().Truncate(time.Second); !second.Equal(l.second) {
+		if l.unsaid > 0 {
+			log.Warn("refusals not logged one by one", "refusals", l.unsaid, "since", l.second)
+		}
+		l.second, l.lines, l.unsaid = second, 0, 0
+	}
+	if l.lines++; l.lines > refusalsPerSecond {
+		l.unsaid++
+		return false
+	}
+	return true
+}
