@@ -36,7 +36,7 @@ func awayRun(ctx context.Context, o options, out io.Writer) (err error) {
 		{"within the trailing log", small, 2 << 10, 0},
 		{"beyond the trailing log", large, 1 << 20, 1},
 	} {
-		w.say("node %s is away, %s", away.Name, absence.name)
+		w.Say("node %s is away, %s", away.Name, absence.name)
 		if err := w.absent(ctx, away, absence.messages, absence.size); err != nil {
 			return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 		}
@@ -49,7 +49,7 @@ func awayRun(ctx context.Context, o options, out io.Writer) (err error) {
 		w.verify(ctx)
 	}
 	if err := w.waitOwner(ctx, away); err != nil {
-		w.violation("%v", err)
+		w.Violation("%v", err)
 	}
 	return w.verdict("away run")
 }
@@ -88,7 +88,7 @@ func (w *world) waitOwner(ctx context.Context, n *harness.Node) error {
 		if o.destinations == 0 {
 			return errors.New("it owns none")
 		}
-		w.say("node %s owns %d of 14 destinations again, %s after the last check", n.Name, o.destinations, time.Since(began).Round(time.Millisecond))
+		w.Say("node %s owns %d of 14 destinations again, %s after the last check", n.Name, o.destinations, time.Since(began).Round(time.Millisecond))
 		return nil
 	})
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -117,21 +116,6 @@ func (d *destination) inFlight(hostname string) int {
 		}
 	}
 	return n
-}
-
-// copies are the messages that arrived, by their ids, each in the order in which
-// the attempts began. Broken off transactions are none.
-func (d *destination) copies() map[string][]sink.Message {
-	all := map[string][]sink.Message{}
-	for _, m := range d.Messages() {
-		if m.Committed {
-			all[m.ID] = append(all[m.ID], m)
-		}
-	}
-	for _, of := range all {
-		slices.SortFunc(of, func(a, b sink.Message) int { return a.Started.Compare(b.Started) })
-	}
-	return all
 }
 
 func declaredSize(args string) int {

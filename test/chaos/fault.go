@@ -71,7 +71,7 @@ func (f *fault) run(ctx context.Context) error {
 	if err := f.prepare(ctx); err != nil {
 		return err
 	}
-	f.say("node %s, the %s: %d slots, %d transactions held at the destination, %d of them long ones in mid-content; %d clients in DATA",
+	f.Say("node %s, the %s: %d slots, %d transactions held at the destination, %d of them long ones in mid-content; %d clients in DATA",
 		f.node.Name, f.role, f.slots, f.inGrip, f.long, f.loader.InData(f.node.SMTP))
 	f.began = time.Now()
 	var err error
@@ -89,7 +89,7 @@ func (f *fault) run(ctx context.Context) error {
 	if err := f.node.WaitReady(ctx); err != nil {
 		return err
 	}
-	f.say("node %s is ready again %s after the end of the fault", f.node.Name, time.Since(f.ended).Round(time.Millisecond))
+	f.Say("node %s is ready again %s after the end of the fault", f.node.Name, time.Since(f.ended).Round(time.Millisecond))
 	return harness.Eventually(ctx, "250 from node "+f.node.Name, func(context.Context) error {
 		if f.loader.LastAccepted(f.node.SMTP).Before(f.ended.Add(time.Second)) {
 			return errors.New("it accepted nothing since")
@@ -210,11 +210,11 @@ func (f *fault) checkSurvivors(report *load.Report) time.Duration {
 	longest := time.Duration(0)
 	for _, n := range f.survivors(f.node) {
 		gap, began := report.LongestGap(n.SMTP, f.began, f.ended)
-		f.say("node %s: longest time without a 250 %s, from %s on", n.Name, gap.Round(time.Millisecond), began.Sub(f.began).Round(time.Millisecond))
+		f.Say("node %s: longest time without a 250 %s, from %s on", n.Name, gap.Round(time.Millisecond), began.Sub(f.began).Round(time.Millisecond))
 		longest = max(longest, gap)
 	}
 	if longest > stuckFor {
-		f.violation("a survivor didn't accept for %s", longest.Round(time.Millisecond))
+		f.Violation("a survivor didn't accept for %s", longest.Round(time.Millisecond))
 	}
 	return longest
 }
@@ -238,13 +238,13 @@ func (f *fault) checkSilence(report *load.Report) {
 			deferred++
 		}
 	}
-	f.say("alone, node %s answered %d times 4xx and %d times 250", f.node.Name, deferred, accepted)
+	f.Say("alone, node %s answered %d times 4xx and %d times 250", f.node.Name, deferred, accepted)
 	if accepted > 0 || deferred == 0 {
-		f.violation("node %s, alone, answered %d times 250 and %d times 4xx", f.node.Name, accepted, deferred)
+		f.Violation("node %s, alone, answered %d times 250 and %d times 4xx", f.node.Name, accepted, deferred)
 	}
 	host := f.node.Hostname()
 	if sent := f.destination.arrivedFrom(host, from, f.destination.letGoAt()); len(sent) > 0 {
-		f.violation("node %s, alone, delivered %d messages, the first %s at %s", f.node.Name, len(sent), sent[0].id, clock(sent[0].at))
+		f.Violation("node %s, alone, delivered %d messages, the first %s at %s", f.node.Name, len(sent), sent[0].id, clock(sent[0].at))
 	}
 	nodes, begun := f.destination.nodes(), 0
 	for _, t := range f.destination.Messages() {
@@ -253,7 +253,7 @@ func (f *fault) checkSilence(report *load.Report) {
 		}
 	}
 	if begun > 0 {
-		f.violation("node %s, alone, began %d transactions", f.node.Name, begun)
+		f.Violation("node %s, alone, began %d transactions", f.node.Name, begun)
 	}
 }
 
@@ -274,10 +274,12 @@ func (f *fault) checkAttempts() int {
 		}
 	}
 	if finished > 0 {
-		f.violation("node %s sent %d contents to their end that were in their middle when it lost its lease", f.node.Name, finished)
+		f.Violation("node %s sent %d contents to their end that were in their middle when it lost its lease", f.node.Name, finished)
 	}
 	if f.hold == "content" && cut < f.long {
-		f.violation("%d long contents were held in mid-content, but only %d attempts were cut", f.long, cut)
+		f.Violation("%d long contents were held in mid-content, but only %d attempts were cut", f.long, cut)
 	}
 	return cut
 }
+
+func clock(t time.Time) string { return t.Format("15:04:05.000") }

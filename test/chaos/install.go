@@ -45,7 +45,7 @@ func installRun(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	w.say("node %s has %d MB; %d MB went through the leader's log, of which %d MB stay", victim.Name, size>>20, int64(stored)>>20, o.trailing>>20)
+	w.Say("node %s has %d MB; %d MB went through the leader's log, of which %d MB stay", victim.Name, size>>20, int64(stored)>>20, o.trailing>>20)
 	if size < least {
 		return fmt.Errorf("the data of node %s are %d bytes, want %d: the run would prove nothing", victim.Name, size, least)
 	}
@@ -78,7 +78,7 @@ func (w *world) rejoinWiped(ctx context.Context, victim, leader *harness.Node, s
 	if err := victim.Wipe(); err != nil {
 		return err
 	}
-	w.say("node %s is stopped, its data folder wiped", victim.Name)
+	w.Say("node %s is stopped, its data folder wiped", victim.Name)
 	began := time.Now()
 	if err := victim.Start(); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (w *world) rejoinWiped(ctx context.Context, victim, leader *harness.Node, s
 	if err != nil {
 		return err
 	}
-	w.say("node %s serves %s after its start, with %d MB; meanwhile %d MB went through the leader's log",
+	w.Say("node %s serves %s after its start, with %d MB; meanwhile %d MB went through the leader's log",
 		victim.Name, took.Round(time.Millisecond), size>>20, int64(now-stored)>>20)
 	return w.checkInstalls(ctx, victim, 1, 1)
 }
@@ -109,9 +109,9 @@ func (w *world) checkInstalls(ctx context.Context, n *harness.Node, least, most 
 	if err != nil {
 		return err
 	}
-	w.say("node %s received the state %.0f times", n.Name, installs)
+	w.Say("node %s received the state %.0f times", n.Name, installs)
 	if int(installs) < least || int(installs) > most {
-		w.violation("node %s received the state %.0f times, want %d to %d", n.Name, installs, least, most)
+		w.Violation("node %s received the state %.0f times, want %d to %d", n.Name, installs, least, most)
 	}
 	return nil
 }
@@ -148,7 +148,7 @@ func (w *world) fill(ctx context.Context, run string, addresses, recipients []st
 		return err
 	}
 	accepted := report.Count(load.Accepted)
-	w.say("%d messages of %d KB accepted in %s: %.0f a second, %.1f MB a second; p99 %s", accepted, size>>10,
+	w.Say("%d messages of %d KB accepted in %s: %.0f a second, %.1f MB a second; p99 %s", accepted, size>>10,
 		report.Window.Round(time.Millisecond), report.Rate(), report.Rate()*float64(size)/1e6, report.Latency(0.99).Round(time.Millisecond))
 	if accepted < messages {
 		return fmt.Errorf("%d of %d messages were accepted", accepted, messages)
@@ -204,17 +204,17 @@ func (w *world) waitAll(ctx context.Context, up *sink.Server, report *load.Repor
 		return nil
 	})
 	if err != nil {
-		w.violation("%v", err)
+		w.Violation("%v", err)
 		return nil
 	}
 	repeated := 0
 	for _, n := range up.IDs() {
 		repeated += n - 1
 	}
-	w.say("under load %d messages accepted, %.0f a second, p99 %s; LOST: 0, arrived again: %d", report.Count(load.Accepted), report.Rate(),
+	w.Say("under load %d messages accepted, %.0f a second, p99 %s; LOST: 0, arrived again: %d", report.Count(load.Accepted), report.Rate(),
 		report.Latency(0.99).Round(time.Millisecond), repeated)
 	if refused := report.Count(load.Refused); refused > 0 {
-		w.violation("%d messages were refused for good (5xx)", refused)
+		w.Violation("%d messages were refused for good (5xx)", refused)
 	}
 	return nil
 }

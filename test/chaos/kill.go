@@ -49,7 +49,7 @@ func killRun(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	w.say("kill run: %d sessions for %s over %d nodes, answers in %s", o.sessions, o.duration, len(w.cluster.Nodes), log.Name())
+	w.Say("kill run: %d sessions for %s over %d nodes, answers in %s", o.sessions, o.duration, len(w.cluster.Nodes), log.Name())
 	report, deaths, err := w.underLoad(ctx, o, loader, d)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
@@ -63,7 +63,6 @@ func killRun(ctx context.Context, o options, out io.Writer) (err error) {
 	if _, err := w.audit(ctx, report, d, limit); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 	}
-	w.verify(ctx)
 	return w.verdict("kill run")
 }
 
@@ -132,7 +131,7 @@ func (w *world) killOne(ctx context.Context, role string, at time.Time, loader *
 	if err != nil {
 		return victim, err
 	}
-	w.say("kill -9 of node %s, the %s: it owned %d destinations with %d slots, %d claims, %d open transactions, and had %d sessions in DATA",
+	w.Say("kill -9 of node %s, the %s: it owned %d destinations with %d slots, %d claims, %d open transactions, and had %d sessions in DATA",
 		victim.node.Name, role, victim.owned.destinations, victim.owned.slots, victim.owned.claims, victim.inFlight, victim.inData)
 	if err := w.waitAccepting(ctx, victim, loader); err != nil {
 		return victim, err
@@ -199,19 +198,19 @@ func (w *world) checkGaps(report *load.Report, deaths []death) {
 		}
 		for _, n := range w.survivors(death.node) {
 			gap, began := report.LongestGap(n.SMTP, death.at, to)
-			w.say("after the death of %s (%s), node %s: longest time without a 250 %s, from %s on",
+			w.Say("after the death of %s (%s), node %s: longest time without a 250 %s, from %s on",
 				death.node.Name, death.role, n.Name, gap.Round(time.Millisecond), began.Sub(death.at).Round(time.Millisecond))
 			if gap > maxGap {
-				w.violation("node %s didn't accept for %s after the death of %s", n.Name, gap.Round(time.Millisecond), death.node.Name)
+				w.Violation("node %s didn't accept for %s after the death of %s", n.Name, gap.Round(time.Millisecond), death.node.Name)
 			}
 		}
 	}
 	for _, n := range w.cluster.Nodes {
 		gap, _ := report.LongestGap(n.SMTP, report.Began, end)
-		w.say("node %s: longest gap between 250s in the whole run %s", n.Name, gap.Round(time.Millisecond))
+		w.Say("node %s: longest gap between 250s in the whole run %s", n.Name, gap.Round(time.Millisecond))
 	}
 	gap, began := report.LongestGap("", report.Began, end)
-	w.say("LONGEST GAP over all nodes: %s, %s into the run", gap.Round(time.Millisecond), began.Sub(report.Began).Round(time.Millisecond))
+	w.Say("LONGEST GAP over all nodes: %s, %s into the run", gap.Round(time.Millisecond), began.Sub(report.Began).Round(time.Millisecond))
 }
 
 // checkDeath finds in the clients' own answers that sessions were cut off in
@@ -232,9 +231,9 @@ func (w *world) checkDeath(report *load.Report, death death) {
 			waiting++
 		}
 	}
-	w.say("connections that node %s cut off by its death: %d before DATA, %d in DATA, %d waiting for the last reply",
+	w.Say("connections that node %s cut off by its death: %d before DATA, %d in DATA, %d waiting for the last reply",
 		death.node.Name, before, inData, waiting)
 	if inData == 0 {
-		w.violation("no session was in DATA with node %s when it died", death.node.Name)
+		w.Violation("no session was in DATA with node %s when it died", death.node.Name)
 	}
 }

@@ -98,10 +98,10 @@ func (m *meter) show(step string, window int64) error {
 			return err
 		}
 		above := (memory.Peak - m.idle[n.Name]) >> 20
-		m.say("%-34s node %s: resident %4d MB, peak of the step %4d MB, %4d above idle (window %d)", step, n.Name,
+		m.Say("%-34s node %s: resident %4d MB, peak of the step %4d MB, %4d above idle (window %d)", step, n.Name,
 			memory.Resident>>20, memory.Peak>>20, above, window)
 		if window > 0 && above > window {
-			m.violation("%s: node %s had %d MB more than idle, the window is %d", step, n.Name, above, window)
+			m.Violation("%s: node %s had %d MB more than idle, the window is %d", step, n.Name, above, window)
 		}
 	}
 	return nil
@@ -123,10 +123,10 @@ func (m *meter) uploads(ctx context.Context, count, size int) error {
 	if err != nil {
 		return err
 	}
-	m.say("uploads of %d MB, %d at the same time: %d accepted, %d deferred, %d refused in %s", size/1e6, count,
+	m.Say("uploads of %d MB, %d at the same time: %d accepted, %d deferred, %d refused in %s", size/1e6, count,
 		report.Count(load.Accepted), report.Count(load.Deferred), report.Count(load.Refused), report.Window.Round(time.Millisecond))
 	if report.Count(load.Accepted) < count {
-		m.violation("%d of %d uploads were accepted", report.Count(load.Accepted), count)
+		m.Violation("%d of %d uploads were accepted", report.Count(load.Accepted), count)
 	}
 	return m.show("uploads", busyWindow)
 }
@@ -181,10 +181,10 @@ func (m *meter) gone(ctx context.Context) error {
 	}
 	for _, n := range m.cluster.Nodes {
 		more := (m.full[n.Name] - rest[n.Name]) >> 20
-		m.say("node %s at rest: %d MB with the queue, %d MB without, %d more (window %d)", n.Name,
+		m.Say("node %s at rest: %d MB with the queue, %d MB without, %d more (window %d)", n.Name,
 			m.full[n.Name]>>20, rest[n.Name]>>20, more, queueWindow)
 		if more > queueWindow {
-			m.violation("node %s had %d MB more with the queue than without, the window is %d", n.Name, more, queueWindow)
+			m.Violation("node %s had %d MB more with the queue than without, the window is %d", n.Name, more, queueWindow)
 		}
 	}
 	return nil
@@ -215,7 +215,7 @@ func (m *meter) comesBack(ctx context.Context, queued int) (err error) {
 	if err := m.emptied(ctx); err != nil {
 		return err
 	}
-	m.say("the destination is back: first arrival after %s, all %d after %s, %.0f a second", first.Round(time.Millisecond), queued,
+	m.Say("the destination is back: first arrival after %s, all %d after %s, %.0f a second", first.Round(time.Millisecond), queued,
 		took.Round(time.Millisecond), float64(queued)/(took-first).Seconds())
 	return m.show("the destination came back", busyWindow)
 }
@@ -246,7 +246,7 @@ func (m *meter) stalls(ctx context.Context, up *sink.Server, count int, long tim
 	if err != nil {
 		return err
 	}
-	m.say("a destination stalled for %s in %d connections: %d of %d arrived meanwhile", time.Since(began).Round(time.Second), stuck.Open, stuck.Committed-before, count)
+	m.Say("a destination stalled for %s in %d connections: %d of %d arrived meanwhile", time.Since(began).Round(time.Second), stuck.Open, stuck.Committed-before, count)
 	if err := m.show("the destination stalls", busyWindow); err != nil {
 		return err
 	}

@@ -56,7 +56,6 @@ func outageRun(ctx context.Context, o options, out io.Writer) (err error) {
 	if _, err := w.audit(ctx, report, d, 0); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 	}
-	w.verify(ctx)
 	return w.verdict("outage run")
 }
 
@@ -80,7 +79,7 @@ func (w *world) queueUp(ctx context.Context, o options, log io.Writer) (*load.Re
 	if accepted < o.held {
 		return nil, fmt.Errorf("only %d of %d messages were accepted within two minutes", accepted, o.held)
 	}
-	w.say("outage run: %d messages accepted in %s, nothing listens at %s", accepted, report.Window.Round(time.Millisecond), w.next)
+	w.Say("outage run: %d messages accepted in %s, nothing listens at %s", accepted, report.Window.Round(time.Millisecond), w.next)
 	return report, nil
 }
 
@@ -99,7 +98,7 @@ func (w *world) waitDown(ctx context.Context) error {
 		return nil
 	})
 	if err == nil {
-		w.say("the cluster says that all %d destinations are down", len(w.domains))
+		w.Say("the cluster says that all %d destinations are down", len(w.domains))
 	}
 	return err
 }
@@ -124,7 +123,7 @@ func (w *world) killQueueing(ctx context.Context, dead *harness.Node) (*harness.
 	if err := victim.Kill(); err != nil {
 		return nil, err
 	}
-	w.say("kill -9 of node %s (leader %s)", victim.Name, leader.Name)
+	w.Say("kill -9 of node %s (leader %s)", victim.Name, leader.Name)
 	return victim, w.restart(ctx, victim)
 }
 
@@ -153,24 +152,24 @@ func (w *world) checkQueued(ctx context.Context, report *load.Report) error {
 			return err
 		}
 	}
-	w.say("all %d are pending on all nodes", least)
+	w.Say("all %d are pending on all nodes", least)
 	return nil
 }
 
 // waitArrival waits until every accepted message is at the destination.
 func (w *world) waitArrival(ctx context.Context, report *load.Report, d *destination) error {
 	up := time.Now()
-	w.say("the destination is up")
+	w.Say("the destination is up")
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	if err := d.WaitStats(ctx, func(s sink.Stats) bool { return s.Committed > 0 }); err != nil {
 		return fmt.Errorf("nothing arrived: %w", err)
 	}
-	w.say("first arrival %s after that", time.Since(up).Round(time.Millisecond))
+	w.Say("first arrival %s after that", time.Since(up).Round(time.Millisecond))
 	want := report.Count(load.Accepted)
 	if err := d.WaitStats(ctx, func(s sink.Stats) bool { return s.Committed >= want }); err != nil {
 		return fmt.Errorf("%d of %d arrived: %w", d.Stats().Committed, want, err)
 	}
-	w.say("all %d arrived %s after it was up", want, time.Since(up).Round(time.Millisecond))
+	w.Say("all %d arrived %s after it was up", want, time.Since(up).Round(time.Millisecond))
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"holdfast/test/audit"
 	"holdfast/test/harness"
 	"holdfast/test/load"
 )
@@ -48,7 +49,7 @@ type result struct {
 	name string
 	gap  time.Duration // longest time without a 250 at a survivor
 	cut  int           // attempts of the node that ended before their content did
-	doubtful
+	audit.Doubtful
 	err error
 }
 
@@ -71,7 +72,7 @@ func partitionRun(ctx context.Context, o options, out io.Writer) error {
 		if r.err != nil {
 			verdict = "BROKEN"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", r.name, r.gap.Round(time.Millisecond), r.cut, r.duplicates, r.inDoubt, r.held, verdict)
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", r.name, r.gap.Round(time.Millisecond), r.cut, r.Duplicates, r.InDoubt, r.Held, verdict)
 		errs = append(errs, r.err)
 	}
 	return errors.Join(append(errs, table.Flush())...)
@@ -98,7 +99,7 @@ func separate(ctx context.Context, o options, s separation, dir string, out io.W
 	if err != nil {
 		return result{err: err}
 	}
-	w.say("--- %s", s.name)
+	w.Say("--- %s", s.name)
 	f := &fault{world: w, separation: s, loader: loader, destination: d}
 	report, err := f.underLoad(ctx)
 	if err != nil {
@@ -112,7 +113,7 @@ func separate(ctx context.Context, o options, s separation, dir string, out io.W
 	if s.flapping {
 		limit *= f.times
 	}
-	if r.doubtful, err = w.audit(ctx, report, d, limit); err != nil {
+	if r.Doubtful, err = w.audit(ctx, report, d, limit); err != nil {
 		return result{err: err}
 	}
 	w.verify(ctx)

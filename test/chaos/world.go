@@ -11,7 +11,9 @@ import (
 	"strconv"
 	"time"
 
+	"holdfast/test/audit"
 	"holdfast/test/harness"
+	"holdfast/test/load"
 )
 
 // world is a cluster of three processes with its destinations configured. All
@@ -22,9 +24,7 @@ type world struct {
 	next    string // host:port of the server behind the relay
 	domains []string
 	slots   int // of each destination
-	out     io.Writer
-
-	violations []string
+	*audit.Journal
 }
 
 // build starts the cluster; nothing listens at next yet.
@@ -43,7 +43,7 @@ func build(ctx context.Context, o options, name string, destinations int, out io
 	if err != nil {
 		return nil, err
 	}
-	w = &world{cluster: c, next: free[0], slots: cmp.Or(o.slots, 4), out: out}
+	w = &world{cluster: c, next: free[0], slots: cmp.Or(o.slots, 4), Journal: &audit.Journal{Out: out}}
 	for i := range destinations {
 		if err := w.route(ready, fmt.Sprintf("d%02d", i+1), w.next); err != nil {
 			return nil, errors.Join(err, w.close())
@@ -79,24 +79,9 @@ func (w *world) recipients() []string {
 	return all
 }
 
-func (w *world) say(format string, args ...any) {
-	fmt.Fprintf(w.out, "%s  "+format+"\n", append([]any{time.Now().Format("15:04:05.000")}, args...)...)
-}
-
-// violation records that a promise was broken; the run goes on to show all.
-func (w *world) violation(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	w.violations = append(w.violations, text)
-	w.say("VIOLATION: %s", text)
-}
-
 // verdict is nil where every promise was kept.
 func (w *world) verdict(name string) error {
-	if len(w.violations) == 0 {
-		w.say("%s: every promise kept", name)
-		return nil
-	}
-	return fmt.Errorf("%s: %d violations, the first: %s\n%s", name, len(w.violations), w.violations[0], w.cluster.Tails(8))
+	return w.Verdict(name, func() string { return w.cluster.Tails(8) })
 }
 
 // survivors are the nodes that run, but for one.
@@ -121,38 +106,23 @@ func (w *world) restart(ctx context.Context, n *harness.Node) error {
 	if err := n.WaitReady(ctx); err != nil {
 		return err
 	}
-	w.say("node %s is ready again %s after its start", n.Name, time.Since(began).Round(time.Millisecond))
+	w.Say("node %s is ready again %s after its start", n.Name, time.Since(began).Round(time.Millisecond))
 	return nil
 }
 
-// verified is what `holdfast cluster verify --json` says.
-type verified struct {
-	Index     uint64 `json:"index"`
-	Identical bool   `json:"identical"`
-	Nodes     []struct {
-		Name  string  `json:"name"`
-		Error *string `json:"error"`
-	} `json:"nodes"`
+// audit compares the clients' answers, the mail at the destination, the log and
+// the nodes' states. limit is how many messages may have come more than once.
+func (w *world) audit(ctx context.Context, report *load.Report, d *destination, limit int) (audit.Doubtful, error) {
+	w.Say("%.0f accepted/s, p50 %s, p99 %s, max %s", report.Rate(), report.Latency(0.5).Round(10*time.Microsecond),
+		report.Latency(0.99).Round(10*time.Microsecond), report.Latency(1).Round(10*time.Microsecond))
+	found, err := audit.Cluster(ctx, w.Journal, w.cluster, audit.Books{
+		Answers: report.Answers, Transactions: d.Messages(), MaxDuplicates: limit,
+	})
+	if err != nil {
+		return found, err
+	}
+	w.verify(ctx)
+	return found, nil
 }
 
-// verify compares the states of all nodes. A node that doesn't answer counts as
-// one that differs: all of them run by now.
-func (w *world) verify(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	var v verified
-	if err := w.cluster.Nodes[0].JSON(ctx, &v, "cluster", "verify"); err != nil {
-		w.violation("cluster verify: %v", err)
-		return
-	}
-	for _, n := range v.Nodes {
-		if n.Error != nil {
-			w.violation("cluster verify: node %s: %s", n.Name, *n.Error)
-		}
-	}
-	if !v.Identical || len(v.Nodes) != len(w.cluster.Nodes) {
-		w.violation("cluster verify: %+v", v)
-		return
-	}
-	w.say("cluster verify: %d nodes agree at index %d", len(v.Nodes), v.Index)
-}
+func (w *world) verify(ctx context.Context) { audit.Verify(ctx, w.Journal, w.cluster) }

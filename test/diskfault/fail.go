@@ -111,7 +111,7 @@ func (w *world) fail(ctx context.Context, o options, l *running, c failCase, err
 	if c.by != term && chance.IntN(2) == 0 {
 		victim, role = w.others(leader)[chance.IntN(2)], "follower"
 	}
-	w.say("%s, %v, on node %s (%s)", c.what, errno, victim.Name, role)
+	w.Say("%s, %v, on node %s (%s)", c.what, errno, victim.Name, role)
 	if c.by == fresh || c.by == restart {
 		if err := victim.Kill(); err != nil {
 			return err
@@ -148,7 +148,7 @@ func (w *world) fail(ctx context.Context, o options, l *running, c failCase, err
 	if err := w.waitAccepting(ctx, l, hit, 30*time.Second, w.others(victim)); err != nil {
 		return err
 	}
-	w.say("the others accept %s after the first failed call", time.Since(hit).Round(time.Millisecond))
+	w.Say("the others accept %s after the first failed call", time.Since(hit).Round(time.Millisecond))
 	fault.Lift()
 	return w.restart(ctx, victim)
 }

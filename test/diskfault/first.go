@@ -62,7 +62,7 @@ func firstRound(ctx context.Context, o options, chance *rand.Rand, round int, ou
 	if emptied, err = w.awaitFormed(ctx); err != nil {
 		return emptied, fmt.Errorf("%s, power cut after %s, %d%% of the unsynced survived: %w\n%s", w.name, after, share, err, w.cluster.Tails(15))
 	}
-	w.say("power cut after %s, %d%% of the unsynced survived, %d folders emptied; one cluster %s after the start",
+	w.Say("power cut after %s, %d%% of the unsynced survived, %d folders emptied; one cluster %s after the start",
 		after.Round(time.Millisecond), share, emptied, time.Since(began).Round(time.Millisecond))
 	if err := w.configure(ctx); err != nil {
 		return emptied, err

@@ -148,10 +148,10 @@ func (w *world) waitLastWords(ctx context.Context, nodes []*harness.Node, before
 			return err
 		})
 		if err != nil {
-			w.violation("%v", err)
+			w.Violation("%v", err)
 			continue
 		}
-		w.say("node %s gave up %s after its fsync began to hang", n.Name, time.Since(began).Round(100*time.Millisecond))
+		w.Say("node %s gave up %s after its fsync began to hang", n.Name, time.Since(began).Round(100*time.Millisecond))
 	}
 	return nil
 }
@@ -172,7 +172,7 @@ func (w *world) afterHang(ctx context.Context, l *running, c hangCase, h hanging
 	if err := w.waitAccepting(ctx, l, released, 30*time.Second, w.cluster.Nodes); err != nil {
 		return err
 	}
-	w.say("all nodes accept again %s after the release", time.Since(h.to).Round(time.Millisecond))
+	w.Say("all nodes accept again %s after the release", time.Since(h.to).Round(time.Millisecond))
 	return nil
 }
 
@@ -182,13 +182,13 @@ func (w *world) checkHang(c hangCase, h hanging, report *load.Report) {
 	if len(h.nodes) == 1 {
 		for _, n := range healthy {
 			gap, _ := report.LongestGap(n.SMTP, h.from, h.to)
-			w.say("%s: node %s went %s at most without a 250, of %s", c.what, n.Name, gap.Round(time.Millisecond), h.to.Sub(h.from).Round(time.Millisecond))
+			w.Say("%s: node %s went %s at most without a 250, of %s", c.what, n.Name, gap.Round(time.Millisecond), h.to.Sub(h.from).Round(time.Millisecond))
 			limit := maxGap
 			if c.leader {
 				limit += giveUp
 			}
 			if gap > limit {
-				w.violation("%s: node %s didn't accept for %s", c.what, n.Name, gap.Round(time.Millisecond))
+				w.Violation("%s: node %s didn't accept for %s", c.what, n.Name, gap.Round(time.Millisecond))
 			}
 		}
 		return
@@ -201,20 +201,20 @@ func (w *world) checkHang(c hangCase, h hanging, report *load.Report) {
 		switch {
 		case a.Outcome == load.Accepted && a.Dot.After(h.from):
 			accepted++
-			w.say("accepted: %s by %s, dot %s and reply %s after the disks hung", a.ID, a.Address, a.Dot.Sub(h.from), a.At.Sub(h.from))
+			w.Say("accepted: %s by %s, dot %s and reply %s after the disks hung", a.ID, a.Address, a.Dot.Sub(h.from), a.At.Sub(h.from))
 		case a.Outcome == load.Accepted:
 			late++ // it was on two disks before
 		case a.Outcome == load.Deferred:
 			deferred++
 		case a.Outcome == load.Refused:
-			w.violation("%s: refused for good while the disks hung: %s", c.what, a.Reply)
+			w.Violation("%s: refused for good while the disks hung: %s", c.what, a.Reply)
 		default:
 			none++
 		}
 	}
-	w.say("%s: in %s two disks hung: %d answered 250 (and %d sent before it), %d answered 4xx, %d not answered",
+	w.Say("%s: in %s two disks hung: %d answered 250 (and %d sent before it), %d answered 4xx, %d not answered",
 		c.what, h.to.Sub(h.from).Round(time.Millisecond), accepted, late, deferred, none)
 	if accepted > 0 {
-		w.violation("%s: %d messages were accepted while a majority's disks hung", c.what, accepted)
+		w.Violation("%s: %d messages were accepted while a majority's disks hung", c.what, accepted)
 	}
 }

@@ -67,7 +67,7 @@ func (w *world) lie(ctx context.Context, o options, leads bool) (err error) {
 	if hits == 0 || accepted == 0 {
 		return fmt.Errorf("node %s lied %d times while %d messages were accepted: this proves nothing", liar.Name, hits, accepted)
 	}
-	w.say("node %s, a %s, lied about %d fsyncs while %d messages were accepted, and lost its power", liar.Name, role, hits, accepted)
+	w.Say("node %s, a %s, lied about %d fsyncs while %d messages were accepted, and lost its power", liar.Name, role, hits, accepted)
 	if err := w.waitAccepting(ctx, l, cut, 30*time.Second, w.others(liar)); err != nil {
 		return err
 	}
@@ -81,9 +81,9 @@ func (w *world) lie(ctx context.Context, o options, leads bool) (err error) {
 		if err := empty(w.mount(liar.Name)); err != nil {
 			return err
 		}
-		w.say("its folder was emptied, as it asks")
+		w.Say("its folder was emptied, as it asks")
 		return w.restart(ctx, liar)
 	}
-	w.say("it can't know what it lost: it started with an older log and caught up")
+	w.Say("it can't know what it lost: it started with an older log and caught up")
 	return nil
 }

@@ -57,7 +57,7 @@ func (w *world) powerRound(ctx context.Context, l *running, chance *rand.Rand, r
 	if err := w.startAll(ctx); err != nil {
 		return err
 	}
-	w.say("round %d: power cut %s after all accepted again, %d%% of the unsynced survived, %d accepted so far; all ready %s after their start",
+	w.Say("round %d: power cut %s after all accepted again, %d%% of the unsynced survived, %d accepted so far; all ready %s after their start",
 		round, after.Round(time.Millisecond), share, accepted, time.Since(began).Round(time.Millisecond))
 	return nil
 }

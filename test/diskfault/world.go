@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/test/audit"
 	"holdfast/test/faultfs"
 	"holdfast/test/harness"
 	"holdfast/test/load"
@@ -29,16 +30,16 @@ type world struct {
 	cluster *harness.Cluster
 	disks   map[string]*faultfs.FS
 	sink    *sink.Server
-	out     io.Writer
+	*audit.Journal
 
-	fills      int           // loads to fill segments and memtables with
-	answers    []load.Answer // of loads that have ended
-	violations []string
+	fills   int           // loads to fill segments and memtables with
+	answers []load.Answer // of loads that have ended
 }
 
 // prepare mounts the disks and chooses addresses; no node runs yet.
 func prepare(ctx context.Context, o options, name string, out io.Writer) (_ *world, err error) {
-	w := &world{name: name, dir: filepath.Join(o.dir, name), disks: map[string]*faultfs.FS{}, out: out}
+	w := &world{name: name, dir: filepath.Join(o.dir, name), disks: map[string]*faultfs.FS{},
+		Journal: &audit.Journal{Out: out, Prefix: fmt.Sprintf("%-5s ", name)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -205,7 +206,7 @@ func (w *world) restart(ctx context.Context, n *harness.Node) error {
 	if err := n.WaitReady(ctx); err != nil {
 		return err
 	}
-	w.say("node %s is ready again %s after its start", n.Name, time.Since(began).Round(time.Millisecond))
+	w.Say("node %s is ready again %s after its start", n.Name, time.Since(began).Round(time.Millisecond))
 	return nil
 }
 
@@ -227,20 +228,20 @@ func (w *world) checkEnd(ctx context.Context, n *harness.Node, since int64, pati
 	defer cancel()
 	status, err := n.WaitExit(ctx)
 	if err != nil {
-		w.violation("%v", err)
+		w.Violation("%v", err)
 		return false
 	}
 	output, _, err := n.Output(since)
 	if err != nil {
-		w.violation("%v", err)
+		w.Violation("%v", err)
 		return true
 	}
 	words := lastWords(output)
 	if status != 1 || len(words) != 1 {
-		w.violation("node %s ended with status %d and %d lines: %q", n.Name, status, len(words), words[:min(len(words), 3)])
+		w.Violation("node %s ended with status %d and %d lines: %q", n.Name, status, len(words), words[:min(len(words), 3)])
 		return true
 	}
-	w.say("node %s ended with status 1: %s", n.Name, words[0])
+	w.Say("node %s ended with status 1: %s", n.Name, words[0])
 	return true
 }
 
@@ -253,24 +254,21 @@ func (w *world) outputNow(n *harness.Node) int64 {
 	return length
 }
 
-func (w *world) say(format string, args ...any) {
-	fmt.Fprintf(w.out, "%s  %-5s "+format+"\n", append([]any{time.Now().Format("15:04:05.000"), w.name}, args...)...)
+// audit compares the clients' answers, the mail at the destination, the log and
+// the nodes' states.
+func (w *world) audit(ctx context.Context) error {
+	_, err := audit.Cluster(ctx, w.Journal, w.cluster, audit.Books{
+		Answers: w.answers, Transactions: w.sink.Messages(), MaxDuplicates: audit.NoLimit, HeldAllowed: true,
+	})
+	w.verify(ctx)
+	return err
 }
 
-// violation records that a promise was broken; the run goes on to show all.
-func (w *world) violation(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	w.violations = append(w.violations, text)
-	w.say("VIOLATION: %s", text)
-}
+func (w *world) verify(ctx context.Context) { audit.Verify(ctx, w.Journal, w.cluster) }
 
 // verdict is nil where every promise was kept.
 func (w *world) verdict() error {
-	if len(w.violations) == 0 {
-		w.say("every promise kept")
-		return nil
-	}
-	return fmt.Errorf("%s: %d violations, the first: %s\n%s", w.name, len(w.violations), w.violations[0], w.cluster.Tails(8))
+	return w.Verdict(w.name, func() string { return w.cluster.Tails(8) })
 }
 
 // until waits for a time of the plan.

@@ -1,4 +1,4 @@
-package main
+package audit
 
 import (
 	"io"
@@ -31,14 +31,16 @@ func TestAuditSeesOverlaps(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			w := &world{out: io.Discard}
-			logged := map[string]*pb.Message{"one": {Id: "Q1"}}
-			err := w.checkOverlaps(test.attempts, logged, func(*pb.Message) ([]time.Time, error) { return test.marks, nil })
-			if err != nil {
+			j := &Journal{Out: io.Discard}
+			b := Books{
+				Transactions: test.attempts, logged: map[string]*pb.Message{"one": {Id: "Q1"}},
+				marks: func(*pb.Message) ([]time.Time, error) { return test.marks, nil },
+			}
+			if err := b.checkOverlaps(j); err != nil {
 				t.Fatal(err)
 			}
-			if len(w.violations) != test.want {
-				t.Errorf("violations %q, want %d", w.violations, test.want)
+			if len(j.violations) != test.want {
+				t.Errorf("violations %q, want %d", j.violations, test.want)
 			}
 		})
 	}
