@@ -90,10 +90,14 @@ func (s *Scheduler) report(id relay.MessageID, m *pb.MessageRecord, recipients [
 	if err != nil {
 		return nil, nil, err
 	}
-	return &pb.Bounced_Report{
+	report := &pb.Bounced_Report{
 		MessageId: r.ID[:], Smtputf8: r.International(), BodyType: reportBodyType(body),
 		Content: &pb.Content{Size: uint64(len(body)), Crc32C: crc32.Checksum(body, castagnoli)},
-	}, body, nil
+	}
+	if domain := relay.RelayDomain(r.To); domain != relay.DomainOf(r.To) {
+		report.Domain = domain
+	}
+	return report, body, nil
 }
 
 func (s *Scheduler) render(r dsn.Report, original relay.MessageID) ([]byte, error) {

@@ -29,7 +29,7 @@ func (t *tx) messageAccepted(e *pb.MessageAccepted) *pb.EventResult {
 		return invalid("message %s exists", id)
 	}
 	for _, r := range e.Recipients {
-		if _, ok := t.route(relay.DomainOf(r.Address)); !ok {
+		if _, ok := t.route(domainOf(r)); !ok {
 			return refused(pb.EventResult_CODE_UNROUTABLE, "no domain and destination for %s", r.Address)
 		}
 	}
@@ -39,7 +39,7 @@ func (t *tx) messageAccepted(e *pb.MessageAccepted) *pb.EventResult {
 	m := t.newMessage(id, e.Envelope, e.Content, e.Origin)
 	m.rec.HeaderMessageId = e.HeaderMessageId
 	for i, r := range e.Recipients {
-		domain := relay.DomainOf(r.Address)
+		domain := domainOf(r)
 		destination, _ := t.route(domain)
 		t.addRecipient(m, uint32(i), &pb.RecipientRecord{
 			Recipient: r, Domain: domain, Destination: destination,
@@ -48,6 +48,14 @@ func (t *tx) messageAccepted(e *pb.MessageAccepted) *pb.EventResult {
 	}
 	t.saveMessage(m)
 	return resultOK
+}
+
+// domainOf is the relay domain of a recipient.
+func domainOf(r *pb.Recipient) string {
+	if r.Domain != "" {
+		return r.Domain
+	}
+	return relay.DomainOf(r.Address)
 }
 
 // route is the destination of a domain, if both exist.

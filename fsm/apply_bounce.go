@@ -89,6 +89,10 @@ func (t *tx) fileReport(about *message, report *pb.Bounced_Report) ([]byte, *pb.
 	if err != nil || sender == "" || report.Content == nil || t.get(keyOfID(famMessages, id)) != nil {
 		return nil, invalid("the report on %s can't be filed", about.id)
 	}
+	to := &pb.Recipient{Address: sender, Notify: "NEVER", Domain: report.Domain}
+	if !isName(domainOf(to)) {
+		return nil, invalid("the report on %s goes to a domain with a zero byte", about.id)
+	}
 	if refusal := t.fileContent(id, report.Content); refusal != nil {
 		return nil, refusal
 	}
@@ -96,8 +100,8 @@ func (t *tx) fileReport(about *message, report *pb.Bounced_Report) ([]byte, *pb.
 	m := t.newMessage(id, envelope, report.Content, &pb.Origin{Node: t.node})
 	m.rec.ReportOn = about.id[:]
 	rec := &pb.RecipientRecord{
-		Recipient:   &pb.Recipient{Address: sender, Notify: "NEVER"},
-		Domain:      relay.DomainOf(sender),
+		Recipient:   to,
+		Domain:      domainOf(to),
 		State:       pb.RecipientState_RECIPIENT_STATE_PENDING,
 		NextAttempt: t.event.Time,
 	}

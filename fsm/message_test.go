@@ -155,3 +155,25 @@ func TestUploadsOfADeadNodeGoInSteps(t *testing.T) {
 		t.Errorf("%d pieces left", n)
 	}
 }
+
+// The domain that the proposer names stands for an address that has it in
+// another form; the address itself is kept.
+func TestNamedDomainRoutes(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.must(1, destinationSet("dest"), nil)
+	w.must(1, domainSet("xn--bcher-kva.example", "dest"), nil)
+	id := w.newID()
+	event := accepted(id, testBody, "boss@example.test", "x@bücher.example")
+	if result := w.fold(1, event, testBody); result.Code != pb.EventResult_CODE_UNROUTABLE {
+		t.Fatalf("without a named domain: %v", result)
+	}
+	event = accepted(id, testBody, "boss@example.test", "x@bücher.example")
+	event.GetMessageAccepted().Recipients[0].Domain = "xn--bcher-kva.example"
+	w.must(1, event, testBody)
+	r := w.recipientOf(id, 0)
+	if r.Domain != "xn--bcher-kva.example" || r.Destination != "dest" || r.Recipient.Address != "x@bücher.example" {
+		t.Errorf("recipient: %v", r)
+	}
+	checkState(t, w.state)
+}

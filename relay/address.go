@@ -3,6 +3,8 @@ package relay
 import (
 	"errors"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // ErrAddress is returned for what RFC 5321 section 4.1.2 doesn't allow as a
@@ -32,6 +34,24 @@ func DomainOf(address string) string {
 	_, domain, err := SplitAddress(address)
 	if err != nil {
 		return ""
+	}
+	return domain
+}
+
+// RelayDomain is the domain of a mailbox as relay domains are configured: in
+// lower case, and in A-labels where the mailbox has it in U-labels (RFC 6531
+// section 3.1, RFC 5890). "" where there is none, or none that DNS could have.
+func RelayDomain(address string) string {
+	domain := DomainOf(address)
+	for i := range len(domain) {
+		if domain[i] < 0x80 {
+			continue
+		}
+		ascii, err := idna.Lookup.ToASCII(domain)
+		if err != nil {
+			return ""
+		}
+		return ascii
 	}
 	return domain
 }

@@ -50,7 +50,7 @@ type stored struct {
 
 func newCluster() *cluster {
 	return &cluster{
-		domains:  map[string]bool{"example.org": true},
+		domains:  map[string]bool{"example.org": true, "xn--bcher-kva.example": true},
 		pieces:   map[string][][]byte{},
 		aborted:  map[string]bool{},
 		messages: map[string]*stored{},

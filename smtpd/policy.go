@@ -28,8 +28,12 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 		recipient.Address = s.server.cfg.Postmaster
 	}
 	// An address literal is never a relay domain: it gets the same answer.
-	if _, found := directory.Domain(relay.DomainOf(recipient.Address)); !found {
+	domain := relay.RelayDomain(recipient.Address)
+	if _, found := directory.Domain(domain); !found {
 		return relayDenied
+	}
+	if domain != relay.DomainOf(recipient.Address) {
+		recipient.Domain = domain
 	}
 	return nil
 }

@@ -969,7 +969,11 @@ type Recipient struct {
 	// NOTIFY as received, such as "NEVER" or "FAILURE,DELAY"; "" where not given.
 	Notify string `protobuf:"bytes,2,opt,name=notify,proto3" json:"notify,omitempty"`
 	// ORCPT as "type;address" (xtext decoded), "" where not given.
-	Orcpt         string `protobuf:"bytes,3,opt,name=orcpt,proto3" json:"orcpt,omitempty"`
+	Orcpt string `protobuf:"bytes,3,opt,name=orcpt,proto3" json:"orcpt,omitempty"`
+	// The domain as it is configured, where that isn't the address's own in lower
+	// case: the A-labels of an internationalized one (RFC 5890). Chosen by the
+	// proposer, since the mapping changes with the version of Unicode.
+	Domain        string `protobuf:"bytes,10,opt,name=domain,proto3" json:"domain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1021,6 +1025,13 @@ func (x *Recipient) GetNotify() string {
 func (x *Recipient) GetOrcpt() string {
 	if x != nil {
 		return x.Orcpt
+	}
+	return ""
+}
+
+func (x *Recipient) GetDomain() string {
+	if x != nil {
+		return x.Domain
 	}
 	return ""
 }
@@ -3014,7 +3025,9 @@ type Bounced_Report struct {
 	Content   *Content               `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
 	Smtputf8  bool                   `protobuf:"varint,3,opt,name=smtputf8,proto3" json:"smtputf8,omitempty"`
 	// 8BITMIME where the report returns 8-bit content (RFC 6152).
-	BodyType      BodyType `protobuf:"varint,4,opt,name=body_type,json=bodyType,proto3,enum=holdfast.v1.BodyType" json:"body_type,omitempty"`
+	BodyType BodyType `protobuf:"varint,4,opt,name=body_type,json=bodyType,proto3,enum=holdfast.v1.BodyType" json:"body_type,omitempty"`
+	// The domain of its recipient, as in Recipient.
+	Domain        string `protobuf:"bytes,10,opt,name=domain,proto3" json:"domain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3075,6 +3088,13 @@ func (x *Bounced_Report) GetBodyType() BodyType {
 		return x.BodyType
 	}
 	return BodyType_BODY_TYPE_UNSPECIFIED
+}
+
+func (x *Bounced_Report) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
 }
 
 type Frozen_Recipient struct {
@@ -3326,11 +3346,13 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tbody_type\x18\x02 \x01(\x0e2\x15.holdfast.v1.BodyTypeR\bbodyType\x12\x1a\n" +
 	"\bsmtputf8\x18\x03 \x01(\bR\bsmtputf8\x12\x10\n" +
 	"\x03ret\x18\x04 \x01(\tR\x03ret\x12\x14\n" +
-	"\x05envid\x18\x05 \x01(\tR\x05envid\"S\n" +
+	"\x05envid\x18\x05 \x01(\tR\x05envid\"k\n" +
 	"\tRecipient\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06notify\x18\x02 \x01(\tR\x06notify\x12\x14\n" +
-	"\x05orcpt\x18\x03 \x01(\tR\x05orcpt\"s\n" +
+	"\x05orcpt\x18\x03 \x01(\tR\x05orcpt\x12\x16\n" +
+	"\x06domain\x18\n" +
+	" \x01(\tR\x06domain\"s\n" +
 	"\x06Origin\x12%\n" +
 	"\x0eclient_address\x18\x01 \x01(\tR\rclientAddress\x12\x12\n" +
 	"\x04helo\x18\x02 \x01(\tR\x04helo\x12\x12\n" +
@@ -3406,7 +3428,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xff\x04\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\x97\x05\n" +
 	"\aBounced\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -3419,13 +3441,15 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x06report\x18\x06 \x01(\v2\x1b.holdfast.v1.Bounced.ReportR\x06report\x1aY\n" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12.\n" +
-	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\x1a\xa7\x01\n" +
+	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\x1a\xbf\x01\n" +
 	"\x06Report\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12.\n" +
 	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12\x1a\n" +
 	"\bsmtputf8\x18\x03 \x01(\bR\bsmtputf8\x122\n" +
-	"\tbody_type\x18\x04 \x01(\x0e2\x15.holdfast.v1.BodyTypeR\bbodyType\"I\n" +
+	"\tbody_type\x18\x04 \x01(\x0e2\x15.holdfast.v1.BodyTypeR\bbodyType\x12\x16\n" +
+	"\x06domain\x18\n" +
+	" \x01(\tR\x06domain\"I\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_REJECTED\x10\x01\x12\x12\n" +
