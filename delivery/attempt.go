@@ -25,6 +25,7 @@ var errTooLong = errors.New("the attempt took too long")
 // attempt is one try for one message at one destination.
 type attempt struct {
 	queue  string
+	lane   fsm.Lane
 	grant  fsm.Grant
 	id     relay.MessageID
 	number uint64
@@ -50,10 +51,10 @@ type attempt struct {
 	skipped        bool // nothing was tried: the claim is gone, or the message
 }
 
-func (s *Scheduler) startAttempt(q *queue, grant fsm.Grant) {
+func (s *Scheduler) startAttempt(q *queue, l fsm.Lane, grant fsm.Grant) {
 	ctx, cancel := context.WithTimeoutCause(s.attempts, s.cfg.Timing.Attempt, errTooLong)
 	a := &attempt{
-		queue: q.name, grant: grant, id: relay.MessageID(grant.Record.MessageId),
+		queue: q.name, lane: l, grant: grant, id: relay.MessageID(grant.Record.MessageId),
 		number: grant.Claim.Attempt, probe: grant.Record.Probe,
 		probes: q.record.Health.Probes, cancel: cancel,
 		hosts: q.hosts.order(q.record.Config.Hosts, s.cfg.Now(), s.cfg.Chance),
@@ -61,7 +62,8 @@ func (s *Scheduler) startAttempt(q *queue, grant fsm.Grant) {
 		conn: q.takeConn(),
 	}
 	q.running[a.number] = a
-	s.running++
+	q.lanes[l].running++
+	s.running[l]++
 	s.metrics.running.Inc()
 	s.start(func() func() {
 		defer cancel()

@@ -23,17 +23,37 @@ type claimsProposed struct {
 // One proposal at a time: what becomes due meanwhile goes with the next.
 func (s *Scheduler) claimDue(q *queue) {
 	q.settleDown(s.cfg.Now())
-	want := 2*q.limit - q.outstanding() - s.cfg.State.ForeignClaims(q.name, s.incarnation)
-	if want <= 0 || q.proposed || s.paused(q) || s.isStarved(q) {
+	if q.proposed || s.paused(q) {
 		return
 	}
-	want = min(want, maxClaims)
-	claims, err := s.dueClaims(q, want)
-	if err != nil {
-		s.log.Error("read queue", "destination", q.name, "error", err)
-		return
+	taken, foreign := q.outstanding(), s.cfg.State.ForeignClaims(q.name, s.incarnation)
+	var claims []*pb.AttemptStarted_Claim
+	for l := range fsm.Lanes {
+		want := min(room(l, taken, 2*q.limit-foreign, 2*q.slots()-foreign), maxClaims-len(claims))
+		if want <= 0 || s.isQuiet(q, l) || s.isStarved(q, l) {
+			continue
+		}
+		due, err := s.dueClaims(q, l, want)
+		if err != nil {
+			s.log.Error("read queue", "destination", q.name, "error", err)
+			return
+		}
+		claims = append(claims, due...)
+		taken[l] += len(due)
+		for _, c := range due {
+			q.claim(c.Attempt, l)
+		}
 	}
 	s.proposeClaims(q, claims)
+}
+
+// isQuiet reports whether nothing in a lane is due yet, without a look.
+func (s *Scheduler) isQuiet(q *queue, l fsm.Lane) bool {
+	if !s.cfg.Now().Before(q.lanes[l].quiet) {
+		return false
+	}
+	s.wakes.add(q.name, q.lanes[l].quiet)
+	return true
 }
 
 // paused keeps claims that aren't granted, for whatever reason, from filling
@@ -46,35 +66,39 @@ func (s *Scheduler) paused(q *queue) bool {
 	return true
 }
 
-// isStarved reports whether the node has as many attempts as it may have; the
-// next one that ends comes back to this destination too.
-func (s *Scheduler) isStarved(q *queue) bool {
-	if s.running < maxAttempts {
+// isStarved reports whether the node has as many attempts of a lane as it may
+// have; the next one that ends comes back to this destination too.
+func (s *Scheduler) isStarved(q *queue, l fsm.Lane) bool {
+	if room(l, s.running, maxAttempts, maxAttempts) > 0 {
 		return false
 	}
 	s.starved[q.name] = true
 	return true
 }
 
-// dueClaims reads the queue from the cursor on and groups recipients of one
+// dueClaims reads a lane from the cursor on and groups recipients of one
 // message into one attempt.
-func (s *Scheduler) dueClaims(q *queue, want int) ([]*pb.AttemptStarted_Claim, error) {
-	rows, err := s.cfg.State.Waiting(q.name, q.cursor, want+maxRecipients)
+func (s *Scheduler) dueClaims(q *queue, number fsm.Lane, want int) ([]*pb.AttemptStarted_Claim, error) {
+	l := &q.lanes[number]
+	rows, err := s.cfg.State.Waiting(q.name, number, l.cursor, want+maxRecipients)
 	if err != nil {
 		return nil, err
 	}
 	now := s.cfg.Now()
+	if len(rows) < want+maxRecipients {
+		l.quiet = now.Add(forever) // unless one of the rows says otherwise
+	}
 	var claims []*pb.AttemptStarted_Claim
 	for _, row := range rows {
 		if row.At.After(now) {
-			q.cursor = row.Key
+			l.cursor, l.quiet = row.Key, row.At
 			s.wakes.add(q.name, row.At)
 			return claims, nil
 		}
 		joins := len(claims) > 0 && relay.MessageID(claims[len(claims)-1].MessageId) == row.ID &&
 			len(claims[len(claims)-1].Recipients) < maxRecipients
 		if !joins && len(claims) == want {
-			q.cursor = row.Key
+			l.cursor, l.quiet = row.Key, time.Time{}
 			return claims, nil
 		}
 		if joins {
@@ -85,7 +109,7 @@ func (s *Scheduler) dueClaims(q *queue, want int) ([]*pb.AttemptStarted_Claim, e
 		} else {
 			claims = append(claims, s.newClaim(q, row))
 		}
-		q.cursor = row.Key.Behind()
+		l.cursor = row.Key.Behind()
 	}
 	return claims, nil
 }
@@ -110,15 +134,31 @@ func (s *Scheduler) claimProbe(q *queue) {
 		s.wakes.add(q.name, at)
 		return
 	}
-	rows, err := s.cfg.State.Waiting(q.name, nil, 1)
+	first, l, err := s.longestWaiting(q)
 	if err != nil {
 		s.log.Error("read queue", "destination", q.name, "error", err)
 		return
 	}
-	if len(rows) == 0 {
+	if first == nil {
 		return // the next acceptance comes back here
 	}
-	s.proposeClaims(q, []*pb.AttemptStarted_Claim{s.newClaim(q, rows[0])})
+	claim := s.newClaim(q, *first)
+	q.claim(claim.Attempt, l)
+	s.proposeClaims(q, []*pb.AttemptStarted_Claim{claim})
+}
+
+// longestWaiting is the first to be due of all lanes, nil where nothing waits.
+func (s *Scheduler) longestWaiting(q *queue) (first *fsm.Due, in fsm.Lane, err error) {
+	for l := range fsm.Lanes {
+		rows, err := s.cfg.State.Waiting(q.name, l, nil, 1)
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(rows) > 0 && (first == nil || rows[0].At.Before(first.At)) {
+			first, in = &rows[0], l
+		}
+	}
+	return first, in, nil
 }
 
 func (s *Scheduler) proposeClaims(q *queue, claims []*pb.AttemptStarted_Claim) {
@@ -127,7 +167,6 @@ func (s *Scheduler) proposeClaims(q *queue, claims []*pb.AttemptStarted_Claim) {
 	}
 	answer := claimsProposed{queue: q.name, incarnation: s.incarnation}
 	for _, c := range claims {
-		q.claiming[c.Attempt] = true
 		answer.attempts = append(answer.attempts, c.Attempt)
 	}
 	q.proposed = true
@@ -165,10 +204,10 @@ func (s *Scheduler) claimsAnswered(answer claimsProposed) {
 	denied := 0
 	for _, attempt := range answer.attempts {
 		claim := &pb.ClaimRef{Incarnation: s.incarnation, Attempt: attempt}
-		if q.claiming[attempt] && !s.cfg.State.HoldsClaim(claim) {
+		if _, waits := q.claiming[attempt]; waits && !s.cfg.State.HoldsClaim(claim) {
 			// Its rows are still in the queue, behind the cursor.
-			delete(q.claiming, attempt)
-			q.cursor = nil
+			q.claimed(attempt)
+			q.rewind()
 			denied++
 		}
 	}
@@ -186,45 +225,53 @@ func (s *Scheduler) granted(grant fsm.Grant) {
 	if q == nil {
 		return // the reconciliation gives it back
 	}
-	delete(q.claiming, grant.Claim.Attempt)
-	q.ready = append(q.ready, grant)
+	l := &q.lanes[q.claimed(grant.Claim.Attempt)]
+	l.ready = append(l.ready, grant)
 	s.markDirty(q.name)
 }
 
-// startReady starts granted claims while there are slots.
+// startReady starts granted claims while there are slots, lane by lane.
 func (s *Scheduler) startReady(q *queue) {
 	if !q.up() {
-		var late []fsm.Grant
-		for _, grant := range q.ready {
-			if !isProbe(grant) {
-				late = append(late, grant)
-			}
-		}
-		q.ready = slices.DeleteFunc(q.ready, func(g fsm.Grant) bool { return !isProbe(g) })
-		s.giveBack(late)
+		s.releaseReady(q, func(g fsm.Grant) bool { return !isProbe(g) })
 	}
-	for len(q.ready) > 0 && !s.isStarved(q) {
-		// The outage took a connection away that the probe may have.
-		if !isProbe(q.ready[0]) && s.freeSlots(q) <= 0 {
-			return
+	for number := range fsm.Lanes {
+		l := &q.lanes[number]
+		for len(l.ready) > 0 && !s.isStarved(q, number) {
+			// The outage took a connection away that the probe may have.
+			if !isProbe(l.ready[0]) && s.freeSlots(q, number) <= 0 {
+				break
+			}
+			grant := l.ready[0]
+			l.ready = l.ready[1:]
+			s.startAttempt(q, number, grant)
 		}
-		grant := q.ready[0]
-		q.ready = q.ready[1:]
-		s.startAttempt(q, grant)
 	}
 }
 
 // freeSlots counts other nodes' live claims, left from before a change of
 // owner, as slots in use, and connections until they are closed.
-func (s *Scheduler) freeSlots(q *queue) int {
-	return q.limit - len(q.running) - q.closing - s.cfg.State.ForeignClaims(q.name, s.incarnation)
+func (s *Scheduler) freeSlots(q *queue, l fsm.Lane) int {
+	elsewhere := q.closing + s.cfg.State.ForeignClaims(q.name, s.incarnation)
+	return room(l, q.inSlots(), q.limit-elsewhere, q.slots()-elsewhere)
 }
 
 // releaseReady gives claims back that have no attempt yet.
-func (s *Scheduler) releaseReady(q *queue) {
-	s.giveBack(q.ready)
-	q.ready = nil
+func (s *Scheduler) releaseReady(q *queue, which func(fsm.Grant) bool) {
+	for i := range q.lanes {
+		l := &q.lanes[i]
+		var given []fsm.Grant
+		for _, grant := range l.ready {
+			if which(grant) {
+				given = append(given, grant)
+			}
+		}
+		l.ready = slices.DeleteFunc(l.ready, which)
+		s.giveBack(given)
+	}
 }
+
+func every(fsm.Grant) bool { return true }
 
 func (s *Scheduler) giveBack(grants []fsm.Grant) {
 	for part := range slices.Chunk(grants, maxClaims) {
@@ -290,8 +337,10 @@ func (s *Scheduler) knownAttempts() map[uint64]bool {
 		for number := range q.claiming {
 			known[number] = true // its grant may be on its way
 		}
-		for _, grant := range q.ready {
-			known[grant.Claim.Attempt] = true
+		for i := range q.lanes {
+			for _, grant := range q.lanes[i].ready {
+				known[grant.Claim.Attempt] = true
+			}
 		}
 		for number := range q.running {
 			known[number] = true

@@ -95,7 +95,7 @@ func (t *Timing) setDefaults() {
 
 // Times that the design fixes.
 const (
-	recentSuccess   = 30 * time.Second // a host failure after a success this young is a limit, no outage
+	recentSuccess   = 30 * time.Second // a host failure after an answer this young is a limit, no outage
 	firstProbe      = 5 * time.Second
 	defaultProbeMax = 5 * time.Minute
 	probeJitter     = 0.1

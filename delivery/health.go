@@ -67,6 +67,7 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 	failure := a.hostFailure()
 	if failure == nil {
 		// Any reply to MAIL proves the host up; only what it takes makes room for more.
+		q.lastAnswer = a.ended
 		if a.result.Accepted() > 0 {
 			q.succeeded(a.ended)
 		}
@@ -77,7 +78,7 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 		return verdict{failed: failure}
 	case !q.up():
 		return verdict{} // the outage is known
-	case a.ended.Sub(q.lastSuccess) < recentSuccess && (q.limit > 1 || len(q.running) > 1):
+	case a.ended.Sub(q.lastAnswer) < recentSuccess && (q.limit > 1 || len(q.running) > 1):
 		// The host talks to others of us at this moment: it wants fewer. There
 		// is no fewer than one, and all that waits would fail in a row.
 		q.congested()
@@ -106,7 +107,8 @@ func (s *Scheduler) nextProbe(health *pb.DestinationHealth, config *pb.Destinati
 func (s *Scheduler) release(a *attempt) {
 	q := s.queues[a.queue]
 	delete(q.running, a.number)
-	s.running--
+	q.lanes[a.lane].running--
+	s.running[a.lane]--
 	s.metrics.running.Dec()
 	s.markDirty(q.name)
 	for name := range s.starved {

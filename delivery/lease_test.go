@@ -203,7 +203,7 @@ func TestGrantOfTheNextIncarnation(t *testing.T) {
 	w.must(w.any(), claimEvent(1, id, "dest", false, 0), nil)
 	grants := n.state.TakeChanges().Granted
 	s.absorb(fsm.Changes{Granted: grants})
-	if got := len(s.queues["dest"].ready); got != 1 || s.incarnation != n.Incarnation() {
+	if got := len(s.queues["dest"].lanes[fsm.LaneRetry].ready); got != 1 || s.incarnation != n.Incarnation() {
 		t.Errorf("%d of %d claims are ready in incarnation %d", got, len(grants), s.incarnation)
 	}
 }

@@ -308,7 +308,7 @@ func TestVerdict(t *testing.T) {
 			if !tt.up {
 				q.record.Health.State = pb.DestinationHealth_STATE_DOWN
 			}
-			q.limit, q.lastSuccess = tt.limit, tt.success
+			q.limit, q.lastAnswer = tt.limit, tt.success
 			a := &attempt{probe: tt.probe, failure: tt.failure, ended: base}
 			for number := range tt.running {
 				q.running[number] = a
@@ -372,15 +372,15 @@ func TestStarvedDestinationWakes(t *testing.T) {
 	busy := upQueue(20)
 	busy.name = "busy"
 	s.queues = map[string]*queue{"busy": busy}
-	s.running = maxAttempts
-	if !s.isStarved(upQueue(20)) {
+	s.running[fsm.LaneFresh] = maxAttempts
+	if !s.isStarved(upQueue(20), fsm.LaneFresh) {
 		t.Fatal("there is no limit")
 	}
 	s.release(&attempt{queue: "busy"})
 	if !s.dirty["dest"] || !s.dirty["busy"] || len(s.starved) != 0 {
 		t.Errorf("dirty are %v", s.dirty)
 	}
-	if s.isStarved(upQueue(20)) {
+	if s.isStarved(upQueue(20), fsm.LaneFresh) {
 		t.Error("an attempt is free")
 	}
 }
@@ -388,7 +388,7 @@ func TestStarvedDestinationWakes(t *testing.T) {
 // The cursor follows what comes in behind it, and the rescan believes the feed.
 func TestCursor(t *testing.T) {
 	key := func(n byte) fsm.QueueKey { return fsm.QueueKey{n} }
-	q := upQueue(20)
+	q := &lane{}
 	if q.passed(key(1)) {
 		t.Error("a cursor at the head has passed something")
 	}

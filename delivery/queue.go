@@ -18,26 +18,25 @@ type queue struct {
 	record *pb.DestinationRecord
 	owned  bool
 
-	cursor   fsm.QueueKey    // where the next look at the state begins; nil: at the head
-	suspect  *fsm.Due        // a row that the cursor has passed, unless the feed still tells of it
-	claiming map[uint64]bool // attempts proposed and not yet granted
-	proposed bool            // a proposal of claims is under way
-	pause    time.Time       // nothing is claimed before it
-	ready    []fsm.Grant     // granted, waiting for a slot
+	lanes    [fsm.Lanes]lane
+	claiming map[uint64]fsm.Lane // attempts proposed and not yet granted
+	proposed bool                // a proposal of claims is under way
+	pause    time.Time           // nothing is claimed before it
 	running  map[uint64]*attempt
 	idle     []idleConn
 	closing  int // connections that say goodbye
 	revision int // of the configuration, to tell connections made under an earlier one
 	// limit is the present concurrency, 1 to the slots.
 	limit       int
-	lastSuccess time.Time
+	lastSuccess time.Time // of a message that was taken
+	lastAnswer  time.Time // of a reply to MAIL, which proves a host up
 	hosts       hostTrouble
 }
 
 func newQueue(name string, record *pb.DestinationRecord) *queue {
 	return &queue{
 		name: name, record: record, limit: 1, hosts: make(hostTrouble),
-		claiming: make(map[uint64]bool), running: make(map[uint64]*attempt),
+		claiming: make(map[uint64]fsm.Lane), running: make(map[uint64]*attempt),
 	}
 }
 
@@ -53,9 +52,10 @@ func (q *queue) update(record *pb.DestinationRecord) (reconfigured bool) {
 	q.record = record
 	switch {
 	case !wasUp && q.up():
-		q.limit, q.cursor = 1, nil
+		q.limit = 1
+		q.rewind()
 	case wasUp && !q.up():
-		q.cursor = nil
+		q.rewind()
 	}
 	q.limit = min(q.limit, q.slots())
 	return reconfigured
@@ -72,13 +72,68 @@ func (q *queue) slots() int {
 	return relay.DefaultSlots
 }
 
-// outstanding claims: proposed, waiting for a slot, or in one.
-func (q *queue) outstanding() int {
-	return len(q.claiming) + len(q.ready) + len(q.running)
+// rewind makes the next look at the state begin at the head of every lane.
+func (q *queue) rewind() {
+	for i := range q.lanes {
+		q.lanes[i].rewind()
+	}
+}
+
+// outstanding claims of each lane: proposed, waiting for a slot, or in one.
+func (q *queue) outstanding() perLane {
+	taken := q.inSlots()
+	for i := range q.lanes {
+		taken[i] += q.lanes[i].claimed + len(q.lanes[i].ready)
+	}
+	return taken
+}
+
+// inSlots counts the attempts of each lane.
+func (q *queue) inSlots() perLane {
+	var taken perLane
+	for i := range q.lanes {
+		taken[i] = q.lanes[i].running
+	}
+	return taken
 }
 
 func (q *queue) empty() bool {
-	return q.outstanding() == 0 && len(q.idle) == 0 && q.closing == 0 && !q.proposed
+	return q.outstanding().all() == 0 && len(q.idle) == 0 && q.closing == 0 && !q.proposed
+}
+
+// claim notes that a claim is proposed.
+func (q *queue) claim(attempt uint64, l fsm.Lane) {
+	q.claiming[attempt] = l
+	q.lanes[l].claimed++
+}
+
+// claimed takes a claim off those that are proposed, and gives its lane. One
+// that isn't known counts as a retry, which never takes what fresh mail has.
+func (q *queue) claimed(attempt uint64) fsm.Lane {
+	l, ok := q.claiming[attempt]
+	if !ok {
+		return fsm.LaneRetry
+	}
+	delete(q.claiming, attempt)
+	q.lanes[l].claimed--
+	return l
+}
+
+// unclaimAll gives up on claims that are proposed.
+func (q *queue) unclaimAll() {
+	clear(q.claiming)
+	for i := range q.lanes {
+		q.lanes[i].claimed = 0
+	}
+}
+
+// forget drops what belongs to an incarnation that has ended.
+func (q *queue) forget() {
+	q.unclaimAll()
+	q.rewind()
+	for i := range q.lanes {
+		q.lanes[i].ready, q.lanes[i].suspect = nil, nil
+	}
 }
 
 // probing reports whether a probe is claimed or under way. Attempts from before
@@ -89,25 +144,12 @@ func (q *queue) probing() bool {
 			return true
 		}
 	}
-	return len(q.claiming) > 0 || slices.ContainsFunc(q.ready, isProbe)
+	return len(q.claiming) > 0 || slices.ContainsFunc(q.lanes[:], func(l lane) bool {
+		return slices.ContainsFunc(l.ready, isProbe)
+	})
 }
 
 func isProbe(g fsm.Grant) bool { return g.Record.Probe }
-
-// passed reports whether the next look at the state would miss a row.
-func (q *queue) passed(key fsm.QueueKey) bool {
-	return q.up() && q.cursor != nil && key.Compare(q.cursor) < 0
-}
-
-// lower moves the cursor back to a row that came in behind it.
-func (q *queue) lower(key fsm.QueueKey) {
-	if q.cursor != nil && key.Compare(q.cursor) < 0 {
-		q.cursor = key
-	}
-	if q.suspect != nil && key.Compare(q.suspect.Key) <= 0 {
-		q.suspect = nil
-	}
-}
 
 // settleDown begins at a concurrency of 1 again where nothing was delivered
 // lately: a burst against a host's own limit would else look like an outage.

@@ -20,7 +20,7 @@ type Scheduler struct {
 	queues      map[string]*queue
 	dirty       map[string]bool
 	wakes       wakes
-	running     int
+	running     perLane         // attempts, at all destinations
 	starved     map[string]bool // destinations that wait for one of maxAttempts
 	releasing   map[uint64]bool // claims that are being given back
 	unknown     map[uint64]bool // claims that the last reconciliation didn't know
@@ -127,11 +127,17 @@ func (s *Scheduler) absorb(changes fsm.Changes) {
 	for name := range changes.Destinations {
 		s.refresh(name)
 	}
-	for name, key := range changes.Lowered {
-		if q := s.queues[name]; q != nil {
-			q.lower(key)
-			s.markDirty(name)
+	for name, lowest := range changes.Lowered {
+		q := s.queues[name]
+		if q == nil {
+			continue
 		}
+		for i, key := range lowest {
+			if key != nil {
+				q.lanes[i].lower(key)
+			}
+		}
+		s.markDirty(name)
 	}
 	for _, grant := range changes.Granted {
 		s.granted(grant)
@@ -149,9 +155,12 @@ func (s *Scheduler) resync() {
 		s.refresh(record.Config.Name)
 	}
 	for _, q := range s.queues {
-		q.cursor, q.suspect = nil, nil
+		q.rewind()
+		for i := range q.lanes {
+			q.lanes[i].suspect = nil
+		}
 		if !q.proposed {
-			clear(q.claiming) // a state that was replaced tells of no grants
+			q.unclaimAll() // a state that was replaced tells of no grants
 		}
 	}
 }
@@ -173,7 +182,7 @@ func (s *Scheduler) refresh(name string) {
 		s.closeConns(q, q.takeIdle(time.Time{}))
 	}
 	if owned && !q.owned {
-		q.cursor = nil
+		q.rewind()
 	}
 	q.owned = owned
 	s.markDirty(name)
@@ -202,7 +211,7 @@ func (s *Scheduler) schedule(q *queue) {
 	if !q.owned {
 		// Two nodes that wait for slots, each counting the other's claims as
 		// slots in use, would wait for ever.
-		s.releaseReady(q)
+		s.releaseReady(q, every)
 		s.closeConns(q, q.takeIdle(time.Time{}))
 		if q.empty() {
 			delete(s.queues, q.name)
@@ -249,8 +258,7 @@ func (s *Scheduler) followIncarnation() {
 	s.abort()
 	s.incarnation, s.unknown = now, nil
 	for name, q := range s.queues {
-		q.ready, q.cursor, q.suspect = nil, nil, nil
-		clear(q.claiming)
+		q.forget()
 		s.markDirty(name)
 	}
 }
@@ -265,24 +273,31 @@ func (s *Scheduler) rescan() {
 		if !q.owned || q.proposed {
 			continue
 		}
-		rows, err := s.cfg.State.Waiting(name, nil, 1)
-		if err != nil {
-			s.log.Error("rescan", "destination", name, "error", err)
-			continue
+		for l := range fsm.Lanes {
+			s.rescanLane(q, l)
 		}
-		if q.suspect != nil {
-			s.metrics.missed.Inc()
-			s.log.Warn("a due message was missed until the rescan", "destination", name, "id", q.suspect.ID)
-		}
-		q.suspect = nil
-		if len(rows) > 0 && q.passed(rows[0].Key) {
-			// Rows are readable a moment before the feed tells of them: the next
-			// rescan knows better.
-			q.suspect = &rows[0]
-		}
-		q.cursor = nil
 		s.markDirty(name)
 	}
+}
+
+func (s *Scheduler) rescanLane(q *queue, number fsm.Lane) {
+	rows, err := s.cfg.State.Waiting(q.name, number, nil, 1)
+	if err != nil {
+		s.log.Error("rescan", "destination", q.name, "error", err)
+		return
+	}
+	l := &q.lanes[number]
+	if l.suspect != nil {
+		s.metrics.missed.Inc()
+		s.log.Warn("a due message was missed until the rescan", "destination", q.name, "id", l.suspect.ID)
+	}
+	l.suspect = nil
+	if len(rows) > 0 && q.up() && l.passed(rows[0].Key) {
+		// Rows are readable a moment before the feed tells of them: the next
+		// rescan knows better.
+		l.suspect = &rows[0]
+	}
+	l.rewind()
 }
 
 // stop ends the work in order: claims without an attempt go back, attempts get
@@ -295,7 +310,7 @@ func (s *Scheduler) stop(lease <-chan struct{}, endAttempts, endOutcomes context
 	defer next.Stop()
 	for {
 		for _, q := range s.queues {
-			s.releaseReady(q)
+			s.releaseReady(q, every)
 			s.closeConns(q, q.takeIdle(time.Time{}))
 		}
 		if s.active == 0 {

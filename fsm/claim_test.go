@@ -124,7 +124,7 @@ func TestClaimsOfDeadNodes(t *testing.T) {
 	if r := w.recipientOf(id, 0); r.State != held || r.Deaths != 2 || r.InDoubt != 2 || r.NextAttempt != 0 {
 		t.Errorf("after the second death: %v", r)
 	}
-	if due, _ := w.state.Waiting("dest", nil, 1); len(due) != 0 {
+	if due := w.waiting("dest"); len(due) != 0 {
 		t.Error("a held recipient waits")
 	}
 	want := []pb.HistoryRecord_Kind{pb.HistoryRecord_KIND_ACCEPTED, pb.HistoryRecord_KIND_IN_DOUBT,

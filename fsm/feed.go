@@ -9,16 +9,19 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
-// QueueKey is a place in a destination's queue: order of due time.
+// QueueKey is a place in a lane of a destination's queue: order of due time.
 type QueueKey []byte
+
+// Lowest has the smallest key of each lane, nil for a lane without one.
+type Lowest [Lanes]QueueKey
 
 // Changes is what a scheduler has to look at again.
 type Changes struct {
 	// Granted are claims of this node's incarnation that hold since the last call.
 	Granted []Grant
-	// Lowered has, by destination, the smallest queue key inserted: a cursor that
-	// is past it must go back to it.
-	Lowered map[string]QueueKey
+	// Lowered has, by destination, the smallest queue keys inserted: a cursor that
+	// is past one must go back to it.
+	Lowered map[string]Lowest
 	// Destinations changed in configuration or health.
 	Destinations map[string]bool
 	// Topology: nodes changed, or the whole state was replaced. Cursors are void.
@@ -71,8 +74,12 @@ func (f *feed) publish(s *staged) {
 func (c *Changes) merge(more *Changes) {
 	c.Granted = append(c.Granted, more.Granted...)
 	c.Topology = c.Topology || more.Topology
-	for destination, key := range more.Lowered {
-		c.lower(destination, key)
+	for destination, lowest := range more.Lowered {
+		for _, key := range lowest {
+			if key != nil {
+				c.lower(destination, key)
+			}
+		}
 	}
 	for destination := range more.Destinations {
 		c.touch(destination)
@@ -81,10 +88,12 @@ func (c *Changes) merge(more *Changes) {
 
 func (c *Changes) lower(destination string, key QueueKey) {
 	if c.Lowered == nil {
-		c.Lowered = make(map[string]QueueKey)
+		c.Lowered = make(map[string]Lowest)
 	}
-	if old, ok := c.Lowered[destination]; !ok || slices.Compare(key, old) < 0 {
-		c.Lowered[destination] = key
+	lowest := c.Lowered[destination]
+	if old := lowest[key.lane()]; old == nil || slices.Compare(key, old) < 0 {
+		lowest[key.lane()] = key
+		c.Lowered[destination] = lowest
 	}
 }
 

@@ -145,7 +145,7 @@ func (a *audit) places() {
 			index[string(keyOfIndex(indexTo, r.Recipient.Address, id))] = true
 			index[string(keyOfIndex(indexDomain, r.Domain, id))] = true
 			if r.State == pending && r.Claim == nil {
-				queue[string(keyOfQueue(r.Destination, r.NextAttempt, id, number))] = true
+				queue[string(keyOfQueue(r.Destination, laneOf(m, r), r.NextAttempt, id, number))] = true
 			}
 			class := map[pb.RecipientState]byte{pending: 'p', held: 'h', frozenSt: 'z'}[r.State]
 			if class != 0 {

@@ -17,7 +17,7 @@ const (
 	famPieces       family = 'p' // id, piece: size and checksum, for bodies that came in pieces
 	famUploads      family = 'u' // id: bodies without their acceptance yet
 	famTombstones   family = 't' // id: aborted acceptances
-	famQueue        family = 'q' // destination, due, id, number: pending and unclaimed
+	famQueue        family = 'q' // destination, lane, due, id, number: pending and unclaimed
 	famOpen         family = 'x' // domain, class, accepted, id, number: pending, held or frozen
 	famClaims       family = 'k' // incarnation, attempt
 	famHistory      family = 'h' // id, index, row
@@ -107,15 +107,15 @@ func keyOfHistory(id relay.MessageID, index uint64, row uint32) []byte {
 	return binary.BigEndian.AppendUint32(key, row)
 }
 
-func keyOfQueue(destination string, due int64, id relay.MessageID, number uint32) []byte {
-	key := queuePrefix(destination)
+func keyOfQueue(destination string, lane Lane, due int64, id relay.MessageID, number uint32) []byte {
+	key := lanePrefix(destination, lane)
 	key = binary.BigEndian.AppendUint64(key, uint64(due))
 	key = append(key, id[:]...)
 	return binary.BigEndian.AppendUint32(key, number)
 }
 
-func queuePrefix(destination string) []byte {
-	return appendName([]byte{byte(famQueue)}, destination)
+func lanePrefix(destination string, lane Lane) []byte {
+	return append(appendName([]byte{byte(famQueue)}, destination), byte(lane))
 }
 
 func keyOfOpen(domain string, class byte, accepted int64, id relay.MessageID, number uint32) []byte {
@@ -129,10 +129,13 @@ func openPrefix(domain string) []byte {
 	return appendName([]byte{byte(famOpen)}, domain)
 }
 
+// tailSize is the length of what tailOf reads.
+const tailSize = 8 + 16 + 4
+
 // tailOf reads the time, message id and recipient number at the end of a queue
 // or open key.
 func tailOf(key []byte) (at int64, id relay.MessageID, number uint32) {
-	tail := key[len(key)-28:]
+	tail := key[len(key)-tailSize:]
 	return int64(binary.BigEndian.Uint64(tail)),
 		relay.MessageID(tail[8:24]),
 		binary.BigEndian.Uint32(tail[24:])

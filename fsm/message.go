@@ -96,7 +96,7 @@ func (t *tx) queueKey(m *message, number uint32, rec *pb.RecipientRecord) []byte
 	if rec.GetState() != pb.RecipientState_RECIPIENT_STATE_PENDING || rec.Claim != nil {
 		return nil
 	}
-	return keyOfQueue(rec.Destination, rec.NextAttempt, m.id, number)
+	return keyOfQueue(rec.Destination, laneOf(m.rec, rec), rec.NextAttempt, m.id, number)
 }
 
 func openKey(m *message, number uint32, rec *pb.RecipientRecord) []byte {

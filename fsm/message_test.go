@@ -28,15 +28,15 @@ func TestMessageFromAcceptanceToDelivery(t *testing.T) {
 	id := w.accept(1, "one@example.test", "two@example.test")
 	w.checkConsistent()
 
-	due, err := w.state.Waiting("dest", nil, 10)
-	if err != nil || len(due) != 2 || due[0].ID != id || !due[0].At.Equal(w.now) {
-		t.Fatalf("waiting: %v %v", due, err)
+	due := w.waiting("dest")
+	if len(due) != 2 || due[0].ID != id || !due[0].At.Equal(w.now) {
+		t.Fatalf("waiting: %v", due)
 	}
 	w.must(1, claimOf(1, id, 0, 1), nil)
 	if changes := w.state.TakeChanges(); len(changes.Granted) != 1 || len(changes.Granted[0].Record.Recipients) != 2 {
 		t.Fatalf("granted: %+v", changes.Granted)
 	}
-	if due, _ := w.state.Waiting("dest", nil, 10); len(due) != 0 {
+	if due := w.waiting("dest"); len(due) != 0 {
 		t.Fatalf("claimed recipients still wait: %v", due)
 	}
 	body, content, err := w.state.Body(id)

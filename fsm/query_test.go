@@ -162,7 +162,7 @@ func TestWaitingAndOldest(t *testing.T) {
 		var waiting, oldest []int
 		var from QueueKey
 		for {
-			due, err := b.state.Waiting(destination, from, 7)
+			due, err := b.state.Waiting(destination, LaneFresh, from, 7)
 			if err != nil {
 				t.Fatal(err)
 			}

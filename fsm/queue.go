@@ -15,15 +15,15 @@ type Due struct {
 	Recipient uint32
 }
 
-// Waiting lists what waits for a destination from a key on (nil: from the
-// beginning), in order of due time, up to limit.
-func (s *State) Waiting(destination string, from QueueKey, limit int) ([]Due, error) {
+// Waiting lists what waits in a lane of a destination from a key on (nil: from
+// the beginning), in order of due time, up to limit.
+func (s *State) Waiting(destination string, lane Lane, from QueueKey, limit int) ([]Due, error) {
 	gen, err := s.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer gen.release()
-	prefix := queuePrefix(destination)
+	prefix := lanePrefix(destination, lane)
 	lower := prefix
 	if from != nil {
 		lower = from
@@ -43,7 +43,10 @@ func (s *State) Waiting(destination string, from QueueKey, limit int) ([]Due, er
 // Behind is the smallest key after this one.
 func (k QueueKey) Behind() QueueKey { return append(slices.Clone(k), 0) }
 
-// Compare orders keys of one destination by due time.
+// lane is the part of the queue that the key is in.
+func (k QueueKey) lane() Lane { return Lane(k[len(k)-tailSize-1]) }
+
+// Compare orders keys of one lane of a destination by due time.
 func (k QueueKey) Compare(other QueueKey) int { return slices.Compare(k, other) }
 
 // OpenRecipient is a pending recipient with the age that expiry goes by.

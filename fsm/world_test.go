@@ -238,6 +238,20 @@ func (w *world) recipientOf(id relay.MessageID, number uint32) *pb.RecipientReco
 	return rec
 }
 
+// waiting lists what waits for a destination, lane by lane.
+func (w *world) waiting(destination string) []Due {
+	w.t.Helper()
+	var all []Due
+	for lane := range Lanes {
+		due, err := w.state.Waiting(destination, lane, nil, 1000)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, due...)
+	}
+	return all
+}
+
 // checkConsistent recomputes what is kept incrementally from the rows.
 func (w *world) checkConsistent() {
 	w.t.Helper()
