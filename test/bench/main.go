@@ -4,8 +4,10 @@
 //  1. It refuses a folder in memory and prints what an fsync costs.
 //  2. A destination runs as a process of its own; it counts what arrives.
 //  3. In each round each system is started afresh, warmed up, and loaded for a
-//     while with each message size. The systems take turns within a round, so
-//     that a slow moment of the machine falls on all of them.
+//     while with each message size: with as much as it takes, then with so much
+//     that what is accepted is delivered at the same rate (through). The systems
+//     take turns within a round, so that a slow moment of the machine falls on
+//     all of them.
 //  4. A measurement ends when the last accepted message has arrived.
 //  5. It prints the medians over the rounds, and the ratio to Postfix.
 package main
@@ -174,8 +176,8 @@ func (b *bench) rounds(ctx context.Context, progress io.Writer) ([]figure, error
 				return nil, err
 			}
 			for _, f := range figures {
-				fmt.Fprintf(progress, "round %d: %s %s: accepted %.0f/s, delivered %.0f/s, p99 %s\n",
-					f.Round, f.System, bytesText(f.Size), f.Accepted, f.Delivered, millis(f.P99))
+				fmt.Fprintf(progress, "round %d: %s %s: accepted %.0f/s, delivered %.0f/s, p99 %s, through %.0f/s\n",
+					f.Round, f.System, bytesText(f.Size), f.Accepted, f.Delivered, millis(f.P99), f.Through)
 			}
 			all = append(all, figures...)
 		}

@@ -18,6 +18,7 @@ type figure struct {
 	Messages  int           `json:"messages"`
 	Accepted  float64       `json:"acceptedPerSecond"`
 	Delivered float64       `json:"deliveredPerSecond"`
+	Through   float64       `json:"throughPerSecond"`
 	P50       time.Duration `json:"p50"`
 	P99       time.Duration `json:"p99"`
 	Max       time.Duration `json:"max"`
@@ -51,15 +52,19 @@ func (b *bench) measure(ctx context.Context, s system, round int) (figures []fig
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	if _, err := b.load(ctx, s, r, "warm", b.options.sizes[0], time.Second); err != nil {
+	if _, err := b.flood(ctx, s, r, "warm", b.options.sizes[0], time.Second); err != nil {
 		return nil, err
 	}
 	for _, size := range b.options.sizes {
-		f, err := b.load(ctx, s, r, fmt.Sprintf("r%ds%d", round, size), size, b.options.duration)
+		f, err := b.flood(ctx, s, r, fmt.Sprintf("r%ds%d", round, size), size, b.options.duration)
 		if err != nil {
 			return nil, err
 		}
-		f.Round = round
+		flow, err := b.flow(ctx, s, r, fmt.Sprintf("w%ds%d", round, size), size, b.options.duration)
+		if err != nil {
+			return nil, err
+		}
+		f.Round, f.Through = round, flow.Delivered
 		figures = append(figures, f)
 	}
 	return figures, nil
@@ -71,24 +76,55 @@ func (b *bench) measure(ctx context.Context, s system, round int) (figures []fig
 // its in_flow_delay of a second, or a retry.
 const settled = 0.98
 
-// load sends for a time, then waits until every accepted message has come to
-// the destination: a queue that builds up lowers the rate of delivery.
-func (b *bench) load(ctx context.Context, s system, r *running, run string, size int, d time.Duration) (figure, error) {
+// flood sends as fast as the sessions can, then waits until every accepted
+// message has come to the destination: a queue that builds up lowers the rate
+// of delivery.
+func (b *bench) flood(ctx context.Context, s system, r *running, run string, size int, d time.Duration) (figure, error) {
 	before, err := b.destination.received(0)
 	if err != nil {
 		return figure{}, err
 	}
-	loader, err := load.New(load.Config{
-		Addresses: r.addresses, Sessions: b.options.sessions, Run: run, Duration: d,
-		Sender: "load.test", Recipients: []string{"user@" + domain}, Size: size,
-	})
+	report, err := b.send(ctx, r, load.Config{Run: run, Duration: d, Size: size})
 	if err != nil {
 		return figure{}, err
 	}
-	report, err := loader.Run(ctx)
+	return b.arrival(ctx, s, size, before, report)
+}
+
+// flow measures the whole way: only so many messages are on it at once, so that
+// what is accepted is delivered at the same rate.
+func (b *bench) flow(ctx context.Context, s system, r *running, run string, size int, d time.Duration) (figure, error) {
+	before, err := b.destination.received(0)
 	if err != nil {
 		return figure{}, err
 	}
+	w := newWindow(windowPerSession*b.options.sessions, b.destination)
+	following, stop := context.WithCancel(ctx)
+	followed := make(chan error, 1)
+	go func() { followed <- w.follow(following, before.Messages) }()
+	report, err := b.send(ctx, r, load.Config{Run: run, Duration: d, Size: size, Admit: w.admit})
+	stop()
+	if err := errors.Join(err, <-followed); err != nil {
+		return figure{}, err
+	}
+	return b.arrival(ctx, s, size, before, report)
+}
+
+// windowPerSession is how many messages are on their way at once, for each session.
+const windowPerSession = 4
+
+func (b *bench) send(ctx context.Context, r *running, config load.Config) (*load.Report, error) {
+	config.Addresses, config.Sessions = r.addresses, b.options.sessions
+	config.Sender, config.Recipients = "load.test", []string{"user@" + domain}
+	loader, err := load.New(config)
+	if err != nil {
+		return nil, err
+	}
+	return loader.Run(ctx)
+}
+
+// arrival waits until all that was accepted has come.
+func (b *bench) arrival(ctx context.Context, s system, size int, before received, report *load.Report) (figure, error) {
 	accepted := report.Count(load.Accepted)
 	if accepted == 0 {
 		return figure{}, fmt.Errorf("%s accepted nothing: %s", s.name, firstAnswer(report))

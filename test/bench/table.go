@@ -14,8 +14,10 @@ import (
 type summary struct {
 	figure
 	Rounds int `json:"rounds"`
-	// Of delivered messages a second, to Postfix in the same run; 0 without it.
-	Ratio float64 `json:"ratioToPostfix"`
+	// To Postfix in the same run, of delivered messages a second in the flood and
+	// of those through; 0 without it.
+	Ratio        float64 `json:"ratioToPostfix"`
+	ThroughRatio float64 `json:"throughRatioToPostfix"`
 }
 
 // summarize takes medians, so that one disturbed round changes little.
@@ -42,6 +44,7 @@ func summarize(figures []figure) []summary {
 		for _, other := range all {
 			if other.System == postfixName && other.Size == all[i].Size && other.Delivered > 0 {
 				all[i].Ratio = all[i].Delivered / other.Delivered
+				all[i].ThroughRatio = all[i].Through / other.Through
 			}
 		}
 	}
@@ -54,6 +57,7 @@ func summarizeGroup(group []figure) summary {
 	s.Messages = median(group, func(f figure) int { return f.Messages })
 	s.Accepted = median(group, func(f figure) float64 { return f.Accepted })
 	s.Delivered = median(group, func(f figure) float64 { return f.Delivered })
+	s.Through = median(group, func(f figure) float64 { return f.Through })
 	s.P50 = median(group, func(f figure) time.Duration { return f.P50 })
 	s.P99 = median(group, func(f figure) time.Duration { return f.P99 })
 	s.Max = median(group, func(f figure) time.Duration { return f.Max })
@@ -74,14 +78,11 @@ func median[T int | float64 | time.Duration](group []figure, of func(figure) T) 
 
 func printTable(out io.Writer, summaries []summary) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "size\tsystem\taccepted/s\tdelivered/s\tp50\tp99\tmax\tmessages\t4xx\tto Postfix\t")
+	fmt.Fprintln(w, "size\tsystem\taccepted/s\tdelivered/s\tp50\tp99\tmax\tmessages\t4xx\tto Postfix\tthrough/s\tto Postfix\t")
 	for _, s := range summaries {
-		ratio := "-"
-		if s.Ratio > 0 {
-			ratio = fmt.Sprintf("%.2fx", s.Ratio)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%.0f\t%.0f\t%s\t%s\t%s\t%d\t%d\t%s\t\n", bytesText(s.Size), s.System,
-			s.Accepted, s.Delivered, millis(s.P50), millis(s.P99), millis(s.Max), s.Messages, s.Deferred, ratio)
+		fmt.Fprintf(w, "%s\t%s\t%.0f\t%.0f\t%s\t%s\t%s\t%d\t%d\t%s\t%.0f\t%s\t\n", bytesText(s.Size), s.System,
+			s.Accepted, s.Delivered, millis(s.P50), millis(s.P99), millis(s.Max), s.Messages, s.Deferred, times(s.Ratio),
+			s.Through, times(s.ThroughRatio))
 	}
 	return w.Flush()
 }
@@ -100,6 +101,13 @@ func printJSON(out io.Writer, figures []figure, summaries []summary) error {
 		}
 	}
 	return nil
+}
+
+func times(ratio float64) string {
+	if ratio == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2fx", ratio)
 }
 
 func bytesText(n int) string {

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,9 @@ type Config struct {
 
 	// PerConnection messages are sent before a session reconnects; 0 is no limit.
 	PerConnection int
+	// Admit, if set, is asked before each message and may wait; false ends the
+	// session, as the end of ctx must. Sessions call it at the same time.
+	Admit func(ctx context.Context) bool
 	// Backoff is the pause before connecting again after a failed connection or a
 	// 4xx; by default 50 ms.
 	Backoff time.Duration

@@ -74,6 +74,11 @@ func (l *Loader) finished(ctx context.Context) bool {
 	return l.config.Count > 0 && l.record.acceptedSoFar() >= l.config.Count
 }
 
+// admits asks for leave to begin the next message.
+func (l *Loader) admits(ctx context.Context) bool {
+	return !l.finished(ctx) && (l.config.Admit == nil || l.config.Admit(ctx))
+}
+
 // InData counts the sessions with an address that have their 354 and have not
 // yet sent the final dot.
 func (l *Loader) InData(address string) int {

@@ -35,7 +35,7 @@ func (s *session) run(ctx context.Context) {
 func (s *session) use(ctx context.Context, c *client) {
 	limit := s.loader.config.PerConnection
 	for sent := 0; limit == 0 || sent < limit; sent++ {
-		if s.loader.finished(ctx) {
+		if !s.loader.admits(ctx) {
 			break
 		}
 		answer := s.send(ctx, c)
