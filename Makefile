@@ -12,10 +12,10 @@ build:
 # The race detector needs cgo and a C compiler. Tests that need a program which
 # isn't there skip and say so.
 test:
-	@missing=; for p in smtp-source smtp-sink swaks python3; do \
+	@missing=; for p in smtp-source smtp-sink swaks python3 promtool prometheus; do \
 		command -v $$p >/dev/null || PATH=$$PATH:/usr/sbin command -v $$p >/dev/null || missing="$$missing $$p"; \
 	done; \
-	[ -z "$$missing" ] || echo "not installed, so some tests will skip:$$missing (Debian: apt-get install postfix swaks python3)"
+	[ -z "$$missing" ] || echo "not installed, so some tests will skip:$$missing (Debian: apt-get install postfix swaks python3 prometheus)"
 	go vet ./...
 	PATH="$$PATH:/usr/sbin" go test -race -timeout 10m ./...
 

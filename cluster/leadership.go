@@ -94,6 +94,7 @@ func (c *Cluster) runLeadership(ctx context.Context) {
 		since: c.cfg.Monotonic(), watched: map[uint64]*watched{},
 	}
 	c.log.Info("leads the cluster", "term", term)
+	c.metrics.leaderships.Inc()
 	c.leadership.Store(l)
 	c.leaderMoved.fire() // pings find it now
 	defer c.leadership.Store(nil)

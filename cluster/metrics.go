@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -15,6 +16,7 @@ type metrics struct {
 	incarnations prometheus.Counter
 	nodesDown    prometheus.Counter
 	clockOffset  prometheus.Gauge
+	leaderships  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -52,7 +54,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "holdfast_clock_offset_seconds", Help: "The leader's clock less this node's, too small by the time a message takes.",
 		}),
 	}
-	r.MustRegister(m.storeSeconds, m.storedBytes, m.entries, m.events, m.repeated, m.proposeTime,
+	m.leaderships = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "holdfast_leaderships_total", Help: "How often this node became the leader.",
+	})
+	for _, lane := range []string{"control", "bodies"} {
+		m.events.WithLabelValues(lane)
+		m.proposeTime.WithLabelValues(lane)
+		for _, kind := range []outcomeKind{outcomeApplied, outcomeRefused, outcomeUnknown} {
+			m.entries.WithLabelValues(lane, kind.String())
+		}
+	}
+	r.MustRegister(m.leaderships, m.storeSeconds, m.storedBytes, m.entries, m.events, m.repeated, m.proposeTime,
 		m.leasesLost, m.incarnations, m.nodesDown, m.clockOffset)
 	return m
 }
@@ -69,6 +81,26 @@ func (c *Cluster) registerGauges(r prometheus.Registerer) {
 			return float64(r.CurrentTerm())
 		}
 		return 0
+	})
+	gauge("holdfast_raft_last_index", "Raft index of the last entry in this node's log.", func() float64 {
+		if r := c.raft.Load(); r != nil {
+			return float64(r.LastIndex())
+		}
+		return 0
+	})
+	gauge("holdfast_raft_voters", "Voters in the raft configuration as this node has it.", func() float64 {
+		voters := 0
+		for _, server := range c.configuration() {
+			if server.Suffrage == raft.Voter {
+				voters++
+			}
+		}
+		return float64(voters)
+	})
+	gauge("holdfast_raft_log_bytes", "Size of the raft log, about.", func() float64 { return float64(c.logs.size()) })
+	gauge("holdfast_leader_known", "1 while this node knows a leader.", func() float64 {
+		node, _ := c.Leader()
+		return boolValue(node != "")
 	})
 	gauge("holdfast_raft_commit_index", "Raft commit index.", func() float64 {
 		if r := c.raft.Load(); r != nil {

@@ -163,12 +163,15 @@ func (s *Scheduler) holds(a *attempt) bool {
 
 // connect opens a connection to one host.
 func (s *Scheduler) connect(ctx context.Context, host string, level relay.TLS) (*smtpout.Conn, *relay.Failure) {
+	begin := s.cfg.Now()
 	conn, err := s.cfg.Dialer.Connect(ctx, host, level)
 	if f := asFailure(err); f != nil && level == relay.TLSOpportunistic && f.Phase == relay.PhaseTLS {
 		// RFC 7435: encryption that fails is no worse than none that was asked for.
 		conn, err = s.cfg.Dialer.Connect(ctx, host, relay.TLSNone)
 	}
-	return conn, asFailure(err)
+	failure := asFailure(err)
+	s.metrics.connected(failure, s.cfg.Now().Sub(begin))
+	return conn, failure
 }
 
 func asFailure(err error) *relay.Failure {

@@ -211,6 +211,8 @@ func (s *Scheduler) claimsAnswered(answer claimsProposed) {
 			denied++
 		}
 	}
+	s.metrics.claims.WithLabelValues("denied").Add(float64(denied))
+	s.metrics.claims.WithLabelValues("granted").Add(float64(len(answer.attempts) - denied))
 	if denied == len(answer.attempts) {
 		q.pause = s.cfg.Now().Add(claimPause)
 	}

@@ -57,6 +57,9 @@ func (s *Scheduler) judge(a *attempt) {
 		v = s.verdictOn(q, a)
 	}
 	s.metrics.observe(a)
+	if a.probe {
+		s.metrics.probed(v)
+	}
 	s.start(func() func() {
 		s.settle(a, v)
 		return func() { s.release(a) }

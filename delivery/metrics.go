@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"holdfast/relay"
@@ -12,6 +14,10 @@ type metrics struct {
 	seconds  prometheus.Histogram
 	orphans  prometheus.Counter
 	missed   prometheus.Counter
+	claims   *prometheus.CounterVec
+	connects *prometheus.CounterVec
+	connect  prometheus.Histogram
+	probes   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,8 +39,65 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "holdfast_due_missed_total", Help: "Due messages found only by the rescan: should stay 0.",
 		}),
 	}
-	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed)
+	m.claims = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_claims_total", Help: "Claims that this node proposed, by whether the log granted them.",
+	}, []string{"result"})
+	m.connects = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_connects_total", Help: "Connections to destinations, up to EHLO and TLS, by what came of them.",
+	}, []string{"result"})
+	m.connect = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "holdfast_connect_seconds", Help: "Time to open a connection to a destination, with EHLO and TLS.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
+	})
+	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_probes_total", Help: "Probes of destinations that were not up, by what came of them.",
+	}, []string{"result"})
+	m.initialise()
+	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes)
 	return m
+}
+
+// connectResults are all labels of connects: the causes that a connection may
+// fail for, in the contract's words.
+var connectResults = []string{
+	"ok", string(relay.CauseDNS), string(relay.CauseRefused), string(relay.CauseUnreachable), string(relay.CauseTimeout),
+	string(relay.CauseTLS), string(relay.CauseAuth), string(relay.CauseDeferred), string(relay.CauseRejected), string(relay.CauseClosed),
+}
+
+// initialise makes every series exist from the start: an alert on one that
+// isn't there yet would stay silent.
+func (m *metrics) initialise() {
+	for vec, labels := range map[*prometheus.CounterVec][]string{
+		m.attempts: {"delivered", "deferred", "unreachable", "rejected", "interrupted"},
+		m.claims:   {"granted", "denied"},
+		m.probes:   {"recovered", "failed", "interrupted"},
+		m.connects: connectResults,
+	} {
+		for _, label := range labels {
+			vec.WithLabelValues(label)
+		}
+	}
+}
+
+func (m *metrics) connected(failure *relay.Failure, took time.Duration) {
+	m.connect.Observe(took.Seconds())
+	result := "ok"
+	if failure != nil {
+		result = string(failure.Cause)
+	}
+	m.connects.WithLabelValues(result).Inc()
+}
+
+// probed counts an attempt that was a probe by what it says of the destination.
+func (m *metrics) probed(v verdict) {
+	result := "interrupted"
+	switch {
+	case v.recovered:
+		result = "recovered"
+	case v.failed != nil:
+		result = "failed"
+	}
+	m.probes.WithLabelValues(result).Inc()
 }
 
 func (m *metrics) observe(a *attempt) {

@@ -25,6 +25,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "holdfast_snapshots_installed_total", Help: "Checkpoints of other nodes taken over.",
 		}),
 	}
+	for _, result := range []string{"ok", "stale", "refused"} {
+		m.events.WithLabelValues(result)
+	}
 	reg.MustRegister(m.applied, m.seconds, m.events, m.installs)
 	return m
 }

@@ -97,6 +97,7 @@ func Open(cfg Config) (*State, error) {
 	if err := s.load(gen); err != nil {
 		return nil, errors.Join(err, gen.close())
 	}
+	cfg.Metrics.MustRegister(collector{s})
 	return s, nil
 }
 

@@ -19,7 +19,11 @@ type Config struct {
 	// NodeID names the node for good: 1 to 63 letters, digits, ".", "_", "-".
 	NodeID string `toml:"node_id"`
 	// DataDir holds raft log, state and admin.sock; one node's, never shared.
-	DataDir string        `toml:"data_dir"`
+	DataDir string `toml:"data_dir"`
+	// DiskReserveBytes of DataDir's file system stay free: below, new mail is
+	// answered 452 while delivery goes on. 0 is a twentieth of it, at most 1 GiB.
+	DiskReserveBytes int64 `toml:"disk_reserve_bytes"`
+
 	SMTP    SMTPConfig    `toml:"smtp"`
 	Raft    RaftConfig    `toml:"raft"`
 	Admin   AdminConfig   `toml:"admin"`
@@ -72,6 +76,9 @@ type AdminConfig struct {
 // HTTPConfig is /metrics, /healthz and /readyz.
 type HTTPConfig struct {
 	Listen string `toml:"listen"`
+	// Pprof serves Go's profiles under /debug/pprof/. They tell what is in
+	// memory, mail too, so only on loopback.
+	Pprof bool `toml:"pprof"`
 }
 
 // ClusterConfig is how a node finds its cluster.

@@ -33,6 +33,7 @@ type Node struct {
 	registry *prometheus.Registry
 
 	listeners listeners
+	disk      *disk
 	state     *fsm.State
 	cluster   *cluster.Cluster
 	smtp      *smtpd.Server
@@ -57,7 +58,14 @@ func New(cfg Config, logger *slog.Logger) (_ *Node, err error) {
 		cfg: cfg, log: logger.With("node", cfg.NodeID), registry: prometheus.NewRegistry(),
 		fatal: make(chan error, 1),
 	}
-	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.disk = newDisk(cfg.DataDir, cfg.DiskReserveBytes)
+	n.disk.register(n.registry)
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "holdfast_build_info", Help: "1, with the version of this program.",
+		ConstLabels: prometheus.Labels{"version": cfg.Version},
+	})
+	build.Set(1)
+	n.registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}

@@ -31,6 +31,9 @@ func (c Config) Validate() error {
 	if c.DataDir == "" {
 		return errors.New("data_dir is missing")
 	}
+	if c.DiskReserveBytes < 0 {
+		return fmt.Errorf("disk_reserve_bytes %d: want 0 for the default, or more", c.DiskReserveBytes)
+	}
 	if info, err := os.Stat(c.DataDir); err == nil && !info.IsDir() {
 		return fmt.Errorf("data_dir %s is not a folder", c.DataDir)
 	}
@@ -82,7 +85,13 @@ func (c AdminConfig) validate() error {
 }
 
 func (c HTTPConfig) validate() error {
-	return listenAddress("http.listen", c.Listen)
+	if err := listenAddress("http.listen", c.Listen); err != nil {
+		return err
+	}
+	if host, _, _ := net.SplitHostPort(c.Listen); c.Pprof && !isLoopback(host) {
+		return fmt.Errorf("http.pprof: profiles show what is in memory, so only where http.listen is on loopback, not with %q", c.Listen)
+	}
+	return nil
 }
 
 func (c ClusterConfig) validate() error {

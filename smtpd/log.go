@@ -21,6 +21,7 @@ func (s *session) logAccepted(tx *transaction, delay time.Duration) {
 // gives no end of them can't fill the disk: beyond so many a second they are
 // only counted.
 func (s *session) logRefused(r *relay.Reply) {
+	s.server.metrics.refused(s.command, r.Code)
 	if !s.server.refusals.admit(s.log) {
 		return
 	}

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -16,6 +17,7 @@ type metrics struct {
 	tlsFailures        prometheus.Counter
 	panics             prometheus.Counter
 	replies            [6]prometheus.Counter // by the first digit
+	refusals           *prometheus.CounterVec
 	messages           prometheus.Counter
 	receivedBytes      prometheus.Counter
 	acceptance         prometheus.Histogram
@@ -60,8 +62,27 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		Namespace: "holdfast", Subsystem: "smtpd", Name: "replies_total",
 		Help: "SMTP replies, by the first digit of their code.",
 	}, []string{"class"})
+	m.refusals = factory.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "holdfast", Subsystem: "smtpd", Name: "refusals_total",
+		Help: "Commands refused with 4xx or 5xx, by command and reply code.",
+	}, []string{"command", "code"})
+	m.refusals.WithLabelValues("RCPT", "550")
+	m.refusals.WithLabelValues("MAIL", "451")
 	for _, class := range []int{2, 3, 4, 5} {
 		m.replies[class] = replies.WithLabelValues(strconv.Itoa(class) + "xx")
 	}
 	return m
+}
+
+// refused counts a refusal. Words that clients make up don't become labels.
+func (m *metrics) refused(command string, code int) {
+	verb, _, _ := strings.Cut(command, " ")
+	switch verb {
+	case "EHLO", "HELO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT":
+	case "":
+		verb = "CONNECT"
+	default:
+		verb = "OTHER"
+	}
+	m.refusals.WithLabelValues(verb, strconv.Itoa(code)).Inc()
 }

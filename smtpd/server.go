@@ -160,6 +160,7 @@ func (s *Server) take(nc net.Conn) {
 // next one needn't wait.
 func (s *Server) turnAway(c *conn, client netip.Addr, refusal *relay.Reply) {
 	s.metrics.replies[refusal.Code/100].Inc()
+	s.metrics.refused("", refusal.Code)
 	if s.refusals.admit(s.log) {
 		s.log.Info("refused", "client", client.String(), "command", "", "reply", refusal.String())
 	}
