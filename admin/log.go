@@ -5,8 +5,10 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -34,6 +36,15 @@ func (s *logService) GetLog(_ context.Context, req *pb.GetLogRequest) (*pb.GetLo
 	if err != nil {
 		return nil, err
 	}
+	limit, err := pageSize(req.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	pages := listing("history " + id.String())
+	from, err := pages.position(req.PageToken)
+	if err != nil {
+		return nil, err
+	}
 	w, err := s.window()
 	if err != nil {
 		return nil, err
@@ -43,21 +54,30 @@ func (s *logService) GetLog(_ context.Context, req *pb.GetLogRequest) (*pb.GetLo
 	if err != nil {
 		return nil, err
 	}
-	history, err := w.History(id)
+	rows, err := w.History(id, from, limit+1)
 	if err != nil {
 		return nil, readError(err, id.String())
 	}
 	out := &pb.GetLogResponse{Message: m, Stale: !w.quorum}
-	for _, row := range history {
-		out.History = append(out.History, historyEntry(row, recipients))
+	bytes := proto.Size(m)
+	for i, row := range rows {
+		if i == limit || i > 0 && bytes > maxPageBytes {
+			out.NextPageToken = pages.token(positionKey(row.Position))
+			break
+		}
+		entry := historyEntry(row, recipients)
+		out.History = append(out.History, entry)
+		bytes += proto.Size(entry)
 	}
 	return out, nil
 }
 
-func historyEntry(row *pb.HistoryRecord, recipients []*pb.RecipientRecord) *pb.HistoryEntry {
+func historyEntry(at fsm.HistoryRow, recipients []*pb.RecipientRecord) *pb.HistoryEntry {
+	row := at.Record
 	entry := &pb.HistoryEntry{
 		Kind:        row.Kind,
-		Index:       row.Index,
+		Index:       at.Index,
+		Row:         at.Row,
 		Time:        timestamp(row.Time),
 		Node:        row.Node,
 		Host:        row.Attempt.GetHost(),

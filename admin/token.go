@@ -7,6 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -44,6 +45,22 @@ func (l listing) cursor(token string) ([]byte, error) {
 		return nil, invalid("page_token", "page_token belongs to another request: keep the filter from page to page")
 	}
 	return cursor, nil
+}
+
+// position is the cursor of a list of history rows, zero for its beginning.
+func (l listing) position(token string) (fsm.Position, error) {
+	key, err := l.cursor(token)
+	if err != nil || key == nil {
+		return fsm.Position{}, err
+	}
+	if len(key) != 12 {
+		return fsm.Position{}, invalid("page_token", "page_token is not one that this service gave out")
+	}
+	return fsm.Position{Index: binary.BigEndian.Uint64(key), Row: binary.BigEndian.Uint32(key[8:])}, nil
+}
+
+func positionKey(p fsm.Position) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, p.Index), p.Row)
 }
 
 func (l listing) seal(cursor []byte) []byte {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"testing"
 	"time"
 
@@ -232,9 +233,13 @@ func (w *world) history(id relay.MessageID) []*pb.HistoryRecord {
 	v, err := w.observer().View()
 	must(w.t, err)
 	defer v.Close()
-	rows, err := v.History(id)
+	rows, err := v.History(id, fsm.Position{}, math.MaxInt)
 	must(w.t, err)
-	return rows
+	var records []*pb.HistoryRecord
+	for _, row := range rows {
+		records = append(records, row.Record)
+	}
+	return records
 }
 
 func (w *world) health(destination string) *pb.DestinationHealth {

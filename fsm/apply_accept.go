@@ -71,7 +71,7 @@ func (t *tx) route(domain string) (destination string, ok bool) {
 func (t *tx) newMessage(id relay.MessageID, envelope *pb.Envelope, content *pb.Content, origin *pb.Origin) *message {
 	return &message{id: id, rec: &pb.MessageRecord{
 		Envelope: envelope, Content: content, Origin: origin,
-		AcceptedAt: t.event.Time, AcceptedIndex: t.index,
+		AcceptedAt: t.event.Time, AcceptedIndex: t.index, AcceptedRow: t.nextRow(),
 	}}
 }
 

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -31,13 +32,13 @@ func probeOf(attempt uint64, id relay.MessageID, recipients ...uint32) *pb.Event
 
 func (w *world) historyKinds(id relay.MessageID) []pb.HistoryRecord_Kind {
 	w.t.Helper()
-	rows, err := w.view().History(id)
+	rows, err := w.view().History(id, Position{}, math.MaxInt)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	var kinds []pb.HistoryRecord_Kind
 	for _, row := range rows {
-		kinds = append(kinds, row.Kind)
+		kinds = append(kinds, row.Record.Kind)
 	}
 	return kinds
 }

@@ -194,6 +194,12 @@ func (t *tx) addHistory(m *message, row *pb.HistoryRecord) {
 	if row.Node == "" {
 		row.Node = t.node
 	}
-	t.put(keyOfHistory(m.id, t.index, t.historyRows), nil, encode(row))
+	t.put(keyOfHistory(m.id, t.index, t.nextRow()), nil, encode(row))
+}
+
+// nextRow numbers the rows of history of the current entry.
+func (t *tx) nextRow() uint32 {
+	row := t.historyRows
 	t.historyRows++
+	return row
 }

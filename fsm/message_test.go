@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math"
 	"testing"
 	"time"
 
@@ -73,9 +74,9 @@ func TestMessageFromAcceptanceToDelivery(t *testing.T) {
 	if err != nil || m.Open != 0 || m.EndedAt != w.now.UnixNano() {
 		t.Errorf("ended message: %v %v", m, err)
 	}
-	history, err := v.History(id)
-	if err != nil || len(history) != 4 || history[0].Kind != pb.HistoryRecord_KIND_ACCEPTED ||
-		history[3].Kind != pb.HistoryRecord_KIND_DELIVERED {
+	history, err := v.History(id, Position{}, math.MaxInt)
+	if err != nil || len(history) != 4 || history[0].Record.Kind != pb.HistoryRecord_KIND_ACCEPTED ||
+		history[3].Record.Kind != pb.HistoryRecord_KIND_DELIVERED {
 		t.Errorf("history: %v %v", history, err)
 	}
 	if ids, _, _ := v.Queue(Filter{}, nil, 10); len(ids) != 0 {

@@ -133,33 +133,6 @@ func (v *View) Recipients(id relay.MessageID) ([]*pb.RecipientRecord, error) {
 	return records, err
 }
 
-// History reads a message's log, oldest first. Its first row is the acceptance,
-// which is kept in the message's own record.
-func (v *View) History(id relay.MessageID) ([]*pb.HistoryRecord, error) {
-	m, err := v.Message(id)
-	if err != nil {
-		return nil, err
-	}
-	rows := []*pb.HistoryRecord{acceptedRow(m)}
-	err = scan(v.snap, keyOfID(famHistory, id), func(_, value []byte) error {
-		row := &pb.HistoryRecord{}
-		rows = append(rows, row)
-		return proto.Unmarshal(value, row)
-	})
-	return rows, err
-}
-
-func acceptedRow(m *pb.MessageRecord) *pb.HistoryRecord {
-	row := &pb.HistoryRecord{
-		Kind: pb.HistoryRecord_KIND_ACCEPTED, Index: m.AcceptedIndex, Time: m.AcceptedAt,
-		Node: m.Origin.GetNode(),
-	}
-	for number := range m.Recipients {
-		row.Recipients = append(row.Recipients, number)
-	}
-	return row
-}
-
 func readRow(db pebble.Reader, key []byte, record proto.Message) error {
 	value, closer, err := db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {

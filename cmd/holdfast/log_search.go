@@ -34,7 +34,7 @@ func (a *app) logSearchCommand() *cobra.Command {
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				log := pb.NewLogServiceClient(conn)
 				if id != "" {
-					r, err := log.GetLog(ctx, &pb.GetLogRequest{Id: id})
+					r, err := log.GetLog(ctx, &pb.GetLogRequest{Id: id, PageSize: 1})
 					if err != nil {
 						return err
 					}

@@ -22,18 +22,34 @@ func (a *app) logShowCommand() *cobra.Command {
 		Args:    oneArgument("message id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
-				r, err := pb.NewLogServiceClient(conn).GetLog(ctx, &pb.GetLogRequest{Id: args[0]})
-				if err != nil {
-					return err
+				log := pb.NewLogServiceClient(conn)
+				var message *pb.Message
+				fetch := func(size uint32, token string) (page[*pb.HistoryEntry], error) {
+					r, err := log.GetLog(ctx, &pb.GetLogRequest{Id: args[0], PageSize: size, PageToken: token})
+					message = r.GetMessage()
+					return page[*pb.HistoryEntry]{items: r.GetHistory(), next: r.GetNextPageToken(), stale: r.GetStale()}, err
 				}
-				a.warnStale(r.Stale)
 				if asJSON {
-					return a.writeJSON(toDetailJSON(r))
+					var history []*pb.HistoryEntry
+					collect := func(rows []*pb.HistoryEntry) error {
+						history = append(history, rows...)
+						return nil
+					}
+					if err := eachPage(a, 0, fetch, collect); err != nil {
+						return err
+					}
+					return a.writeJSON(toDetailJSON(message, history))
 				}
-				if err := a.showMessage(r.Message); err != nil {
-					return err
-				}
-				return a.showHistory(r.History)
+				header := true
+				return eachPage(a, 0, fetch, func(rows []*pb.HistoryEntry) error {
+					if header {
+						if err := a.showMessage(message); err != nil {
+							return err
+						}
+					}
+					defer func() { header = false }()
+					return a.showHistory(header, rows)
+				})
 			})
 		},
 	}
@@ -41,10 +57,12 @@ func (a *app) logShowCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) showHistory(history []*pb.HistoryEntry) error {
-	fmt.Fprintln(a.out)
+func (a *app) showHistory(header bool, history []*pb.HistoryEntry) error {
 	t := newTable(a.out)
-	t.row("TIME", "EVENT", "NODE", "HOST", "TLS", "TOOK", "RECIPIENTS", "DETAIL")
+	if header {
+		fmt.Fprintln(a.out)
+		t.row("TIME", "EVENT", "NODE", "HOST", "TLS", "TOOK", "RECIPIENTS", "DETAIL")
+	}
 	for _, h := range history {
 		took := "-"
 		if h.Duration != nil {

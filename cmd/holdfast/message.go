@@ -79,6 +79,7 @@ type messageDetailJSON struct {
 
 type historyJSON struct {
 	Index       uint64     `json:"index"`
+	Row         uint32     `json:"row"`
 	At          *string    `json:"at"`
 	Event       string     `json:"event"`
 	Node        *string    `json:"node"`
@@ -92,25 +93,28 @@ type historyJSON struct {
 	Report      *string    `json:"report"`
 }
 
-func toDetailJSON(r *pb.GetLogResponse) messageDetailJSON {
-	m := r.Message
+func toDetailJSON(m *pb.Message, history []*pb.HistoryEntry) messageDetailJSON {
 	out := messageDetailJSON{
 		messageJSON: toMessageJSON(m), Client: orNull(m.ClientAddress), Helo: orNull(m.Helo), Node: orNull(m.Node),
 		HeaderMessageID: orNull(m.HeaderMessageId), ReportOn: orNull(m.ReportOn), History: []historyJSON{},
 	}
-	for _, h := range r.History {
-		row := historyJSON{
-			Index: h.Index, At: timeJSON(h.Time), Event: eventWord(h.Kind), Node: orNull(h.Node),
-			Host: orNull(h.Host), TLS: orNull(h.Tls), Recipients: append([]string{}, h.Recipients...),
-			Error: toErrorJSON(h.Error), NextAttempt: timeJSON(h.NextAttempt), Text: orNull(h.Text), Report: orNull(h.Report),
-		}
-		if h.Duration != nil {
-			seconds := h.Duration.AsDuration().Seconds()
-			row.Seconds = &seconds
-		}
-		out.History = append(out.History, row)
+	for _, h := range history {
+		out.History = append(out.History, toHistoryJSON(h))
 	}
 	return out
+}
+
+func toHistoryJSON(h *pb.HistoryEntry) historyJSON {
+	row := historyJSON{
+		Index: h.Index, Row: h.Row, At: timeJSON(h.Time), Event: eventWord(h.Kind), Node: orNull(h.Node),
+		Host: orNull(h.Host), TLS: orNull(h.Tls), Recipients: append([]string{}, h.Recipients...),
+		Error: toErrorJSON(h.Error), NextAttempt: timeJSON(h.NextAttempt), Text: orNull(h.Text), Report: orNull(h.Report),
+	}
+	if h.Duration != nil {
+		seconds := h.Duration.AsDuration().Seconds()
+		row.Seconds = &seconds
+	}
+	return row
 }
 
 // showMessage writes a message for reading.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -264,12 +265,12 @@ func (l *logs) read(s space, f *facts) error {
 	f.held = recipient.State == pb.RecipientState_RECIPIENT_STATE_HELD
 	f.doubts = uint8(recipient.InDoubt)
 	f.claim = f.unalias(refOf(recipient.Claim))
-	history, err := view.History(s.message())
+	history, err := view.History(s.message(), fsm.Position{}, math.MaxInt)
 	if err != nil {
 		return err
 	}
 	for _, row := range history {
-		f.counted = f.counted || row.Kind == pb.HistoryRecord_KIND_ABORTED
+		f.counted = f.counted || row.Record.Kind == pb.HistoryRecord_KIND_ABORTED
 	}
 	return nil
 }

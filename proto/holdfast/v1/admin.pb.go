@@ -1332,8 +1332,11 @@ func (x *SearchLogResponse) GetStale() bool {
 }
 
 type GetLogRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Rows of history at most, 1 to 1,000; 0 is 100. A page may be shorter.
+	PageSize      uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1375,13 +1378,30 @@ func (x *GetLogRequest) GetId() string {
 	return ""
 }
 
+func (x *GetLogRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *GetLogRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 type GetLogResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Message *Message               `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// On every page, as it is then.
+	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	// In the order of the log.
 	History []*HistoryEntry `protobuf:"bytes,2,rep,name=history,proto3" json:"history,omitempty"`
 	// The node has no quorum: this is its own state.
-	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	Stale bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	// "" at the end.
+	NextPageToken string `protobuf:"bytes,4,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1437,6 +1457,13 @@ func (x *GetLogResponse) GetStale() bool {
 	return false
 }
 
+func (x *GetLogResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // HistoryEntry is one thing that happened to a message.
 type HistoryEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1459,7 +1486,10 @@ type HistoryEntry struct {
 	// The remote's reply, or what else there is to say.
 	Text string `protobuf:"bytes,11,opt,name=text,proto3" json:"text,omitempty"`
 	// The id of the report that was filed, "" where none was.
-	Report        string `protobuf:"bytes,12,opt,name=report,proto3" json:"report,omitempty"`
+	Report string `protobuf:"bytes,12,opt,name=report,proto3" json:"report,omitempty"`
+	// Its number among the rows of its index. Index and row are the same on all
+	// nodes.
+	Row           uint32 `protobuf:"varint,40,opt,name=row,proto3" json:"row,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1576,6 +1606,13 @@ func (x *HistoryEntry) GetReport() string {
 		return x.Report
 	}
 	return ""
+}
+
+func (x *HistoryEntry) GetRow() uint32 {
+	if x != nil {
+		return x.Row
+	}
+	return 0
 }
 
 // Domain is a relay domain with its counts.
@@ -3521,13 +3558,17 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x11SearchLogResponse\x120\n" +
 	"\bmessages\x18\x01 \x03(\v2\x14.holdfast.v1.MessageR\bmessages\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
-	"\x05stale\x18\x03 \x01(\bR\x05stale\"\x1f\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"[\n" +
 	"\rGetLogRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x8b\x01\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\xb3\x01\n" +
 	"\x0eGetLogResponse\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x14.holdfast.v1.MessageR\amessage\x123\n" +
 	"\ahistory\x18\x02 \x03(\v2\x19.holdfast.v1.HistoryEntryR\ahistory\x12\x14\n" +
-	"\x05stale\x18\x03 \x01(\bR\x05stale\"\xb7\x03\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\x12&\n" +
+	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xc9\x03\n" +
 	"\fHistoryEntry\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12.\n" +
@@ -3543,7 +3584,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\fnext_attempt\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vnextAttempt\x12\x12\n" +
 	"\x04text\x18\v \x01(\tR\x04text\x12\x16\n" +
-	"\x06report\x18\f \x01(\tR\x06report\"\x85\x01\n" +
+	"\x06report\x18\f \x01(\tR\x06report\x12\x10\n" +
+	"\x03row\x18( \x01(\rR\x03row\"\x85\x01\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +

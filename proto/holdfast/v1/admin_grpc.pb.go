@@ -319,7 +319,7 @@ const (
 type LogServiceClient interface {
 	// SearchLog lists messages, newest first.
 	SearchLog(ctx context.Context, in *SearchLogRequest, opts ...grpc.CallOption) (*SearchLogResponse, error)
-	// GetLog shows one message with its history.
+	// GetLog shows one message with its history, oldest first.
 	GetLog(ctx context.Context, in *GetLogRequest, opts ...grpc.CallOption) (*GetLogResponse, error)
 }
 
@@ -359,7 +359,7 @@ func (c *logServiceClient) GetLog(ctx context.Context, in *GetLogRequest, opts .
 type LogServiceServer interface {
 	// SearchLog lists messages, newest first.
 	SearchLog(context.Context, *SearchLogRequest) (*SearchLogResponse, error)
-	// GetLog shows one message with its history.
+	// GetLog shows one message with its history, oldest first.
 	GetLog(context.Context, *GetLogRequest) (*GetLogResponse, error)
 	mustEmbedUnimplementedLogServiceServer()
 }

@@ -235,6 +235,8 @@ type MessageRecord struct {
 	Attempted bool `protobuf:"varint,10,opt,name=attempted,proto3" json:"attempted,omitempty"`
 	// The raft index of its acceptance.
 	AcceptedIndex uint64 `protobuf:"varint,11,opt,name=accepted_index,json=acceptedIndex,proto3" json:"accepted_index,omitempty"`
+	// Its number among the rows of history that the entry wrote.
+	AcceptedRow   uint32 `protobuf:"varint,40,opt,name=accepted_row,json=acceptedRow,proto3" json:"accepted_row,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -342,6 +344,13 @@ func (x *MessageRecord) GetAttempted() bool {
 func (x *MessageRecord) GetAcceptedIndex() uint64 {
 	if x != nil {
 		return x.AcceptedIndex
+	}
+	return 0
+}
+
+func (x *MessageRecord) GetAcceptedRow() uint32 {
+	if x != nil {
+		return x.AcceptedRow
 	}
 	return 0
 }
@@ -1593,7 +1602,7 @@ var File_holdfast_v1_state_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\x9d\x03\n" +
+	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\xc0\x03\n" +
 	"\rMessageRecord\x121\n" +
 	"\benvelope\x18\x01 \x01(\v2\x15.holdfast.v1.EnvelopeR\benvelope\x12.\n" +
 	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12+\n" +
@@ -1609,7 +1618,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\treport_on\x18\t \x01(\fR\breportOn\x12\x1c\n" +
 	"\tattempted\x18\n" +
 	" \x01(\bR\tattempted\x12%\n" +
-	"\x0eaccepted_index\x18\v \x01(\x04R\racceptedIndex\"\x92\x04\n" +
+	"\x0eaccepted_index\x18\v \x01(\x04R\racceptedIndex\x12!\n" +
+	"\faccepted_row\x18( \x01(\rR\vacceptedRow\"\x92\x04\n" +
 	"\x0fRecipientRecord\x124\n" +
 	"\trecipient\x18\x01 \x01(\v2\x16.holdfast.v1.RecipientR\trecipient\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12 \n" +
