@@ -2,35 +2,13 @@ package main
 
 import (
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"holdfast/relay"
 )
-
-var days = regexp.MustCompile(`^([0-9]+)d(.*)$`)
-
-// parseDuration takes what time.ParseDuration takes, with days in front: 4d, 1d12h.
-func parseDuration(s string) (time.Duration, error) {
-	rest, total := s, time.Duration(0)
-	if m := days.FindStringSubmatch(s); m != nil {
-		n, err := strconv.ParseInt(m[1], 10, 32)
-		if err != nil || n > 36500 {
-			return 0, fmt.Errorf("duration %q is too long", s)
-		}
-		total, rest = time.Duration(n)*24*time.Hour, m[2]
-	}
-	if rest != "" || total == 0 {
-		d, err := time.ParseDuration(rest)
-		if err != nil || d < 0 {
-			return 0, fmt.Errorf("duration %q: want something like 30s, 15m, 2h or 4d", s)
-		}
-		total += d
-	}
-	return total, nil
-}
 
 // durationFlag is a duration that takes days.
 type durationFlag struct {
@@ -45,7 +23,7 @@ func (d *durationFlag) String() string {
 }
 
 func (d *durationFlag) Set(s string) (err error) {
-	d.value, err = parseDuration(s)
+	d.value, err = relay.ParseDuration(s)
 	return err
 }
 
@@ -59,7 +37,7 @@ func (a *app) parseTime(s string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	if ago, err := parseDuration(s); err == nil {
+	if ago, err := relay.ParseDuration(s); err == nil {
 		return a.now().Add(-ago), nil
 	}
 	return time.Time{}, fmt.Errorf("time %q: want 2006-01-02T15:04:05Z, 2006-01-02, or how long ago, such as 2h", s)
