@@ -66,6 +66,7 @@ func Register(server *grpc.Server, cfg Config) *health.Server {
 	pb.RegisterLogServiceServer(server, &logService{node: n})
 	pb.RegisterDomainServiceServer(server, &domainService{node: n})
 	pb.RegisterDestinationServiceServer(server, &destinationService{node: n})
+	pb.RegisterPolicyServiceServer(server, &policyService{node: n})
 	pb.RegisterClusterServiceServer(server, &clusterService{node: n})
 	health := health.NewServer()
 	healthpb.RegisterHealthServer(server, health)

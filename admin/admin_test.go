@@ -89,7 +89,7 @@ func TestConfigurationRefusesWhatCannotBe(t *testing.T) {
 	w.Configure()
 	w.Accept(time.Hour, "s@x.test", "r@two.test")
 	c := dial(t, w)
-	none, zero, office, month := "nobody", uint32(0), "of fice", "month"
+	none, zero, office := "nobody", uint32(0), "of fice"
 	host := func(address string) []*pb.DestinationHost {
 		return []*pb.DestinationHost{{Address: address}}
 	}
@@ -120,9 +120,9 @@ func TestConfigurationRefusesWhatCannotBe(t *testing.T) {
 			return err
 		}, codes.InvalidArgument, "of fice"},
 		{"unknown policy", func(ctx context.Context) error {
-			_, err := c.SetDomain(ctx, &pb.SetDomainRequest{Name: "one.test", Policy: &month})
+			_, err := c.SetDomain(ctx, &pb.SetDomainRequest{Name: "one.test", Policy: &none})
 			return err
-		}, codes.InvalidArgument, "five-day"},
+		}, codes.NotFound, "no policy nobody"},
 		{"unknown domain", func(ctx context.Context) error {
 			_, err := c.GetDomain(ctx, &pb.GetDomainRequest{Name: "none.test"})
 			return err

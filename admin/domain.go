@@ -57,8 +57,8 @@ func (s *domainService) changed(name string, req *pb.SetDomainRequest) (*pb.Doma
 		domain = proto.CloneOf(present)
 	}
 	if req.Policy != nil {
-		if _, ok := relay.BuiltinPolicy(*req.Policy); !ok {
-			return nil, false, invalid("policy", "policy %q: this version has %s only", *req.Policy, relay.DefaultPolicy)
+		if _, ok := w.Policy(*req.Policy); !ok || *req.Policy == "" {
+			return nil, false, noPolicy(*req.Policy)
 		}
 		domain.Policy = *req.Policy
 	}

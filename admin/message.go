@@ -120,14 +120,7 @@ func (w window) expiry(m *pb.MessageRecord, r *pb.RecipientRecord) *timestamppb.
 	if !waiting(r) {
 		return nil
 	}
-	name := relay.DefaultPolicy
-	if domain, ok := w.Domain(r.Domain); ok && domain.Policy != "" {
-		name = domain.Policy
-	}
-	policy, ok := relay.BuiltinPolicy(name)
-	if !ok {
-		return nil
-	}
+	policy := w.PolicyFor(r.Domain, len(m.ReportOn) > 0)
 	return timestamppb.New(time.Unix(0, m.AcceptedAt).Add(policy.Retention))
 }
 

@@ -22,7 +22,7 @@ func (s *Scheduler) expire(ctx context.Context) {
 	s.start(func() func() {
 		for _, domain := range s.cfg.State.Domains() {
 			if owner, _ := s.cfg.State.Owner(domain.Destination); owner == s.cfg.Node {
-				if err := s.expireDomain(ctx, domain); err != nil {
+				if err := s.expireDomain(ctx, domain.Name); err != nil {
 					s.log.Error("expire", "domain", domain.Name, "error", err)
 				}
 			}
@@ -31,9 +31,15 @@ func (s *Scheduler) expire(ctx context.Context) {
 	})
 }
 
-func (s *Scheduler) expireDomain(ctx context.Context, domain *pb.DomainConfig) error {
-	before := s.cfg.Now().Add(-s.policyOf(domain.Name).Retention)
-	rows, err := s.cfg.State.Oldest(domain.Name, before, expiryBatch)
+func (s *Scheduler) expireDomain(ctx context.Context, domain string) error {
+	return errors.Join(
+		s.expireClass(ctx, domain, fsm.ClassMail, s.cfg.State.PolicyFor(domain, false).Retention),
+		s.expireClass(ctx, domain, fsm.ClassReport, s.cfg.State.PolicyFor(domain, true).Retention),
+	)
+}
+
+func (s *Scheduler) expireClass(ctx context.Context, domain string, class fsm.Class, retention time.Duration) error {
+	rows, err := s.cfg.State.Oldest(domain, class, s.cfg.Now().Add(-retention), expiryBatch)
 	if err != nil {
 		return err
 	}

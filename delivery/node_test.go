@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -44,7 +45,9 @@ func (w *world) addNode(name string) *node {
 	n := &node{w: w, name: name, changed: make(chan struct{})}
 	state, err := fsm.Open(fsm.Config{
 		Dir: "state", Node: name, FS: vfs.NewMem(),
-		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		// Nothing ticks, so that weeks of synctest's time take no time.
+		Compactions: pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest(),
+		Logger:      slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 		Fatal: func(err error) { w.t.Errorf("node %s: %v", name, err) },
 	})
 	must(w.t, err)
@@ -61,6 +64,9 @@ func (n *node) config() Config {
 			LocalName: n.name + ".relay.test", Now: n.w.clock.now, Timeouts: n.w.timeouts,
 			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 				n.dials.Add(1)
+				if n.w.dial != nil {
+					return n.w.dial(ctx, network, address)
+				}
 				conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 				if err == nil {
 					n.latest.Store(conn.(*net.TCPConn))

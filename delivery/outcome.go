@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ type outcome struct {
 	unreachable []*pb.AttemptFailed_Recipient // the host's doing: counts towards no limit
 	rejected    []ended
 	expired     []ended
+	exhausted   []ended  // no attempt is left
 	interrupted []uint32 // by us, before the last byte
 	doubted     []uint32 // by us, after it
 }
@@ -48,10 +50,11 @@ func (s *Scheduler) settle(a *attempt, v verdict) {
 			}}})
 		}, nil)
 	}
-	s.proposeFailed(a, o.deferred, false)
+	s.proposeFailed(a, o.deferred, a.probe)
 	s.proposeFailed(a, o.unreachable, true)
 	s.giveUp(a.id, a.message, claim, o.rejected, pb.Bounced_REASON_REJECTED, s.describe(a))
 	s.giveUp(a.id, a.message, claim, o.expired, pb.Bounced_REASON_EXPIRED, s.describe(a))
+	s.giveUp(a.id, a.message, claim, o.exhausted, pb.Bounced_REASON_ATTEMPTS, s.describe(a))
 	s.proposeReleased(a, o.interrupted, false)
 	s.proposeReleased(a, o.doubted, true)
 }
@@ -113,8 +116,6 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float6
 		}
 		return
 	}
-	accepted := time.Unix(0, a.message.AcceptedAt)
-	policy := s.policyOf(e.record.Domain)
 	switch classOf(e.failure) {
 	case relay.PermanentFailure:
 		o.rejected = append(o.rejected, e)
@@ -123,16 +124,33 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float6
 			Recipient: e.number, Failure: failureRecord(e.failure), NextAttempt: a.ended.Add(v.delay).UnixNano(),
 		})
 	default:
-		if a.ended.Sub(accepted) >= policy.Retention {
-			o.expired = append(o.expired, e)
-			return
-		}
+		s.sortDeferred(o, a, chance, e)
+	}
+}
+
+// sortDeferred goes by the policy as it is now. The destination's probe is no
+// attempt of the message's own.
+func (s *Scheduler) sortDeferred(o *outcome, a *attempt, chance float64, e ended) {
+	policy := s.cfg.State.PolicyFor(e.record.Domain, isReport(a.message))
+	accepted := time.Unix(0, a.message.AcceptedAt)
+	made := int(e.record.Attempts)
+	if !a.probe {
+		made++
+	}
+	switch {
+	case a.ended.Sub(accepted) >= policy.Retention:
+		o.expired = append(o.expired, e)
+	case policy.MaxAttempts > 0 && made >= policy.MaxAttempts:
+		o.exhausted = append(o.exhausted, e)
+	default:
 		o.deferred = append(o.deferred, &pb.AttemptFailed_Recipient{
 			Recipient: e.number, Failure: failureRecord(e.failure),
 			NextAttempt: policy.Next(accepted, a.ended, chance).UnixNano(),
 		})
 	}
 }
+
+func isReport(m *pb.MessageRecord) bool { return len(m.GetReportOn()) > 0 }
 
 // classOf is the failure's class; an attempt that was cut off for its length is
 // tried again by the message's own schedule.
@@ -141,16 +159,6 @@ func classOf(f *relay.Failure) relay.Class {
 		return relay.TemporaryFailure
 	}
 	return f.Class()
-}
-
-// policyOf is the retry policy of a recipient's domain.
-func (s *Scheduler) policyOf(domain string) relay.Policy {
-	if config, ok := s.cfg.State.Domain(domain); ok {
-		if policy, ok := relay.BuiltinPolicy(config.Policy); ok {
-			return policy
-		}
-	}
-	return relay.FiveDay()
 }
 
 func (s *Scheduler) proposeFailed(a *attempt, recipients []*pb.AttemptFailed_Recipient, uncounted bool) {
@@ -263,7 +271,7 @@ func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
 	for _, e := range o.rejected {
 		status(e.number, "bounced", e.failure.Error())
 	}
-	for _, e := range o.expired {
+	for _, e := range slices.Concat(o.expired, o.exhausted) {
 		status(e.number, "expired", e.failure.Error())
 	}
 	for _, number := range o.interrupted {

@@ -169,6 +169,8 @@ func sorted(o outcome) string {
 		return "rejected"
 	case len(o.expired) > 0:
 		return "expired"
+	case len(o.exhausted) > 0:
+		return "exhausted"
 	case len(o.interrupted) > 0:
 		return "interrupted"
 	case len(o.doubted) > 0:

@@ -23,7 +23,7 @@ func (s *Scheduler) giveUp(id relay.MessageID, m *pb.MessageRecord, claim *pb.Cl
 	if len(recipients) == 0 {
 		return
 	}
-	if len(m.ReportOn) > 0 {
+	if isReport(m) {
 		s.freeze(id, claim, recipients, attempt)
 		return
 	}
@@ -68,7 +68,7 @@ func (s *Scheduler) report(id relay.MessageID, m *pb.MessageRecord, recipients [
 		ArrivalDate: time.Unix(0, m.AcceptedAt), OriginalID: id, HeaderMessageID: m.HeaderMessageId,
 		Reason: dsn.Rejected,
 	}
-	if reason == pb.Bounced_REASON_EXPIRED {
+	if reason != pb.Bounced_REASON_REJECTED {
 		r.Reason = dsn.Expired
 	}
 	for _, e := range recipients {

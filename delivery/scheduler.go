@@ -62,7 +62,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 
 	timing := &s.cfg.Timing
 	reconcile, rescan := time.NewTicker(timing.Reconcile), time.NewTicker(timing.Rescan)
-	expire, sweep := time.NewTicker(timing.Expire), time.NewTicker(min(time.Second, timing.Idle))
+	expire, sweep := time.NewTicker(timing.Expire), time.NewTicker(timing.Idle/10)
 	for _, t := range []*time.Ticker{reconcile, rescan, expire, sweep} {
 		defer t.Stop()
 	}

@@ -92,7 +92,7 @@ func TestDamagedMessageEnds(t *testing.T) {
 	if got := s.Stats().Committed; got != 0 {
 		t.Fatalf("%d damaged messages were taken", got)
 	}
-	w.clock.advance(relay.FiveDay().Retention + time.Hour)
+	w.clock.advance(5*24*time.Hour + time.Hour)
 	w.must(incarnation, &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: &pb.RetryRequested{
 		MessageIds: [][]byte{id[:]},
 	}}}, nil)

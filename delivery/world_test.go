@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"net"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ type world struct {
 	timeouts smtpout.Timeouts
 	grace    time.Duration
 	logs     lockedBuffer // of the schedulers
+	// dial makes connections in place of real ones, where it is set.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	ids          uint64
 	incarnations uint64
@@ -127,6 +130,14 @@ func (w *world) route(domain, destination string, slots uint32, hosts ...string)
 	w.destination(destination, slots, hosts...)
 	w.must(w.any(), &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{
 		Domain: &pb.DomainConfig{Name: domain, Destination: destination, Policy: relay.DefaultPolicy},
+	}}}, nil)
+}
+
+// follow gives a domain a policy.
+func (w *world) follow(domain, destination, policy string) {
+	w.t.Helper()
+	w.must(w.any(), &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{
+		Domain: &pb.DomainConfig{Name: domain, Destination: destination, Policy: policy},
 	}}}, nil)
 }
 

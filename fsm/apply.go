@@ -183,6 +183,10 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.domainSet(kind.DomainSet)
 	case *pb.Event_DomainRemoved:
 		return t.domainRemoved(kind.DomainRemoved)
+	case *pb.Event_PolicySet:
+		return t.policySet(kind.PolicySet)
+	case *pb.Event_PolicyRemoved:
+		return t.policyRemoved(kind.PolicyRemoved)
 	case *pb.Event_ClusterCreated:
 		return t.clusterCreated(kind.ClusterCreated)
 	case *pb.Event_NodeUp:

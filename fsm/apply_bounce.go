@@ -64,6 +64,8 @@ func reasonText(reason pb.Bounced_Reason) string {
 		return "refused for good"
 	case pb.Bounced_REASON_EXPIRED:
 		return "retention is over"
+	case pb.Bounced_REASON_ATTEMPTS:
+		return "all attempts of the policy have failed"
 	}
 	return ""
 }

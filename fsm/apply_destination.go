@@ -194,6 +194,10 @@ func (t *tx) domainSet(e *pb.DomainSet) *pb.EventResult {
 			"no destination %q: create it with `holdfast destination set %s --host HOST:PORT` first",
 			e.Domain.Destination, e.Domain.Destination)
 	}
+	if _, ok := t.tables.policy(e.Domain.Policy); !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND,
+			"no policy %q: create it with `holdfast policy set %s` first", e.Domain.Policy, e.Domain.Policy)
+	}
 	key := keyOfName(famDomains, name)
 	t.put(key, t.get(key), encode(e.Domain))
 	t.tables.domains, _, _ = t.tables.domains.Insert([]byte(name), e.Domain)

@@ -99,7 +99,7 @@ func (v *View) collectQueue(send sender) {
 
 // OldestPending is when the oldest pending recipient of all domains was
 // accepted, in nanoseconds since 1970; 0 where none is pending. It reads one row
-// for each domain that has any.
+// of each class for each domain that has any.
 func (v *View) OldestPending() (int64, error) {
 	oldest, prefix := int64(0), keyOfCounter('d', "")
 	var err error
@@ -108,12 +108,17 @@ func (v *View) OldestPending() (int64, error) {
 			return false
 		}
 		domain := string(bytes.TrimPrefix(key, prefix))
-		err = scan(v.snap, append(openPrefix(domain), classPending), func(key, _ []byte) error {
-			if at, _, _ := tailOf(key); oldest == 0 || at < oldest {
-				oldest = at
+		for _, class := range pendingClasses {
+			err = scan(v.snap, append(openPrefix(domain), byte(class)), func(key, _ []byte) error {
+				if at, _, _ := tailOf(key); oldest == 0 || at < oldest {
+					oldest = at
+				}
+				return errStop
+			})
+			if err != nil {
+				break
 			}
-			return errStop
-		})
+		}
 		return err != nil
 	})
 	return oldest, err

@@ -95,6 +95,7 @@ func databaseOptions(cfg Config) *pebble.Options {
 			TargetGarbageRatio:    0.3,
 		}
 	}
+	opts.Experimental.CompactionScheduler = cfg.Compactions
 	// Only a file system that Pebble chose itself is watched for slow writes without this.
 	opts.WithFSDefaults()
 	return opts

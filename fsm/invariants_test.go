@@ -147,7 +147,10 @@ func (a *audit) places() {
 			if r.State == pending && r.Claim == nil {
 				queue[string(keyOfQueue(r.Destination, laneOf(m, r), r.NextAttempt, id, number))] = true
 			}
-			class := map[pb.RecipientState]byte{pending: 'p', held: 'h', frozenSt: 'z'}[r.State]
+			class := map[pb.RecipientState]Class{pending: 'p', held: 'h', frozenSt: 'z'}[r.State]
+			if class == 'p' && m.ReportOn != nil {
+				class = 'r'
+			}
 			if class != 0 {
 				open[string(keyOfOpen(r.Domain, class, m.AcceptedAt, id, number))] = true
 			}
@@ -299,6 +302,7 @@ func (a *audit) memory(db pebble.Reader) {
 	kept := a.s.published()
 	sameRecords(a.t, "domains", list(kept.domains), list(loaded.domains))
 	sameRecords(a.t, "destinations", list(kept.destinations), list(loaded.destinations))
+	sameRecords(a.t, "policies", list(kept.policies), list(loaded.policies))
 	sameRecords(a.t, "nodes", list(kept.nodes), list(loaded.nodes))
 	sameRecords(a.t, "counters", list(kept.counters), list(loaded.counters))
 	if !slices.Equal(kept.eligible, loaded.eligible) {

@@ -23,6 +23,7 @@ const (
 	famHistory      family = 'h' // id, index, row
 	famDomains      family = 'd' // name
 	famDestinations family = 'D' // name
+	famPolicies     family = 'P' // name: operators' own
 	famNodes        family = 'n' // name
 	famSessions     family = 's' // incarnation
 	famResults      family = 'e' // incarnation, index
@@ -48,6 +49,7 @@ var replicated = []struct {
 	{famNodes, "nodes"},
 	{famOpen, "open"},
 	{famPieces, "pieces"},
+	{famPolicies, "policies"},
 	{famQueue, "queue"},
 	{famRecipients, "recipients"},
 	{famResults, "results"},
@@ -61,12 +63,19 @@ var (
 	keyConfiguration = []byte{byte(famSystem), 'c'}
 )
 
-// Classes of open recipients: expiry reads the pending ones alone.
+// Class is what the retention of an open recipient goes by. Expiry reads those
+// that are pending, each class by itself.
+type Class byte
+
+// The classes of open recipients.
 const (
-	classPending byte = 'p'
-	classHeld    byte = 'h'
-	classFrozen  byte = 'z'
+	ClassMail   Class = 'p' // pending: the domain's policy
+	ClassReport Class = 'r' // pending, of a report of our own: the reports' policy
+	classHeld   Class = 'h'
+	classFrozen Class = 'z'
 )
+
+var pendingClasses = []Class{ClassMail, ClassReport}
 
 // A name in the middle of a key ends with a zero byte; no name contains one.
 func appendName(key []byte, name string) []byte {
@@ -118,8 +127,8 @@ func lanePrefix(destination string, lane Lane) []byte {
 	return append(appendName([]byte{byte(famQueue)}, destination), byte(lane))
 }
 
-func keyOfOpen(domain string, class byte, accepted int64, id relay.MessageID, number uint32) []byte {
-	key := append(openPrefix(domain), class)
+func keyOfOpen(domain string, class Class, accepted int64, id relay.MessageID, number uint32) []byte {
+	key := append(openPrefix(domain), byte(class))
 	key = binary.BigEndian.AppendUint64(key, uint64(accepted))
 	key = append(key, id[:]...)
 	return binary.BigEndian.AppendUint32(key, number)

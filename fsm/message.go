@@ -62,14 +62,16 @@ func isOpen(state pb.RecipientState) bool {
 	return false
 }
 
-func classOf(state pb.RecipientState) byte {
-	switch state {
-	case pb.RecipientState_RECIPIENT_STATE_HELD:
+func classOf(m *pb.MessageRecord, rec *pb.RecipientRecord) Class {
+	switch {
+	case rec.State == pb.RecipientState_RECIPIENT_STATE_HELD:
 		return classHeld
-	case pb.RecipientState_RECIPIENT_STATE_FROZEN:
+	case rec.State == pb.RecipientState_RECIPIENT_STATE_FROZEN:
 		return classFrozen
+	case len(m.ReportOn) > 0:
+		return ClassReport
 	}
-	return classPending
+	return ClassMail
 }
 
 // saveRecipient writes a changed recipient, and whatever follows from its
@@ -103,7 +105,7 @@ func openKey(m *message, number uint32, rec *pb.RecipientRecord) []byte {
 	if !isOpen(rec.GetState()) {
 		return nil
 	}
-	return keyOfOpen(rec.Domain, classOf(rec.State), m.rec.AcceptedAt, m.id, number)
+	return keyOfOpen(rec.Domain, classOf(m.rec, rec), m.rec.AcceptedAt, m.id, number)
 }
 
 // moveRow moves a row without a value; a new queue row is told to the scheduler.

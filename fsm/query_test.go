@@ -183,7 +183,7 @@ func TestWaitingAndOldest(t *testing.T) {
 		if !slices.Equal(waiting, want) {
 			t.Errorf("waiting for %s: %v, want %v", destination, waiting, want)
 		}
-		found, err := b.state.Oldest(domain, b.begin.Add(100*time.Minute), 1000)
+		found, err := b.state.Oldest(domain, ClassMail, b.begin.Add(100*time.Minute), 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +195,7 @@ func TestWaitingAndOldest(t *testing.T) {
 		if before := want[:slices.IndexFunc(want, func(i int) bool { return i >= 100 })]; !slices.Equal(oldest, before) {
 			t.Errorf("oldest of %s: %v, want %v", domain, oldest, before)
 		}
-		if few, err := b.state.Oldest(domain, b.now, 3); err != nil || len(few) != 3 {
+		if few, err := b.state.Oldest(domain, ClassMail, b.now, 3); err != nil || len(few) != 3 {
 			t.Errorf("oldest, three at most: %d, %v", len(few), err)
 		}
 	}

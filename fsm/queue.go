@@ -56,15 +56,15 @@ type OpenRecipient struct {
 	Recipient  uint32
 }
 
-// Oldest lists the pending recipients of a domain, oldest acceptance first, that
-// were accepted before a time, up to limit.
-func (s *State) Oldest(domain string, before time.Time, limit int) ([]OpenRecipient, error) {
+// Oldest lists the pending recipients of a class at a domain, oldest acceptance
+// first, that were accepted before a time, up to limit.
+func (s *State) Oldest(domain string, class Class, before time.Time, limit int) ([]OpenRecipient, error) {
 	gen, err := s.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer gen.release()
-	prefix := append(openPrefix(domain), classPending)
+	prefix := append(openPrefix(domain), byte(class))
 	var found []OpenRecipient
 	err = scan(gen.db, prefix, func(key, _ []byte) error {
 		at, id, number := tailOf(key)

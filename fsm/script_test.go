@@ -391,15 +391,27 @@ func (g *script) retry(n *scriptNode) scriptEvent {
 }
 
 func (g *script) configuration(n *scriptNode) scriptEvent {
-	switch g.pick(4) {
+	switch g.pick(7) {
 	case 0:
 		return g.send(n, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "other.test"}}}, nil)
 	case 1:
 		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: "other"}}}, nil)
 	case 2:
 		return g.send(n, destinationSet("other"), nil)
+	case 3, 4:
+		return g.policy(n)
 	}
-	return g.send(n, domainSet("other.test", []string{"dest", "other"}[g.pick(2)]), nil)
+	event := domainSet("other.test", []string{"dest", "other"}[g.pick(2)])
+	event.GetDomainSet().Domain.Policy = []string{"five-day", "own", "month", "nobody's"}[g.pick(4)]
+	return g.send(n, event, nil)
+}
+
+func (g *script) policy(n *scriptNode) scriptEvent {
+	name := []string{"own", "own", "another", "month"}[g.pick(4)]
+	if g.pick(3) == 0 {
+		return g.send(n, policyRemoved(name), nil)
+	}
+	return g.send(n, policySet(name, time.Duration(1+g.pick(9))*time.Hour), nil)
 }
 
 // fold applies entries as one batch and insists that it takes effect.

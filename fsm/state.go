@@ -36,6 +36,9 @@ type Config struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 	FS      vfs.FS // nil: the operating system's
+	// Compactions says when the database may compact; nil is its own way, which
+	// looks ten times a second.
+	Compactions pebble.CompactionScheduler
 	// Fatal is called once where the state can't be kept: a failed read or write,
 	// an entry that this version doesn't know. The node must stop.
 	Fatal func(error)

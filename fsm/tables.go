@@ -18,6 +18,7 @@ import (
 type tables struct {
 	domains      *iradix.Tree[*pb.DomainConfig]
 	destinations *iradix.Tree[*pb.DestinationRecord]
+	policies     *iradix.Tree[*pb.PolicyConfig] // operators' own
 	nodes        *iradix.Tree[*pb.NodeRecord]
 	counters     *iradix.Tree[*pb.CounterRecord] // by keyOfCounter
 	eligible     []string                        // nodes that may own destinations
@@ -27,6 +28,7 @@ func emptyTables() tables {
 	return tables{
 		domains:      iradix.New[*pb.DomainConfig](),
 		destinations: iradix.New[*pb.DestinationRecord](),
+		policies:     iradix.New[*pb.PolicyConfig](),
 		nodes:        iradix.New[*pb.NodeRecord](),
 		counters:     iradix.New[*pb.CounterRecord](),
 	}
@@ -37,6 +39,7 @@ func loadTables(db pebble.Reader) (tables, error) {
 	err := firstError(
 		loadTree(db, famDomains, &t.domains, func() *pb.DomainConfig { return &pb.DomainConfig{} }),
 		loadTree(db, famDestinations, &t.destinations, func() *pb.DestinationRecord { return &pb.DestinationRecord{} }),
+		loadTree(db, famPolicies, &t.policies, func() *pb.PolicyConfig { return &pb.PolicyConfig{} }),
 		loadTree(db, famNodes, &t.nodes, func() *pb.NodeRecord { return &pb.NodeRecord{} }),
 		loadTree(db, famCounters, &t.counters, func() *pb.CounterRecord { return &pb.CounterRecord{} }),
 	)

@@ -150,6 +150,17 @@ func domainSet(name, destination string) *pb.Event {
 	}}}
 }
 
+func policySet(name string, retention time.Duration) *pb.Event {
+	return &pb.Event{Kind: &pb.Event_PolicySet{PolicySet: &pb.PolicySet{Policy: PolicyConfig(relay.Policy{
+		Name: name, Retention: retention, MaxAttempts: 20, WarnAfter: retention / 2, Jitter: 0.125,
+		Phases: []relay.RetryPhase{{Until: time.Hour, Every: time.Minute, Factor: 1.5}},
+	})}}}
+}
+
+func policyRemoved(name string) *pb.Event {
+	return &pb.Event{Kind: &pb.Event_PolicyRemoved{PolicyRemoved: &pb.PolicyRemoved{Name: name}}}
+}
+
 func (w *world) newID() relay.MessageID {
 	w.ids++
 	id := relay.MessageID(append(relay.LowestMessageID(w.now)[:8], fmt.Appendf(nil, "%08d", w.ids)...))

@@ -84,6 +84,7 @@ func TestGolden(t *testing.T) {
 		"log search", "log search --state delivered --json", "log search --id DONE",
 		"log show DONE", "log show DEFERRED --json",
 		"domain list", "domain list --json", "domain show one.test", "domain show one.test --json",
+		"policy show stepped", "policy show eleven --json", "policy list", "policy list --json",
 		"destination list", "destination list --json", "destination show two", "destination show two --json",
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -215,7 +216,6 @@ func TestUsage(t *testing.T) {
 		"domain set one.test --verify callout": "not in this version: --verify callout",
 		"domain set one.test --spam-if X>5":    "not in this version: --spam-if X>5",
 		"domain set one.test --max-messages 5": "not in this version: --max-messages 5",
-		"domain set one.test --policy month":   "not in this version: --policy month",
 		"destination set new":                  "--host HOST:PORT",
 		"destination set one --mx x.test":      "not in this version: --mx",
 		"destination set one --on-5xx hold":    "not in this version: --on-5xx hold",

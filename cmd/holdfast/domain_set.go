@@ -20,7 +20,8 @@ func (a *app) domainSetCommand() *cobra.Command {
 		Long: `Accept mail for a domain, or change what is given of one that is set. It
 returns when every node has it.`,
 		Example: `  holdfast destination set office --host mail.example.com:25
-  holdfast domain set example.com --destination office`,
+  holdfast domain set example.com --destination office
+  holdfast domain set example.com --policy month`,
 		Args: oneArgument("domain"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := missing.refuse(cmd); err != nil {
@@ -31,9 +32,6 @@ returns when every node has it.`,
 				req.Destination = &destination
 			}
 			if cmd.Flags().Changed("policy") {
-				if _, ok := relay.BuiltinPolicy(policy); !ok {
-					return notYet(fmt.Sprintf("--policy %s; there is %s", policy, relay.DefaultPolicy))
-				}
 				req.Policy = &policy
 			}
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -48,7 +46,7 @@ returns when every node has it.`,
 		},
 	}
 	cmd.Flags().StringVar(&destination, "destination", "", "where its mail goes (needed for a new domain)")
-	cmd.Flags().StringVar(&policy, "policy", "", "retry policy (default "+relay.DefaultPolicy+" for a new domain)")
+	cmd.Flags().StringVar(&policy, "policy", "", "retry policy, see `holdfast policy list` (default "+relay.DefaultPolicy+" for a new domain)")
 	missing.add(cmd.Flags())
 	return cmd
 }

@@ -43,7 +43,8 @@ type Reason int
 const (
 	// Rejected: the destination refused for good.
 	Rejected Reason = iota
-	// Expired: the retention ended before the destination took the message.
+	// Expired: the retention ended, or the attempts, before the destination took
+	// the message.
 	Expired
 )
 

@@ -2093,6 +2093,629 @@ func (*RemoveDomainResponse) Descriptor() ([]byte, []int) {
 	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
+// PolicyPhase is a stretch of a retry policy. Ages count from acceptance.
+type PolicyPhase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The age at which the next phase begins.
+	Until *durationpb.Duration `protobuf:"bytes,1,opt,name=until,proto3" json:"until,omitempty"`
+	// The interval between attempts at the beginning of the phase.
+	Every *durationpb.Duration `protobuf:"bytes,2,opt,name=every,proto3" json:"every,omitempty"`
+	// By how much each interval is longer than the one before, 1 to 10; 0 is 1.
+	Factor        float64 `protobuf:"fixed64,3,opt,name=factor,proto3" json:"factor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyPhase) Reset() {
+	*x = PolicyPhase{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyPhase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyPhase) ProtoMessage() {}
+
+func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyPhase.ProtoReflect.Descriptor instead.
+func (*PolicyPhase) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PolicyPhase) GetUntil() *durationpb.Duration {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *PolicyPhase) GetEvery() *durationpb.Duration {
+	if x != nil {
+		return x.Every
+	}
+	return nil
+}
+
+func (x *PolicyPhase) GetFactor() float64 {
+	if x != nil {
+		return x.Factor
+	}
+	return 0
+}
+
+// Policy is a retry policy.
+type Policy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// It ships with the program and can't be changed.
+	Shipped bool `protobuf:"varint,2,opt,name=shipped,proto3" json:"shipped,omitempty"`
+	// The interval that the last one ends with goes on until the retention is over.
+	Phases []*PolicyPhase `protobuf:"bytes,3,rep,name=phases,proto3" json:"phases,omitempty"`
+	// The age at which a message is returned to its sender.
+	Retention *durationpb.Duration `protobuf:"bytes,4,opt,name=retention,proto3" json:"retention,omitempty"`
+	// Attempts after which it is returned too, 0 where there is no limit.
+	MaxAttempts uint32 `protobuf:"varint,5,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// The age at which the sender is told of the delay. Not set where never.
+	WarnAfter *durationpb.Duration `protobuf:"bytes,6,opt,name=warn_after,json=warnAfter,proto3" json:"warn_after,omitempty"`
+	// The share of each interval that is left to chance, to either side: 0 to 0.5.
+	Jitter float64 `protobuf:"fixed64,7,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	// How many attempts are planned, the one at acceptance included.
+	Planned uint32 `protobuf:"varint,8,opt,name=planned,proto3" json:"planned,omitempty"`
+	// Domains that use it.
+	Domains       uint32 `protobuf:"varint,9,opt,name=domains,proto3" json:"domains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Policy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Policy) GetShipped() bool {
+	if x != nil {
+		return x.Shipped
+	}
+	return false
+}
+
+func (x *Policy) GetPhases() []*PolicyPhase {
+	if x != nil {
+		return x.Phases
+	}
+	return nil
+}
+
+func (x *Policy) GetRetention() *durationpb.Duration {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+func (x *Policy) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *Policy) GetWarnAfter() *durationpb.Duration {
+	if x != nil {
+		return x.WarnAfter
+	}
+	return nil
+}
+
+func (x *Policy) GetJitter() float64 {
+	if x != nil {
+		return x.Jitter
+	}
+	return 0
+}
+
+func (x *Policy) GetPlanned() uint32 {
+	if x != nil {
+		return x.Planned
+	}
+	return 0
+}
+
+func (x *Policy) GetDomains() uint32 {
+	if x != nil {
+		return x.Domains
+	}
+	return 0
+}
+
+type SetPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Replaces the list; needed for a new policy.
+	Phases []*PolicyPhase `protobuf:"bytes,2,rep,name=phases,proto3" json:"phases,omitempty"`
+	// Needed for a new policy.
+	Retention   *durationpb.Duration `protobuf:"bytes,3,opt,name=retention,proto3" json:"retention,omitempty"`
+	MaxAttempts *uint32              `protobuf:"varint,4,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
+	// 0 turns the warning off.
+	WarnAfter *durationpb.Duration `protobuf:"bytes,5,opt,name=warn_after,json=warnAfter,proto3" json:"warn_after,omitempty"`
+	// 0.1 for a new policy where not given.
+	Jitter        *float64 `protobuf:"fixed64,6,opt,name=jitter,proto3,oneof" json:"jitter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyRequest) Reset() {
+	*x = SetPolicyRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyRequest) ProtoMessage() {}
+
+func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SetPolicyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetPolicyRequest) GetPhases() []*PolicyPhase {
+	if x != nil {
+		return x.Phases
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetRetention() *durationpb.Duration {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetMaxAttempts() uint32 {
+	if x != nil && x.MaxAttempts != nil {
+		return *x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *SetPolicyRequest) GetWarnAfter() *durationpb.Duration {
+	if x != nil {
+		return x.WarnAfter
+	}
+	return nil
+}
+
+func (x *SetPolicyRequest) GetJitter() float64 {
+	if x != nil && x.Jitter != nil {
+		return *x.Jitter
+	}
+	return 0
+}
+
+type SetPolicyResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Policy *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// It didn't exist before.
+	Created       bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicyResponse) Reset() {
+	*x = SetPolicyResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicyResponse) ProtoMessage() {}
+
+func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SetPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *SetPolicyResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+type GetPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyRequest) Reset() {
+	*x = GetPolicyRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyRequest) ProtoMessage() {}
+
+func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *GetPolicyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetPolicyResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Policy *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The ages of all planned attempts, jitter aside.
+	Attempts []*durationpb.Duration `protobuf:"bytes,2,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPolicyResponse) Reset() {
+	*x = GetPolicyResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPolicyResponse) ProtoMessage() {}
+
+func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GetPolicyResponse) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetAttempts() []*durationpb.Duration {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
+func (x *GetPolicyResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type ListPoliciesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most, 1 to 1,000; 0 is 100.
+	PageSize      uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoliciesRequest) Reset() {
+	*x = ListPoliciesRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoliciesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoliciesRequest) ProtoMessage() {}
+
+func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
+func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ListPoliciesRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListPoliciesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListPoliciesResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Policies []*Policy              `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	// "" at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoliciesResponse) Reset() {
+	*x = ListPoliciesResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoliciesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoliciesResponse) ProtoMessage() {}
+
+func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
+func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ListPoliciesResponse) GetPolicies() []*Policy {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *ListPoliciesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListPoliciesResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type RemovePolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePolicyRequest) Reset() {
+	*x = RemovePolicyRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePolicyRequest) ProtoMessage() {}
+
+func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
+func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *RemovePolicyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemovePolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePolicyResponse) Reset() {
+	*x = RemovePolicyResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePolicyResponse) ProtoMessage() {}
+
+func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
+func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
+}
+
 // DestinationHost is one server of a destination.
 type DestinationHost struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2108,7 +2731,7 @@ type DestinationHost struct {
 
 func (x *DestinationHost) Reset() {
 	*x = DestinationHost{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2743,7 @@ func (x *DestinationHost) String() string {
 func (*DestinationHost) ProtoMessage() {}
 
 func (x *DestinationHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2756,7 @@ func (x *DestinationHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationHost.ProtoReflect.Descriptor instead.
 func (*DestinationHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DestinationHost) GetAddress() string {
@@ -2184,7 +2807,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2819,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2832,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Destination) GetName() string {
@@ -2306,7 +2929,7 @@ type SetDestinationRequest struct {
 
 func (x *SetDestinationRequest) Reset() {
 	*x = SetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2318,7 +2941,7 @@ func (x *SetDestinationRequest) String() string {
 func (*SetDestinationRequest) ProtoMessage() {}
 
 func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2331,7 +2954,7 @@ func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetDestinationRequest) GetName() string {
@@ -2380,7 +3003,7 @@ type SetDestinationResponse struct {
 
 func (x *SetDestinationResponse) Reset() {
 	*x = SetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +3015,7 @@ func (x *SetDestinationResponse) String() string {
 func (*SetDestinationResponse) ProtoMessage() {}
 
 func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +3028,7 @@ func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SetDestinationResponse) GetDestination() *Destination {
@@ -2431,7 +3054,7 @@ type GetDestinationRequest struct {
 
 func (x *GetDestinationRequest) Reset() {
 	*x = GetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +3066,7 @@ func (x *GetDestinationRequest) String() string {
 func (*GetDestinationRequest) ProtoMessage() {}
 
 func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +3079,7 @@ func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*GetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetDestinationRequest) GetName() string {
@@ -2477,7 +3100,7 @@ type GetDestinationResponse struct {
 
 func (x *GetDestinationResponse) Reset() {
 	*x = GetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +3112,7 @@ func (x *GetDestinationResponse) String() string {
 func (*GetDestinationResponse) ProtoMessage() {}
 
 func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +3125,7 @@ func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*GetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetDestinationResponse) GetDestination() *Destination {
@@ -2530,7 +3153,7 @@ type ListDestinationsRequest struct {
 
 func (x *ListDestinationsRequest) Reset() {
 	*x = ListDestinationsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +3165,7 @@ func (x *ListDestinationsRequest) String() string {
 func (*ListDestinationsRequest) ProtoMessage() {}
 
 func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +3178,7 @@ func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsRequest.ProtoReflect.Descriptor instead.
 func (*ListDestinationsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListDestinationsRequest) GetPageSize() uint32 {
@@ -2585,7 +3208,7 @@ type ListDestinationsResponse struct {
 
 func (x *ListDestinationsResponse) Reset() {
 	*x = ListDestinationsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2597,7 +3220,7 @@ func (x *ListDestinationsResponse) String() string {
 func (*ListDestinationsResponse) ProtoMessage() {}
 
 func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2610,7 +3233,7 @@ func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsResponse.ProtoReflect.Descriptor instead.
 func (*ListDestinationsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListDestinationsResponse) GetDestinations() []*Destination {
@@ -2643,7 +3266,7 @@ type RemoveDestinationRequest struct {
 
 func (x *RemoveDestinationRequest) Reset() {
 	*x = RemoveDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +3278,7 @@ func (x *RemoveDestinationRequest) String() string {
 func (*RemoveDestinationRequest) ProtoMessage() {}
 
 func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +3291,7 @@ func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RemoveDestinationRequest) GetName() string {
@@ -2686,7 +3309,7 @@ type RemoveDestinationResponse struct {
 
 func (x *RemoveDestinationResponse) Reset() {
 	*x = RemoveDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +3321,7 @@ func (x *RemoveDestinationResponse) String() string {
 func (*RemoveDestinationResponse) ProtoMessage() {}
 
 func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +3334,7 @@ func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 type RetryDestinationRequest struct {
@@ -2723,7 +3346,7 @@ type RetryDestinationRequest struct {
 
 func (x *RetryDestinationRequest) Reset() {
 	*x = RetryDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +3358,7 @@ func (x *RetryDestinationRequest) String() string {
 func (*RetryDestinationRequest) ProtoMessage() {}
 
 func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +3371,7 @@ func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RetryDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RetryDestinationRequest) GetName() string {
@@ -2767,7 +3390,7 @@ type RetryDestinationResponse struct {
 
 func (x *RetryDestinationResponse) Reset() {
 	*x = RetryDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +3402,7 @@ func (x *RetryDestinationResponse) String() string {
 func (*RetryDestinationResponse) ProtoMessage() {}
 
 func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +3415,7 @@ func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RetryDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RetryDestinationResponse) GetDestination() *Destination {
@@ -2810,7 +3433,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +3445,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3458,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 type GetStatusResponse struct {
@@ -2860,7 +3483,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +3495,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +3508,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GetStatusResponse) GetLeader() string {
@@ -2959,7 +3582,7 @@ type VerifyStateRequest struct {
 
 func (x *VerifyStateRequest) Reset() {
 	*x = VerifyStateRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3594,7 @@ func (x *VerifyStateRequest) String() string {
 func (*VerifyStateRequest) ProtoMessage() {}
 
 func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3607,7 @@ func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateRequest.ProtoReflect.Descriptor instead.
 func (*VerifyStateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 type VerifyStateResponse struct {
@@ -3002,7 +3625,7 @@ type VerifyStateResponse struct {
 
 func (x *VerifyStateResponse) Reset() {
 	*x = VerifyStateResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3014,7 +3637,7 @@ func (x *VerifyStateResponse) String() string {
 func (*VerifyStateResponse) ProtoMessage() {}
 
 func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3027,7 +3650,7 @@ func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VerifyStateResponse) GetIndex() uint64 {
@@ -3062,7 +3685,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3697,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3745,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3134,7 +3757,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3147,7 +3770,7 @@ func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Node.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52, 0}
 }
 
 func (x *GetStatusResponse_Node) GetName() string {
@@ -3211,7 +3834,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3846,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3859,7 @@ func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_DestinationDown.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_DestinationDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52, 1}
 }
 
 func (x *GetStatusResponse_DestinationDown) GetName() string {
@@ -3282,7 +3905,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3917,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3930,7 @@ func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Warning.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Warning) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42, 2}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52, 2}
 }
 
 func (x *GetStatusResponse_Warning) GetCode() string {
@@ -3344,7 +3967,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3979,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3992,7 @@ func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Node.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54, 0}
 }
 
 func (x *VerifyStateResponse_Node) GetName() string {
@@ -3403,7 +4026,7 @@ type VerifyStateResponse_Mismatch struct {
 
 func (x *VerifyStateResponse_Mismatch) Reset() {
 	*x = VerifyStateResponse_Mismatch{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3415,7 +4038,7 @@ func (x *VerifyStateResponse_Mismatch) String() string {
 func (*VerifyStateResponse_Mismatch) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Mismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3428,7 +4051,7 @@ func (x *VerifyStateResponse_Mismatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Mismatch.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Mismatch) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54, 1}
 }
 
 func (x *VerifyStateResponse_Mismatch) GetNode() string {
@@ -3615,7 +4238,52 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x05stale\x18\x03 \x01(\bR\x05stale\")\n" +
 	"\x13RemoveDomainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14RemoveDomainResponse\"_\n" +
+	"\x14RemoveDomainResponse\"\x87\x01\n" +
+	"\vPolicyPhase\x12/\n" +
+	"\x05until\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05until\x12/\n" +
+	"\x05every\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05every\x12\x16\n" +
+	"\x06factor\x18\x03 \x01(\x01R\x06factor\"\xca\x02\n" +
+	"\x06Policy\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\ashipped\x18\x02 \x01(\bR\ashipped\x120\n" +
+	"\x06phases\x18\x03 \x03(\v2\x18.holdfast.v1.PolicyPhaseR\x06phases\x127\n" +
+	"\tretention\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tretention\x12!\n" +
+	"\fmax_attempts\x18\x05 \x01(\rR\vmaxAttempts\x128\n" +
+	"\n" +
+	"warn_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\twarnAfter\x12\x16\n" +
+	"\x06jitter\x18\a \x01(\x01R\x06jitter\x12\x18\n" +
+	"\aplanned\x18\b \x01(\rR\aplanned\x12\x18\n" +
+	"\adomains\x18\t \x01(\rR\adomains\"\xac\x02\n" +
+	"\x10SetPolicyRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
+	"\x06phases\x18\x02 \x03(\v2\x18.holdfast.v1.PolicyPhaseR\x06phases\x127\n" +
+	"\tretention\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tretention\x12&\n" +
+	"\fmax_attempts\x18\x04 \x01(\rH\x00R\vmaxAttempts\x88\x01\x01\x128\n" +
+	"\n" +
+	"warn_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\twarnAfter\x12\x1b\n" +
+	"\x06jitter\x18\x06 \x01(\x01H\x01R\x06jitter\x88\x01\x01B\x0f\n" +
+	"\r_max_attemptsB\t\n" +
+	"\a_jitter\"Z\n" +
+	"\x11SetPolicyResponse\x12+\n" +
+	"\x06policy\x18\x01 \x01(\v2\x13.holdfast.v1.PolicyR\x06policy\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\bR\acreated\"&\n" +
+	"\x10GetPolicyRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x8d\x01\n" +
+	"\x11GetPolicyResponse\x12+\n" +
+	"\x06policy\x18\x01 \x01(\v2\x13.holdfast.v1.PolicyR\x06policy\x125\n" +
+	"\battempts\x18\x02 \x03(\v2\x19.google.protobuf.DurationR\battempts\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"Q\n" +
+	"\x13ListPoliciesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x85\x01\n" +
+	"\x14ListPoliciesResponse\x12/\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x13.holdfast.v1.PolicyR\bpolicies\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\")\n" +
+	"\x13RemovePolicyRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
+	"\x14RemovePolicyResponse\"_\n" +
 	"\x0fDestinationHost\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bpriority\x18\x02 \x01(\rR\bpriority\x12\x16\n" +
@@ -3730,7 +4398,12 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x0eGetDestination\x12\".holdfast.v1.GetDestinationRequest\x1a#.holdfast.v1.GetDestinationResponse\x12_\n" +
 	"\x10ListDestinations\x12$.holdfast.v1.ListDestinationsRequest\x1a%.holdfast.v1.ListDestinationsResponse\x12b\n" +
 	"\x11RemoveDestination\x12%.holdfast.v1.RemoveDestinationRequest\x1a&.holdfast.v1.RemoveDestinationResponse\x12_\n" +
-	"\x10RetryDestination\x12$.holdfast.v1.RetryDestinationRequest\x1a%.holdfast.v1.RetryDestinationResponse2\xae\x01\n" +
+	"\x10RetryDestination\x12$.holdfast.v1.RetryDestinationRequest\x1a%.holdfast.v1.RetryDestinationResponse2\xd1\x02\n" +
+	"\rPolicyService\x12J\n" +
+	"\tSetPolicy\x12\x1d.holdfast.v1.SetPolicyRequest\x1a\x1e.holdfast.v1.SetPolicyResponse\x12J\n" +
+	"\tGetPolicy\x12\x1d.holdfast.v1.GetPolicyRequest\x1a\x1e.holdfast.v1.GetPolicyResponse\x12S\n" +
+	"\fListPolicies\x12 .holdfast.v1.ListPoliciesRequest\x1a!.holdfast.v1.ListPoliciesResponse\x12S\n" +
+	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xae\x01\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12P\n" +
 	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
@@ -3748,7 +4421,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(*MessageFilter)(nil),                     // 1: holdfast.v1.MessageFilter
@@ -3780,132 +4453,162 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*ListDomainsResponse)(nil),               // 27: holdfast.v1.ListDomainsResponse
 	(*RemoveDomainRequest)(nil),               // 28: holdfast.v1.RemoveDomainRequest
 	(*RemoveDomainResponse)(nil),              // 29: holdfast.v1.RemoveDomainResponse
-	(*DestinationHost)(nil),                   // 30: holdfast.v1.DestinationHost
-	(*Destination)(nil),                       // 31: holdfast.v1.Destination
-	(*SetDestinationRequest)(nil),             // 32: holdfast.v1.SetDestinationRequest
-	(*SetDestinationResponse)(nil),            // 33: holdfast.v1.SetDestinationResponse
-	(*GetDestinationRequest)(nil),             // 34: holdfast.v1.GetDestinationRequest
-	(*GetDestinationResponse)(nil),            // 35: holdfast.v1.GetDestinationResponse
-	(*ListDestinationsRequest)(nil),           // 36: holdfast.v1.ListDestinationsRequest
-	(*ListDestinationsResponse)(nil),          // 37: holdfast.v1.ListDestinationsResponse
-	(*RemoveDestinationRequest)(nil),          // 38: holdfast.v1.RemoveDestinationRequest
-	(*RemoveDestinationResponse)(nil),         // 39: holdfast.v1.RemoveDestinationResponse
-	(*RetryDestinationRequest)(nil),           // 40: holdfast.v1.RetryDestinationRequest
-	(*RetryDestinationResponse)(nil),          // 41: holdfast.v1.RetryDestinationResponse
-	(*GetStatusRequest)(nil),                  // 42: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),                 // 43: holdfast.v1.GetStatusResponse
-	(*VerifyStateRequest)(nil),                // 44: holdfast.v1.VerifyStateRequest
-	(*VerifyStateResponse)(nil),               // 45: holdfast.v1.VerifyStateResponse
-	(*CountQueueResponse_Row)(nil),            // 46: holdfast.v1.CountQueueResponse.Row
-	(*GetStatusResponse_Node)(nil),            // 47: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 48: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 49: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 50: holdfast.v1.VerifyStateResponse.Node
-	(*VerifyStateResponse_Mismatch)(nil),      // 51: holdfast.v1.VerifyStateResponse.Mismatch
-	(RecipientState)(0),                       // 52: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 53: google.protobuf.Timestamp
-	(HistoryRecord_Kind)(0),                   // 54: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 55: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 56: holdfast.v1.DestinationHealth.State
-	(*AppliedRecord_Digest)(nil),              // 57: holdfast.v1.AppliedRecord.Digest
+	(*PolicyPhase)(nil),                       // 30: holdfast.v1.PolicyPhase
+	(*Policy)(nil),                            // 31: holdfast.v1.Policy
+	(*SetPolicyRequest)(nil),                  // 32: holdfast.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),                 // 33: holdfast.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),                  // 34: holdfast.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                 // 35: holdfast.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),               // 36: holdfast.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),              // 37: holdfast.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),               // 38: holdfast.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),              // 39: holdfast.v1.RemovePolicyResponse
+	(*DestinationHost)(nil),                   // 40: holdfast.v1.DestinationHost
+	(*Destination)(nil),                       // 41: holdfast.v1.Destination
+	(*SetDestinationRequest)(nil),             // 42: holdfast.v1.SetDestinationRequest
+	(*SetDestinationResponse)(nil),            // 43: holdfast.v1.SetDestinationResponse
+	(*GetDestinationRequest)(nil),             // 44: holdfast.v1.GetDestinationRequest
+	(*GetDestinationResponse)(nil),            // 45: holdfast.v1.GetDestinationResponse
+	(*ListDestinationsRequest)(nil),           // 46: holdfast.v1.ListDestinationsRequest
+	(*ListDestinationsResponse)(nil),          // 47: holdfast.v1.ListDestinationsResponse
+	(*RemoveDestinationRequest)(nil),          // 48: holdfast.v1.RemoveDestinationRequest
+	(*RemoveDestinationResponse)(nil),         // 49: holdfast.v1.RemoveDestinationResponse
+	(*RetryDestinationRequest)(nil),           // 50: holdfast.v1.RetryDestinationRequest
+	(*RetryDestinationResponse)(nil),          // 51: holdfast.v1.RetryDestinationResponse
+	(*GetStatusRequest)(nil),                  // 52: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                 // 53: holdfast.v1.GetStatusResponse
+	(*VerifyStateRequest)(nil),                // 54: holdfast.v1.VerifyStateRequest
+	(*VerifyStateResponse)(nil),               // 55: holdfast.v1.VerifyStateResponse
+	(*CountQueueResponse_Row)(nil),            // 56: holdfast.v1.CountQueueResponse.Row
+	(*GetStatusResponse_Node)(nil),            // 57: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 58: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 59: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 60: holdfast.v1.VerifyStateResponse.Node
+	(*VerifyStateResponse_Mismatch)(nil),      // 61: holdfast.v1.VerifyStateResponse.Mismatch
+	(RecipientState)(0),                       // 62: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 63: google.protobuf.Timestamp
+	(HistoryRecord_Kind)(0),                   // 64: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 65: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 66: holdfast.v1.DestinationHealth.State
+	(*AppliedRecord_Digest)(nil),              // 67: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	52, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	53, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	53, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	53, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	52, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	62, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	63, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	63, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	63, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	62, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	3,  // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	52, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	53, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	53, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	62, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	63, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	63, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	4,  // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	53, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	63, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
 	1,  // 11: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	2,  // 12: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
 	2,  // 13: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
 	1,  // 14: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,  // 15: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	46, // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	56, // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
 	1,  // 17: holdfast.v1.RetryQueuedRequest.filter:type_name -> holdfast.v1.MessageFilter
 	1,  // 18: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
 	2,  // 19: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
 	2,  // 20: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
 	20, // 21: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	54, // 22: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	53, // 23: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	55, // 24: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	64, // 22: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	63, // 23: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	65, // 24: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
 	4,  // 25: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	53, // 26: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	63, // 26: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
 	5,  // 27: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
 	21, // 28: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	21, // 29: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	21, // 30: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	30, // 31: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	55, // 32: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	56, // 33: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	53, // 34: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	4,  // 35: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	53, // 36: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	5,  // 37: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	30, // 38: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	55, // 39: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	31, // 40: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	31, // 41: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	31, // 42: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	31, // 43: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	47, // 44: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	5,  // 45: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	48, // 46: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	49, // 47: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	50, // 48: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	51, // 49: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
-	5,  // 50: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	53, // 51: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	4,  // 52: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	53, // 53: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	57, // 54: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	6,  // 55: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	8,  // 56: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	10, // 57: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	12, // 58: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
-	14, // 59: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	16, // 60: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	18, // 61: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	22, // 62: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	24, // 63: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	26, // 64: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	28, // 65: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	32, // 66: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	34, // 67: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	36, // 68: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	38, // 69: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	40, // 70: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	42, // 71: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	44, // 72: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	7,  // 73: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	9,  // 74: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	11, // 75: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	13, // 76: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
-	15, // 77: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	17, // 78: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	19, // 79: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	23, // 80: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	25, // 81: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	27, // 82: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	29, // 83: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	33, // 84: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	35, // 85: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	37, // 86: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	39, // 87: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	41, // 88: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	43, // 89: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	45, // 90: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	73, // [73:91] is the sub-list for method output_type
-	55, // [55:73] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	65, // 31: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	65, // 32: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	30, // 33: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	65, // 34: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	65, // 35: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	30, // 36: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	65, // 37: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	65, // 38: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	31, // 39: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	31, // 40: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	65, // 41: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	31, // 42: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	40, // 43: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	65, // 44: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	66, // 45: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	63, // 46: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	4,  // 47: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	63, // 48: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	5,  // 49: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	40, // 50: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	65, // 51: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	41, // 52: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	41, // 53: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	41, // 54: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	41, // 55: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	57, // 56: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	5,  // 57: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	58, // 58: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	59, // 59: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	60, // 60: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	61, // 61: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
+	5,  // 62: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	63, // 63: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	4,  // 64: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	63, // 65: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	67, // 66: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	6,  // 67: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	8,  // 68: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	10, // 69: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	12, // 70: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
+	14, // 71: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	16, // 72: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	18, // 73: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	22, // 74: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	24, // 75: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	26, // 76: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	28, // 77: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	42, // 78: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	44, // 79: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	46, // 80: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	48, // 81: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	50, // 82: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	32, // 83: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	34, // 84: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	36, // 85: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	38, // 86: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	52, // 87: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	54, // 88: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	7,  // 89: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	9,  // 90: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	11, // 91: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	13, // 92: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
+	15, // 93: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	17, // 94: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	19, // 95: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	23, // 96: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	25, // 97: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	27, // 98: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	29, // 99: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	43, // 100: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	45, // 101: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	47, // 102: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	49, // 103: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	51, // 104: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	33, // 105: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	35, // 106: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	37, // 107: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	39, // 108: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	53, // 109: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	55, // 110: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	89, // [89:111] is the sub-list for method output_type
+	67, // [67:89] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -3916,15 +4619,16 @@ func file_holdfast_v1_admin_proto_init() {
 	file_holdfast_v1_state_proto_init()
 	file_holdfast_v1_admin_proto_msgTypes[21].OneofWrappers = []any{}
 	file_holdfast_v1_admin_proto_msgTypes[31].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   51,
+			NumMessages:   61,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_holdfast_v1_admin_proto_goTypes,
 		DependencyIndexes: file_holdfast_v1_admin_proto_depIdxs,

@@ -166,6 +166,8 @@ const (
 	Bounced_REASON_REJECTED Bounced_Reason = 1
 	// The retention of the domain's policy is over.
 	Bounced_REASON_EXPIRED Bounced_Reason = 2
+	// It has had as many attempts as the policy allows.
+	Bounced_REASON_ATTEMPTS Bounced_Reason = 3
 )
 
 // Enum value maps for Bounced_Reason.
@@ -174,11 +176,13 @@ var (
 		0: "REASON_UNSPECIFIED",
 		1: "REASON_REJECTED",
 		2: "REASON_EXPIRED",
+		3: "REASON_ATTEMPTS",
 	}
 	Bounced_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED": 0,
 		"REASON_REJECTED":    1,
 		"REASON_EXPIRED":     2,
+		"REASON_ATTEMPTS":    3,
 	}
 )
 
@@ -290,6 +294,8 @@ type Event struct {
 	//	*Event_RetryRequested
 	//	*Event_DomainSet
 	//	*Event_DomainRemoved
+	//	*Event_PolicySet
+	//	*Event_PolicyRemoved
 	//	*Event_ClusterCreated
 	//	*Event_NodeUp
 	//	*Event_NodeEligible
@@ -532,6 +538,24 @@ func (x *Event) GetDomainRemoved() *DomainRemoved {
 	return nil
 }
 
+func (x *Event) GetPolicySet() *PolicySet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_PolicySet); ok {
+			return x.PolicySet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPolicyRemoved() *PolicyRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_PolicyRemoved); ok {
+			return x.PolicyRemoved
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterCreated() *ClusterCreated {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterCreated); ok {
@@ -652,6 +676,14 @@ type Event_DomainRemoved struct {
 	DomainRemoved *DomainRemoved `protobuf:"bytes,61,opt,name=domain_removed,json=domainRemoved,proto3,oneof"`
 }
 
+type Event_PolicySet struct {
+	PolicySet *PolicySet `protobuf:"bytes,62,opt,name=policy_set,json=policySet,proto3,oneof"`
+}
+
+type Event_PolicyRemoved struct {
+	PolicyRemoved *PolicyRemoved `protobuf:"bytes,63,opt,name=policy_removed,json=policyRemoved,proto3,oneof"`
+}
+
 type Event_ClusterCreated struct {
 	// Cluster.
 	ClusterCreated *ClusterCreated `protobuf:"bytes,80,opt,name=cluster_created,json=clusterCreated,proto3,oneof"`
@@ -706,6 +738,10 @@ func (*Event_RetryRequested) isEvent_Kind() {}
 func (*Event_DomainSet) isEvent_Kind() {}
 
 func (*Event_DomainRemoved) isEvent_Kind() {}
+
+func (*Event_PolicySet) isEvent_Kind() {}
+
+func (*Event_PolicyRemoved) isEvent_Kind() {}
 
 func (*Event_ClusterCreated) isEvent_Kind() {}
 
@@ -2465,6 +2501,187 @@ func (x *DomainRemoved) GetName() string {
 	return ""
 }
 
+// PolicyConfig is a retry policy as operators set it. Durations are nanoseconds;
+// ages count from acceptance.
+type PolicyConfig struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Phases []*PolicyConfig_Phase  `protobuf:"bytes,2,rep,name=phases,proto3" json:"phases,omitempty"`
+	// The age at which a message is returned.
+	Retention int64 `protobuf:"varint,3,opt,name=retention,proto3" json:"retention,omitempty"`
+	// 0 where there is no limit.
+	MaxAttempts uint32 `protobuf:"varint,4,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// The age at which the sender is told of the delay, 0 for never.
+	WarnAfter int64 `protobuf:"varint,5,opt,name=warn_after,json=warnAfter,proto3" json:"warn_after,omitempty"`
+	// The share of each interval that is left to chance, in thousandths.
+	Jitter        uint32 `protobuf:"varint,6,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyConfig) Reset() {
+	*x = PolicyConfig{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyConfig) ProtoMessage() {}
+
+func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyConfig.ProtoReflect.Descriptor instead.
+func (*PolicyConfig) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PolicyConfig) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PolicyConfig) GetPhases() []*PolicyConfig_Phase {
+	if x != nil {
+		return x.Phases
+	}
+	return nil
+}
+
+func (x *PolicyConfig) GetRetention() int64 {
+	if x != nil {
+		return x.Retention
+	}
+	return 0
+}
+
+func (x *PolicyConfig) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *PolicyConfig) GetWarnAfter() int64 {
+	if x != nil {
+		return x.WarnAfter
+	}
+	return 0
+}
+
+func (x *PolicyConfig) GetJitter() uint32 {
+	if x != nil {
+		return x.Jitter
+	}
+	return 0
+}
+
+// PolicySet creates or replaces a retry policy. Those that ship with the program
+// can't be replaced.
+type PolicySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *PolicyConfig          `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicySet) Reset() {
+	*x = PolicySet{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicySet) ProtoMessage() {}
+
+func (x *PolicySet) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
+func (*PolicySet) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *PolicySet) GetPolicy() *PolicyConfig {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// PolicyRemoved removes a retry policy that no domain uses.
+type PolicyRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyRemoved) Reset() {
+	*x = PolicyRemoved{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyRemoved) ProtoMessage() {}
+
+func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyRemoved.ProtoReflect.Descriptor instead.
+func (*PolicyRemoved) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *PolicyRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // ClusterCreated is a cluster's first event.
 type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2475,7 +2692,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	mi := &file_holdfast_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2704,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	mi := &file_holdfast_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2717,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ClusterCreated) GetClusterId() string {
@@ -2529,7 +2746,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +2758,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2771,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -2617,7 +2834,7 @@ type NodeEligible struct {
 
 func (x *NodeEligible) Reset() {
 	*x = NodeEligible{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +2846,7 @@ func (x *NodeEligible) String() string {
 func (*NodeEligible) ProtoMessage() {}
 
 func (x *NodeEligible) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +2859,7 @@ func (x *NodeEligible) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEligible.ProtoReflect.Descriptor instead.
 func (*NodeEligible) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NodeEligible) GetNode() string {
@@ -2672,7 +2889,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[32]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2901,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[32]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2914,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -2732,7 +2949,7 @@ type VerifyMarked struct {
 
 func (x *VerifyMarked) Reset() {
 	*x = VerifyMarked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +2961,7 @@ func (x *VerifyMarked) String() string {
 func (*VerifyMarked) ProtoMessage() {}
 
 func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +2974,7 @@ func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyMarked.ProtoReflect.Descriptor instead.
 func (*VerifyMarked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *VerifyMarked) GetNonce() []byte {
@@ -2782,7 +2999,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +3011,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +3074,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2869,7 +3086,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3135,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2930,7 +3147,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3194,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2989,7 +3206,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3034,7 +3251,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3263,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3107,7 +3324,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3119,7 +3336,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3162,7 +3379,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +3391,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3229,7 +3446,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3458,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,6 +3495,70 @@ func (x *DestinationConfig_Host) GetWeight() uint32 {
 	return 0
 }
 
+// Phase is a stretch of the schedule that ends at an age.
+type PolicyConfig_Phase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Until int64                  `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
+	// The interval at its beginning.
+	Every int64 `protobuf:"varint,2,opt,name=every,proto3" json:"every,omitempty"`
+	// By how much each interval is longer than the one before, in thousandths:
+	// 1,000 keeps it.
+	Factor        uint32 `protobuf:"varint,3,opt,name=factor,proto3" json:"factor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyConfig_Phase) Reset() {
+	*x = PolicyConfig_Phase{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyConfig_Phase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyConfig_Phase) ProtoMessage() {}
+
+func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyConfig_Phase.ProtoReflect.Descriptor instead.
+func (*PolicyConfig_Phase) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29, 0}
+}
+
+func (x *PolicyConfig_Phase) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *PolicyConfig_Phase) GetEvery() int64 {
+	if x != nil {
+		return x.Every
+	}
+	return 0
+}
+
+func (x *PolicyConfig_Phase) GetFactor() uint32 {
+	if x != nil {
+		return x.Factor
+	}
+	return 0
+}
+
 var File_holdfast_v1_event_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_event_proto_rawDesc = "" +
@@ -3285,7 +3566,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xa5\r\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xa3\x0e\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -3311,7 +3592,10 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x0fretry_requested\x18, \x01(\v2\x1b.holdfast.v1.RetryRequestedH\x00R\x0eretryRequested\x127\n" +
 	"\n" +
 	"domain_set\x18< \x01(\v2\x16.holdfast.v1.DomainSetH\x00R\tdomainSet\x12C\n" +
-	"\x0edomain_removed\x18= \x01(\v2\x1a.holdfast.v1.DomainRemovedH\x00R\rdomainRemoved\x12F\n" +
+	"\x0edomain_removed\x18= \x01(\v2\x1a.holdfast.v1.DomainRemovedH\x00R\rdomainRemoved\x127\n" +
+	"\n" +
+	"policy_set\x18> \x01(\v2\x16.holdfast.v1.PolicySetH\x00R\tpolicySet\x12C\n" +
+	"\x0epolicy_removed\x18? \x01(\v2\x1a.holdfast.v1.PolicyRemovedH\x00R\rpolicyRemoved\x12F\n" +
 	"\x0fcluster_created\x18P \x01(\v2\x1b.holdfast.v1.ClusterCreatedH\x00R\x0eclusterCreated\x12.\n" +
 	"\anode_up\x18Q \x01(\v2\x13.holdfast.v1.NodeUpH\x00R\x06nodeUp\x12@\n" +
 	"\rnode_eligible\x18R \x01(\v2\x19.holdfast.v1.NodeEligibleH\x00R\fnodeEligible\x124\n" +
@@ -3428,7 +3712,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\x97\x05\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xac\x05\n" +
 	"\aBounced\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -3449,11 +3733,12 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\bsmtputf8\x18\x03 \x01(\bR\bsmtputf8\x122\n" +
 	"\tbody_type\x18\x04 \x01(\x0e2\x15.holdfast.v1.BodyTypeR\bbodyType\x12\x16\n" +
 	"\x06domain\x18\n" +
-	" \x01(\tR\x06domain\"I\n" +
+	" \x01(\tR\x06domain\"^\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_REJECTED\x10\x01\x12\x12\n" +
-	"\x0eREASON_EXPIRED\x10\x02\"\x9e\x02\n" +
+	"\x0eREASON_EXPIRED\x10\x02\x12\x13\n" +
+	"\x0fREASON_ATTEMPTS\x10\x03\"\x9e\x02\n" +
 	"\x06Frozen\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -3512,6 +3797,22 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tDomainSet\x121\n" +
 	"\x06domain\x18\x01 \x01(\v2\x19.holdfast.v1.DomainConfigR\x06domain\"#\n" +
 	"\rDomainRemoved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xa0\x02\n" +
+	"\fPolicyConfig\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
+	"\x06phases\x18\x02 \x03(\v2\x1f.holdfast.v1.PolicyConfig.PhaseR\x06phases\x12\x1c\n" +
+	"\tretention\x18\x03 \x01(\x03R\tretention\x12!\n" +
+	"\fmax_attempts\x18\x04 \x01(\rR\vmaxAttempts\x12\x1d\n" +
+	"\n" +
+	"warn_after\x18\x05 \x01(\x03R\twarnAfter\x12\x16\n" +
+	"\x06jitter\x18\x06 \x01(\rR\x06jitter\x1aK\n" +
+	"\x05Phase\x12\x14\n" +
+	"\x05until\x18\x01 \x01(\x03R\x05until\x12\x14\n" +
+	"\x05every\x18\x02 \x01(\x03R\x05every\x12\x16\n" +
+	"\x06factor\x18\x03 \x01(\rR\x06factor\">\n" +
+	"\tPolicySet\x121\n" +
+	"\x06policy\x18\x01 \x01(\v2\x19.holdfast.v1.PolicyConfigR\x06policy\"#\n" +
+	"\rPolicyRemoved\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
 	"\n" +
@@ -3552,7 +3853,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
 	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
@@ -3586,19 +3887,23 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*DomainConfig)(nil),            // 29: holdfast.v1.DomainConfig
 	(*DomainSet)(nil),               // 30: holdfast.v1.DomainSet
 	(*DomainRemoved)(nil),           // 31: holdfast.v1.DomainRemoved
-	(*ClusterCreated)(nil),          // 32: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                  // 33: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),            // 34: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                // 35: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),            // 36: holdfast.v1.VerifyMarked
-	(*AttemptStarted_Claim)(nil),    // 37: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 38: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 39: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 40: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 41: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 42: holdfast.v1.Frozen.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 43: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 44: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig)(nil),            // 32: holdfast.v1.PolicyConfig
+	(*PolicySet)(nil),               // 33: holdfast.v1.PolicySet
+	(*PolicyRemoved)(nil),           // 34: holdfast.v1.PolicyRemoved
+	(*ClusterCreated)(nil),          // 35: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                  // 36: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),            // 37: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                // 38: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),            // 39: holdfast.v1.VerifyMarked
+	(*AttemptStarted_Claim)(nil),    // 40: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 41: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 42: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 43: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 44: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 45: holdfast.v1.Frozen.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 46: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 47: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 48: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	4,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -3619,48 +3924,52 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	28, // 15: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
 	30, // 16: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
 	31, // 17: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
-	32, // 18: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	33, // 19: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	34, // 20: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	35, // 21: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	36, // 22: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	1,  // 23: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 24: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	8,  // 25: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	9,  // 26: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	11, // 27: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	10, // 28: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	37, // 29: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	14, // 30: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	38, // 31: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	16, // 32: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	14, // 33: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	39, // 34: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	16, // 35: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	14, // 36: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	40, // 37: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	16, // 38: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 39: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	41, // 40: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	14, // 41: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	42, // 42: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	16, // 43: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	43, // 44: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	44, // 45: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	23, // 46: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	17, // 47: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	29, // 48: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	17, // 49: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	17, // 50: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	11, // 51: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 52: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	17, // 53: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	14, // 54: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	33, // 18: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
+	34, // 19: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
+	35, // 20: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	36, // 21: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	37, // 22: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	38, // 23: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	39, // 24: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	1,  // 25: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 26: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	8,  // 27: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	9,  // 28: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	11, // 29: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	10, // 30: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	40, // 31: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	14, // 32: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	41, // 33: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	16, // 34: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	14, // 35: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	42, // 36: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	16, // 37: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	14, // 38: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	43, // 39: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	16, // 40: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	2,  // 41: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	44, // 42: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	14, // 43: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	45, // 44: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	16, // 45: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	46, // 46: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	47, // 47: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	23, // 48: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	17, // 49: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	29, // 50: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	48, // 51: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	32, // 52: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	17, // 53: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	17, // 54: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	11, // 55: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 56: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	17, // 57: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	14, // 58: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -3686,6 +3995,8 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_RetryRequested)(nil),
 		(*Event_DomainSet)(nil),
 		(*Event_DomainRemoved)(nil),
+		(*Event_PolicySet)(nil),
+		(*Event_PolicyRemoved)(nil),
 		(*Event_ClusterCreated)(nil),
 		(*Event_NodeUp)(nil),
 		(*Event_NodeEligible)(nil),
@@ -3698,7 +4009,7 @@ func file_holdfast_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,112 @@
+package fsm
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// thousandths is the unit in which events carry shares and factors.
+const thousandths = 1000
+
+// PolicyConfig is a policy as events carry it.
+func PolicyConfig(p relay.Policy) *pb.PolicyConfig {
+	config := &pb.PolicyConfig{
+		Name: p.Name, Retention: int64(p.Retention), MaxAttempts: uint32(p.MaxAttempts),
+		WarnAfter: int64(p.WarnAfter), Jitter: uint32(math.Round(p.Jitter * thousandths)),
+	}
+	for _, phase := range p.Phases {
+		config.Phases = append(config.Phases, &pb.PolicyConfig_Phase{
+			Until: int64(phase.Until), Every: int64(phase.Every), Factor: uint32(math.Round(phase.Factor * thousandths)),
+		})
+	}
+	return config
+}
+
+// policyOf is the reverse of PolicyConfig.
+func policyOf(config *pb.PolicyConfig) relay.Policy {
+	p := relay.Policy{
+		Name: config.Name, Retention: time.Duration(config.Retention), MaxAttempts: int(config.MaxAttempts),
+		WarnAfter: time.Duration(config.WarnAfter), Jitter: float64(config.Jitter) / thousandths,
+	}
+	for _, phase := range config.Phases {
+		p.Phases = append(p.Phases, relay.RetryPhase{
+			Until: time.Duration(phase.Until), Every: time.Duration(phase.Every), Factor: float64(phase.Factor) / thousandths,
+		})
+	}
+	return p
+}
+
+// policy finds a policy, shipped or an operator's own; "" is the default.
+func (t *tables) policy(name string) (relay.Policy, bool) {
+	if name == "" {
+		name = relay.DefaultPolicy
+	}
+	if p, ok := relay.ShippedPolicy(name); ok {
+		return p, true
+	}
+	config, ok := lookup(t.policies, name)
+	if !ok {
+		return relay.Policy{}, false
+	}
+	return policyOf(config), true
+}
+
+// policyFor is the policy that a message goes by at a domain; reports have one of
+// their own. A domain that was removed while an attempt was under way has the
+// default.
+func (t *tables) policyFor(domain string, isReport bool) relay.Policy {
+	if config, ok := lookup(t.domains, domain); ok && !isReport {
+		if p, ok := t.policy(config.Policy); ok {
+			return p
+		}
+	}
+	p, _ := t.policy(relay.DefaultPolicy)
+	return p
+}
+
+// users counts the domains that name a policy.
+func (t *tables) users(policy string) (n int, first string) {
+	for _, domain := range list(t.domains) {
+		if domain.Policy == policy {
+			if n++; n == 1 {
+				first = domain.Name
+			}
+		}
+	}
+	return n, first
+}
+
+// PolicyFor is the policy that a message, or a report, goes by at a domain now.
+func (s *State) PolicyFor(domain string, isReport bool) relay.Policy {
+	t := s.published()
+	return t.policyFor(domain, isReport)
+}
+
+// PolicyFor is the policy that a message, or a report, goes by at a domain.
+func (v *View) PolicyFor(domain string, isReport bool) relay.Policy {
+	return v.tables.policyFor(domain, isReport)
+}
+
+// Policy finds a policy, shipped or an operator's own.
+func (v *View) Policy(name string) (relay.Policy, bool) { return v.tables.policy(name) }
+
+// Policies lists all policies, sorted by name.
+func (v *View) Policies() []relay.Policy {
+	all := relay.ShippedPolicies()
+	for _, config := range list(v.tables.policies) {
+		all = append(all, policyOf(config))
+	}
+	slices.SortFunc(all, func(a, b relay.Policy) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// PolicyUsers counts the domains that name a policy.
+func (v *View) PolicyUsers(name string) int {
+	n, _ := v.tables.users(name)
+	return n
+}
