@@ -68,6 +68,7 @@ func Register(server *grpc.Server, cfg Config) *health.Server {
 	pb.RegisterDestinationServiceServer(server, &destinationService{node: n})
 	pb.RegisterPolicyServiceServer(server, &policyService{node: n})
 	pb.RegisterClusterServiceServer(server, &clusterService{node: n})
+	pb.RegisterSettingsServiceServer(server, &settingsService{node: n})
 	health := health.NewServer()
 	healthpb.RegisterHealthServer(server, health)
 	reflection.Register(server)

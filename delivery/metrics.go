@@ -18,6 +18,7 @@ type metrics struct {
 	connects *prometheus.CounterVec
 	connect  prometheus.Histogram
 	probes   *prometheus.CounterVec
+	prunes   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -52,8 +53,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "holdfast_probes_total", Help: "Probes of destinations that were not up, by what came of them.",
 	}, []string{"result"})
+	m.prunes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "holdfast_prunes_total", Help: "Pieces of up to 1,000 records of the log that this node had removed.",
+	})
 	m.initialise()
-	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes)
+	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes, m.prunes)
 	return m
 }
 

@@ -25,6 +25,7 @@ type Scheduler struct {
 	releasing   map[uint64]bool // claims that are being given back
 	unknown     map[uint64]bool // claims that the last reconciliation didn't know
 	expiring    bool
+	pruning     bool
 	stopping    bool
 
 	// Every goroutine ends by sending what is left to do, which this one does.
@@ -92,6 +93,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			s.rescan()
 		case <-expire.C:
 			s.expire(ctx)
+			s.prune(ctx)
 		case <-sweep.C:
 			s.closeIdle(s.cfg.Now().Add(-timing.Idle))
 		}

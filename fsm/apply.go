@@ -195,6 +195,10 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.nodeEligible(kind.NodeEligible)
 	case *pb.Event_NodeDown:
 		return t.nodeDown(kind.NodeDown)
+	case *pb.Event_SettingsChanged:
+		return t.settingsChanged(kind.SettingsChanged)
+	case *pb.Event_HistoryPruned:
+		return t.historyPruned(kind.HistoryPruned)
 	case *pb.Event_VerifyMarked:
 		return t.verifyMarked(kind.VerifyMarked)
 	}

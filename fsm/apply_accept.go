@@ -173,14 +173,9 @@ func (t *tx) deleteMessage(m *message) {
 		t.moveRow(openKey(m, number, r.rec), nil, "")
 		t.addTo(t.counter('d', r.rec.Domain), r.rec, ^uint64(0))
 		t.addTo(t.counter('D', r.rec.Destination), r.rec, ^uint64(0))
-		t.removeIndex(keyOfIndex(indexTo, r.rec.Recipient.GetAddress(), m.id))
-		t.removeIndex(keyOfIndex(indexDomain, r.rec.Domain, m.id))
-		t.remove(keyOfPart(famRecipients, m.id, number), r.raw)
+		t.removeRecipient(m, r)
 	}
-	t.removeIndex(keyOfIndex(indexFrom, m.rec.Envelope.GetFrom(), m.id))
-	for _, key := range t.keysOf(keyOfID(famHistory, m.id), math.MaxInt) {
-		t.remove(key, t.get(key))
-	}
+	t.pruneHistory(m, math.MaxInt)
 	t.removeBody(m)
-	t.remove(keyOfID(famMessages, m.id), m.raw)
+	t.removeRecord(m)
 }

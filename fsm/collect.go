@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -99,29 +100,27 @@ func (v *View) collectQueue(send sender) {
 
 // OldestPending is when the oldest pending recipient of all domains was
 // accepted, in nanoseconds since 1970; 0 where none is pending. It reads one row
-// of each class for each domain that has any.
-func (v *View) OldestPending() (int64, error) {
-	oldest, prefix := int64(0), keyOfCounter('d', "")
-	var err error
-	v.tables.counters.Root().WalkPrefix(prefix, func(key []byte, c *pb.CounterRecord) bool {
-		if c.Pending == 0 {
-			return false
-		}
-		domain := string(bytes.TrimPrefix(key, prefix))
+// of each class for each domain that has open ones, and no more.
+func (v *View) OldestPending() (oldest int64, err error) {
+	iter, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: []byte{byte(famOpen)}, UpperBound: after([]byte{byte(famOpen)})})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, iter.Close()) }()
+	for valid := iter.First(); valid; {
+		name, _, _ := bytes.Cut(iter.Key()[1:], []byte{0})
+		domain := openPrefix(string(name))
 		for _, class := range pendingClasses {
-			err = scan(v.snap, append(openPrefix(domain), byte(class)), func(key, _ []byte) error {
-				if at, _, _ := tailOf(key); oldest == 0 || at < oldest {
+			pending := append(slices.Clone(domain), byte(class))
+			if iter.SeekGE(pending) && bytes.HasPrefix(iter.Key(), pending) {
+				if at, _, _ := tailOf(iter.Key()); oldest == 0 || at < oldest {
 					oldest = at
 				}
-				return errStop
-			})
-			if err != nil {
-				break
 			}
 		}
-		return err != nil
-	})
-	return oldest, err
+		valid = iter.SeekGE(after(domain))
+	}
+	return oldest, iter.Error()
 }
 
 func (c collector) collectDestinations(v *View, send sender) {

@@ -121,7 +121,10 @@ func (a *audit) counters() {
 		if err := proto.Unmarshal(value, got); err != nil {
 			a.t.Fatalf("counter %q: %v", key, err)
 		}
-		got.Duplicates = 0 // counted from events, kept nowhere else
+		got.Duplicates = 0                   // counted from events, kept nowhere else
+		got.Delivered -= got.PrunedDelivered // their recipients are gone
+		got.Ended -= got.PrunedEnded
+		got.PrunedDelivered, got.PrunedEnded = 0, 0
 		if want[key] == nil {
 			want[key] = &pb.CounterRecord{} // all its messages were taken back
 		}
@@ -138,8 +141,14 @@ func (a *audit) counters() {
 // places compares the queue, the open rows and the search index with what the
 // records say.
 func (a *audit) places() {
-	queue, open, index := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	queue, open, index, ended := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for id, m := range a.messages {
+		if (m.EndedAt != 0) != (m.Open == 0) {
+			a.t.Errorf("message %s ended at %d with %d open recipients", id, m.EndedAt, m.Open)
+		}
+		if m.Open == 0 {
+			ended[string(endedKey(&message{id: id, rec: m}))] = true
+		}
 		index[string(keyOfIndex(indexFrom, m.Envelope.GetFrom(), id))] = true
 		for number, r := range a.recipients[id] {
 			index[string(keyOfIndex(indexTo, r.Recipient.Address, id))] = true
@@ -159,6 +168,7 @@ func (a *audit) places() {
 	a.sameKeys("queue", famQueue, queue)
 	a.sameKeys("open", famOpen, open)
 	a.sameKeys("index", famIndex, index)
+	a.sameKeys("ended", famEnded, ended)
 }
 
 func (a *audit) sameKeys(name string, f family, want map[string]bool) {
@@ -305,6 +315,9 @@ func (a *audit) memory(db pebble.Reader) {
 	sameRecords(a.t, "policies", list(kept.policies), list(loaded.policies))
 	sameRecords(a.t, "nodes", list(kept.nodes), list(loaded.nodes))
 	sameRecords(a.t, "counters", list(kept.counters), list(loaded.counters))
+	if !proto.Equal(kept.settings, loaded.settings) {
+		a.t.Errorf("settings: kept %v, loaded %v", kept.settings, loaded.settings)
+	}
 	if !slices.Equal(kept.eligible, loaded.eligible) {
 		a.t.Errorf("eligible: kept %v, loaded %v", kept.eligible, loaded.eligible)
 	}

@@ -28,6 +28,8 @@ const (
 	famSessions     family = 's' // incarnation
 	famResults      family = 'e' // incarnation, index
 	famCounters     family = 'z' // 'd' or 'D', name
+	famEnded        family = 'y' // ended, id: messages without open recipients
+	famSettings     family = 'g' // one row
 	famIndex        family = 'i' // derived: 'f', 't' or 'd', address or domain, id
 	famSystem       family = 0   // this node's: applied index, raft configuration
 )
@@ -44,6 +46,7 @@ var replicated = []struct {
 	{famCounters, "counters"},
 	{famDestinations, "destinations"},
 	{famDomains, "domains"},
+	{famEnded, "ended"},
 	{famHistory, "history"},
 	{famMessages, "messages"},
 	{famNodes, "nodes"},
@@ -54,6 +57,7 @@ var replicated = []struct {
 	{famRecipients, "recipients"},
 	{famResults, "results"},
 	{famSessions, "sessions"},
+	{famSettings, "settings"},
 	{famTombstones, "tombstones"},
 	{famUploads, "uploads"},
 }

@@ -160,7 +160,8 @@ func (t *tx) addTo(c *pb.CounterRecord, rec *pb.RecipientRecord, n uint64) {
 // body goes; the rest is history.
 func (t *tx) saveMessage(m *message) {
 	if m.rec.Open == 0 && !m.ended {
-		m.rec.EndedAt, m.ended = t.event.Time, true
+		m.rec.EndedAt, m.ended = max(1, t.event.Time), true
+		t.put(endedKey(m), nil, []byte{})
 		t.removeBody(m)
 	}
 	value := encode(m.rec)

@@ -133,7 +133,7 @@ func (g *script) event() scriptEvent {
 	if n.incarnation == 0 {
 		n = g.nodes[0]
 	}
-	switch g.pick(32) {
+	switch g.pick(34) {
 	case 0, 1, 2, 3, 4, 5:
 		return g.accept(n)
 	case 6, 7, 8, 9, 10, 11:
@@ -166,6 +166,10 @@ func (g *script) event() scriptEvent {
 		return g.retry(n)
 	case 30:
 		return g.configuration(n)
+	case 31:
+		return g.settings(n)
+	case 32:
+		return g.pruned(n)
 	}
 	return g.send(n, &pb.Event{Kind: &pb.Event_VerifyMarked{VerifyMarked: &pb.VerifyMarked{Nonce: []byte{byte(g.pick(256))}}}}, nil)
 }
@@ -412,6 +416,38 @@ func (g *script) policy(n *scriptNode) scriptEvent {
 		return g.send(n, policyRemoved(name), nil)
 	}
 	return g.send(n, policySet(name, time.Duration(1+g.pick(9))*time.Hour), nil)
+}
+
+// settings changes one, now and then to what is out of range.
+func (g *script) settings(n *scriptNode) scriptEvent {
+	changed := &pb.Settings{}
+	switch g.pick(4) {
+	case 0:
+		changed.LogRetention = proto.Int64(int64(time.Duration(g.pick(3)) * 24 * time.Hour))
+	case 1:
+		changed.MaxMessageSize = proto.Int64(int64(1<<20) << g.pick(12))
+	case 2:
+		changed.WarnPending = proto.Uint64(uint64(g.pick(3)))
+	default:
+		changed.DrillConsent = proto.Bool(g.pick(2) == 0)
+	}
+	return g.send(n, settingsChanged(changed), nil)
+}
+
+func settingsChanged(settings *pb.Settings) *pb.Event {
+	return &pb.Event{Kind: &pb.Event_SettingsChanged{SettingsChanged: &pb.SettingsChanged{Settings: settings}}}
+}
+
+// pruned looks from a time at which the retention of some messages is over.
+func (g *script) pruned(n *scriptNode) scriptEvent {
+	before := g.now.Add(-time.Duration(g.pick(20)) * time.Second)
+	e := g.send(n, historyPruned(before), nil)
+	e.event.Time = before.Add(31 * 24 * time.Hour).UnixNano()
+	return e
+}
+
+func historyPruned(before time.Time) *pb.Event {
+	return &pb.Event{Kind: &pb.Event_HistoryPruned{HistoryPruned: &pb.HistoryPruned{Before: before.UnixNano()}}}
 }
 
 // fold applies entries as one batch and insists that it takes effect.

@@ -22,6 +22,7 @@ type tables struct {
 	nodes        *iradix.Tree[*pb.NodeRecord]
 	counters     *iradix.Tree[*pb.CounterRecord] // by keyOfCounter
 	eligible     []string                        // nodes that may own destinations
+	settings     *pb.Settings
 }
 
 func emptyTables() tables {
@@ -31,6 +32,7 @@ func emptyTables() tables {
 		policies:     iradix.New[*pb.PolicyConfig](),
 		nodes:        iradix.New[*pb.NodeRecord](),
 		counters:     iradix.New[*pb.CounterRecord](),
+		settings:     &pb.Settings{},
 	}
 }
 
@@ -42,6 +44,7 @@ func loadTables(db pebble.Reader) (tables, error) {
 		loadTree(db, famPolicies, &t.policies, func() *pb.PolicyConfig { return &pb.PolicyConfig{} }),
 		loadTree(db, famNodes, &t.nodes, func() *pb.NodeRecord { return &pb.NodeRecord{} }),
 		loadTree(db, famCounters, &t.counters, func() *pb.CounterRecord { return &pb.CounterRecord{} }),
+		loadRecord(db, keyOfSettings(), t.settings),
 	)
 	t.eligible = eligibleNodes(t.nodes)
 	return t, err

@@ -121,6 +121,7 @@ func (n *Node) makeParts() (err error) {
 	smtp := smtpd.DefaultConfig()
 	smtp.Hostname, smtp.Node = n.cfg.SMTP.Hostname, n.cfg.NodeID
 	smtp.Proposer, smtp.Directory, smtp.Gate = acceptance{n.cluster}, n.state, gate{n}
+	smtp.MessageSize = func() int64 { return n.state.Settings().MaxMessageSize }
 	smtp.Logger, smtp.Registerer = n.log, n.registry
 	smtp.ShutdownGrace = stopContent
 	if n.cfg.SMTP.TLSCert != "" {

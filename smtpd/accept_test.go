@@ -435,3 +435,22 @@ func TestNoBufferLeft(t *testing.T) {
 		c.want("250 ")
 	}
 }
+
+// The size that is taken may change while sessions are open.
+func TestMessageSizeChanges(t *testing.T) {
+	var limit atomic.Int64
+	limit.Store(1 << 20)
+	h := start(t, func(cfg *Config, _ *cluster) { cfg.MessageSize = limit.Load })
+	c := h.greeted(t)
+	c.ask("MAIL FROM:<a@example.com> SIZE=1000000", "250 ")
+	c.ask("RSET", "250 ")
+	limit.Store(64 << 10)
+	if answer := c.ask("EHLO client.example", "250-"); !strings.Contains(answer, "SIZE 65536") {
+		t.Errorf("announced: %s", answer)
+	}
+	c.ask("MAIL FROM:<a@example.com> SIZE=1000000", "552 5.3.4 ")
+	c.envelope()
+	c.ask("DATA", "354 ")
+	c.send(dotStuffed(strings.Repeat(strings.Repeat("x", 70)+"\r\n", 1000)))
+	c.want("552 5.3.4 ")
+}

@@ -28,6 +28,7 @@ type body struct {
 	// refusal is why the content won't be taken. The rest is read and dropped.
 	refusal *relay.Reply
 
+	limit    int64   // of received, as it was when the body began
 	buf      *buffer // being filled, nil once the body is settled
 	size     uint64  // with the Received header
 	crc      uint32  // CRC-32C of all of it
@@ -42,7 +43,7 @@ type body struct {
 
 // newBody begins a body with the header that goes in front of it.
 func (s *Server) newBody(id relay.MessageID, received []byte) *body {
-	b := &body{server: s, id: id, buf: s.buffers.getShort(), underWay: make(chan struct{}, piecesUnderWay)}
+	b := &body{server: s, id: id, limit: s.cfg.messageSize(), buf: s.buffers.getShort(), underWay: make(chan struct{}, piecesUnderWay)}
 	b.store(received)
 	return b
 }
@@ -57,7 +58,7 @@ func (b *body) write(p []byte) error {
 	}
 	if b.refusal == nil {
 		b.store(p)
-	} else if b.received > 2*b.server.cfg.MaxMessageSize {
+	} else if b.received > 2*b.limit {
 		return errTooMuch
 	}
 	return nil
@@ -67,7 +68,7 @@ func (b *body) check(p []byte) {
 	b.ends.add(p)
 	b.headers.add(p)
 	switch {
-	case b.received > b.server.cfg.MaxMessageSize:
+	case b.received > b.limit:
 		b.refuse(tooLarge)
 	case b.ends.bare:
 		b.refuse(bareLineEnd)

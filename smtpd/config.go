@@ -66,6 +66,9 @@ type Config struct {
 
 	// MaxMessageSize is the longest content taken, in bytes: 64 KiB to 1 GiB.
 	MaxMessageSize int64
+	// MessageSize is the same where it may change while the server runs; nil: it
+	// is always MaxMessageSize.
+	MessageSize func() int64
 	// MaxRecipients is the number of recipients of one message, at least 100.
 	MaxRecipients int
 	// MaxConnections holds for all clients together.
@@ -155,4 +158,12 @@ func (c *Config) validate() error {
 		return fmt.Errorf("smtpd: %w", errors.Join(errs...))
 	}
 	return nil
+}
+
+// messageSize is the longest content taken now.
+func (c *Config) messageSize() int64 {
+	if c.MessageSize == nil {
+		return c.MaxMessageSize
+	}
+	return c.MessageSize()
 }

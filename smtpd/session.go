@@ -188,7 +188,7 @@ func (s *session) hello(extended bool, rest string) *relay.Reply {
 		"SMTPUTF8",
 		"ENHANCEDSTATUSCODES",
 		"CHUNKING",
-		"SIZE " + strconv.FormatInt(s.server.cfg.MaxMessageSize, 10),
+		"SIZE " + strconv.FormatInt(s.server.cfg.messageSize(), 10),
 		"DSN",
 		"LIMITS RCPTMAX=" + strconv.Itoa(s.server.cfg.MaxRecipients),
 	}
@@ -214,7 +214,7 @@ func (s *session) mail(rest string) *relay.Reply {
 	if s.server.overloaded() {
 		return notNow
 	}
-	if size > s.server.cfg.MaxMessageSize {
+	if size > s.server.cfg.messageSize() {
 		return tooLarge
 	}
 	s.tx = &transaction{

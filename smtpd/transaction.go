@@ -108,7 +108,7 @@ func (s *session) bdat(rest string) (*relay.Reply, error) {
 // skipChunk reads a chunk that won't be taken: it follows its command whatever
 // the answer (RFC 3030 section 2).
 func (s *session) skipChunk(size uint64, refusal *relay.Reply) (*relay.Reply, error) {
-	if size > uint64(2*s.server.cfg.MaxMessageSize) {
+	if size > uint64(2*s.server.cfg.messageSize()) {
 		return refusal, errClose
 	}
 	s.conn.beginContent()

@@ -3674,6 +3674,186 @@ func (x *VerifyStateResponse) GetMismatches() []*VerifyStateResponse_Mismatch {
 	return nil
 }
 
+type GetSettingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSettingsRequest) Reset() {
+	*x = GetSettingsRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSettingsRequest) ProtoMessage() {}
+
+func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
+func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+type GetSettingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All fields are set.
+	Settings *Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSettingsResponse) Reset() {
+	*x = GetSettingsResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSettingsResponse) ProtoMessage() {}
+
+func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
+func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *GetSettingsResponse) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *GetSettingsResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type SetSettingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What isn't set stays as it is.
+	Settings      *Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSettingsRequest) Reset() {
+	*x = SetSettingsRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSettingsRequest) ProtoMessage() {}
+
+func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
+func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *SetSettingsRequest) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type SetSettingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All fields are set.
+	Settings      *Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSettingsResponse) Reset() {
+	*x = SetSettingsResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSettingsResponse) ProtoMessage() {}
+
+func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
+func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *SetSettingsResponse) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 type CountQueueResponse_Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The domain or the destination, "" for the count of all.
@@ -3685,7 +3865,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +3877,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3745,7 +3925,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3937,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +4014,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +4026,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3905,7 +4085,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3917,7 +4097,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3967,7 +4147,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3979,7 +4159,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4026,7 +4206,7 @@ type VerifyStateResponse_Mismatch struct {
 
 func (x *VerifyStateResponse_Mismatch) Reset() {
 	*x = VerifyStateResponse_Mismatch{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4038,7 +4218,7 @@ func (x *VerifyStateResponse_Mismatch) String() string {
 func (*VerifyStateResponse_Mismatch) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Mismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4252,7 @@ var File_holdfast_v1_admin_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/admin.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17holdfast/v1/state.proto\"\x86\x02\n" +
+	"\x17holdfast/v1/admin.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17holdfast/v1/event.proto\x1a\x17holdfast/v1/state.proto\"\x86\x02\n" +
 	"\rMessageFilter\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x12\n" +
@@ -4376,7 +4556,15 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\adigests\x18\x03 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x1a6\n" +
 	"\bMismatch\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
-	"\x06family\x18\x02 \x01(\tR\x06family2\x92\x03\n" +
+	"\x06family\x18\x02 \x01(\tR\x06family\"\x14\n" +
+	"\x12GetSettingsRequest\"^\n" +
+	"\x13GetSettingsResponse\x121\n" +
+	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"G\n" +
+	"\x12SetSettingsRequest\x121\n" +
+	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\"H\n" +
+	"\x13SetSettingsResponse\x121\n" +
+	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings2\x92\x03\n" +
 	"\fQueueService\x12J\n" +
 	"\tListQueue\x12\x1d.holdfast.v1.ListQueueRequest\x1a\x1e.holdfast.v1.ListQueueResponse\x12J\n" +
 	"\tGetQueued\x12\x1d.holdfast.v1.GetQueuedRequest\x1a\x1e.holdfast.v1.GetQueuedResponse\x12M\n" +
@@ -4406,7 +4594,10 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xae\x01\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12P\n" +
-	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponse2\xb5\x01\n" +
+	"\x0fSettingsService\x12P\n" +
+	"\vGetSettings\x12\x1f.holdfast.v1.GetSettingsRequest\x1a .holdfast.v1.GetSettingsResponse\x12P\n" +
+	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_admin_proto_rawDescOnce sync.Once
@@ -4421,7 +4612,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(*MessageFilter)(nil),                     // 1: holdfast.v1.MessageFilter
@@ -4479,136 +4670,148 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*GetStatusResponse)(nil),                 // 53: holdfast.v1.GetStatusResponse
 	(*VerifyStateRequest)(nil),                // 54: holdfast.v1.VerifyStateRequest
 	(*VerifyStateResponse)(nil),               // 55: holdfast.v1.VerifyStateResponse
-	(*CountQueueResponse_Row)(nil),            // 56: holdfast.v1.CountQueueResponse.Row
-	(*GetStatusResponse_Node)(nil),            // 57: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 58: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 59: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 60: holdfast.v1.VerifyStateResponse.Node
-	(*VerifyStateResponse_Mismatch)(nil),      // 61: holdfast.v1.VerifyStateResponse.Mismatch
-	(RecipientState)(0),                       // 62: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 63: google.protobuf.Timestamp
-	(HistoryRecord_Kind)(0),                   // 64: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 65: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 66: holdfast.v1.DestinationHealth.State
-	(*AppliedRecord_Digest)(nil),              // 67: holdfast.v1.AppliedRecord.Digest
+	(*GetSettingsRequest)(nil),                // 56: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 57: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 58: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 59: holdfast.v1.SetSettingsResponse
+	(*CountQueueResponse_Row)(nil),            // 60: holdfast.v1.CountQueueResponse.Row
+	(*GetStatusResponse_Node)(nil),            // 61: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 62: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 63: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 64: holdfast.v1.VerifyStateResponse.Node
+	(*VerifyStateResponse_Mismatch)(nil),      // 65: holdfast.v1.VerifyStateResponse.Mismatch
+	(RecipientState)(0),                       // 66: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 67: google.protobuf.Timestamp
+	(HistoryRecord_Kind)(0),                   // 68: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 69: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 70: holdfast.v1.DestinationHealth.State
+	(*Settings)(nil),                          // 71: holdfast.v1.Settings
+	(*AppliedRecord_Digest)(nil),              // 72: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	62, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	63, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	63, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	63, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	62, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	66, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	67, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	67, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	67, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	66, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	3,  // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	62, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	63, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	63, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	66, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	67, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	67, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	4,  // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	63, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	67, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
 	1,  // 11: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	2,  // 12: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
 	2,  // 13: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
 	1,  // 14: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,  // 15: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	56, // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	60, // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
 	1,  // 17: holdfast.v1.RetryQueuedRequest.filter:type_name -> holdfast.v1.MessageFilter
 	1,  // 18: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
 	2,  // 19: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
 	2,  // 20: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
 	20, // 21: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	64, // 22: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	63, // 23: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	65, // 24: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	68, // 22: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	67, // 23: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	69, // 24: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
 	4,  // 25: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	63, // 26: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	67, // 26: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
 	5,  // 27: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
 	21, // 28: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	21, // 29: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	21, // 30: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	65, // 31: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	65, // 32: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	69, // 31: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	69, // 32: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
 	30, // 33: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	65, // 34: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	65, // 35: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	69, // 34: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	69, // 35: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
 	30, // 36: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	65, // 37: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	65, // 38: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	69, // 37: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	69, // 38: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
 	31, // 39: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
 	31, // 40: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	65, // 41: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	69, // 41: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
 	31, // 42: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
 	40, // 43: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	65, // 44: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	66, // 45: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	63, // 46: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	69, // 44: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	70, // 45: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	67, // 46: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
 	4,  // 47: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	63, // 48: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	67, // 48: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
 	5,  // 49: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
 	40, // 50: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	65, // 51: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	69, // 51: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
 	41, // 52: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	41, // 53: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	41, // 54: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
 	41, // 55: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	57, // 56: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	61, // 56: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
 	5,  // 57: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	58, // 58: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	59, // 59: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	60, // 60: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	61, // 61: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
-	5,  // 62: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	63, // 63: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	4,  // 64: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	63, // 65: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	67, // 66: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	6,  // 67: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	8,  // 68: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	10, // 69: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	12, // 70: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
-	14, // 71: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	16, // 72: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	18, // 73: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	22, // 74: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	24, // 75: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	26, // 76: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	28, // 77: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	42, // 78: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	44, // 79: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	46, // 80: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	48, // 81: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	50, // 82: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	32, // 83: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	34, // 84: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	36, // 85: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	38, // 86: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	52, // 87: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	54, // 88: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	7,  // 89: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	9,  // 90: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	11, // 91: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	13, // 92: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
-	15, // 93: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	17, // 94: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	19, // 95: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	23, // 96: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	25, // 97: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	27, // 98: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	29, // 99: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	43, // 100: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	45, // 101: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	47, // 102: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	49, // 103: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	51, // 104: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	33, // 105: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	35, // 106: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	37, // 107: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	39, // 108: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	53, // 109: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	55, // 110: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	89, // [89:111] is the sub-list for method output_type
-	67, // [67:89] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	62, // 58: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	63, // 59: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	64, // 60: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	65, // 61: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
+	71, // 62: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	71, // 63: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	71, // 64: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	5,  // 65: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	67, // 66: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	4,  // 67: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	67, // 68: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	72, // 69: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	6,  // 70: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	8,  // 71: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	10, // 72: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	12, // 73: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
+	14, // 74: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	16, // 75: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	18, // 76: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	22, // 77: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	24, // 78: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	26, // 79: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	28, // 80: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	42, // 81: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	44, // 82: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	46, // 83: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	48, // 84: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	50, // 85: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	32, // 86: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	34, // 87: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	36, // 88: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	38, // 89: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	52, // 90: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	54, // 91: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	56, // 92: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	58, // 93: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	7,  // 94: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	9,  // 95: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	11, // 96: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	13, // 97: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
+	15, // 98: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	17, // 99: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	19, // 100: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	23, // 101: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	25, // 102: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	27, // 103: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	29, // 104: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	43, // 105: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	45, // 106: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	47, // 107: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	49, // 108: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	51, // 109: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	33, // 110: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	35, // 111: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	37, // 112: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	39, // 113: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	53, // 114: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	55, // 115: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	57, // 116: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	59, // 117: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	94, // [94:118] is the sub-list for method output_type
+	70, // [70:94] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -4616,6 +4819,7 @@ func file_holdfast_v1_admin_proto_init() {
 	if File_holdfast_v1_admin_proto != nil {
 		return
 	}
+	file_holdfast_v1_event_proto_init()
 	file_holdfast_v1_state_proto_init()
 	file_holdfast_v1_admin_proto_msgTypes[21].OneofWrappers = []any{}
 	file_holdfast_v1_admin_proto_msgTypes[31].OneofWrappers = []any{}
@@ -4626,9 +4830,9 @@ func file_holdfast_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   61,
+			NumMessages:   65,
 			NumExtensions: 0,
-			NumServices:   6,
+			NumServices:   7,
 		},
 		GoTypes:           file_holdfast_v1_admin_proto_goTypes,
 		DependencyIndexes: file_holdfast_v1_admin_proto_depIdxs,

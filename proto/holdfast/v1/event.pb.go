@@ -296,11 +296,13 @@ type Event struct {
 	//	*Event_DomainRemoved
 	//	*Event_PolicySet
 	//	*Event_PolicyRemoved
+	//	*Event_SettingsChanged
 	//	*Event_ClusterCreated
 	//	*Event_NodeUp
 	//	*Event_NodeEligible
 	//	*Event_NodeDown
 	//	*Event_VerifyMarked
+	//	*Event_HistoryPruned
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -556,6 +558,15 @@ func (x *Event) GetPolicyRemoved() *PolicyRemoved {
 	return nil
 }
 
+func (x *Event) GetSettingsChanged() *SettingsChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SettingsChanged); ok {
+			return x.SettingsChanged
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterCreated() *ClusterCreated {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterCreated); ok {
@@ -596,6 +607,15 @@ func (x *Event) GetVerifyMarked() *VerifyMarked {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_VerifyMarked); ok {
 			return x.VerifyMarked
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHistoryPruned() *HistoryPruned {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_HistoryPruned); ok {
+			return x.HistoryPruned
 		}
 	}
 	return nil
@@ -684,6 +704,10 @@ type Event_PolicyRemoved struct {
 	PolicyRemoved *PolicyRemoved `protobuf:"bytes,63,opt,name=policy_removed,json=policyRemoved,proto3,oneof"`
 }
 
+type Event_SettingsChanged struct {
+	SettingsChanged *SettingsChanged `protobuf:"bytes,64,opt,name=settings_changed,json=settingsChanged,proto3,oneof"`
+}
+
 type Event_ClusterCreated struct {
 	// Cluster.
 	ClusterCreated *ClusterCreated `protobuf:"bytes,80,opt,name=cluster_created,json=clusterCreated,proto3,oneof"`
@@ -703,6 +727,11 @@ type Event_NodeDown struct {
 
 type Event_VerifyMarked struct {
 	VerifyMarked *VerifyMarked `protobuf:"bytes,84,opt,name=verify_marked,json=verifyMarked,proto3,oneof"`
+}
+
+type Event_HistoryPruned struct {
+	// Upkeep.
+	HistoryPruned *HistoryPruned `protobuf:"bytes,92,opt,name=history_pruned,json=historyPruned,proto3,oneof"`
 }
 
 func (*Event_ContentAppended) isEvent_Kind() {}
@@ -743,6 +772,8 @@ func (*Event_PolicySet) isEvent_Kind() {}
 
 func (*Event_PolicyRemoved) isEvent_Kind() {}
 
+func (*Event_SettingsChanged) isEvent_Kind() {}
+
 func (*Event_ClusterCreated) isEvent_Kind() {}
 
 func (*Event_NodeUp) isEvent_Kind() {}
@@ -752,6 +783,8 @@ func (*Event_NodeEligible) isEvent_Kind() {}
 func (*Event_NodeDown) isEvent_Kind() {}
 
 func (*Event_VerifyMarked) isEvent_Kind() {}
+
+func (*Event_HistoryPruned) isEvent_Kind() {}
 
 // EventResult is what applying an event came to. It is kept for repeated
 // events, so it is small.
@@ -2984,6 +3017,200 @@ func (x *VerifyMarked) GetNonce() []byte {
 	return nil
 }
 
+// Settings hold for the whole cluster. What isn't set has its default
+// (relay.DefaultSettings).
+type Settings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long the log keeps messages that have ended, nanoseconds.
+	LogRetention *int64 `protobuf:"varint,1,opt,name=log_retention,json=logRetention,proto3,oneof" json:"log_retention,omitempty"`
+	// How long a deletion can be undone, nanoseconds.
+	DeleteGrace *int64 `protobuf:"varint,2,opt,name=delete_grace,json=deleteGrace,proto3,oneof" json:"delete_grace,omitempty"`
+	// When a frozen report goes, nanoseconds.
+	FrozenAge *int64 `protobuf:"varint,3,opt,name=frozen_age,json=frozenAge,proto3,oneof" json:"frozen_age,omitempty"`
+	// The longest message taken, bytes.
+	MaxMessageSize *int64 `protobuf:"varint,4,opt,name=max_message_size,json=maxMessageSize,proto3,oneof" json:"max_message_size,omitempty"`
+	// A destination with so many pending recipients is warned about; 0 is never.
+	WarnPending *uint64 `protobuf:"varint,5,opt,name=warn_pending,json=warnPending,proto3,oneof" json:"warn_pending,omitempty"`
+	// A pending message of this age is warned about, nanoseconds; 0 is never.
+	WarnOldest *int64 `protobuf:"varint,6,opt,name=warn_oldest,json=warnOldest,proto3,oneof" json:"warn_oldest,omitempty"`
+	// Operators may have the cluster kill or cut off a node of its own.
+	DrillConsent  *bool `protobuf:"varint,7,opt,name=drill_consent,json=drillConsent,proto3,oneof" json:"drill_consent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settings) Reset() {
+	*x = Settings{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settings) ProtoMessage() {}
+
+func (x *Settings) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settings.ProtoReflect.Descriptor instead.
+func (*Settings) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Settings) GetLogRetention() int64 {
+	if x != nil && x.LogRetention != nil {
+		return *x.LogRetention
+	}
+	return 0
+}
+
+func (x *Settings) GetDeleteGrace() int64 {
+	if x != nil && x.DeleteGrace != nil {
+		return *x.DeleteGrace
+	}
+	return 0
+}
+
+func (x *Settings) GetFrozenAge() int64 {
+	if x != nil && x.FrozenAge != nil {
+		return *x.FrozenAge
+	}
+	return 0
+}
+
+func (x *Settings) GetMaxMessageSize() int64 {
+	if x != nil && x.MaxMessageSize != nil {
+		return *x.MaxMessageSize
+	}
+	return 0
+}
+
+func (x *Settings) GetWarnPending() uint64 {
+	if x != nil && x.WarnPending != nil {
+		return *x.WarnPending
+	}
+	return 0
+}
+
+func (x *Settings) GetWarnOldest() int64 {
+	if x != nil && x.WarnOldest != nil {
+		return *x.WarnOldest
+	}
+	return 0
+}
+
+func (x *Settings) GetDrillConsent() bool {
+	if x != nil && x.DrillConsent != nil {
+		return *x.DrillConsent
+	}
+	return false
+}
+
+// SettingsChanged changes what is set in it and leaves the rest.
+type SettingsChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      *Settings              `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingsChanged) Reset() {
+	*x = SettingsChanged{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingsChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingsChanged) ProtoMessage() {}
+
+func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
+func (*SettingsChanged) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *SettingsChanged) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// HistoryPruned removes messages that ended before a time, with all that is kept
+// of them, the longest ended first: at most 1,000 recipients and history rows,
+// or the recipients of one message.
+type HistoryPruned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nanoseconds since 1970, at least the log's retention before the event's time.
+	Before        int64 `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryPruned) Reset() {
+	*x = HistoryPruned{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryPruned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryPruned) ProtoMessage() {}
+
+func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
+func (*HistoryPruned) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *HistoryPruned) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
 type AttemptStarted_Claim struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Attempt   uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -2999,7 +3226,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3238,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3074,7 +3301,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3313,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3362,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3147,7 +3374,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3421,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3433,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3251,7 +3478,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3490,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3551,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3336,7 +3563,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3606,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3618,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3673,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +3685,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +3737,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3522,7 +3749,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3566,7 +3793,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xa3\x0e\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xb3\x0f\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -3595,12 +3822,14 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x0edomain_removed\x18= \x01(\v2\x1a.holdfast.v1.DomainRemovedH\x00R\rdomainRemoved\x127\n" +
 	"\n" +
 	"policy_set\x18> \x01(\v2\x16.holdfast.v1.PolicySetH\x00R\tpolicySet\x12C\n" +
-	"\x0epolicy_removed\x18? \x01(\v2\x1a.holdfast.v1.PolicyRemovedH\x00R\rpolicyRemoved\x12F\n" +
+	"\x0epolicy_removed\x18? \x01(\v2\x1a.holdfast.v1.PolicyRemovedH\x00R\rpolicyRemoved\x12I\n" +
+	"\x10settings_changed\x18@ \x01(\v2\x1c.holdfast.v1.SettingsChangedH\x00R\x0fsettingsChanged\x12F\n" +
 	"\x0fcluster_created\x18P \x01(\v2\x1b.holdfast.v1.ClusterCreatedH\x00R\x0eclusterCreated\x12.\n" +
 	"\anode_up\x18Q \x01(\v2\x13.holdfast.v1.NodeUpH\x00R\x06nodeUp\x12@\n" +
 	"\rnode_eligible\x18R \x01(\v2\x19.holdfast.v1.NodeEligibleH\x00R\fnodeEligible\x124\n" +
 	"\tnode_down\x18S \x01(\v2\x15.holdfast.v1.NodeDownH\x00R\bnodeDown\x12@\n" +
-	"\rverify_marked\x18T \x01(\v2\x19.holdfast.v1.VerifyMarkedH\x00R\fverifyMarkedB\x06\n" +
+	"\rverify_marked\x18T \x01(\v2\x19.holdfast.v1.VerifyMarkedH\x00R\fverifyMarked\x12C\n" +
+	"\x0ehistory_pruned\x18\\ \x01(\v2\x1a.holdfast.v1.HistoryPrunedH\x00R\rhistoryPrunedB\x06\n" +
 	"\x04kind\"\x98\x02\n" +
 	"\vEventResult\x121\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1d.holdfast.v1.EventResult.CodeR\x04code\x12\x12\n" +
@@ -3833,7 +4062,28 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\"$\n" +
 	"\fVerifyMarked\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\fR\x05nonce*k\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\xa1\x03\n" +
+	"\bSettings\x12(\n" +
+	"\rlog_retention\x18\x01 \x01(\x03H\x00R\flogRetention\x88\x01\x01\x12&\n" +
+	"\fdelete_grace\x18\x02 \x01(\x03H\x01R\vdeleteGrace\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"frozen_age\x18\x03 \x01(\x03H\x02R\tfrozenAge\x88\x01\x01\x12-\n" +
+	"\x10max_message_size\x18\x04 \x01(\x03H\x03R\x0emaxMessageSize\x88\x01\x01\x12&\n" +
+	"\fwarn_pending\x18\x05 \x01(\x04H\x04R\vwarnPending\x88\x01\x01\x12$\n" +
+	"\vwarn_oldest\x18\x06 \x01(\x03H\x05R\n" +
+	"warnOldest\x88\x01\x01\x12(\n" +
+	"\rdrill_consent\x18\a \x01(\bH\x06R\fdrillConsent\x88\x01\x01B\x10\n" +
+	"\x0e_log_retentionB\x0f\n" +
+	"\r_delete_graceB\r\n" +
+	"\v_frozen_ageB\x13\n" +
+	"\x11_max_message_sizeB\x0f\n" +
+	"\r_warn_pendingB\x0e\n" +
+	"\f_warn_oldestB\x10\n" +
+	"\x0e_drill_consent\"D\n" +
+	"\x0fSettingsChanged\x121\n" +
+	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\"'\n" +
+	"\rHistoryPruned\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before*k\n" +
 	"\bBodyType\x12\x19\n" +
 	"\x15BODY_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eBODY_TYPE_7BIT\x10\x01\x12\x16\n" +
@@ -3853,7 +4103,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
 	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
@@ -3895,15 +4145,18 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*NodeEligible)(nil),            // 37: holdfast.v1.NodeEligible
 	(*NodeDown)(nil),                // 38: holdfast.v1.NodeDown
 	(*VerifyMarked)(nil),            // 39: holdfast.v1.VerifyMarked
-	(*AttemptStarted_Claim)(nil),    // 40: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 41: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 42: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 43: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 44: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 45: holdfast.v1.Frozen.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 46: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 47: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 48: holdfast.v1.PolicyConfig.Phase
+	(*Settings)(nil),                // 40: holdfast.v1.Settings
+	(*SettingsChanged)(nil),         // 41: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),           // 42: holdfast.v1.HistoryPruned
+	(*AttemptStarted_Claim)(nil),    // 43: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 44: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 45: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 46: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 47: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 48: holdfast.v1.Frozen.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 49: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 50: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 51: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	4,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -3926,50 +4179,53 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	31, // 17: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
 	33, // 18: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
 	34, // 19: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	35, // 20: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	36, // 21: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	37, // 22: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	38, // 23: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	39, // 24: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	1,  // 25: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 26: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	8,  // 27: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	9,  // 28: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	11, // 29: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	10, // 30: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	40, // 31: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	14, // 32: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	41, // 33: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	16, // 34: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	14, // 35: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	42, // 36: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	16, // 37: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	14, // 38: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	43, // 39: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	16, // 40: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 41: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	44, // 42: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	14, // 43: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	45, // 44: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	16, // 45: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	46, // 46: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	47, // 47: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	23, // 48: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	17, // 49: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	29, // 50: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	48, // 51: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	32, // 52: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	17, // 53: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	17, // 54: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	11, // 55: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 56: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	17, // 57: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	14, // 58: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	41, // 20: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	35, // 21: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	36, // 22: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	37, // 23: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	38, // 24: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	39, // 25: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	42, // 26: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	1,  // 27: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 28: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	8,  // 29: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	9,  // 30: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	11, // 31: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	10, // 32: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	43, // 33: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	14, // 34: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	44, // 35: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	16, // 36: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	14, // 37: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	45, // 38: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	16, // 39: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	14, // 40: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	46, // 41: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	16, // 42: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	2,  // 43: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	47, // 44: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	14, // 45: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	48, // 46: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	16, // 47: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	49, // 48: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	50, // 49: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	23, // 50: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	17, // 51: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	29, // 52: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	51, // 53: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	32, // 54: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	40, // 55: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	17, // 56: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	17, // 57: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	11, // 58: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 59: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	17, // 60: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	14, // 61: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -3997,19 +4253,22 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_DomainRemoved)(nil),
 		(*Event_PolicySet)(nil),
 		(*Event_PolicyRemoved)(nil),
+		(*Event_SettingsChanged)(nil),
 		(*Event_ClusterCreated)(nil),
 		(*Event_NodeUp)(nil),
 		(*Event_NodeEligible)(nil),
 		(*Event_NodeDown)(nil),
 		(*Event_VerifyMarked)(nil),
+		(*Event_HistoryPruned)(nil),
 	}
+	file_holdfast_v1_event_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   46,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

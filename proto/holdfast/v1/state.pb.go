@@ -1149,9 +1149,12 @@ type CounterRecord struct {
 	// Pending, held or frozen recipients with an attempt whose outcome is unknown.
 	InDoubt uint64 `protobuf:"varint,6,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
 	// Deliveries of recipients that had ended before.
-	Duplicates    uint64 `protobuf:"varint,7,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Duplicates uint64 `protobuf:"varint,7,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Of those delivered and of those ended, how many the log has no more.
+	PrunedDelivered uint64 `protobuf:"varint,20,opt,name=pruned_delivered,json=prunedDelivered,proto3" json:"pruned_delivered,omitempty"`
+	PrunedEnded     uint64 `protobuf:"varint,21,opt,name=pruned_ended,json=prunedEnded,proto3" json:"pruned_ended,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CounterRecord) Reset() {
@@ -1229,6 +1232,20 @@ func (x *CounterRecord) GetInDoubt() uint64 {
 func (x *CounterRecord) GetDuplicates() uint64 {
 	if x != nil {
 		return x.Duplicates
+	}
+	return 0
+}
+
+func (x *CounterRecord) GetPrunedDelivered() uint64 {
+	if x != nil {
+		return x.PrunedDelivered
+	}
+	return 0
+}
+
+func (x *CounterRecord) GetPrunedEnded() uint64 {
+	if x != nil {
+		return x.PrunedEnded
 	}
 	return 0
 }
@@ -1701,7 +1718,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2!.holdfast.v1.ResultsRecord.ResultR\aresults\x1aV\n" +
 	"\x06Result\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\xc4\x01\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\x92\x02\n" +
 	"\rCounterRecord\x12\x18\n" +
 	"\apending\x18\x01 \x01(\x04R\apending\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -1711,7 +1728,9 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\bin_doubt\x18\x06 \x01(\x04R\ainDoubt\x12\x1e\n" +
 	"\n" +
 	"duplicates\x18\a \x01(\x04R\n" +
-	"duplicates\"\xb5\x04\n" +
+	"duplicates\x12)\n" +
+	"\x10pruned_delivered\x18\x14 \x01(\x04R\x0fprunedDelivered\x12!\n" +
+	"\fpruned_ended\x18\x15 \x01(\x04R\vprunedEnded\"\xb5\x04\n" +
 	"\rHistoryRecord\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+func (a *app) settingsSetCommand() *cobra.Command {
+	var retention, grace, frozen, oldest durationFlag
+	var size, drill string
+	var pending uint64
+	missing := later{"cache-valid": nil, "cache-invalid": nil, "relay-networks": nil}
+	cmd := &cobra.Command{
+		Use:   "set [--log-retention D] [--delete-grace D] [--frozen-age D] [--max-message-size N] …",
+		Short: "Change settings",
+		Long: `Change what is given; the rest stays. It returns when every node has it.
+
+--log-retention: how long the log keeps messages that have ended; then they go,
+with all their attempts. What is pending, held or frozen stays.`,
+		Example: `  holdfast settings set --log-retention 90d
+  holdfast settings set --max-message-size 100M --warn-oldest 1h`,
+		Args: noArguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := missing.refuse(cmd); err != nil {
+				return err
+			}
+			set := &pb.Settings{}
+			for name, to := range map[string]struct {
+				flag  *durationFlag
+				field **int64
+			}{
+				"log-retention": {&retention, &set.LogRetention}, "delete-grace": {&grace, &set.DeleteGrace},
+				"frozen-age": {&frozen, &set.FrozenAge}, "warn-oldest": {&oldest, &set.WarnOldest},
+			} {
+				if cmd.Flags().Changed(name) {
+					*to.field = new(int64(to.flag.value))
+				}
+			}
+			if cmd.Flags().Changed("warn-pending") {
+				set.WarnPending = &pending
+			}
+			if cmd.Flags().Changed("max-message-size") {
+				bytes, err := parseSize(size)
+				if err != nil {
+					return err
+				}
+				set.MaxMessageSize = &bytes
+			}
+			if cmd.Flags().Changed("drill-consent") {
+				consent, err := parseYesNo("drill-consent", drill)
+				if err != nil {
+					return err
+				}
+				set.DrillConsent = &consent
+			}
+			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				r, err := pb.NewSettingsServiceClient(conn).SetSettings(ctx, &pb.SetSettingsRequest{Settings: set})
+				if err != nil {
+					return err
+				}
+				return a.showSettings(r.Settings)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.Var(&retention, "log-retention", "how long the log keeps messages that have ended (default 30d)")
+	flags.Var(&grace, "delete-grace", "how long a deletion can be undone (default 10m)")
+	flags.Var(&frozen, "frozen-age", "when a frozen report goes (default 30d)")
+	flags.StringVar(&size, "max-message-size", "", "longest message taken, bytes, or with K, M or G (default 50M)")
+	flags.Uint64Var(&pending, "warn-pending", 0, "warn of a destination with so many pending recipients, 0 never (default 10000)")
+	flags.Var(&oldest, "warn-oldest", "warn of pending mail of this age, 0s never (default 4h)")
+	flags.StringVar(&drill, "drill-consent", "", "yes or no: whether drills may kill or cut off a node (default no)")
+	missing.add(flags)
+	return cmd
+}
+
+// parseSize takes bytes, or a number with K, M or G for powers of 1024.
+func parseSize(s string) (int64, error) {
+	number, unit := s, int64(1)
+	for suffix, factor := range map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30} {
+		if rest, ok := strings.CutSuffix(strings.ToUpper(s), suffix); ok {
+			number, unit = rest, factor
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 32)
+	if unit == 1 {
+		n, err = strconv.ParseInt(number, 10, 64)
+	}
+	if err != nil || n < 0 {
+		return 0, usage("size %q: want bytes, or a number with K, M or G", s)
+	}
+	return n * unit, nil
+}
+
+func parseYesNo(name, s string) (bool, error) {
+	switch s {
+	case "yes", "true":
+		return true, nil
+	case "no", "false":
+		return false, nil
+	}
+	return false, usage("--%s %s: want yes or no", name, s)
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+type settingsJSON struct {
+	LogRetention   float64 `json:"logRetentionSeconds"`
+	DeleteGrace    float64 `json:"deleteGraceSeconds"`
+	FrozenAge      float64 `json:"frozenAgeSeconds"`
+	MaxMessageSize int64   `json:"maxMessageSize"`
+	WarnPending    uint64  `json:"warnPending"`
+	WarnOldest     float64 `json:"warnOldestSeconds"`
+	DrillConsent   bool    `json:"drillConsent"`
+}
+
+func (a *app) settingsShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show",
+		Short:   "Show all settings",
+		Long:    "Show all settings, with the defaults of those that were never changed.",
+		Example: "  holdfast settings show",
+		Args:    noArguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				r, err := pb.NewSettingsServiceClient(conn).GetSettings(ctx, &pb.GetSettingsRequest{})
+				if err != nil {
+					return err
+				}
+				a.warnStale(r.Stale)
+				if asJSON {
+					return a.writeJSON(toSettingsJSON(r.Settings))
+				}
+				return a.showSettings(r.Settings)
+			})
+		},
+	}
+	addJSON(cmd, &asJSON)
+	return cmd
+}
+
+func toSettingsJSON(s *pb.Settings) settingsJSON {
+	seconds := func(nanoseconds int64) float64 { return time.Duration(nanoseconds).Seconds() }
+	return settingsJSON{
+		LogRetention: seconds(s.GetLogRetention()), DeleteGrace: seconds(s.GetDeleteGrace()),
+		FrozenAge: seconds(s.GetFrozenAge()), MaxMessageSize: s.GetMaxMessageSize(),
+		WarnPending: s.GetWarnPending(), WarnOldest: seconds(s.GetWarnOldest()), DrillConsent: s.GetDrillConsent(),
+	}
+}
+
+// showSettings names settings as the flags of `settings set` do.
+func (a *app) showSettings(s *pb.Settings) error {
+	t := newTable(a.out)
+	t.row("log-retention", settingDuration(s.GetLogRetention()))
+	t.row("delete-grace", settingDuration(s.GetDeleteGrace()))
+	t.row("frozen-age", settingDuration(s.GetFrozenAge()))
+	t.row("max-message-size", fmt.Sprintf("%d bytes", s.GetMaxMessageSize()))
+	t.row("warn-pending", s.GetWarnPending())
+	t.row("warn-oldest", settingDuration(s.GetWarnOldest()))
+	t.row("drill-consent", yesNo(s.GetDrillConsent()))
+	return t.flush()
+}
+
+// settingDuration writes a duration as the flags take it.
+func settingDuration(nanoseconds int64) string {
+	if nanoseconds == 0 {
+		return "0s"
+	}
+	return shortDuration(time.Duration(nanoseconds))
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"holdfast/test/admintest"
+)
+
+func TestSettings(t *testing.T) {
+	w := admintest.Start(t)
+	sh := shellFor(w)
+	r := sh.run(t, "settings", "show")
+	compare(t, "settings_show.txt", r.out)
+	r = sh.run(t, strings.Fields("settings set --log-retention 90d --max-message-size 100M --drill-consent yes --warn-oldest 0s")...)
+	if r.status != exitDone {
+		t.Fatalf("%+v", r)
+	}
+	for _, want := range []string{"log-retention     90d\n", "max-message-size  104857600 bytes\n", "drill-consent     yes\n", "warn-oldest       0s\n", "frozen-age        30d\n"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in\n%s", want, r.out)
+		}
+	}
+	compare(t, "settings_show_--json.txt", sh.run(t, "settings", "show", "--json").out)
+	for line, want := range map[string]string{
+		"settings set":                             "no setting is given",
+		"settings set --log-retention 1h":          "log-retention: want 1d to 3650d",
+		"settings set --log-retention soon":        "want something like",
+		"settings set --max-message-size 10":       "max-message-size: want 65536",
+		"settings set --max-message-size many":     "want bytes, or a number with K, M or G",
+		"settings set --max-message-size 9999999G": "max-message-size: want",
+		"settings set --drill-consent perhaps":     "want yes or no",
+		"settings set --relay-networks 10.0.0.0/8": "not in this version: --relay-networks",
+	} {
+		wantError(t, sh.run(t, strings.Fields(line)...), exitUsage, want)
+	}
+	w.LoseQuorum(context.DeadlineExceeded)
+	wantError(t, sh.run(t, "settings", "set", "--warn-pending", "5"), exitNoAnswer, "no quorum")
+	if r := sh.run(t, "settings", "show"); r.status != exitDone || !strings.Contains(r.err, "stale") {
+		t.Errorf("without a quorum: %+v", r)
+	}
+}

@@ -1,0 +1,183 @@
+package fsm
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+const retention = 30 * 24 * time.Hour
+
+// deliver ends recipients of a message.
+func (w *world) deliver(id relay.MessageID, recipients ...uint32) {
+	w.t.Helper()
+	w.must(1, delivered(nil, id, recipients...), nil)
+}
+
+func (w *world) prune(before time.Time) *pb.EventResult {
+	w.t.Helper()
+	r := w.fold(1, historyPruned(before), nil)
+	checkState(w.t, w.state)
+	return r
+}
+
+func (w *world) exists(id relay.MessageID) bool {
+	w.t.Helper()
+	v, err := w.state.View()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer v.Close()
+	_, err = v.Message(id)
+	return err == nil
+}
+
+// The log loses what ended before the retention, and nothing else.
+func TestPruneSparesWhatIsOpen(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	done := w.accept(1, "x@example.test")
+	half := w.accept(1, "x@example.test", "y@example.test")
+	pending := w.accept(1, "x@example.test")
+	w.deliver(done, 0)
+	w.deliver(half, 0)
+	frozenID := w.accept(1, "x@example.test")
+	w.must(1, &pb.Event{Kind: &pb.Event_Frozen{Frozen: &pb.Frozen{
+		MessageId: frozenID[:], Recipients: []*pb.Frozen_Recipient{{Recipient: 0}},
+	}}}, nil)
+	w.now = w.now.Add(time.Hour)
+	young := w.accept(1, "x@example.test")
+	w.deliver(young, 0)
+
+	w.now = w.now.Add(retention)
+	if any, err := w.state.HasEndedBefore(w.now.Add(-retention)); !any || err != nil {
+		t.Errorf("nothing has ended before: %v", err)
+	}
+	if r := w.prune(w.now.Add(-retention)); r.Code != pb.EventResult_CODE_OK {
+		t.Fatalf("%v %s", r.Code, r.Text)
+	}
+	for id, want := range map[relay.MessageID]bool{done: false, half: true, pending: true, frozenID: true, young: true} {
+		if w.exists(id) != want {
+			t.Errorf("message %s: there %v, want %v", id, !want, want)
+		}
+	}
+	if ids, _, err := w.view().Log(Filter{To: "x@example.test"}, nil, 10); err != nil || len(ids) != 4 {
+		t.Errorf("the log finds %d messages, %v", len(ids), err)
+	}
+	if c := w.view().DomainCounter("example.test"); c.Delivered != 3 || c.PrunedDelivered != 1 || c.Pending != 2 {
+		t.Errorf("counters: %v", c)
+	}
+	if r := w.prune(w.now.Add(-retention)); r.Code != pb.EventResult_CODE_STALE {
+		t.Errorf("a second time: %v", r)
+	}
+	if any, _ := w.state.HasEndedBefore(w.now.Add(-retention)); any {
+		t.Error("something is left that ended before")
+	}
+}
+
+// Whoever proposes too early, by a wrong clock or an old setting, prunes nothing.
+func TestPruneKeepsTheRetention(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	id := w.accept(1, "x@example.test")
+	w.deliver(id, 0)
+	w.now = w.now.Add(10 * 24 * time.Hour)
+	for _, before := range []time.Time{w.now, w.now.Add(-retention + time.Nanosecond), w.now.Add(time.Hour), time.Unix(0, 0)} {
+		if r := w.prune(before); r.Code != pb.EventResult_CODE_INVALID {
+			t.Errorf("before %v: %v", before, r)
+		}
+	}
+	w.must(1, settingsChanged(&pb.Settings{LogRetention: proto.Int64(int64(24 * time.Hour))}), nil)
+	if r := w.prune(w.now.Add(-24 * time.Hour)); r.Code != pb.EventResult_CODE_OK || w.exists(id) {
+		t.Errorf("with a retention of a day: %v", r)
+	}
+}
+
+// An event removes at most 1,000 records; a long history goes before its message.
+func TestPruneInPieces(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	long := w.accept(1, "x@example.test")
+	for attempt := range uint64(1200) {
+		w.must(1, claimOf(attempt+1, long, 0), nil)
+		w.must(1, deferred(ref(1, attempt+1), long, w.now, 0), nil)
+	}
+	w.deliver(long, 0)
+	var to []string
+	for i := range 1000 {
+		to = append(to, fmt.Sprintf("r%d@example.test", i))
+	}
+	wide := w.accept(1, to...)
+	var numbers []uint32
+	for i := range to {
+		numbers = append(numbers, uint32(i))
+	}
+	w.deliver(wide, numbers...)
+	for range 400 {
+		w.deliver(w.accept(1, "x@example.test"), 0)
+	}
+	w.now = w.now.Add(retention + time.Second)
+	before := w.now.Add(-retention)
+	rows := func() (n uint64) {
+		for _, d := range digestsOf(t, w.state) {
+			switch d.Family {
+			case "history", "messages", "recipients":
+				n += d.Rows
+			}
+		}
+		return n
+	}
+	events := 0
+	for left := rows(); ; events++ {
+		r := w.prune(before)
+		if r.Code == pb.EventResult_CODE_STALE {
+			break
+		}
+		now := rows()
+		if gone := left - now; gone == 0 || gone > maxPruned+1 {
+			t.Fatalf("event %d removed %d records: %v", events, gone, r)
+		}
+		left = now
+	}
+	if rows() != 0 {
+		t.Errorf("%d records are left after %d events", rows(), events)
+	}
+	if events < 4 {
+		t.Errorf("only %d events", events)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	if got := w.state.Settings(); got != relay.DefaultSettings() {
+		t.Errorf("settings of a new cluster: %+v", got)
+	}
+	w.must(1, settingsChanged(&pb.Settings{LogRetention: proto.Int64(int64(48 * time.Hour))}), nil)
+	w.must(1, settingsChanged(&pb.Settings{DrillConsent: proto.Bool(true)}), nil)
+	want := relay.DefaultSettings()
+	want.LogRetention, want.DrillConsent = 48*time.Hour, true
+	if got := w.state.Settings(); got != want {
+		t.Errorf("settings %+v, want %+v", got, want)
+	}
+	for _, wrong := range []*pb.Settings{
+		{LogRetention: proto.Int64(int64(time.Hour))}, {DeleteGrace: proto.Int64(-1)},
+		{MaxMessageSize: proto.Int64(1)}, {FrozenAge: proto.Int64(0)}, {WarnOldest: proto.Int64(-5)},
+	} {
+		if r := w.fold(1, settingsChanged(wrong), nil); r.Code != pb.EventResult_CODE_INVALID || r.Text == "" {
+			t.Errorf("%v: %v", wrong, r)
+		}
+	}
+	if got := w.view().Settings(); got != want {
+		t.Errorf("after refusals: %+v", got)
+	}
+	checkState(t, w.state)
+}

@@ -1,0 +1,61 @@
+package relay
+
+import (
+	"fmt"
+	"time"
+)
+
+// Settings hold for the whole cluster.
+type Settings struct {
+	// LogRetention is how long the log keeps messages that have ended.
+	LogRetention time.Duration
+	// DeleteGrace is how long a deletion can be undone.
+	DeleteGrace time.Duration
+	// FrozenAge is when a frozen report goes.
+	FrozenAge time.Duration
+	// MaxMessageSize is the longest message taken, in bytes.
+	MaxMessageSize int64
+	// WarnPending is how many pending recipients of one destination are warned
+	// about; 0 is never.
+	WarnPending uint64
+	// WarnOldest is the age of a pending message that is warned about; 0 is never.
+	WarnOldest time.Duration
+	// DrillConsent lets operators have the cluster kill or cut off a node of its own.
+	DrillConsent bool
+}
+
+// DefaultSettings hold until they are changed. Apply goes by them too, so those
+// of a state's version never change.
+func DefaultSettings() Settings {
+	return Settings{
+		LogRetention: 30 * 24 * time.Hour, DeleteGrace: 10 * time.Minute, FrozenAge: 30 * 24 * time.Hour,
+		MaxMessageSize: 50 << 20, WarnPending: 10_000, WarnOldest: 4 * time.Hour,
+	}
+}
+
+// Validate names the first setting that is out of its range, as the command
+// line calls it.
+func (s Settings) Validate() error {
+	const oneDay = 24 * time.Hour
+	for _, d := range []struct {
+		name        string
+		value       time.Duration
+		least, most time.Duration
+		leastText   string
+		mostText    string
+	}{
+		{"log-retention", s.LogRetention, oneDay, 3650 * oneDay, "1d", "3650d"},
+		{"delete-grace", s.DeleteGrace, 0, 12 * time.Hour, "0s", "12h"},
+		{"frozen-age", s.FrozenAge, time.Hour, 3650 * oneDay, "1h", "3650d"},
+		{"warn-oldest", s.WarnOldest, 0, 3650 * oneDay, "0s", "3650d"},
+	} {
+		if d.value < d.least || d.value > d.most {
+			return fmt.Errorf("%s: want %s to %s", d.name, d.leastText, d.mostText)
+		}
+	}
+	// RFC 5321 section 4.5.3.1.7 wants at least 64 KiB taken.
+	if s.MaxMessageSize < 64<<10 || s.MaxMessageSize > 1<<30 {
+		return fmt.Errorf("max-message-size: want %d (64 KiB) to %d (1 GiB)", 64<<10, 1<<30)
+	}
+	return nil
+}
