@@ -38,6 +38,7 @@ type Member struct {
 	Voter        bool
 	Alive        bool
 	AppliedIndex uint64 // 0 where unknown
+	NoLease      string // why it may not act now, "" where it may or it isn't known
 }
 
 // Config is what the services work on.

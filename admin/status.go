@@ -40,7 +40,7 @@ func (s *clusterService) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) 
 			})
 		}
 	}
-	out.Warnings = w.warnings(out)
+	out.Warnings = w.warnings(out, members)
 	return out, nil
 }
 
@@ -62,7 +62,7 @@ func nodes(members []Member, records []*pb.NodeRecord) []*pb.GetStatusResponse_N
 	return out
 }
 
-func (w window) warnings(status *pb.GetStatusResponse) []*pb.GetStatusResponse_Warning {
+func (w window) warnings(status *pb.GetStatusResponse, members []Member) []*pb.GetStatusResponse_Warning {
 	var warnings []*pb.GetStatusResponse_Warning
 	warn := func(code, subject, format string, args ...any) {
 		warnings = append(warnings, &pb.GetStatusResponse_Warning{Code: code, Subject: subject, Text: fmt.Sprintf(format, args...)})
@@ -76,6 +76,11 @@ func (w window) warnings(status *pb.GetStatusResponse) []*pb.GetStatusResponse_W
 	for _, node := range status.Nodes {
 		if !node.Alive {
 			warn("node-down", node.Name, "node %s does not answer", node.Name)
+		}
+	}
+	for _, member := range members {
+		if member.NoLease != "" && !status.Stale {
+			warn("no-lease", member.Name, "node %s accepts and delivers nothing: %s", member.Name, member.NoLease)
 		}
 	}
 	for _, down := range status.DestinationsDown {

@@ -44,7 +44,9 @@ type Cluster struct {
 	nodes       broadcast                  // a node record changed
 	entered     chan struct{}              // closed once this node is a voter
 
+	clock    *wallClock
 	lease    lease
+	noLease  atomic.Pointer[string]  // why there is none; never nil
 	session  atomic.Pointer[session] // nil while no incarnation is active
 	sessions broadcast
 	lanes    [2]laneLimits
@@ -84,7 +86,9 @@ func Open(cfg Config) (*Cluster, error) {
 		},
 	}
 	c.leader.Store(&leaderInfo{})
+	c.clock = newWallClock(cfg.Now, cfg.Monotonic, cfg.Timing.Clock, cfg.Logger)
 	c.lease.init()
+	c.denied("the node has not come up in the cluster yet")
 	c.forward.cluster, c.pings.cluster = c, c
 	if err := c.openData(); err != nil {
 		return nil, err

@@ -21,24 +21,26 @@ func (c *Cluster) answerPing(ctx context.Context, req *pb.PingRequest) (*pb.Ping
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.PingResponse{CommitIndex: commit, Time: wall.UnixNano(), Term: l.term}
-	if err := l.grant(req, wall); err != nil {
-		resp.Text = err.Error()
-	} else {
-		resp.Granted = true
+	resp := &pb.PingResponse{CommitIndex: commit, Time: wall.UnixNano(), Term: l.term, Granted: true}
+	if err := l.grant(req, received); err != nil {
+		resp.Granted, resp.Text = false, err.Error()
 	}
+	resp.ClusterTime = l.clusterTime(req.Time, received)
 	return resp, nil
 }
 
+// hear counts a ping, unless the last one found the node unfit: it would keep
+// its destinations then, and could do nothing for them.
 func (l *leadership) hear(incarnation uint64, at time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w := l.watched[incarnation]; w != nil && !w.down {
+	if w := l.watched[incarnation]; w != nil && !w.down && w.unfit == nil {
 		w.heard = at
 	}
 }
 
-func (l *leadership) grant(req *pb.PingRequest, wall time.Time) error {
+// grant takes a ping that came at received.
+func (l *leadership) grant(req *pb.PingRequest, received time.Duration) error {
 	record, ok := l.c.cfg.State.Node(req.Node)
 	if !ok || !record.Active || record.Incarnation != req.Incarnation {
 		return fmt.Errorf("incarnation %x of node %s is not active", req.Incarnation, req.Node)
@@ -57,7 +59,17 @@ func (l *leadership) grant(req *pb.PingRequest, wall time.Time) error {
 	if w.down {
 		return fmt.Errorf("node %s is being declared down", req.Node)
 	}
-	w.clocked, w.offset = true, time.Duration(req.Time-wall.UnixNano())
+	w.clocked, w.clockWrong, w.clock = true, req.ClockWrong, time.Duration(req.Time)-received
+	if w.unfit = l.unfit(req, w); w.unfit != nil {
+		return w.unfit
+	}
+	w.heard = max(w.heard, received)
+	_, err := l.agreedClock()
+	return err
+}
+
+// unfit is what is wrong with a node itself, nil for nothing. Guarded by mu.
+func (l *leadership) unfit(req *pb.PingRequest, w *watched) error {
 	if err := l.clockError(req.Node, w); err != nil {
 		return err
 	}

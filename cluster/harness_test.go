@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,7 +61,8 @@ type testNode struct {
 	raft, admin string
 	join        []string
 	expect      int
-	disk        vfs.FS // nil for the real one
+	disk        vfs.FS       // nil for the real one
+	ahead       atomic.Int64 // of its wall clock, nanoseconds; outlasts a stop too
 
 	state   *fsm.State
 	cluster *Cluster
@@ -147,13 +149,15 @@ func (n *testNode) config() (Config, error) {
 		SMTPAddress: "127.0.0.1:0", Version: "test", LogStore: n.w.logStore,
 		BootstrapExpect: n.expect, Join: n.join,
 		State: state, Logger: logger, Metrics: registry, Fatal: fatal,
-		DialPeer: n.w.net.dialer(n.name), Timing: testTiming(),
+		DialPeer: n.w.net.dialer(n.name), Timing: testTiming(), Now: n.now,
 	}
 	if n.w.adjust != nil {
 		n.w.adjust(&cfg)
 	}
 	return cfg, nil
 }
+
+func (n *testNode) now() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
 
 // open opens the node's data without running it.
 func (n *testNode) open() (*Cluster, error) {

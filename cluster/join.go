@@ -126,7 +126,11 @@ func (c *Cluster) checkEmpty(ctx context.Context, req *pb.JoinRequest) error {
 func (c *Cluster) hasCaughtUp(ctx context.Context, req *pb.JoinRequest) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
 	defer cancel()
-	target := c.visibleCommit()
+	target, err := c.visibleCommit()
+	if err != nil {
+		c.log.Error("a node that joins can't be compared with the log", "joins", req.Node, "error", err)
+		return false
+	}
 	for {
 		answer, err := c.helloTo(ctx, req.AdminAddress)
 		if err == nil && answer.RaftId == req.RaftId && answer.AppliedIndex >= target {

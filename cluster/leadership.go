@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -65,11 +67,14 @@ type leadership struct {
 // watched is what a leader knows of an active incarnation.
 type watched struct {
 	seen  time.Duration // first seen active
-	heard time.Duration // last ping
-	// offset of its wall clock from the leader's, as of its last ping.
-	offset  time.Duration
-	clocked bool
-	down    bool // NodeDown is proposed: no lease any more
+	heard time.Duration // last ping that found nothing wrong with it
+	// clock is the time of day at the zero of the leader's monotonic clock by its
+	// last ping: compared so, a leader's own wall clock that jumps moves no other.
+	clock      time.Duration
+	clocked    bool
+	clockWrong bool  // as it says itself
+	unfit      error // what its last ping was refused for
+	down       bool  // NodeDown is proposed: no lease any more
 }
 
 // commitSample: at that time the log was committed up to index.
@@ -109,7 +114,7 @@ func (c *Cluster) runLeadership(ctx context.Context) {
 
 // createCluster gives a new cluster its id.
 func (l *leadership) createCluster() {
-	id, err := ulid.New(ulid.Timestamp(l.c.cfg.Now()), rand.Reader)
+	id, err := ulid.New(ulid.Timestamp(l.c.Now()), rand.Reader)
 	if err != nil {
 		l.c.cfg.Fatal(err)
 		return
@@ -121,7 +126,7 @@ func (l *leadership) createCluster() {
 // only, so they are neither forwarded nor proposed again.
 func (l *leadership) propose(events ...*pb.Event) {
 	for _, event := range events {
-		event.Time = l.c.cfg.Now().UnixNano()
+		event.Time = l.c.Now().UnixNano()
 	}
 	entry, err := fsm.EncodeEntry(events, make([][]byte, len(events)))
 	if err != nil {
@@ -134,7 +139,7 @@ func (l *leadership) propose(events ...*pb.Event) {
 	}
 }
 
-// watch declares nodes down that fell silent, and eligible those that stayed.
+// watch declares nodes down that fell silent, or are unfit for a lease, and eligible those that stayed.
 func (l *leadership) watch() {
 	t := l.c.cfg.Timing
 	pause := t.Margin / 4
@@ -163,12 +168,14 @@ func (l *leadership) restart(now time.Duration) {
 // review compares the active nodes with what was heard of them.
 func (l *leadership) review(now time.Duration) []*pb.Event {
 	c, t := l.c, l.c.cfg.Timing
-	commit := c.visibleCommit()
+	commit, err := c.visibleCommit()
 	records := c.cfg.State.Nodes()
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sample(now, commit)
+	if err == nil { // else no ping is answered either, and the proof says why
+		l.sample(now, commit)
+	}
 	active := map[uint64]*watched{}
 	var events []*pb.Event
 	for _, record := range records {
@@ -184,7 +191,7 @@ func (l *leadership) review(now time.Duration) []*pb.Event {
 		switch {
 		case silent > t.Lease+t.Margin:
 			if !w.down {
-				c.log.Warn("declares a node down", "down", record.Name, "silent", silent)
+				c.log.Warn("declares a node down", "down", record.Name, "silent", silent, "unfit", w.unfit)
 				c.metrics.nodesDown.Inc()
 			}
 			w.down = true
@@ -211,17 +218,21 @@ func (l *leadership) sample(now time.Duration, commit uint64) {
 
 // visibleCommit is the commit index as the state machine counts: entries
 // without events never reach it, so on an idle log it would trail for ever.
-func (c *Cluster) visibleCommit() uint64 {
+func (c *Cluster) visibleCommit() (uint64, error) {
 	index := c.raft.Load().CommitIndex()
 	for ; index > 0; index-- {
 		var entry raft.Log
-		if err := c.entries.GetLog(index, &entry); err != nil {
+		err := c.entries.GetLog(index, &entry)
+		if errors.Is(err, raft.ErrLogNotFound) {
 			// Truncated, so it is part of the state here.
-			return min(index, c.cfg.State.AppliedIndex())
+			return min(index, c.cfg.State.AppliedIndex()), nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read entry %d of the raft log: %w", index, err)
 		}
 		if entry.Type == raft.LogCommand || entry.Type == raft.LogConfiguration {
 			break
 		}
 	}
-	return index
+	return index, nil
 }

@@ -161,6 +161,9 @@ func (c *Cluster) keepLease(ctx context.Context) {
 	}
 }
 
+// denied notes why there is no lease, "" where there is one.
+func (c *Cluster) denied(reason string) { c.noLease.Store(&reason) }
+
 // renewLease returns why there is no lease, "" where there is one.
 func (c *Cluster) renewLease(ctx context.Context, s *session) string {
 	sent := c.cfg.Monotonic()
@@ -185,14 +188,28 @@ func (c *Cluster) renewLease(ctx context.Context, s *session) string {
 func (c *Cluster) ping(ctx context.Context, incarnation uint64) (*pb.PingResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Lease/3)
 	defer cancel()
-	sent := c.cfg.Now()
+	sent, wall := c.cfg.Monotonic(), c.cfg.Now()
 	req := &pb.PingRequest{
 		ClusterId: c.clusterID(), Node: c.cfg.Node, Incarnation: incarnation,
-		AppliedIndex: c.cfg.State.AppliedIndex(), Time: sent.UnixNano(),
+		AppliedIndex: c.cfg.State.AppliedIndex(), Time: wall.UnixNano(),
+		ClockWrong: c.clock.trouble() != nil,
 	}
+	resp, err := c.pingLeader(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	// The leader stamps a ping when it comes in. The answer waits for a proof
+	// of leadership, so half the round trip would be a worse guess than none.
+	c.metrics.clockOffset.Set(time.Duration(resp.Time - wall.UnixNano()).Seconds())
+	if resp.ClusterTime != 0 {
+		c.clock.agree(resp.ClusterTime, sent)
+	}
+	return resp, nil
+}
+
+func (c *Cluster) pingLeader(ctx context.Context, req *pb.PingRequest) (*pb.PingResponse, error) {
 	leader := c.leader.Load()
 	if leader.self {
-		c.metrics.clockOffset.Set(0)
 		return c.answerPing(ctx, req)
 	}
 	if leader.address == "" {
@@ -202,12 +219,5 @@ func (c *Cluster) ping(ctx context.Context, incarnation uint64) (*pb.PingRespons
 	if err != nil {
 		return nil, err
 	}
-	resp, err := client.Ping(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	// The leader stamps a ping when it comes in. The answer waits for a proof
-	// of leadership, so half the round trip would be a worse guess than none.
-	c.metrics.clockOffset.Set(time.Duration(resp.Time - sent.UnixNano()).Seconds())
-	return resp, nil
+	return client.Ping(ctx, req)
 }

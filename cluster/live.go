@@ -52,12 +52,17 @@ func (c *Cluster) catchUp(ctx context.Context) error {
 	reason := ""
 	for {
 		resp, err := c.ping(ctx, 0)
+		if err == nil {
+			// With a wrong clock it would get no lease, and be declared down again.
+			err = c.clock.trouble()
+		}
 		if err == nil && c.clusterID() != "" {
 			return c.cfg.State.WaitApplied(ctx, resp.CommitIndex)
 		}
 		if err != nil && err.Error() != reason && ctx.Err() == nil {
 			reason = err.Error()
-			c.log.Info("waits for a leader to catch up with", "reason", reason)
+			c.log.Info("not up yet", "reason", reason)
+			c.denied(reason)
 		}
 		moved := c.leaderMoved.wait()
 		timer, cancel := context.WithTimeout(ctx, c.cfg.Timing.Ping)
@@ -76,7 +81,7 @@ func (c *Cluster) catchUp(ctx context.Context) error {
 // is part of the state here.
 func (c *Cluster) comeUp(ctx context.Context, s *session) error {
 	record, _ := c.cfg.State.Node(c.cfg.Node)
-	event := &pb.Event{Time: c.cfg.Now().UnixNano(), Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{
+	event := &pb.Event{Time: c.Now().UnixNano(), Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{
 		Node: c.cfg.Node, Incarnation: s.incarnation, Replaces: record.GetIncarnation(),
 		Version: c.cfg.Version, AdminAddress: c.cfg.AdminAdvertise, SmtpAddress: c.cfg.SMTPAddress,
 		RaftId: c.raftID,

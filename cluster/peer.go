@@ -36,6 +36,7 @@ func (p *peerServer) Hello(_ context.Context, req *pb.HelloRequest) (*pb.HelloRe
 		Node: c.cfg.Node, RaftId: c.raftID, RaftAddress: c.cfg.RaftAdvertise,
 		AdminAddress: c.cfg.AdminAdvertise, ClusterId: c.clusterID(),
 		LeaderNode: node, LeaderAddress: address, AppliedIndex: c.cfg.State.AppliedIndex(),
+		NoLease: *c.noLease.Load(),
 	}
 	if resp.ClusterId == "" && c.hasData() {
 		resp.ClusterId = clusterUnnamed

@@ -10,20 +10,26 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
-// AppliedBy asks a node up to which index its state has the log.
-func (c *Cluster) AppliedBy(ctx context.Context, node string) (uint64, error) {
+// Condition is how a node says it is.
+type Condition struct {
+	AppliedIndex uint64 // up to which its state has the log
+	NoLease      string // why it has no lease, in words, "" where it has one
+}
+
+// Condition asks a node.
+func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error) {
 	if node == c.cfg.Node {
-		return c.cfg.State.AppliedIndex(), nil
+		return Condition{AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: *c.noLease.Load()}, nil
 	}
 	record, ok := c.cfg.State.Node(node)
 	if !ok {
-		return 0, fmt.Errorf("no node %q", node)
+		return Condition{}, fmt.Errorf("no node %q", node)
 	}
 	answer, err := c.helloTo(ctx, record.AdminAddress)
 	if err != nil {
-		return 0, fmt.Errorf("node %s: %w", node, err)
+		return Condition{}, fmt.Errorf("node %s: %w", node, err)
 	}
-	return answer.AppliedIndex, nil
+	return Condition{AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease}, nil
 }
 
 // WaitEverywhere returns once every node that may act has applied the index. A

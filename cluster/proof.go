@@ -55,8 +55,9 @@ func (l *leadership) prove() {
 		p := l.proof
 		l.proof = newProof()
 		l.mu.Unlock()
-		p.commit = l.c.visibleCommit()
-		p.err = l.proveSince(last)
+		if p.commit, p.err = l.c.visibleCommit(); p.err == nil {
+			p.err = l.proveSince(last)
+		}
 		close(p.done)
 	}
 }

@@ -27,7 +27,7 @@ const bodyFrom = 4 << 10
 // pursued in the background until it does or surely doesn't).
 func (c *Cluster) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
 	if event.Time == 0 {
-		event.Time = c.cfg.Now().UnixNano()
+		event.Time = c.Now().UnixNano()
 	}
 	size := int64(fsm.EncodedSize(event, payload))
 	if size > fsm.MaxEvent {

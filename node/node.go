@@ -119,7 +119,7 @@ func (n *Node) openData() (err error) {
 
 func (n *Node) makeParts() (err error) {
 	smtp := smtpd.DefaultConfig()
-	smtp.Hostname, smtp.Node = n.cfg.SMTP.Hostname, n.cfg.NodeID
+	smtp.Hostname, smtp.Node, smtp.Now = n.cfg.SMTP.Hostname, n.cfg.NodeID, n.cluster.Now
 	smtp.Proposer, smtp.Directory, smtp.Gate = acceptance{n.cluster}, n.state, gate{n}
 	smtp.MessageSize = func() int64 { return n.state.Settings().MaxMessageSize }
 	smtp.Logger, smtp.Registerer = n.log, n.registry
@@ -138,8 +138,8 @@ func (n *Node) makeParts() (err error) {
 	n.scheduler, err = delivery.New(delivery.Config{
 		Node: n.cfg.NodeID, Hostname: n.cfg.SMTP.Hostname, State: n.state,
 		Proposer: n.cluster, Lease: n.cluster,
-		Dialer: &smtpout.Dialer{LocalName: n.cfg.SMTP.Hostname, Resolver: n.cfg.DNS.Resolver()},
-		Now:    time.Now, Chance: rand.Float64,
+		Dialer: &smtpout.Dialer{LocalName: n.cfg.SMTP.Hostname, Resolver: n.cfg.DNS.Resolver(), Now: n.cluster.Now},
+		Now:    n.cluster.Now, Chance: rand.Float64,
 		Logger: n.log.With("component", "delivery"), Metrics: n.registry,
 	})
 	if err != nil {
@@ -154,7 +154,7 @@ func (n *Node) makeParts() (err error) {
 // the node is one of `dev`.
 func (n *Node) serveServices() {
 	cfg := admin.Config{
-		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n},
+		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Now: n.cluster.Now,
 		Logger: n.log.With("component", "admin"),
 	}
 	n.peers, n.admins = grpc.NewServer(), grpc.NewServer()

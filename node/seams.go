@@ -64,9 +64,10 @@ func (o operators) Members(ctx context.Context) []admin.Member {
 	done := make(chan struct{})
 	for i, server := range servers {
 		go func() {
-			applied, err := o.n.cluster.AppliedBy(ctx, server.Node)
+			condition, err := o.n.cluster.Condition(ctx, server.Node)
 			members[i] = admin.Member{
-				Name: server.Node, Voter: server.Voter, Alive: err == nil, AppliedIndex: applied,
+				Name: server.Node, Voter: server.Voter, Alive: err == nil,
+				AppliedIndex: condition.AppliedIndex, NoLease: condition.NoLease,
 			}
 			done <- struct{}{}
 		}()

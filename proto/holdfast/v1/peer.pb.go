@@ -143,6 +143,8 @@ type HelloResponse struct {
 	LeaderAddress string `protobuf:"bytes,6,opt,name=leader_address,json=leaderAddress,proto3" json:"leader_address,omitempty"`
 	LeaderNode    string `protobuf:"bytes,7,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"`
 	AppliedIndex  uint64 `protobuf:"varint,8,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	// Why the node has no lease, in words, "" where it has one.
+	NoLease       string `protobuf:"bytes,9,opt,name=no_lease,json=noLease,proto3" json:"no_lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +233,13 @@ func (x *HelloResponse) GetAppliedIndex() uint64 {
 		return x.AppliedIndex
 	}
 	return 0
+}
+
+func (x *HelloResponse) GetNoLease() string {
+	if x != nil {
+		return x.NoLease
+	}
+	return ""
 }
 
 type JoinRequest struct {
@@ -516,7 +525,10 @@ type PingRequest struct {
 	Incarnation  uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	AppliedIndex uint64                 `protobuf:"varint,4,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	// The sender's wall clock, nanoseconds since 1970.
-	Time          int64 `protobuf:"varint,5,opt,name=time,proto3" json:"time,omitempty"`
+	Time int64 `protobuf:"varint,5,opt,name=time,proto3" json:"time,omitempty"`
+	// The sender knows that its wall clock is wrong: it has moved against its
+	// monotonic clock, or a majority said so.
+	ClockWrong    bool `protobuf:"varint,6,opt,name=clock_wrong,json=clockWrong,proto3" json:"clock_wrong,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -586,6 +598,13 @@ func (x *PingRequest) GetTime() int64 {
 	return 0
 }
 
+func (x *PingRequest) GetClockWrong() bool {
+	if x != nil {
+		return x.ClockWrong
+	}
+	return false
+}
+
 type PingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sender may act for two seconds from the sending of its ping.
@@ -594,8 +613,11 @@ type PingResponse struct {
 	// The leader's wall clock, nanoseconds since 1970.
 	Time int64 `protobuf:"varint,3,opt,name=time,proto3" json:"time,omitempty"`
 	// Why not, in words.
-	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
-	Term          uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	// The time that the clocks of a majority agree on as of the receipt of the
+	// ping, nanoseconds since 1970, 0 where unknown.
+	ClusterTime   int64 `protobuf:"varint,6,opt,name=cluster_time,json=clusterTime,proto3" json:"cluster_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -661,6 +683,13 @@ func (x *PingResponse) GetText() string {
 func (x *PingResponse) GetTerm() uint64 {
 	if x != nil {
 		return x.Term
+	}
+	return 0
+}
+
+func (x *PingResponse) GetClusterTime() int64 {
+	if x != nil {
+		return x.ClusterTime
 	}
 	return 0
 }
@@ -777,7 +806,7 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\fHelloRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\"\x90\x02\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"\xab\x02\n" +
 	"\rHelloResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\tR\x06raftId\x12!\n" +
@@ -788,7 +817,8 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\x0eleader_address\x18\x06 \x01(\tR\rleaderAddress\x12\x1f\n" +
 	"\vleader_node\x18\a \x01(\tR\n" +
 	"leaderNode\x12#\n" +
-	"\rapplied_index\x18\b \x01(\x04R\fappliedIndex\"\xa1\x01\n" +
+	"\rapplied_index\x18\b \x01(\x04R\fappliedIndex\x12\x19\n" +
+	"\bno_lease\x18\t \x01(\tR\anoLease\"\xa1\x01\n" +
 	"\vJoinRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -816,20 +846,23 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x13\n" +
 	"\x0fOUTCOME_REFUSED\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_UNKNOWN\x10\x03\"\x9b\x01\n" +
+	"\x0fOUTCOME_UNKNOWN\x10\x03\"\xbc\x01\n" +
 	"\vPingRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12#\n" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x12\n" +
-	"\x04time\x18\x05 \x01(\x03R\x04time\"\x87\x01\n" +
+	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x1f\n" +
+	"\vclock_wrong\x18\x06 \x01(\bR\n" +
+	"clockWrong\"\xaa\x01\n" +
 	"\fPingResponse\x12\x18\n" +
 	"\agranted\x18\x01 \x01(\bR\agranted\x12!\n" +
 	"\fcommit_index\x18\x02 \x01(\x04R\vcommitIndex\x12\x12\n" +
 	"\x04time\x18\x03 \x01(\x03R\x04time\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"D\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\x12!\n" +
+	"\fcluster_time\x18\x06 \x01(\x03R\vclusterTime\"D\n" +
 	"\rDigestRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
