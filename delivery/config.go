@@ -14,7 +14,8 @@ import (
 )
 
 // Proposer puts events into the log. An error means that the outcome isn't
-// known, or that the event was never taken; proposing again is always right.
+// known, or that the event was never taken; proposing again is always right. An
+// event that no log can take, for its size or its text, comes to CODE_INVALID.
 type Proposer interface {
 	Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error)
 }

@@ -418,13 +418,7 @@ func TestRefusedClaimsPause(t *testing.T) {
 	config.Now = func() time.Time { return stopped.Add(time.Minute) }
 	scheduler, err := New(config)
 	must(t, err)
-	first.scheduler = scheduler
-	ctx, cancel := context.WithCancel(context.Background())
-	first.stopRun, first.done = cancel, make(chan struct{})
-	go func() {
-		defer close(first.done)
-		must(t, scheduler.Run(ctx))
-	}()
+	first.runWith(scheduler)
 	s := w.sink(sink.Config{})
 	other := "other"
 	for name := other; ; name += "x" {

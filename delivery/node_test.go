@@ -85,6 +85,10 @@ func (n *node) run() {
 	n.w.t.Helper()
 	scheduler, err := New(n.config())
 	must(n.w.t, err)
+	n.runWith(scheduler)
+}
+
+func (n *node) runWith(scheduler *Scheduler) {
 	n.scheduler = scheduler
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stopRun, n.done = cancel, make(chan struct{})

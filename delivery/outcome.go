@@ -184,11 +184,22 @@ func (s *Scheduler) proposeReleased(a *attempt, numbers []uint32, inDoubt bool) 
 
 // propose puts an event into the log and returns once its outcome is known. An
 // outcome that got lost with an incarnation is proposed anew by the next one:
-// each of these events says to which claim it belongs, and holds once.
+// each of these events says to which claim it belongs, and holds once. One that
+// the log doesn't take goes without the remote's words: an outcome that never
+// came into the log would be an attempt made again and again.
 func (s *Scheduler) propose(build func() *pb.Event, payload []byte) {
+	wordless := false
 	for tries := 0; ; tries++ {
-		result, _, err := s.cfg.Proposer.Propose(s.outcomes, build(), payload)
+		event := build()
+		if wordless {
+			leaveOutWords(event)
+		}
+		result, _, err := s.cfg.Proposer.Propose(s.outcomes, event, payload)
 		switch {
+		case err == nil && result.Code == pb.EventResult_CODE_INVALID && !wordless:
+			s.log.Error("event refused, tries it without the remote's words", "reason", result.Text)
+			wordless = true
+			continue
 		case err == nil && result.Code == pb.EventResult_CODE_NOT_ACTIVE:
 			// The next incarnation says it again.
 		case err == nil:
@@ -208,6 +219,41 @@ func (s *Scheduler) propose(build func() *pb.Event, payload []byte) {
 		case <-s.outcomes.Done():
 		}
 		retry.Stop()
+	}
+}
+
+// leaveOutWords takes out of an outcome what came from elsewhere and isn't
+// needed to end an attempt.
+func leaveOutWords(event *pb.Event) {
+	var failures []*pb.Failure
+	switch kind := event.Kind.(type) {
+	case *pb.Event_Delivered:
+		kind.Delivered.Attempt = nil
+		for _, r := range kind.Delivered.Recipients {
+			r.Text = ""
+		}
+	case *pb.Event_AttemptFailed:
+		kind.AttemptFailed.Attempt = nil
+		for _, r := range kind.AttemptFailed.Recipients {
+			failures = append(failures, r.Failure)
+		}
+	case *pb.Event_Bounced:
+		kind.Bounced.Attempt = nil
+		for _, r := range kind.Bounced.Recipients {
+			failures = append(failures, r.Failure)
+		}
+	case *pb.Event_Frozen:
+		kind.Frozen.Attempt = nil
+		for _, r := range kind.Frozen.Recipients {
+			failures = append(failures, r.Failure)
+		}
+	case *pb.Event_DestinationFailed:
+		failures = append(failures, kind.DestinationFailed.Failure)
+	}
+	for _, f := range failures {
+		if f != nil {
+			f.Host, f.Enhanced, f.Text = "", "", "(the remote's words could not be recorded)"
+		}
 	}
 }
 

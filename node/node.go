@@ -137,7 +137,7 @@ func (n *Node) makeParts() (err error) {
 	}
 	n.scheduler, err = delivery.New(delivery.Config{
 		Node: n.cfg.NodeID, Hostname: n.cfg.SMTP.Hostname, State: n.state,
-		Proposer: n.cluster, Lease: n.cluster,
+		Proposer: outcomes{n.cluster}, Lease: n.cluster,
 		Dialer: &smtpout.Dialer{LocalName: n.cfg.SMTP.Hostname, Resolver: n.cfg.DNS.Resolver(), Now: n.cluster.Now},
 		Now:    n.cluster.Now, Chance: rand.Float64,
 		Logger: n.log.With("component", "delivery"), Metrics: n.registry,

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -19,6 +20,18 @@ type acceptance struct{ *cluster.Cluster }
 func (a acceptance) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, error) {
 	result, _, err := a.Cluster.Propose(ctx, event, payload)
 	return result, err
+}
+
+// outcomes is the cluster as the delivery proposes to it.
+type outcomes struct{ *cluster.Cluster }
+
+func (o outcomes) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
+	result, index, err := o.Cluster.Propose(ctx, event, payload)
+	if errors.Is(err, cluster.ErrTooLarge) || errors.Is(err, cluster.ErrInvalid) {
+		// It will never be anything else, however often it is proposed.
+		return &pb.EventResult{Code: pb.EventResult_CODE_INVALID, Text: err.Error()}, 0, nil
+	}
+	return result, index, err
 }
 
 // gate opens the front door while the node leaves nothing to doubt: it has a
