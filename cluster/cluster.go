@@ -203,7 +203,7 @@ func (c *Cluster) startRaft(ctx context.Context) error {
 		dial: c.cfg.DialPeer, clusterID: c.clusterID, meet: c.meet, log: c.log,
 	}
 	c.layer.start(ctx)
-	c.transport = newTransport(c.layer, t.RPC, logger, c.cfg.Monotonic)
+	c.transport = newTransport(c.layer, t.RPC, logger, c.cfg.Monotonic, c.diskHangs)
 
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(c.raftID)
@@ -239,6 +239,15 @@ func (c *Cluster) startRaft(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("start raft: %w", err), c.transport.Close())
 	}
 	c.raft.Store(r)
+	return nil
+}
+
+// diskHangs says for how long a write of the log has been hanging, if for too
+// long to lead.
+func (c *Cluster) diskHangs() error {
+	if hanging := c.logs.hanging(); hanging > c.cfg.Timing.Hang {
+		return fmt.Errorf("a raft log write has not ended for %s: sends nothing as a leader", hanging.Round(time.Millisecond))
+	}
 	return nil
 }
 

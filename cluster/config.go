@@ -95,6 +95,8 @@ type Timing struct {
 	Clock time.Duration
 	// Poll is the time between steps of joining.
 	Poll time.Duration
+	// Hang is when a log write that doesn't end makes a leader fall silent.
+	Hang time.Duration
 	// Store is when a log write that doesn't end ends the node.
 	Store time.Duration
 }
@@ -130,6 +132,7 @@ func DefaultTiming() Timing {
 		Eligible:    30 * time.Second,
 		Clock:       2 * time.Second,
 		Poll:        time.Second,
+		Hang:        3 * time.Second,
 		Store:       20 * time.Second,
 	}
 }
@@ -151,7 +154,7 @@ func (t *Timing) setDefaults() {
 		{&t.Heartbeat, &d.Heartbeat}, {&t.LeaderLease, &d.LeaderLease}, {&t.Commit, &d.Commit},
 		{&t.RPC, &d.RPC}, {&t.Lease, &d.Lease}, {&t.Ping, &d.Ping}, {&t.Margin, &d.Margin},
 		{&t.Verify, &d.Verify}, {&t.Lag, &d.Lag}, {&t.Eligible, &d.Eligible}, {&t.Clock, &d.Clock}, {&t.Poll, &d.Poll},
-		{&t.Store, &d.Store},
+		{&t.Hang, &d.Hang}, {&t.Store, &d.Store},
 	} {
 		if *f.field == 0 {
 			*f.field = *f.value

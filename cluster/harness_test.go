@@ -51,6 +51,7 @@ type world struct {
 	nodes    map[string]*testNode
 	logStore string
 	adjust   func(*Config)
+	opened   func(*testNode, *Cluster) // before Run
 }
 
 // testNode is a node that may run; its addresses and folder outlast a stop.
@@ -180,6 +181,9 @@ func (n *testNode) start() *testNode {
 		n.w.t.Fatalf("start %s: %v", n.name, err)
 	}
 	n.cluster = c
+	if n.w.opened != nil {
+		n.w.opened(n, c)
+	}
 	n.server = grpc.NewServer()
 	c.RegisterPeer(n.server)
 	listener := listen(n.w.t, n.admin)

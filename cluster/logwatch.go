@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -19,8 +20,8 @@ const maxStored = 16 << 20
 // fails, hangs, or is too large, and keeps account of the bytes.
 //
 // A leader whose disk hangs still sends heartbeats and so would stay leader
-// for good; and a time-out returned from StoreLogs would let raft try again
-// under a write that may still happen.
+// for good: see transport, which asks hanging. A time-out returned from StoreLogs
+// would let raft try again under a write that may still happen.
 type logWatch struct {
 	raft.LogStore
 	limit   time.Duration
@@ -28,6 +29,8 @@ type logWatch struct {
 	metrics *metrics
 	due     chan struct{} // capacity 1: a snapshot is due
 	every   int64         // bytes between snapshots
+
+	writing atomic.Pointer[time.Time] // when the write under way began, nil for none
 
 	mu       sync.Mutex // guards the fields below
 	written  int64
@@ -77,6 +80,8 @@ func (w *logWatch) StoreLogs(logs []*raft.Log) error {
 		size += int64(len(log.Data))
 	}
 	start := time.Now()
+	w.writing.Store(&start)
+	defer w.writing.Store(nil)
 	watchdog := time.AfterFunc(w.limit, func() {
 		w.fatal(fmt.Errorf("a raft log write has not ended for %s", w.limit))
 	})
@@ -93,6 +98,14 @@ func (w *logWatch) StoreLogs(logs []*raft.Log) error {
 	w.metrics.storedBytes.Add(float64(size))
 	w.account(logs[len(logs)-1].Index, size)
 	return nil
+}
+
+// hanging is for how long a write has been under way, 0 where none is.
+func (w *logWatch) hanging() time.Duration {
+	if began := w.writing.Load(); began != nil {
+		return time.Since(*began)
+	}
+	return 0
 }
 
 func (w *logWatch) DeleteRange(first, last uint64) error {

@@ -19,6 +19,7 @@ import (
 type transport struct {
 	*raft.NetworkTransport
 	now      func() time.Duration
+	disk     func() error // why this node's disk is fit for no leader, nil if it is
 	catchUps *catchUps
 
 	mu   sync.Mutex // guards acks
@@ -32,7 +33,7 @@ type ack struct {
 	wall  time.Time
 }
 
-func newTransport(layer *streamLayer, timeout time.Duration, logger hclog.Logger, now func() time.Duration) *transport {
+func newTransport(layer *streamLayer, timeout time.Duration, logger hclog.Logger, now func() time.Duration, disk func() error) *transport {
 	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:                  layer,
 		Logger:                  logger,
@@ -42,11 +43,16 @@ func newTransport(layer *streamLayer, timeout time.Duration, logger hclog.Logger
 		MsgpackUseNewTimeFormat: true,
 	})
 	inner.TimeoutScale = 16 << 20 // bytes of a snapshot for each Timeout
-	return &transport{NetworkTransport: inner, now: now, catchUps: newCatchUps(), acks: map[raft.ServerID]ack{}}
+	return &transport{NetworkTransport: inner, now: now, disk: disk, catchUps: newCatchUps(), acks: map[raft.ServerID]ack{}}
 }
 
-// AppendEntries implements raft.Transport.
+// AppendEntries implements raft.Transport. A leader whose disk hangs sends
+// nothing, heartbeats neither: the others elect another one. To them, and to
+// raft here, that is a network that is cut, which raft is made for.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if err := t.disk(); err != nil {
+		return err
+	}
 	asked, wall := t.now(), time.Now()
 	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
 		return err
@@ -69,6 +75,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 // InstallSnapshot implements raft.Transport. It returns once the follower has
 // the state, or won't have it.
 func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := t.disk(); err != nil {
+		return err // for a follower an install is a sign of life too
+	}
 	t.catchUps.begin(id, args.LastLogIndex, t.now())
 	err := t.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
 	t.catchUps.sent(id, err == nil && resp.Success)

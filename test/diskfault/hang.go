@@ -15,6 +15,7 @@ import (
 
 const (
 	giveUp = 20 * time.Second // after which a node whose log can't be written ends
+	silent = 3 * time.Second  // after which one that leads sends nothing as a leader
 	maxGap = 3 * time.Second  // within which the others accept again
 	// watchdog is within what time a node must have given up.
 	watchdog = 2 * giveUp
@@ -185,7 +186,7 @@ func (w *world) checkHang(c hangCase, h hanging, report *load.Report) {
 			w.Say("%s: node %s went %s at most without a 250, of %s", c.what, n.Name, gap.Round(time.Millisecond), h.to.Sub(h.from).Round(time.Millisecond))
 			limit := maxGap
 			if c.leader {
-				limit += giveUp
+				limit += silent
 			}
 			if gap > limit {
 				w.Violation("%s: node %s didn't accept for %s", c.what, n.Name, gap.Round(time.Millisecond))
