@@ -8,7 +8,9 @@ import (
 	"sync"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -64,6 +66,9 @@ func (s *domainService) changed(name string, req *pb.SetDomainRequest) (*pb.Doma
 	}
 	if req.Destination != nil {
 		domain.Destination = *req.Destination
+	}
+	if err := changeLimits(domain, req); err != nil {
+		return nil, false, err
 	}
 	if domain.Destination == "" {
 		return nil, false, invalid("destination", "domain %s is new: say where its mail goes with --destination", name)
@@ -141,9 +146,11 @@ func (s *domainService) removable(name string) error {
 }
 
 func (w window) domain(d *pb.DomainConfig) *pb.Domain {
+	counter := w.DomainCounter(d.Name)
 	return &pb.Domain{
-		Name: d.Name, Destination: d.Destination, Policy: d.Policy,
-		Count: queueCount(w.DomainCounter(d.Name)),
+		Name: d.Name, Destination: d.Destination, Policy: d.Policy, Count: queueCount(counter),
+		SpamIf: d.SpamIf, SpamRetention: durationpb.New(fsm.SpamRetention(d)),
+		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, Messages: counter.GetMessages(), Bytes: counter.GetBytes(),
 	}
 }
 

@@ -100,6 +100,7 @@ func (w window) recipient(m *pb.MessageRecord, r *pb.RecipientRecord) *pb.Messag
 		Attempts:    r.Attempts,
 		ExpiresAt:   w.expiry(m, r),
 		InDoubt:     r.InDoubt,
+		Spam:        r.Recipient.GetSpam(),
 		Causes:      w.causes(r),
 		LastError:   deliveryError(r.LastError),
 	}
@@ -120,7 +121,7 @@ func (w window) expiry(m *pb.MessageRecord, r *pb.RecipientRecord) *timestamppb.
 	if !waiting(r) {
 		return nil
 	}
-	policy := w.PolicyFor(r.Domain, len(m.ReportOn) > 0)
+	policy := w.PolicyFor(r.Domain, fsm.PendingClass(m, r))
 	return timestamppb.New(time.Unix(0, m.AcceptedAt).Add(policy.Retention))
 }
 

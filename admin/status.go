@@ -97,7 +97,7 @@ func (w window) warnings(status *pb.GetStatusResponse, members []Member) []*pb.G
 	if len(w.Domains()) == 0 {
 		warn("not-configured", "", "no domain is configured, all mail is answered 451: `holdfast destination set` and `holdfast domain set` come first")
 	}
-	return warnings
+	return append(warnings, w.limitWarnings()...)
 }
 
 func errorText(e *pb.DeliveryError) string {

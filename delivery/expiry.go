@@ -32,10 +32,12 @@ func (s *Scheduler) expire(ctx context.Context) {
 }
 
 func (s *Scheduler) expireDomain(ctx context.Context, domain string) error {
-	return errors.Join(
-		s.expireClass(ctx, domain, fsm.ClassMail, s.cfg.State.PolicyFor(domain, false).Retention),
-		s.expireClass(ctx, domain, fsm.ClassReport, s.cfg.State.PolicyFor(domain, true).Retention),
-	)
+	for _, class := range fsm.PendingClasses() {
+		if err := s.expireClass(ctx, domain, class, s.cfg.State.PolicyFor(domain, class).Retention); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Scheduler) expireClass(ctx context.Context, domain string, class fsm.Class, retention time.Duration) error {

@@ -13,6 +13,7 @@ type metrics struct {
 	attempts *prometheus.CounterVec
 	seconds  prometheus.Histogram
 	orphans  prometheus.Counter
+	dropped  *prometheus.CounterVec
 	missed   prometheus.Counter
 	claims   *prometheus.CounterVec
 	connects *prometheus.CounterVec
@@ -53,11 +54,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "holdfast_probes_total", Help: "Probes of destinations that were not up, by what came of them.",
 	}, []string{"result"})
+	m.dropped = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_dropped_recipients_total", Help: "Recipients marked as spam that were dropped without a report, by why.",
+	}, []string{"reason"})
 	m.prunes = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "holdfast_prunes_total", Help: "Pieces of up to 1,000 records of the log that this node had removed.",
 	})
 	m.initialise()
-	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes, m.prunes)
+	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes, m.prunes, m.dropped)
 	return m
 }
 
@@ -75,6 +79,7 @@ func (m *metrics) initialise() {
 		m.attempts: {"delivered", "deferred", "unreachable", "rejected", "interrupted"},
 		m.claims:   {"granted", "denied"},
 		m.probes:   {"recovered", "failed", "interrupted"},
+		m.dropped:  {"rejected", "expired", "attempts"},
 		m.connects: connectResults,
 	} {
 		for _, label := range labels {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -131,7 +132,7 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float6
 // sortDeferred goes by the policy as it is now. The destination's probe is no
 // attempt of the message's own.
 func (s *Scheduler) sortDeferred(o *outcome, a *attempt, chance float64, e ended) {
-	policy := s.cfg.State.PolicyFor(e.record.Domain, isReport(a.message))
+	policy := s.cfg.State.PolicyFor(e.record.Domain, fsm.PendingClass(a.message, e.record))
 	accepted := time.Unix(0, a.message.AcceptedAt)
 	made := int(e.record.Attempts)
 	if !a.probe {

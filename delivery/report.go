@@ -27,6 +27,11 @@ func (s *Scheduler) giveUp(id relay.MessageID, m *pb.MessageRecord, claim *pb.Cl
 		s.freeze(id, claim, recipients, attempt)
 		return
 	}
+	marked, recipients := sortMarked(recipients)
+	s.drop(id, claim, marked, reason, attempt)
+	if len(recipients) == 0 {
+		return
+	}
 	report, body, err := s.report(id, m, recipients, reason)
 	if err != nil {
 		// Without its report the end must not be recorded; the claim comes back.

@@ -163,12 +163,20 @@ func (w *world) accept(from string, to ...string) relay.MessageID {
 
 func (w *world) acceptBody(from, text string, to ...string) relay.MessageID {
 	w.t.Helper()
+	event, payload := w.acceptance(from, text, to...)
+	w.must(w.any(), event, payload)
+	return relay.MessageID(event.GetMessageAccepted().MessageId)
+}
+
+// acceptance is what files a message; pieces of a long one are stored by then.
+func (w *world) acceptance(from, text string, to ...string) (event *pb.Event, payload []byte) {
+	w.t.Helper()
 	w.ids++
 	id := relay.MessageID(append(relay.LowestMessageID(w.clock.now())[:8], fmt.Appendf(nil, "%08d", w.ids)...))
 	body := fmt.Appendf(nil, "Subject: test\r\nX-Test-Id: %s\r\n\r\n%s", id, text)
 	content := &pb.Content{Size: uint64(len(body)), Crc32C: crc32.Checksum(body, castagnoli)}
 	incarnation := w.any()
-	payload := body
+	payload = body
 	if len(body) > fsm.MaxPiece {
 		payload = nil
 		for len(body) > 0 {
@@ -184,11 +192,10 @@ func (w *world) acceptBody(from, text string, to ...string) relay.MessageID {
 	for _, address := range to {
 		recipients = append(recipients, &pb.Recipient{Address: address})
 	}
-	w.must(incarnation, &pb.Event{Kind: &pb.Event_MessageAccepted{MessageAccepted: &pb.MessageAccepted{
+	return &pb.Event{Kind: &pb.Event_MessageAccepted{MessageAccepted: &pb.MessageAccepted{
 		MessageId: id[:], Envelope: &pb.Envelope{From: from}, Recipients: recipients,
 		Content: content, Origin: &pb.Origin{},
-	}}}, payload)
-	return id
+	}}}, payload
 }
 
 // acceptMany files n messages to one recipient each.

@@ -167,6 +167,8 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.bounced(kind.Bounced)
 	case *pb.Event_Frozen:
 		return t.frozen(kind.Frozen)
+	case *pb.Event_Dropped:
+		return t.dropped(kind.Dropped)
 	case *pb.Event_ClaimsReleased:
 		return t.claimsReleased(kind.ClaimsReleased)
 	case *pb.Event_DestinationSet:

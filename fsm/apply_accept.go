@@ -175,6 +175,9 @@ func (t *tx) deleteMessage(m *message) {
 		t.addTo(t.counter('D', r.rec.Destination), r.rec, ^uint64(0))
 		t.removeRecipient(m, r)
 	}
+	for _, share := range m.rec.Shares {
+		t.addShare(m, share.Domain, ^uint64(0))
+	}
 	t.pruneHistory(m, math.MaxInt)
 	t.removeBody(m)
 	t.removeRecord(m)

@@ -194,6 +194,14 @@ func (t *tx) domainSet(e *pb.DomainSet) *pb.EventResult {
 			"no destination %q: create it with `holdfast destination set %s --host HOST:PORT` first",
 			e.Domain.Destination, e.Domain.Destination)
 	}
+	for _, rule := range e.Domain.SpamIf {
+		if _, err := relay.ParseSpamRule(rule); err != nil {
+			return invalid("%v", err)
+		}
+	}
+	if e.Domain.SpamRetention < 0 {
+		return invalid("the spam retention of %s is negative", name)
+	}
 	if _, ok := t.tables.policy(e.Domain.Policy); !ok {
 		return refused(pb.EventResult_CODE_NOT_FOUND,
 			"no policy %q: create it with `holdfast policy set %s` first", e.Domain.Policy, e.Domain.Policy)

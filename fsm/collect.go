@@ -110,7 +110,7 @@ func (v *View) OldestPending() (oldest int64, err error) {
 	for valid := iter.First(); valid; {
 		name, _, _ := bytes.Cut(iter.Key()[1:], []byte{0})
 		domain := openPrefix(string(name))
-		for _, class := range pendingClasses {
+		for _, class := range PendingClasses() {
 			pending := append(slices.Clone(domain), byte(class))
 			if iter.SeekGE(pending) && bytes.HasPrefix(iter.Key(), pending) {
 				if at, _, _ := tailOf(iter.Key()); oldest == 0 || at < oldest {

@@ -104,12 +104,30 @@ func (a *audit) counters() {
 			continue
 		}
 		open := uint32(0)
+		shares := map[string]uint32{}
+		for _, r := range recipients {
+			if isOpen(r.State) {
+				shares[r.Domain]++
+			}
+		}
 		for _, r := range recipients {
 			add('d', r.Domain, r)
 			add('D', r.Destination, r)
 			if isOpen(r.State) {
 				open++
 			}
+		}
+		for _, share := range m.Shares {
+			if shares[share.Domain] != share.Open || share.Open == 0 {
+				a.t.Errorf("message %s has %d open at %s, its recipients say %d", id, share.Open, share.Domain, shares[share.Domain])
+			}
+			delete(shares, share.Domain)
+			c := want[string(keyOfCounter('d', share.Domain))]
+			c.Messages++
+			c.Bytes += m.Content.Size
+		}
+		if len(shares) > 0 {
+			a.t.Errorf("message %s: shares of %v are missing", id, shares)
 		}
 		if m.Open != open || int(m.Recipients) != len(recipients) {
 			a.t.Errorf("message %s has %d of %d open, its recipients say %d of %d",
@@ -157,8 +175,8 @@ func (a *audit) places() {
 				queue[string(keyOfQueue(r.Destination, laneOf(m, r), r.NextAttempt, id, number))] = true
 			}
 			class := map[pb.RecipientState]Class{pending: 'p', held: 'h', frozenSt: 'z'}[r.State]
-			if class == 'p' && m.ReportOn != nil {
-				class = 'r'
+			if class == 'p' {
+				class = PendingClass(m, r)
 			}
 			if class != 0 {
 				open[string(keyOfOpen(r.Domain, class, m.AcceptedAt, id, number))] = true

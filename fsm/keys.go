@@ -75,11 +75,13 @@ type Class byte
 const (
 	ClassMail   Class = 'p' // pending: the domain's policy
 	ClassReport Class = 'r' // pending, of a report of our own: the reports' policy
+	ClassSpam   Class = 's' // pending, marked: the shorter of policy and the domain's spam retention
 	classHeld   Class = 'h'
 	classFrozen Class = 'z'
 )
 
-var pendingClasses = []Class{ClassMail, ClassReport}
+// PendingClasses lists the classes of pending recipients.
+func PendingClasses() []Class { return []Class{ClassMail, ClassReport, ClassSpam} }
 
 // A name in the middle of a key ends with a zero byte; no name contains one.
 func appendName(key []byte, name string) []byte {

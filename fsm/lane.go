@@ -11,7 +11,7 @@ type Lane byte
 const (
 	LaneFresh Lane = iota // no attempt yet
 	LaneRetry             // deferred before
-	LaneLast              // reports
+	LaneLast              // reports, and marked mail that was deferred
 	Lanes
 )
 
@@ -23,6 +23,8 @@ func laneOf(m *pb.MessageRecord, r *pb.RecipientRecord) Lane {
 		return LaneLast
 	case r.Attempts == 0 && r.LastError == nil && r.InDoubt == 0:
 		return LaneFresh
+	case r.Recipient.GetSpam():
+		return LaneLast
 	}
 	return LaneRetry
 }

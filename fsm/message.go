@@ -68,8 +68,17 @@ func classOf(m *pb.MessageRecord, rec *pb.RecipientRecord) Class {
 		return classHeld
 	case rec.State == pb.RecipientState_RECIPIENT_STATE_FROZEN:
 		return classFrozen
-	case len(m.ReportOn) > 0:
+	}
+	return PendingClass(m, rec)
+}
+
+// PendingClass is the class of a recipient while it is pending.
+func PendingClass(m *pb.MessageRecord, rec *pb.RecipientRecord) Class {
+	switch {
+	case len(m.GetReportOn()) > 0:
 		return ClassReport
+	case rec.GetRecipient().GetSpam():
+		return ClassSpam
 	}
 	return ClassMail
 }
@@ -83,6 +92,7 @@ func (t *tx) saveRecipient(m *message, r *recipient) {
 	t.moveRow(t.queueKey(m, r.number, r.before), t.queueKey(m, r.number, r.rec), r.rec.Destination)
 	t.moveRow(openKey(m, r.number, r.before), openKey(m, r.number, r.rec), "")
 	t.moveCounters(r.before, r.rec)
+	t.moveShare(m, r.before, r.rec)
 	if isOpen(r.before.GetState()) {
 		m.rec.Open--
 	}

@@ -56,17 +56,30 @@ func (t *tables) policy(name string) (relay.Policy, bool) {
 	return policyOf(config), true
 }
 
-// policyFor is the policy that a message goes by at a domain; reports have one of
-// their own. A domain that was removed while an attempt was under way has the
-// default.
-func (t *tables) policyFor(domain string, isReport bool) relay.Policy {
-	if config, ok := lookup(t.domains, domain); ok && !isReport {
-		if p, ok := t.policy(config.Policy); ok {
-			return p
-		}
-	}
+// policyFor is the policy that a class of mail goes by at a domain. A domain that
+// was removed while an attempt was under way has the default.
+func (t *tables) policyFor(domain string, class Class) relay.Policy {
 	p, _ := t.policy(relay.DefaultPolicy)
+	if class == ClassReport {
+		return p
+	}
+	config, _ := lookup(t.domains, domain)
+	if own, ok := t.policy(config.GetPolicy()); ok {
+		p = own
+	}
+	if class == ClassSpam {
+		p.Retention = min(p.Retention, SpamRetention(config))
+	}
 	return p
+}
+
+// SpamRetention is the age at which a domain's marked mail is dropped, if its
+// policy doesn't end before.
+func SpamRetention(domain *pb.DomainConfig) time.Duration {
+	if d := time.Duration(domain.GetSpamRetention()); d > 0 {
+		return d
+	}
+	return relay.DefaultSpamRetention
 }
 
 // users counts the domains that name a policy.
@@ -81,15 +94,15 @@ func (t *tables) users(policy string) (n int, first string) {
 	return n, first
 }
 
-// PolicyFor is the policy that a message, or a report, goes by at a domain now.
-func (s *State) PolicyFor(domain string, isReport bool) relay.Policy {
+// PolicyFor is the policy that a class of mail goes by at a domain now.
+func (s *State) PolicyFor(domain string, class Class) relay.Policy {
 	t := s.published()
-	return t.policyFor(domain, isReport)
+	return t.policyFor(domain, class)
 }
 
-// PolicyFor is the policy that a message, or a report, goes by at a domain.
-func (v *View) PolicyFor(domain string, isReport bool) relay.Policy {
-	return v.tables.policyFor(domain, isReport)
+// PolicyFor is the policy that a class of mail goes by at a domain.
+func (v *View) PolicyFor(domain string, class Class) relay.Policy {
+	return v.tables.policyFor(domain, class)
 }
 
 // Policy finds a policy, shipped or an operator's own.

@@ -51,11 +51,11 @@ func TestPolicyIsReadAsSet(t *testing.T) {
 	w.configure(1)
 	w.must(1, policySet("own", 10*time.Hour), nil)
 	w.must(1, domainWithPolicy("own"), nil)
-	if p := w.state.PolicyFor("example.test", false); p.Retention != 10*time.Hour || p.Jitter != 0.125 ||
+	if p := w.state.PolicyFor("example.test", ClassMail); p.Retention != 10*time.Hour || p.Jitter != 0.125 ||
 		p.MaxAttempts != 20 || p.WarnAfter != 5*time.Hour || p.Phases[0].Factor != 1.5 || p.Phases[0].Every != time.Minute {
 		t.Errorf("read as %+v", p)
 	}
-	for _, p := range []relay.Policy{w.state.PolicyFor("example.test", true), w.state.PolicyFor("nobody.test", false)} {
+	for _, p := range []relay.Policy{w.state.PolicyFor("example.test", ClassReport), w.state.PolicyFor("nobody.test", ClassMail)} {
 		if p.Name != relay.DefaultPolicy || p.Retention != 5*24*time.Hour {
 			t.Errorf("a report, or a domain that isn't there, has %+v", p)
 		}

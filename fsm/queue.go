@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"holdfast/relay"
 )
 
@@ -64,9 +66,18 @@ func (s *State) Oldest(domain string, class Class, before time.Time, limit int) 
 		return nil, err
 	}
 	defer gen.release()
+	return oldest(gen.db, domain, class, before, limit)
+}
+
+// Oldest is as State.Oldest.
+func (v *View) Oldest(domain string, class Class, before time.Time, limit int) ([]OpenRecipient, error) {
+	return oldest(v.snap, domain, class, before, limit)
+}
+
+func oldest(db pebble.Reader, domain string, class Class, before time.Time, limit int) ([]OpenRecipient, error) {
 	prefix := append(openPrefix(domain), byte(class))
 	var found []OpenRecipient
-	err = scan(gen.db, prefix, func(key, _ []byte) error {
+	err := scan(db, prefix, func(key, _ []byte) error {
 		at, id, number := tailOf(key)
 		if len(found) == limit || at >= before.UnixNano() {
 			return errStop

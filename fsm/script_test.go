@@ -145,6 +145,9 @@ func (g *script) event() scriptEvent {
 	case 17:
 		return g.bounced(n)
 	case 18:
+		if g.pick(2) == 0 {
+			return g.dropped(n)
+		}
 		return g.frozen(n)
 	case 19:
 		return g.released(n)
@@ -204,7 +207,11 @@ func (g *script) addresses() []string {
 func (g *script) accept(n *scriptNode) scriptEvent {
 	body := g.body()
 	from := []string{"", "sender@elsewhere.test", "local@example.test"}[g.pick(3)]
-	return g.send(n, accepted(g.newID(), body, from, g.addresses()...), body)
+	event := accepted(g.newID(), body, from, g.addresses()...)
+	for _, r := range event.GetMessageAccepted().Recipients {
+		r.Spam = g.pick(4) == 0
+	}
+	return g.send(n, event, body)
 }
 
 func (g *script) claim(n *scriptNode) scriptEvent {
@@ -273,6 +280,21 @@ func (g *script) frozen(n *scriptNode) scriptEvent {
 		e.Recipients = append(e.Recipients, &pb.Frozen_Recipient{Recipient: number})
 	}
 	return g.send(n, &pb.Event{Kind: &pb.Event_Frozen{Frozen: e}}, nil)
+}
+
+func (g *script) dropped(n *scriptNode) scriptEvent {
+	c := g.lateClaim()
+	return g.send(n, dropped(c.ref, c.id, c.recipients...), nil)
+}
+
+func dropped(claim *pb.ClaimRef, id relay.MessageID, recipients ...uint32) *pb.Event {
+	e := &pb.Dropped{Claim: claim, MessageId: id[:], Reason: pb.Dropped_REASON_REJECTED}
+	for _, number := range recipients {
+		e.Recipients = append(e.Recipients, &pb.Dropped_Recipient{
+			Recipient: number, Failure: &pb.Failure{Cause: "rejected", Phase: "dot", Code: 554, Text: "spam"},
+		})
+	}
+	return &pb.Event{Kind: &pb.Event_Dropped{Dropped: e}}
 }
 
 func (g *script) released(n *scriptNode) scriptEvent {

@@ -38,6 +38,7 @@ func (s *session) accept(tx *transaction) *relay.Reply {
 // Either way the body is settled afterwards.
 func (s *session) propose(ctx context.Context, tx *transaction) bool {
 	b := tx.body
+	tx.rules.mark(tx.recipients, b.headers.watched)
 	event := s.server.newEvent()
 	event.Kind = &pb.Event_MessageAccepted{MessageAccepted: &pb.MessageAccepted{
 		MessageId:       b.id[:],

@@ -33,6 +33,8 @@ type Directory interface {
 	Domain(name string) (*pb.DomainConfig, bool)
 	// Configured reports whether at least one domain exists.
 	Configured() bool
+	// Queued is how many messages, and how many bytes, are held for a domain.
+	Queued(domain string) (messages, bytes uint64)
 }
 
 // Gate says whether this node may take mail and give final refusals now.

@@ -24,6 +24,7 @@ type headerScan struct {
 	line      []byte // the current line, at most maxScannedLine of it
 	messageID []byte
 	inID      bool // the line before was Message-ID, which may be folded
+	watched   watched
 	done      bool
 }
 
@@ -50,6 +51,7 @@ func (h *headerScan) endLine(line []byte) {
 		return
 	}
 	if line[0] == ' ' || line[0] == '\t' {
+		h.watched.fold(line)
 		if h.inID {
 			h.messageID = append(h.messageID, bytes.TrimSpace(line)...)
 			h.messageID = h.messageID[:min(len(h.messageID), maxHeaderID)]
@@ -58,6 +60,7 @@ func (h *headerScan) endLine(line []byte) {
 	}
 	name, value, isHeader := bytes.Cut(line, []byte(":"))
 	h.inID = false
+	h.watched.begin(name, value, isHeader)
 	switch name = bytes.TrimRight(name, " \t"); {
 	case !isHeader:
 		h.done = true

@@ -34,6 +34,7 @@ type cluster struct {
 
 	mu       sync.Mutex // guards what follows
 	domains  map[string]bool
+	configs  map[string]*pb.DomainConfig // of those that have more than a name
 	closed   *relay.Reply
 	pieces   map[string][][]byte
 	aborted  map[string]bool
@@ -61,7 +62,25 @@ func newCluster() *cluster {
 func (c *cluster) Domain(name string) (*pb.DomainConfig, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if config, ok := c.configs[name]; ok {
+		return config, true
+	}
 	return &pb.DomainConfig{Name: name}, c.domains[name]
+}
+
+func (c *cluster) Queued(name string) (messages, bytes uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.messages {
+		for _, r := range m.Recipients {
+			if domainOf(r) == name {
+				messages++
+				bytes += m.Content.Size
+				break
+			}
+		}
+	}
+	return messages, bytes
 }
 
 func (c *cluster) Configured() bool {

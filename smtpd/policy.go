@@ -29,11 +29,27 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 	}
 	// An address literal is never a relay domain: it gets the same answer.
 	domain := relay.RelayDomain(recipient.Address)
-	if _, found := directory.Domain(domain); !found {
+	config, found := directory.Domain(domain)
+	if !found {
 		return relayDenied
+	}
+	if s.isFull(config) {
+		return domainFull
 	}
 	if domain != relay.DomainOf(recipient.Address) {
 		recipient.Domain = domain
 	}
 	return nil
+}
+
+// isFull reports whether a domain's limits have no room for the message. The
+// answer to DATA is one for all recipients, so the limits are looked at here: what
+// arrives at the same moment may take a domain past them by a message each.
+func (s *session) isFull(domain *pb.DomainConfig) bool {
+	if domain.MaxMessages == 0 && domain.MaxBytes == 0 {
+		return false
+	}
+	messages, bytes := s.server.cfg.Directory.Queued(domain.Name)
+	return domain.MaxMessages > 0 && messages >= domain.MaxMessages ||
+		domain.MaxBytes > 0 && bytes+uint64(s.tx.declared) >= domain.MaxBytes
 }

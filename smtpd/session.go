@@ -219,6 +219,7 @@ func (s *session) mail(rest string) *relay.Reply {
 	}
 	s.tx = &transaction{
 		envelope: envelope,
+		declared: size,
 		size:     envelopeBase + len(envelope.From) + len(envelope.Envid),
 	}
 	return reply(250, "2.1.0", "sender ok")

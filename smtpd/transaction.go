@@ -25,8 +25,10 @@ type transaction struct {
 	envelope   *pb.Envelope
 	recipients []*pb.Recipient
 	size       int   // of the envelope, in bytes
+	declared   int64 // SIZE of the content, 0 where not given
 	deferred   bool  // a recipient was refused with 4xx
 	body       *body // once BDAT has begun
+	rules      spamRules
 }
 
 // add takes a recipient into the envelope, once if it is named twice.
@@ -130,6 +132,8 @@ func (s *session) beginBody() *relay.Reply {
 	}
 	header := receivedHeader(s.origin(s.tx), s.client, s.server.cfg.Hostname, id, s.tx.recipients, now)
 	s.tx.body = s.server.newBody(id, header)
+	s.tx.rules = s.spamRules(s.tx)
+	s.tx.body.headers.watch(s.tx.rules)
 	return nil
 }
 

@@ -7,10 +7,17 @@ import (
 )
 
 type domainJSON struct {
-	Name        string `json:"name"`
-	Destination string `json:"destination"`
-	Policy      string `json:"policy"`
-	Verify      string `json:"verify"`
+	Name        string   `json:"name"`
+	Destination string   `json:"destination"`
+	Policy      string   `json:"policy"`
+	Verify      string   `json:"verify"`
+	SpamIf      []string `json:"spamIf"`
+	// In seconds.
+	SpamRetention float64 `json:"spamRetention"`
+	MaxMessages   *uint64 `json:"maxMessages"`
+	MaxBytes      *uint64 `json:"maxBytes"`
+	Messages      uint64  `json:"messages"`
+	Bytes         uint64  `json:"bytes"`
 	endedJSON
 }
 
@@ -24,5 +31,10 @@ destination that its mail goes to.`)
 
 func toDomainJSON(d *pb.Domain) domainJSON {
 	// Recipients are not verified in this version.
-	return domainJSON{Name: d.Name, Destination: d.Destination, Policy: d.Policy, Verify: "off", endedJSON: toEndedJSON(d.Count)}
+	return domainJSON{
+		Name: d.Name, Destination: d.Destination, Policy: d.Policy, Verify: "off",
+		SpamIf: append([]string{}, d.SpamIf...), SpamRetention: d.SpamRetention.AsDuration().Seconds(),
+		MaxMessages: orNull(d.MaxMessages), MaxBytes: orNull(d.MaxBytes), Messages: d.Messages, Bytes: d.Bytes,
+		endedJSON: toEndedJSON(d.Count),
+	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -13,15 +14,36 @@ import (
 
 func (a *app) domainSetCommand() *cobra.Command {
 	var destination, policy string
-	missing := later{"verify": {"off"}, "spam-if": nil, "spam-retention": nil, "max-messages": nil, "max-bytes": nil}
+	var spamIf []string
+	var spamRetention durationFlag
+	var maxMessages, maxBytes uint64
+	missing := later{"verify": {"off"}}
 	cmd := &cobra.Command{
 		Use:   "set NAME --destination DEST",
 		Short: "Accept mail for a domain, or change where it goes",
 		Long: `Accept mail for a domain, or change what is given of one that is set. It
-returns when every node has it.`,
+returns when every node has it.
+
+Mail that a filter has marked as spam is never returned to its sender: where the
+destination refuses it, or defers it for longer than the spam retention, it is
+dropped and counted. What is marked is a rule on its headers:
+
+  HEADER            the header is there
+  HEADER=VALUE      it has this value; != for another one. Case doesn't matter
+  HEADER>NUMBER     it begins with a higher number; >= < <= likewise
+
+Several --spam-if must all hold; where a header stands more than once, one of
+them is enough. The rules are looked at when a message is accepted. --spam-if ''
+takes them away.
+
+Over --max-messages or --max-bytes of held mail the domain's recipients are
+answered 452 4.2.2, and nobody else's. A message counts until its last recipient
+at the domain has ended.`,
 		Example: `  holdfast destination set office --host mail.example.com:25
   holdfast domain set example.com --destination office
-  holdfast domain set example.com --policy month`,
+  holdfast domain set example.com --policy month
+  holdfast domain set example.com --spam-if 'X-Spam-Score>5' --spam-if X-Spam-Flag=YES --spam-retention 5d
+  holdfast domain set example.com --max-messages 100000 --max-bytes 50000000000`,
 		Args: oneArgument("domain"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := missing.refuse(cmd); err != nil {
@@ -33,6 +55,18 @@ returns when every node has it.`,
 			}
 			if cmd.Flags().Changed("policy") {
 				req.Policy = &policy
+			}
+			if cmd.Flags().Changed("spam-if") {
+				req.SpamIf = spamIf
+			}
+			if cmd.Flags().Changed("spam-retention") {
+				req.SpamRetention = durationpb.New(spamRetention.value)
+			}
+			if cmd.Flags().Changed("max-messages") {
+				req.MaxMessages = &maxMessages
+			}
+			if cmd.Flags().Changed("max-bytes") {
+				req.MaxBytes = &maxBytes
 			}
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				r, err := pb.NewDomainServiceClient(conn).SetDomain(ctx, req)
@@ -47,6 +81,10 @@ returns when every node has it.`,
 	}
 	cmd.Flags().StringVar(&destination, "destination", "", "where its mail goes (needed for a new domain)")
 	cmd.Flags().StringVar(&policy, "policy", "", "retry policy, see `holdfast policy list` (default "+relay.DefaultPolicy+" for a new domain)")
+	cmd.Flags().StringArrayVar(&spamIf, "spam-if", nil, "rule on a header that marks mail as spam, such as 'X-Spam-Score>5'; several must all hold")
+	cmd.Flags().Var(&spamRetention, "spam-retention", "age at which marked mail is dropped (default 5d for a new domain)")
+	cmd.Flags().Uint64Var(&maxMessages, "max-messages", 0, "messages held at a time, 0 for no limit")
+	cmd.Flags().Uint64Var(&maxBytes, "max-bytes", 0, "bytes held at a time, 0 for no limit")
 	missing.add(cmd.Flags())
 	return cmd
 }

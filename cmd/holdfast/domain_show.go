@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 func (a *app) domainShowCommand() *cobra.Command {
@@ -33,6 +35,8 @@ func (a *app) domainShowCommand() *cobra.Command {
 				t.row("destination", r.Domain.Destination)
 				t.row("policy", r.Domain.Policy)
 				t.row("verify", "off")
+				spamRows(t, r.Domain)
+				t.row("held", limited(r.Domain.Messages, r.Domain.MaxMessages, "messages")+", "+limited(r.Domain.Bytes, r.Domain.MaxBytes, "bytes"))
 				countRows(t, r.Domain.Count)
 				return t.flush()
 			})
@@ -45,4 +49,20 @@ func (a *app) domainShowCommand() *cobra.Command {
 func countRows(t table, c *pb.QueueCount) {
 	t.row("recipients", fmt.Sprintf("%d pending, %d held, %d frozen, %d in doubt; %d delivered, %d failed",
 		c.GetPending(), c.GetHeld(), c.GetFrozen(), c.GetInDoubt(), c.GetDelivered(), c.GetFailed()))
+}
+
+func spamRows(t table, d *pb.Domain) {
+	if len(d.SpamIf) == 0 {
+		t.row("spam", "no rule")
+		return
+	}
+	t.row("spam if", strings.Join(d.SpamIf, " and "))
+	t.row("spam retention", relay.FormatDuration(d.SpamRetention.AsDuration())+", or the policy's if that is shorter; then dropped")
+}
+
+func limited(held, limit uint64, what string) string {
+	if limit == 0 {
+		return fmt.Sprintf("%d %s (no limit)", held, what)
+	}
+	return fmt.Sprintf("%d of at most %d %s", held, limit, what)
 }

@@ -1622,8 +1622,18 @@ type Domain struct {
 	Name        string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Destination string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
 	// The retry policy.
-	Policy        string      `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
-	Count         *QueueCount `protobuf:"bytes,4,opt,name=count,proto3" json:"count,omitempty"`
+	Policy string      `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
+	Count  *QueueCount `protobuf:"bytes,4,opt,name=count,proto3" json:"count,omitempty"`
+	// Mail that all of these rules hold for is marked as spam: "X-Spam-Score>5".
+	SpamIf []string `protobuf:"bytes,30,rep,name=spam_if,json=spamIf,proto3" json:"spam_if,omitempty"`
+	// The age at which marked mail is dropped, if its policy doesn't end before.
+	SpamRetention *durationpb.Duration `protobuf:"bytes,31,opt,name=spam_retention,json=spamRetention,proto3" json:"spam_retention,omitempty"`
+	// Messages and bytes that may be held for it, 0 where there is no limit.
+	MaxMessages uint64 `protobuf:"varint,32,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	MaxBytes    uint64 `protobuf:"varint,33,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// What is held now: messages with an open recipient there, and their bytes.
+	Messages      uint64 `protobuf:"varint,34,opt,name=messages,proto3" json:"messages,omitempty"`
+	Bytes         uint64 `protobuf:"varint,35,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1686,13 +1696,62 @@ func (x *Domain) GetCount() *QueueCount {
 	return nil
 }
 
+func (x *Domain) GetSpamIf() []string {
+	if x != nil {
+		return x.SpamIf
+	}
+	return nil
+}
+
+func (x *Domain) GetSpamRetention() *durationpb.Duration {
+	if x != nil {
+		return x.SpamRetention
+	}
+	return nil
+}
+
+func (x *Domain) GetMaxMessages() uint64 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *Domain) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *Domain) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *Domain) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type SetDomainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Needed for a new domain.
 	Destination *string `protobuf:"bytes,2,opt,name=destination,proto3,oneof" json:"destination,omitempty"`
 	// "five-day" for a new domain where not given.
-	Policy        *string `protobuf:"bytes,3,opt,name=policy,proto3,oneof" json:"policy,omitempty"`
+	Policy *string `protobuf:"bytes,3,opt,name=policy,proto3,oneof" json:"policy,omitempty"`
+	// Replaces the list; a single "" empties it.
+	SpamIf []string `protobuf:"bytes,30,rep,name=spam_if,json=spamIf,proto3" json:"spam_if,omitempty"`
+	// 5 days for a new domain where not given.
+	SpamRetention *durationpb.Duration `protobuf:"bytes,31,opt,name=spam_retention,json=spamRetention,proto3" json:"spam_retention,omitempty"`
+	// 0 for no limit.
+	MaxMessages   *uint64 `protobuf:"varint,32,opt,name=max_messages,json=maxMessages,proto3,oneof" json:"max_messages,omitempty"`
+	MaxBytes      *uint64 `protobuf:"varint,33,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1746,6 +1805,34 @@ func (x *SetDomainRequest) GetPolicy() string {
 		return *x.Policy
 	}
 	return ""
+}
+
+func (x *SetDomainRequest) GetSpamIf() []string {
+	if x != nil {
+		return x.SpamIf
+	}
+	return nil
+}
+
+func (x *SetDomainRequest) GetSpamRetention() *durationpb.Duration {
+	if x != nil {
+		return x.SpamRetention
+	}
+	return nil
+}
+
+func (x *SetDomainRequest) GetMaxMessages() uint64 {
+	if x != nil && x.MaxMessages != nil {
+		return *x.MaxMessages
+	}
+	return 0
+}
+
+func (x *SetDomainRequest) GetMaxBytes() uint64 {
+	if x != nil && x.MaxBytes != nil {
+		return *x.MaxBytes
+	}
+	return 0
 }
 
 type SetDomainResponse struct {
@@ -4072,7 +4159,7 @@ func (x *GetStatusResponse_DestinationDown) GetNextProbe() *timestamppb.Timestam
 
 type GetStatusResponse_Warning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of: no-quorum, no-leader, node-down, destination-down, held-in-doubt,
+	// domain-filling and domain-full, spam-deferred, or one of: no-quorum, no-leader, node-down, destination-down, held-in-doubt,
 	// frozen, not-configured.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What it is about: a node, a destination, "" for the cluster.
@@ -4388,18 +4475,31 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vnextAttempt\x12\x12\n" +
 	"\x04text\x18\v \x01(\tR\x04text\x12\x16\n" +
 	"\x06report\x18\f \x01(\tR\x06report\x12\x10\n" +
-	"\x03row\x18( \x01(\rR\x03row\"\x85\x01\n" +
+	"\x03row\x18( \x01(\rR\x03row\"\xd2\x02\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +
 	"\x06policy\x18\x03 \x01(\tR\x06policy\x12-\n" +
-	"\x05count\x18\x04 \x01(\v2\x17.holdfast.v1.QueueCountR\x05count\"\x85\x01\n" +
+	"\x05count\x18\x04 \x01(\v2\x17.holdfast.v1.QueueCountR\x05count\x12\x17\n" +
+	"\aspam_if\x18\x1e \x03(\tR\x06spamIf\x12@\n" +
+	"\x0espam_retention\x18\x1f \x01(\v2\x19.google.protobuf.DurationR\rspamRetention\x12!\n" +
+	"\fmax_messages\x18  \x01(\x04R\vmaxMessages\x12\x1b\n" +
+	"\tmax_bytes\x18! \x01(\x04R\bmaxBytes\x12\x1a\n" +
+	"\bmessages\x18\" \x01(\x04R\bmessages\x12\x14\n" +
+	"\x05bytes\x18# \x01(\x04R\x05bytes\"\xc9\x02\n" +
 	"\x10SetDomainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\vdestination\x18\x02 \x01(\tH\x00R\vdestination\x88\x01\x01\x12\x1b\n" +
-	"\x06policy\x18\x03 \x01(\tH\x01R\x06policy\x88\x01\x01B\x0e\n" +
+	"\x06policy\x18\x03 \x01(\tH\x01R\x06policy\x88\x01\x01\x12\x17\n" +
+	"\aspam_if\x18\x1e \x03(\tR\x06spamIf\x12@\n" +
+	"\x0espam_retention\x18\x1f \x01(\v2\x19.google.protobuf.DurationR\rspamRetention\x12&\n" +
+	"\fmax_messages\x18  \x01(\x04H\x02R\vmaxMessages\x88\x01\x01\x12 \n" +
+	"\tmax_bytes\x18! \x01(\x04H\x03R\bmaxBytes\x88\x01\x01B\x0e\n" +
 	"\f_destinationB\t\n" +
-	"\a_policy\"Z\n" +
+	"\a_policyB\x0f\n" +
+	"\r_max_messagesB\f\n" +
+	"\n" +
+	"_max_bytes\"Z\n" +
 	"\x11SetDomainResponse\x12+\n" +
 	"\x06domain\x18\x01 \x01(\v2\x13.holdfast.v1.DomainR\x06domain\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\"&\n" +
@@ -4717,101 +4817,103 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	4,  // 25: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
 	67, // 26: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
 	5,  // 27: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	21, // 28: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	21, // 29: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	21, // 30: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	69, // 31: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	69, // 32: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	30, // 33: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	69, // 34: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	69, // 35: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	30, // 36: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	69, // 37: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	69, // 38: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	31, // 39: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	31, // 40: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	69, // 41: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	31, // 42: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	40, // 43: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	69, // 44: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	70, // 45: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	67, // 46: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	4,  // 47: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	67, // 48: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	5,  // 49: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	40, // 50: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	69, // 51: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	41, // 52: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	41, // 53: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	41, // 54: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	41, // 55: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	61, // 56: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	5,  // 57: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	62, // 58: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	63, // 59: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	64, // 60: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	65, // 61: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
-	71, // 62: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	71, // 63: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	71, // 64: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	5,  // 65: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	67, // 66: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	4,  // 67: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	67, // 68: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	72, // 69: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	6,  // 70: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	8,  // 71: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	10, // 72: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	12, // 73: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
-	14, // 74: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	16, // 75: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	18, // 76: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	22, // 77: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	24, // 78: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	26, // 79: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	28, // 80: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	42, // 81: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	44, // 82: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	46, // 83: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	48, // 84: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	50, // 85: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	32, // 86: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	34, // 87: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	36, // 88: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	38, // 89: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	52, // 90: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	54, // 91: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	56, // 92: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	58, // 93: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	7,  // 94: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	9,  // 95: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	11, // 96: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	13, // 97: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
-	15, // 98: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	17, // 99: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	19, // 100: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	23, // 101: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	25, // 102: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	27, // 103: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	29, // 104: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	43, // 105: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	45, // 106: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	47, // 107: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	49, // 108: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	51, // 109: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	33, // 110: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	35, // 111: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	37, // 112: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	39, // 113: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	53, // 114: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	55, // 115: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	57, // 116: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	59, // 117: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	94, // [94:118] is the sub-list for method output_type
-	70, // [70:94] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	69, // 28: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	69, // 29: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	21, // 30: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	21, // 31: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	21, // 32: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	69, // 33: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	69, // 34: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	30, // 35: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	69, // 36: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	69, // 37: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	30, // 38: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	69, // 39: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	69, // 40: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	31, // 41: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	31, // 42: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	69, // 43: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	31, // 44: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	40, // 45: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	69, // 46: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	70, // 47: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	67, // 48: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	4,  // 49: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	67, // 50: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	5,  // 51: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	40, // 52: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	69, // 53: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	41, // 54: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	41, // 55: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	41, // 56: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	41, // 57: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	61, // 58: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	5,  // 59: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	62, // 60: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	63, // 61: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	64, // 62: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	65, // 63: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
+	71, // 64: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	71, // 65: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	71, // 66: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	5,  // 67: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	67, // 68: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	4,  // 69: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	67, // 70: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	72, // 71: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	6,  // 72: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	8,  // 73: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	10, // 74: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	12, // 75: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
+	14, // 76: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	16, // 77: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	18, // 78: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	22, // 79: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	24, // 80: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	26, // 81: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	28, // 82: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	42, // 83: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	44, // 84: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	46, // 85: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	48, // 86: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	50, // 87: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	32, // 88: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	34, // 89: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	36, // 90: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	38, // 91: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	52, // 92: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	54, // 93: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	56, // 94: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	58, // 95: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	7,  // 96: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	9,  // 97: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	11, // 98: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	13, // 99: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
+	15, // 100: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	17, // 101: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	19, // 102: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	23, // 103: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	25, // 104: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	27, // 105: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	29, // 106: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	43, // 107: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	45, // 108: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	47, // 109: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	49, // 110: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	51, // 111: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	33, // 112: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	35, // 113: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	37, // 114: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	39, // 115: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	53, // 116: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	55, // 117: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	57, // 118: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	59, // 119: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	96, // [96:120] is the sub-list for method output_type
+	72, // [72:96] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }

@@ -213,6 +213,61 @@ func (Bounced_Reason) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{17, 0}
 }
 
+type Dropped_Reason int32
+
+const (
+	Dropped_REASON_UNSPECIFIED Dropped_Reason = 0
+	// The destination refused for good.
+	Dropped_REASON_REJECTED Dropped_Reason = 1
+	// The shorter of the policy's retention and that of marked mail is over.
+	Dropped_REASON_EXPIRED Dropped_Reason = 2
+	// It has had as many attempts as the policy allows.
+	Dropped_REASON_ATTEMPTS Dropped_Reason = 3
+)
+
+// Enum value maps for Dropped_Reason.
+var (
+	Dropped_Reason_name = map[int32]string{
+		0: "REASON_UNSPECIFIED",
+		1: "REASON_REJECTED",
+		2: "REASON_EXPIRED",
+		3: "REASON_ATTEMPTS",
+	}
+	Dropped_Reason_value = map[string]int32{
+		"REASON_UNSPECIFIED": 0,
+		"REASON_REJECTED":    1,
+		"REASON_EXPIRED":     2,
+		"REASON_ATTEMPTS":    3,
+	}
+)
+
+func (x Dropped_Reason) Enum() *Dropped_Reason {
+	p := new(Dropped_Reason)
+	*p = x
+	return p
+}
+
+func (x Dropped_Reason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Dropped_Reason) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_event_proto_enumTypes[3].Descriptor()
+}
+
+func (Dropped_Reason) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_event_proto_enumTypes[3]
+}
+
+func (x Dropped_Reason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Dropped_Reason.Descriptor instead.
+func (Dropped_Reason) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19, 0}
+}
+
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
 type EventBatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -287,6 +342,7 @@ type Event struct {
 	//	*Event_Bounced
 	//	*Event_Frozen
 	//	*Event_ClaimsReleased
+	//	*Event_Dropped
 	//	*Event_DestinationSet
 	//	*Event_DestinationRemoved
 	//	*Event_DestinationFailed
@@ -472,6 +528,15 @@ func (x *Event) GetClaimsReleased() *ClaimsReleased {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClaimsReleased); ok {
 			return x.ClaimsReleased
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDropped() *Dropped {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Dropped); ok {
+			return x.Dropped
 		}
 	}
 	return nil
@@ -666,6 +731,10 @@ type Event_ClaimsReleased struct {
 	ClaimsReleased *ClaimsReleased `protobuf:"bytes,25,opt,name=claims_released,json=claimsReleased,proto3,oneof"`
 }
 
+type Event_Dropped struct {
+	Dropped *Dropped `protobuf:"bytes,32,opt,name=dropped,proto3,oneof"`
+}
+
 type Event_DestinationSet struct {
 	// Destinations.
 	DestinationSet *DestinationSet `protobuf:"bytes,40,opt,name=destination_set,json=destinationSet,proto3,oneof"`
@@ -753,6 +822,8 @@ func (*Event_Bounced) isEvent_Kind() {}
 func (*Event_Frozen) isEvent_Kind() {}
 
 func (*Event_ClaimsReleased) isEvent_Kind() {}
+
+func (*Event_Dropped) isEvent_Kind() {}
 
 func (*Event_DestinationSet) isEvent_Kind() {}
 
@@ -1042,7 +1113,9 @@ type Recipient struct {
 	// The domain as it is configured, where that isn't the address's own in lower
 	// case: the A-labels of an internationalized one (RFC 5890). Chosen by the
 	// proposer, since the mapping changes with the version of Unicode.
-	Domain        string `protobuf:"bytes,10,opt,name=domain,proto3" json:"domain,omitempty"`
+	Domain string `protobuf:"bytes,10,opt,name=domain,proto3" json:"domain,omitempty"`
+	// The domain's rules marked the message as spam when it was accepted.
+	Spam          bool `protobuf:"varint,11,opt,name=spam,proto3" json:"spam,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1103,6 +1176,13 @@ func (x *Recipient) GetDomain() string {
 		return x.Domain
 	}
 	return ""
+}
+
+func (x *Recipient) GetSpam() bool {
+	if x != nil {
+		return x.Spam
+	}
+	return false
 }
 
 // Origin is where a message came from, for the log and for Received.
@@ -1962,6 +2042,85 @@ func (x *Frozen) GetAttempt() *Attempt {
 	return nil
 }
 
+// Dropped ends recipients that were marked as spam, without a report: the sender
+// is most likely made up.
+type Dropped struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not set where no attempt is under way (expiry).
+	Claim         *ClaimRef            `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"`
+	MessageId     []byte               `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Recipients    []*Dropped_Recipient `protobuf:"bytes,3,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	Attempt       *Attempt             `protobuf:"bytes,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Reason        Dropped_Reason       `protobuf:"varint,5,opt,name=reason,proto3,enum=holdfast.v1.Dropped_Reason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dropped) Reset() {
+	*x = Dropped{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dropped) ProtoMessage() {}
+
+func (x *Dropped) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dropped.ProtoReflect.Descriptor instead.
+func (*Dropped) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Dropped) GetClaim() *ClaimRef {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+func (x *Dropped) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *Dropped) GetRecipients() []*Dropped_Recipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *Dropped) GetAttempt() *Attempt {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *Dropped) GetReason() Dropped_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Dropped_REASON_UNSPECIFIED
+}
+
 // ClaimsReleased gives claims back that their owner doesn't carry out.
 type ClaimsReleased struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
@@ -1972,7 +2131,7 @@ type ClaimsReleased struct {
 
 func (x *ClaimsReleased) Reset() {
 	*x = ClaimsReleased{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[19]
+	mi := &file_holdfast_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2143,7 @@ func (x *ClaimsReleased) String() string {
 func (*ClaimsReleased) ProtoMessage() {}
 
 func (x *ClaimsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[19]
+	mi := &file_holdfast_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2156,7 @@ func (x *ClaimsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimsReleased.ProtoReflect.Descriptor instead.
 func (*ClaimsReleased) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClaimsReleased) GetClaims() []*ClaimsReleased_Claim {
@@ -2023,7 +2182,7 @@ type DestinationConfig struct {
 
 func (x *DestinationConfig) Reset() {
 	*x = DestinationConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[20]
+	mi := &file_holdfast_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2194,7 @@ func (x *DestinationConfig) String() string {
 func (*DestinationConfig) ProtoMessage() {}
 
 func (x *DestinationConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[20]
+	mi := &file_holdfast_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2207,7 @@ func (x *DestinationConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationConfig.ProtoReflect.Descriptor instead.
 func (*DestinationConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DestinationConfig) GetName() string {
@@ -2096,7 +2255,7 @@ type DestinationSet struct {
 
 func (x *DestinationSet) Reset() {
 	*x = DestinationSet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[21]
+	mi := &file_holdfast_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2267,7 @@ func (x *DestinationSet) String() string {
 func (*DestinationSet) ProtoMessage() {}
 
 func (x *DestinationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[21]
+	mi := &file_holdfast_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2280,7 @@ func (x *DestinationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationSet.ProtoReflect.Descriptor instead.
 func (*DestinationSet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DestinationSet) GetDestination() *DestinationConfig {
@@ -2142,7 +2301,7 @@ type DestinationRemoved struct {
 
 func (x *DestinationRemoved) Reset() {
 	*x = DestinationRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[22]
+	mi := &file_holdfast_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2313,7 @@ func (x *DestinationRemoved) String() string {
 func (*DestinationRemoved) ProtoMessage() {}
 
 func (x *DestinationRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[22]
+	mi := &file_holdfast_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2326,7 @@ func (x *DestinationRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationRemoved.ProtoReflect.Descriptor instead.
 func (*DestinationRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DestinationRemoved) GetName() string {
@@ -2194,7 +2353,7 @@ type DestinationFailed struct {
 
 func (x *DestinationFailed) Reset() {
 	*x = DestinationFailed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[23]
+	mi := &file_holdfast_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2365,7 @@ func (x *DestinationFailed) String() string {
 func (*DestinationFailed) ProtoMessage() {}
 
 func (x *DestinationFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[23]
+	mi := &file_holdfast_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2378,7 @@ func (x *DestinationFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationFailed.ProtoReflect.Descriptor instead.
 func (*DestinationFailed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DestinationFailed) GetName() string {
@@ -2269,7 +2428,7 @@ type DestinationRecovered struct {
 
 func (x *DestinationRecovered) Reset() {
 	*x = DestinationRecovered{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[24]
+	mi := &file_holdfast_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2440,7 @@ func (x *DestinationRecovered) String() string {
 func (*DestinationRecovered) ProtoMessage() {}
 
 func (x *DestinationRecovered) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[24]
+	mi := &file_holdfast_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2453,7 @@ func (x *DestinationRecovered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationRecovered.ProtoReflect.Descriptor instead.
 func (*DestinationRecovered) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DestinationRecovered) GetName() string {
@@ -2333,7 +2492,7 @@ type RetryRequested struct {
 
 func (x *RetryRequested) Reset() {
 	*x = RetryRequested{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[25]
+	mi := &file_holdfast_v1_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2504,7 @@ func (x *RetryRequested) String() string {
 func (*RetryRequested) ProtoMessage() {}
 
 func (x *RetryRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[25]
+	mi := &file_holdfast_v1_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2517,7 @@ func (x *RetryRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequested.ProtoReflect.Descriptor instead.
 func (*RetryRequested) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RetryRequested) GetMessageIds() [][]byte {
@@ -2386,16 +2545,25 @@ func (x *RetryRequested) GetReleaseHeld() bool {
 type DomainConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Lower case.
-	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Destination   string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
-	Policy        string `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
+	Name        string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Destination string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	Policy      string `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Rules as relay.ParseSpamRule reads them: mail that all of them hold for is
+	// marked. None marks nothing.
+	SpamIf []string `protobuf:"bytes,4,rep,name=spam_if,json=spamIf,proto3" json:"spam_if,omitempty"`
+	// The age at which marked mail is dropped, if its policy doesn't end before;
+	// nanoseconds, 0 is the default.
+	SpamRetention int64 `protobuf:"varint,5,opt,name=spam_retention,json=spamRetention,proto3" json:"spam_retention,omitempty"`
+	// Messages and bytes that may be held for it at a time, 0 for no limit.
+	MaxMessages   uint64 `protobuf:"varint,6,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	MaxBytes      uint64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DomainConfig) Reset() {
 	*x = DomainConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[26]
+	mi := &file_holdfast_v1_event_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2407,7 +2575,7 @@ func (x *DomainConfig) String() string {
 func (*DomainConfig) ProtoMessage() {}
 
 func (x *DomainConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[26]
+	mi := &file_holdfast_v1_event_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2420,7 +2588,7 @@ func (x *DomainConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainConfig.ProtoReflect.Descriptor instead.
 func (*DomainConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DomainConfig) GetName() string {
@@ -2444,6 +2612,34 @@ func (x *DomainConfig) GetPolicy() string {
 	return ""
 }
 
+func (x *DomainConfig) GetSpamIf() []string {
+	if x != nil {
+		return x.SpamIf
+	}
+	return nil
+}
+
+func (x *DomainConfig) GetSpamRetention() int64 {
+	if x != nil {
+		return x.SpamRetention
+	}
+	return 0
+}
+
+func (x *DomainConfig) GetMaxMessages() uint64 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *DomainConfig) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
 // DomainSet creates or replaces a domain.
 type DomainSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2454,7 +2650,7 @@ type DomainSet struct {
 
 func (x *DomainSet) Reset() {
 	*x = DomainSet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[27]
+	mi := &file_holdfast_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2662,7 @@ func (x *DomainSet) String() string {
 func (*DomainSet) ProtoMessage() {}
 
 func (x *DomainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[27]
+	mi := &file_holdfast_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2675,7 @@ func (x *DomainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainSet.ProtoReflect.Descriptor instead.
 func (*DomainSet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DomainSet) GetDomain() *DomainConfig {
@@ -2499,7 +2695,7 @@ type DomainRemoved struct {
 
 func (x *DomainRemoved) Reset() {
 	*x = DomainRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[28]
+	mi := &file_holdfast_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2707,7 @@ func (x *DomainRemoved) String() string {
 func (*DomainRemoved) ProtoMessage() {}
 
 func (x *DomainRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[28]
+	mi := &file_holdfast_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2720,7 @@ func (x *DomainRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainRemoved.ProtoReflect.Descriptor instead.
 func (*DomainRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DomainRemoved) GetName() string {
@@ -2554,7 +2750,7 @@ type PolicyConfig struct {
 
 func (x *PolicyConfig) Reset() {
 	*x = PolicyConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	mi := &file_holdfast_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2762,7 @@ func (x *PolicyConfig) String() string {
 func (*PolicyConfig) ProtoMessage() {}
 
 func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	mi := &file_holdfast_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2775,7 @@ func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyConfig.ProtoReflect.Descriptor instead.
 func (*PolicyConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PolicyConfig) GetName() string {
@@ -2635,7 +2831,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	mi := &file_holdfast_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2843,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	mi := &file_holdfast_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2856,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PolicySet) GetPolicy() *PolicyConfig {
@@ -2680,7 +2876,7 @@ type PolicyRemoved struct {
 
 func (x *PolicyRemoved) Reset() {
 	*x = PolicyRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	mi := &file_holdfast_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2888,7 @@ func (x *PolicyRemoved) String() string {
 func (*PolicyRemoved) ProtoMessage() {}
 
 func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	mi := &file_holdfast_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2901,7 @@ func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRemoved.ProtoReflect.Descriptor instead.
 func (*PolicyRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PolicyRemoved) GetName() string {
@@ -2725,7 +2921,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[32]
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2933,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[32]
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2946,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ClusterCreated) GetClusterId() string {
@@ -2779,7 +2975,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2791,7 +2987,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2804,7 +3000,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -2867,7 +3063,7 @@ type NodeEligible struct {
 
 func (x *NodeEligible) Reset() {
 	*x = NodeEligible{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +3075,7 @@ func (x *NodeEligible) String() string {
 func (*NodeEligible) ProtoMessage() {}
 
 func (x *NodeEligible) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +3088,7 @@ func (x *NodeEligible) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEligible.ProtoReflect.Descriptor instead.
 func (*NodeEligible) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NodeEligible) GetNode() string {
@@ -2922,7 +3118,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3130,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3143,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -2982,7 +3178,7 @@ type VerifyMarked struct {
 
 func (x *VerifyMarked) Reset() {
 	*x = VerifyMarked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3190,7 @@ func (x *VerifyMarked) String() string {
 func (*VerifyMarked) ProtoMessage() {}
 
 func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3203,7 @@ func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyMarked.ProtoReflect.Descriptor instead.
 func (*VerifyMarked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *VerifyMarked) GetNonce() []byte {
@@ -3041,7 +3237,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3249,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3262,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Settings) GetLogRetention() int64 {
@@ -3128,7 +3324,7 @@ type SettingsChanged struct {
 
 func (x *SettingsChanged) Reset() {
 	*x = SettingsChanged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3336,7 @@ func (x *SettingsChanged) String() string {
 func (*SettingsChanged) ProtoMessage() {}
 
 func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3349,7 @@ func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
 func (*SettingsChanged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SettingsChanged) GetSettings() *Settings {
@@ -3176,7 +3372,7 @@ type HistoryPruned struct {
 
 func (x *HistoryPruned) Reset() {
 	*x = HistoryPruned{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3384,7 @@ func (x *HistoryPruned) String() string {
 func (*HistoryPruned) ProtoMessage() {}
 
 func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3397,7 @@ func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
 func (*HistoryPruned) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HistoryPruned) GetBefore() int64 {
@@ -3226,7 +3422,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3238,7 +3434,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3497,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3313,7 +3509,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3362,7 +3558,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +3570,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3421,7 +3617,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3629,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +3674,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3686,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3747,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3563,7 +3759,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3593,6 +3789,58 @@ func (x *Frozen_Recipient) GetFailure() *Failure {
 	return nil
 }
 
+type Dropped_Recipient struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Recipient     uint32                 `protobuf:"varint,1,opt,name=recipient,proto3" json:"recipient,omitempty"`
+	Failure       *Failure               `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dropped_Recipient) Reset() {
+	*x = Dropped_Recipient{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dropped_Recipient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dropped_Recipient) ProtoMessage() {}
+
+func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dropped_Recipient.ProtoReflect.Descriptor instead.
+func (*Dropped_Recipient) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19, 0}
+}
+
+func (x *Dropped_Recipient) GetRecipient() uint32 {
+	if x != nil {
+		return x.Recipient
+	}
+	return 0
+}
+
+func (x *Dropped_Recipient) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 type ClaimsReleased_Claim struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Claim      *ClaimRef              `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"`
@@ -3606,7 +3854,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +3866,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +3879,7 @@ func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimsReleased_Claim.ProtoReflect.Descriptor instead.
 func (*ClaimsReleased_Claim) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20, 0}
 }
 
 func (x *ClaimsReleased_Claim) GetClaim() *ClaimRef {
@@ -3673,7 +3921,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3685,7 +3933,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3698,7 +3946,7 @@ func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationConfig_Host.ProtoReflect.Descriptor instead.
 func (*DestinationConfig_Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{21, 0}
 }
 
 func (x *DestinationConfig_Host) GetAddress() string {
@@ -3737,7 +3985,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +3997,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +4010,7 @@ func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyConfig_Phase.ProtoReflect.Descriptor instead.
 func (*PolicyConfig_Phase) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30, 0}
 }
 
 func (x *PolicyConfig_Phase) GetUntil() int64 {
@@ -3793,7 +4041,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xb3\x0f\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xe5\x0f\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -3811,7 +4059,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tdelivered\x18\x16 \x01(\v2\x16.holdfast.v1.DeliveredH\x00R\tdelivered\x120\n" +
 	"\abounced\x18\x17 \x01(\v2\x14.holdfast.v1.BouncedH\x00R\abounced\x12-\n" +
 	"\x06frozen\x18\x18 \x01(\v2\x13.holdfast.v1.FrozenH\x00R\x06frozen\x12F\n" +
-	"\x0fclaims_released\x18\x19 \x01(\v2\x1b.holdfast.v1.ClaimsReleasedH\x00R\x0eclaimsReleased\x12F\n" +
+	"\x0fclaims_released\x18\x19 \x01(\v2\x1b.holdfast.v1.ClaimsReleasedH\x00R\x0eclaimsReleased\x120\n" +
+	"\adropped\x18  \x01(\v2\x14.holdfast.v1.DroppedH\x00R\adropped\x12F\n" +
 	"\x0fdestination_set\x18( \x01(\v2\x1b.holdfast.v1.DestinationSetH\x00R\x0edestinationSet\x12R\n" +
 	"\x13destination_removed\x18) \x01(\v2\x1f.holdfast.v1.DestinationRemovedH\x00R\x12destinationRemoved\x12O\n" +
 	"\x12destination_failed\x18* \x01(\v2\x1e.holdfast.v1.DestinationFailedH\x00R\x11destinationFailed\x12X\n" +
@@ -3859,13 +4108,14 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tbody_type\x18\x02 \x01(\x0e2\x15.holdfast.v1.BodyTypeR\bbodyType\x12\x1a\n" +
 	"\bsmtputf8\x18\x03 \x01(\bR\bsmtputf8\x12\x10\n" +
 	"\x03ret\x18\x04 \x01(\tR\x03ret\x12\x14\n" +
-	"\x05envid\x18\x05 \x01(\tR\x05envid\"k\n" +
+	"\x05envid\x18\x05 \x01(\tR\x05envid\"\x7f\n" +
 	"\tRecipient\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06notify\x18\x02 \x01(\tR\x06notify\x12\x14\n" +
 	"\x05orcpt\x18\x03 \x01(\tR\x05orcpt\x12\x16\n" +
 	"\x06domain\x18\n" +
-	" \x01(\tR\x06domain\"s\n" +
+	" \x01(\tR\x06domain\x12\x12\n" +
+	"\x04spam\x18\v \x01(\bR\x04spam\"s\n" +
 	"\x06Origin\x12%\n" +
 	"\x0eclient_address\x18\x01 \x01(\tR\rclientAddress\x12\x12\n" +
 	"\x04helo\x18\x02 \x01(\tR\x04helo\x12\x12\n" +
@@ -3978,7 +4228,24 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\aattempt\x18\x04 \x01(\v2\x14.holdfast.v1.AttemptR\aattempt\x1aY\n" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12.\n" +
-	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"\xdc\x01\n" +
+	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"\xb5\x03\n" +
+	"\aDropped\x12+\n" +
+	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\fR\tmessageId\x12>\n" +
+	"\n" +
+	"recipients\x18\x03 \x03(\v2\x1e.holdfast.v1.Dropped.RecipientR\n" +
+	"recipients\x12.\n" +
+	"\aattempt\x18\x04 \x01(\v2\x14.holdfast.v1.AttemptR\aattempt\x123\n" +
+	"\x06reason\x18\x05 \x01(\x0e2\x1b.holdfast.v1.Dropped.ReasonR\x06reason\x1aY\n" +
+	"\tRecipient\x12\x1c\n" +
+	"\trecipient\x18\x01 \x01(\rR\trecipient\x12.\n" +
+	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"^\n" +
+	"\x06Reason\x12\x16\n" +
+	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fREASON_REJECTED\x10\x01\x12\x12\n" +
+	"\x0eREASON_EXPIRED\x10\x02\x12\x13\n" +
+	"\x0fREASON_ATTEMPTS\x10\x03\"\xdc\x01\n" +
 	"\x0eClaimsReleased\x129\n" +
 	"\x06claims\x18\x01 \x03(\v2!.holdfast.v1.ClaimsReleased.ClaimR\x06claims\x1a\x8e\x01\n" +
 	"\x05Claim\x12+\n" +
@@ -4018,11 +4285,15 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\vmessage_ids\x18\x01 \x03(\fR\n" +
 	"messageIds\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12!\n" +
-	"\frelease_held\x18\x03 \x01(\bR\vreleaseHeld\"\\\n" +
+	"\frelease_held\x18\x03 \x01(\bR\vreleaseHeld\"\xdc\x01\n" +
 	"\fDomainConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +
-	"\x06policy\x18\x03 \x01(\tR\x06policy\">\n" +
+	"\x06policy\x18\x03 \x01(\tR\x06policy\x12\x17\n" +
+	"\aspam_if\x18\x04 \x03(\tR\x06spamIf\x12%\n" +
+	"\x0espam_retention\x18\x05 \x01(\x03R\rspamRetention\x12!\n" +
+	"\fmax_messages\x18\x06 \x01(\x04R\vmaxMessages\x12\x1b\n" +
+	"\tmax_bytes\x18\a \x01(\x04R\bmaxBytes\">\n" +
 	"\tDomainSet\x121\n" +
 	"\x06domain\x18\x01 \x01(\v2\x19.holdfast.v1.DomainConfigR\x06domain\"#\n" +
 	"\rDomainRemoved\x12\x12\n" +
@@ -4102,130 +4373,139 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_event_proto_rawDescData
 }
 
-var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
 	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
 	(Bounced_Reason)(0),             // 2: holdfast.v1.Bounced.Reason
-	(*EventBatch)(nil),              // 3: holdfast.v1.EventBatch
-	(*Event)(nil),                   // 4: holdfast.v1.Event
-	(*EventResult)(nil),             // 5: holdfast.v1.EventResult
-	(*ContentAppended)(nil),         // 6: holdfast.v1.ContentAppended
-	(*ContentAbandoned)(nil),        // 7: holdfast.v1.ContentAbandoned
-	(*Envelope)(nil),                // 8: holdfast.v1.Envelope
-	(*Recipient)(nil),               // 9: holdfast.v1.Recipient
-	(*Origin)(nil),                  // 10: holdfast.v1.Origin
-	(*Content)(nil),                 // 11: holdfast.v1.Content
-	(*MessageAccepted)(nil),         // 12: holdfast.v1.MessageAccepted
-	(*AcceptanceAborted)(nil),       // 13: holdfast.v1.AcceptanceAborted
-	(*ClaimRef)(nil),                // 14: holdfast.v1.ClaimRef
-	(*AttemptStarted)(nil),          // 15: holdfast.v1.AttemptStarted
-	(*Attempt)(nil),                 // 16: holdfast.v1.Attempt
-	(*Failure)(nil),                 // 17: holdfast.v1.Failure
-	(*AttemptFailed)(nil),           // 18: holdfast.v1.AttemptFailed
-	(*Delivered)(nil),               // 19: holdfast.v1.Delivered
-	(*Bounced)(nil),                 // 20: holdfast.v1.Bounced
-	(*Frozen)(nil),                  // 21: holdfast.v1.Frozen
-	(*ClaimsReleased)(nil),          // 22: holdfast.v1.ClaimsReleased
-	(*DestinationConfig)(nil),       // 23: holdfast.v1.DestinationConfig
-	(*DestinationSet)(nil),          // 24: holdfast.v1.DestinationSet
-	(*DestinationRemoved)(nil),      // 25: holdfast.v1.DestinationRemoved
-	(*DestinationFailed)(nil),       // 26: holdfast.v1.DestinationFailed
-	(*DestinationRecovered)(nil),    // 27: holdfast.v1.DestinationRecovered
-	(*RetryRequested)(nil),          // 28: holdfast.v1.RetryRequested
-	(*DomainConfig)(nil),            // 29: holdfast.v1.DomainConfig
-	(*DomainSet)(nil),               // 30: holdfast.v1.DomainSet
-	(*DomainRemoved)(nil),           // 31: holdfast.v1.DomainRemoved
-	(*PolicyConfig)(nil),            // 32: holdfast.v1.PolicyConfig
-	(*PolicySet)(nil),               // 33: holdfast.v1.PolicySet
-	(*PolicyRemoved)(nil),           // 34: holdfast.v1.PolicyRemoved
-	(*ClusterCreated)(nil),          // 35: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                  // 36: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),            // 37: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                // 38: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),            // 39: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                // 40: holdfast.v1.Settings
-	(*SettingsChanged)(nil),         // 41: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),           // 42: holdfast.v1.HistoryPruned
-	(*AttemptStarted_Claim)(nil),    // 43: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 44: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 45: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 46: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 47: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 48: holdfast.v1.Frozen.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 49: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 50: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 51: holdfast.v1.PolicyConfig.Phase
+	(Dropped_Reason)(0),             // 3: holdfast.v1.Dropped.Reason
+	(*EventBatch)(nil),              // 4: holdfast.v1.EventBatch
+	(*Event)(nil),                   // 5: holdfast.v1.Event
+	(*EventResult)(nil),             // 6: holdfast.v1.EventResult
+	(*ContentAppended)(nil),         // 7: holdfast.v1.ContentAppended
+	(*ContentAbandoned)(nil),        // 8: holdfast.v1.ContentAbandoned
+	(*Envelope)(nil),                // 9: holdfast.v1.Envelope
+	(*Recipient)(nil),               // 10: holdfast.v1.Recipient
+	(*Origin)(nil),                  // 11: holdfast.v1.Origin
+	(*Content)(nil),                 // 12: holdfast.v1.Content
+	(*MessageAccepted)(nil),         // 13: holdfast.v1.MessageAccepted
+	(*AcceptanceAborted)(nil),       // 14: holdfast.v1.AcceptanceAborted
+	(*ClaimRef)(nil),                // 15: holdfast.v1.ClaimRef
+	(*AttemptStarted)(nil),          // 16: holdfast.v1.AttemptStarted
+	(*Attempt)(nil),                 // 17: holdfast.v1.Attempt
+	(*Failure)(nil),                 // 18: holdfast.v1.Failure
+	(*AttemptFailed)(nil),           // 19: holdfast.v1.AttemptFailed
+	(*Delivered)(nil),               // 20: holdfast.v1.Delivered
+	(*Bounced)(nil),                 // 21: holdfast.v1.Bounced
+	(*Frozen)(nil),                  // 22: holdfast.v1.Frozen
+	(*Dropped)(nil),                 // 23: holdfast.v1.Dropped
+	(*ClaimsReleased)(nil),          // 24: holdfast.v1.ClaimsReleased
+	(*DestinationConfig)(nil),       // 25: holdfast.v1.DestinationConfig
+	(*DestinationSet)(nil),          // 26: holdfast.v1.DestinationSet
+	(*DestinationRemoved)(nil),      // 27: holdfast.v1.DestinationRemoved
+	(*DestinationFailed)(nil),       // 28: holdfast.v1.DestinationFailed
+	(*DestinationRecovered)(nil),    // 29: holdfast.v1.DestinationRecovered
+	(*RetryRequested)(nil),          // 30: holdfast.v1.RetryRequested
+	(*DomainConfig)(nil),            // 31: holdfast.v1.DomainConfig
+	(*DomainSet)(nil),               // 32: holdfast.v1.DomainSet
+	(*DomainRemoved)(nil),           // 33: holdfast.v1.DomainRemoved
+	(*PolicyConfig)(nil),            // 34: holdfast.v1.PolicyConfig
+	(*PolicySet)(nil),               // 35: holdfast.v1.PolicySet
+	(*PolicyRemoved)(nil),           // 36: holdfast.v1.PolicyRemoved
+	(*ClusterCreated)(nil),          // 37: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                  // 38: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),            // 39: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                // 40: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),            // 41: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                // 42: holdfast.v1.Settings
+	(*SettingsChanged)(nil),         // 43: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),           // 44: holdfast.v1.HistoryPruned
+	(*AttemptStarted_Claim)(nil),    // 45: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 46: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 47: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 48: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 49: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 50: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),       // 51: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 52: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 53: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 54: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
-	4,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
-	6,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
-	7,  // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
-	12, // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
-	13, // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
-	15, // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
-	18, // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
-	19, // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
-	20, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
-	21, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
-	22, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	24, // 11: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
-	25, // 12: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
-	26, // 13: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
-	27, // 14: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
-	28, // 15: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
-	30, // 16: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
-	31, // 17: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
-	33, // 18: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
-	34, // 19: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	41, // 20: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
-	35, // 21: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	36, // 22: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	37, // 23: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	38, // 24: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	39, // 25: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	42, // 26: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	1,  // 27: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 28: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	8,  // 29: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	9,  // 30: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	11, // 31: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	10, // 32: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	43, // 33: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	14, // 34: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	44, // 35: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	16, // 36: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	14, // 37: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	45, // 38: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	16, // 39: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	14, // 40: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	46, // 41: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	16, // 42: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 43: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	47, // 44: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	14, // 45: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	48, // 46: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	16, // 47: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	49, // 48: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	50, // 49: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	23, // 50: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	17, // 51: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	29, // 52: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	51, // 53: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	32, // 54: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	40, // 55: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	17, // 56: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	17, // 57: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	11, // 58: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 59: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	17, // 60: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	14, // 61: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	5,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
+	7,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
+	8,  // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
+	13, // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
+	14, // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
+	16, // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
+	19, // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
+	20, // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
+	21, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
+	22, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
+	24, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
+	23, // 11: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
+	26, // 12: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
+	27, // 13: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
+	28, // 14: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
+	29, // 15: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
+	30, // 16: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
+	32, // 17: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
+	33, // 18: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
+	35, // 19: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
+	36, // 20: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
+	43, // 21: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	37, // 22: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	38, // 23: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	39, // 24: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	40, // 25: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	41, // 26: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	44, // 27: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	1,  // 28: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 29: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	9,  // 30: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	10, // 31: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	12, // 32: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	11, // 33: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	45, // 34: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	15, // 35: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	46, // 36: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	17, // 37: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	15, // 38: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	47, // 39: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	17, // 40: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	15, // 41: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	48, // 42: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	17, // 43: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	2,  // 44: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	49, // 45: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	15, // 46: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	50, // 47: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	17, // 48: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	15, // 49: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	51, // 50: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	17, // 51: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	3,  // 52: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	52, // 53: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	53, // 54: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	25, // 55: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	18, // 56: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	31, // 57: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	54, // 58: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	34, // 59: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	42, // 60: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	18, // 61: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	18, // 62: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	12, // 63: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 64: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	18, // 65: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	18, // 66: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	15, // 67: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	68, // [68:68] is the sub-list for method output_type
+	68, // [68:68] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -4244,6 +4524,7 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_Bounced)(nil),
 		(*Event_Frozen)(nil),
 		(*Event_ClaimsReleased)(nil),
+		(*Event_Dropped)(nil),
 		(*Event_DestinationSet)(nil),
 		(*Event_DestinationRemoved)(nil),
 		(*Event_DestinationFailed)(nil),
@@ -4261,14 +4542,14 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_VerifyMarked)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
-	file_holdfast_v1_event_proto_msgTypes[37].OneofWrappers = []any{}
+	file_holdfast_v1_event_proto_msgTypes[38].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   49,
+			NumEnums:      4,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

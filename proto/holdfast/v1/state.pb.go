@@ -158,6 +158,7 @@ const (
 	HistoryRecord_KIND_ABORTED         HistoryRecord_Kind = 8
 	HistoryRecord_KIND_RETRY_REQUESTED HistoryRecord_Kind = 9
 	HistoryRecord_KIND_HELD            HistoryRecord_Kind = 10
+	HistoryRecord_KIND_DROPPED         HistoryRecord_Kind = 30
 )
 
 // Enum value maps for HistoryRecord_Kind.
@@ -174,6 +175,7 @@ var (
 		8:  "KIND_ABORTED",
 		9:  "KIND_RETRY_REQUESTED",
 		10: "KIND_HELD",
+		30: "KIND_DROPPED",
 	}
 	HistoryRecord_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":     0,
@@ -187,6 +189,7 @@ var (
 		"KIND_ABORTED":         8,
 		"KIND_RETRY_REQUESTED": 9,
 		"KIND_HELD":            10,
+		"KIND_DROPPED":         30,
 	}
 )
 
@@ -236,7 +239,9 @@ type MessageRecord struct {
 	// The raft index of its acceptance.
 	AcceptedIndex uint64 `protobuf:"varint,11,opt,name=accepted_index,json=acceptedIndex,proto3" json:"accepted_index,omitempty"`
 	// Its number among the rows of history that the entry wrote.
-	AcceptedRow   uint32 `protobuf:"varint,40,opt,name=accepted_row,json=acceptedRow,proto3" json:"accepted_row,omitempty"`
+	AcceptedRow uint32 `protobuf:"varint,40,opt,name=accepted_row,json=acceptedRow,proto3" json:"accepted_row,omitempty"`
+	// Domains with open recipients, in the order of RCPT.
+	Shares        []*MessageRecord_Share `protobuf:"bytes,30,rep,name=shares,proto3" json:"shares,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -353,6 +358,13 @@ func (x *MessageRecord) GetAcceptedRow() uint32 {
 		return x.AcceptedRow
 	}
 	return 0
+}
+
+func (x *MessageRecord) GetShares() []*MessageRecord_Share {
+	if x != nil {
+		return x.Shares
+	}
+	return nil
 }
 
 // RecipientRecord is one recipient of a message.
@@ -1153,8 +1165,12 @@ type CounterRecord struct {
 	// Of those delivered and of those ended, how many the log has no more.
 	PrunedDelivered uint64 `protobuf:"varint,20,opt,name=pruned_delivered,json=prunedDelivered,proto3" json:"pruned_delivered,omitempty"`
 	PrunedEnded     uint64 `protobuf:"varint,21,opt,name=pruned_ended,json=prunedEnded,proto3" json:"pruned_ended,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Of a domain: messages with a pending, held or frozen recipient there, and
+	// their bytes.
+	Messages      uint64 `protobuf:"varint,30,opt,name=messages,proto3" json:"messages,omitempty"`
+	Bytes         uint64 `protobuf:"varint,31,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CounterRecord) Reset() {
@@ -1246,6 +1262,20 @@ func (x *CounterRecord) GetPrunedDelivered() uint64 {
 func (x *CounterRecord) GetPrunedEnded() uint64 {
 	if x != nil {
 		return x.PrunedEnded
+	}
+	return 0
+}
+
+func (x *CounterRecord) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *CounterRecord) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
 	}
 	return 0
 }
@@ -1503,6 +1533,59 @@ func (x *ConfigurationRecord) GetConfiguration() []byte {
 	return nil
 }
 
+// Share is how many recipients are open at a domain.
+type MessageRecord_Share struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	Open          uint32                 `protobuf:"varint,2,opt,name=open,proto3" json:"open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageRecord_Share) Reset() {
+	*x = MessageRecord_Share{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageRecord_Share) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageRecord_Share) ProtoMessage() {}
+
+func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageRecord_Share.ProtoReflect.Descriptor instead.
+func (*MessageRecord_Share) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{0, 0}
+}
+
+func (x *MessageRecord_Share) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *MessageRecord_Share) GetOpen() uint32 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
 type ResultsRecord_Result struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -1513,7 +1596,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1608,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1649,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1661,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1702,7 @@ var File_holdfast_v1_state_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\xc0\x03\n" +
+	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\xaf\x04\n" +
 	"\rMessageRecord\x121\n" +
 	"\benvelope\x18\x01 \x01(\v2\x15.holdfast.v1.EnvelopeR\benvelope\x12.\n" +
 	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12+\n" +
@@ -1636,7 +1719,11 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\tattempted\x18\n" +
 	" \x01(\bR\tattempted\x12%\n" +
 	"\x0eaccepted_index\x18\v \x01(\x04R\racceptedIndex\x12!\n" +
-	"\faccepted_row\x18( \x01(\rR\vacceptedRow\"\x92\x04\n" +
+	"\faccepted_row\x18( \x01(\rR\vacceptedRow\x128\n" +
+	"\x06shares\x18\x1e \x03(\v2 .holdfast.v1.MessageRecord.ShareR\x06shares\x1a3\n" +
+	"\x05Share\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x12\n" +
+	"\x04open\x18\x02 \x01(\rR\x04open\"\x92\x04\n" +
 	"\x0fRecipientRecord\x124\n" +
 	"\trecipient\x18\x01 \x01(\v2\x16.holdfast.v1.RecipientR\trecipient\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12 \n" +
@@ -1718,7 +1805,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2!.holdfast.v1.ResultsRecord.ResultR\aresults\x1aV\n" +
 	"\x06Result\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\x92\x02\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\xc4\x02\n" +
 	"\rCounterRecord\x12\x18\n" +
 	"\apending\x18\x01 \x01(\x04R\apending\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -1730,7 +1817,9 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"duplicates\x18\a \x01(\x04R\n" +
 	"duplicates\x12)\n" +
 	"\x10pruned_delivered\x18\x14 \x01(\x04R\x0fprunedDelivered\x12!\n" +
-	"\fpruned_ended\x18\x15 \x01(\x04R\vprunedEnded\"\xb5\x04\n" +
+	"\fpruned_ended\x18\x15 \x01(\x04R\vprunedEnded\x12\x1a\n" +
+	"\bmessages\x18\x1e \x01(\x04R\bmessages\x12\x14\n" +
+	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\"\xc7\x04\n" +
 	"\rHistoryRecord\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -1744,7 +1833,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x04text\x18\b \x01(\tR\x04text\x12\x12\n" +
 	"\x04node\x18\t \x01(\tR\x04node\x12\x16\n" +
 	"\x06report\x18\n" +
-	" \x01(\fR\x06report\"\xe1\x01\n" +
+	" \x01(\fR\x06report\"\xf3\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rKIND_ACCEPTED\x10\x01\x12\x17\n" +
@@ -1757,7 +1846,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\fKIND_ABORTED\x10\b\x12\x18\n" +
 	"\x14KIND_RETRY_REQUESTED\x10\t\x12\r\n" +
 	"\tKIND_HELD\x10\n" +
-	"\"\xf7\x01\n" +
+	"\x12\x10\n" +
+	"\fKIND_DROPPED\x10\x1e\"\xf7\x01\n" +
 	"\rAppliedRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
@@ -1795,7 +1885,7 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),          // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0), // 1: holdfast.v1.DestinationHealth.State
@@ -1815,42 +1905,44 @@ var file_holdfast_v1_state_proto_goTypes = []any{
 	(*HistoryRecord)(nil),        // 15: holdfast.v1.HistoryRecord
 	(*AppliedRecord)(nil),        // 16: holdfast.v1.AppliedRecord
 	(*ConfigurationRecord)(nil),  // 17: holdfast.v1.ConfigurationRecord
-	(*ResultsRecord_Result)(nil), // 18: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil), // 19: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),             // 20: holdfast.v1.Envelope
-	(*Content)(nil),              // 21: holdfast.v1.Content
-	(*Origin)(nil),               // 22: holdfast.v1.Origin
-	(*Recipient)(nil),            // 23: holdfast.v1.Recipient
-	(*Failure)(nil),              // 24: holdfast.v1.Failure
-	(*ClaimRef)(nil),             // 25: holdfast.v1.ClaimRef
-	(*DestinationConfig)(nil),    // 26: holdfast.v1.DestinationConfig
-	(*Attempt)(nil),              // 27: holdfast.v1.Attempt
-	(*EventResult)(nil),          // 28: holdfast.v1.EventResult
+	(*MessageRecord_Share)(nil),  // 18: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil), // 19: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil), // 20: holdfast.v1.AppliedRecord.Digest
+	(*Envelope)(nil),             // 21: holdfast.v1.Envelope
+	(*Content)(nil),              // 22: holdfast.v1.Content
+	(*Origin)(nil),               // 23: holdfast.v1.Origin
+	(*Recipient)(nil),            // 24: holdfast.v1.Recipient
+	(*Failure)(nil),              // 25: holdfast.v1.Failure
+	(*ClaimRef)(nil),             // 26: holdfast.v1.ClaimRef
+	(*DestinationConfig)(nil),    // 27: holdfast.v1.DestinationConfig
+	(*Attempt)(nil),              // 28: holdfast.v1.Attempt
+	(*EventResult)(nil),          // 29: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	20, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	21, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	22, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	23, // 3: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
-	0,  // 4: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	24, // 5: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	25, // 6: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	25, // 7: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
-	1,  // 8: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	24, // 9: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	26, // 10: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
-	9,  // 11: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
-	18, // 12: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
-	2,  // 13: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	27, // 14: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	24, // 15: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	19, // 16: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	28, // 17: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	21, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	22, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	23, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	18, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	24, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
+	25, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	26, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	26, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	1,  // 9: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
+	25, // 10: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	27, // 11: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	9,  // 12: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
+	19, // 13: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	2,  // 14: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	28, // 15: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	25, // 16: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	20, // 17: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	29, // 18: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -1865,7 +1957,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
