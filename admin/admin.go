@@ -46,8 +46,10 @@ type Config struct {
 	Node    string // this node's name
 	State   *fsm.State
 	Cluster Cluster
-	Logger  *slog.Logger
-	Now     func() time.Time // nil: time.Now
+	// Membership changes the cluster's nodes.
+	Membership Membership
+	Logger     *slog.Logger
+	Now        func() time.Time // nil: time.Now
 	// Patience is how long a change waits for the cluster; 0 is 10 s. A caller's
 	// earlier deadline goes first.
 	Patience time.Duration

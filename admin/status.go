@@ -54,6 +54,7 @@ func nodes(members []Member, records []*pb.NodeRecord) []*pb.GetStatusResponse_N
 		for _, record := range records {
 			if record.Name == member.Name {
 				node.Version, node.AdminAddress, node.SmtpAddress = record.Version, record.AdminAddress, record.SmtpAddress
+				node.Draining = record.DrainingSince != 0
 			}
 		}
 		out = append(out, node)
@@ -73,11 +74,7 @@ func (w window) warnings(status *pb.GetStatusResponse, members []Member) []*pb.G
 	if status.Leader == "" {
 		warn("no-leader", "", "node %s knows no leader", status.Node)
 	}
-	for _, node := range status.Nodes {
-		if !node.Alive {
-			warn("node-down", node.Name, "node %s does not answer", node.Name)
-		}
-	}
+	memberWarnings(status.Nodes, warn)
 	for _, member := range members {
 		if member.NoLease != "" && !status.Stale {
 			warn("no-lease", member.Name, "node %s accepts and delivers nothing: %s", member.Name, member.NoLease)

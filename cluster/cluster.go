@@ -53,7 +53,11 @@ type Cluster struct {
 	forward  forwarder
 	pings    peerLink
 
-	joining sync.Mutex // serialises Join on the leader
+	joining sync.Mutex // serialises changes of the configuration on the leader
+
+	inviteMu sync.Mutex // guards the fields below
+	invited  []string   // addresses of a cluster that an operator named
+	step     string     // what takePart waits for
 
 	applyMu sync.Mutex // guards the fields below
 	applies sync.WaitGroup

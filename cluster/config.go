@@ -53,6 +53,9 @@ type Config struct {
 	// folder. It must not block.
 	Fatal func(error)
 
+	// Sessions counts the sessions at the front door; nil counts none.
+	Sessions func() int
+
 	// Now is the wall clock.
 	Now func() time.Time
 	// Monotonic is a clock that never jumps and goes on while the machine
@@ -97,6 +100,8 @@ type Timing struct {
 	Poll time.Duration
 	// Hang is when a log write that doesn't end makes a leader fall silent.
 	Hang time.Duration
+	// Stable is how long a node that joins must have kept up before it votes.
+	Stable time.Duration
 	// Store is when a log write that doesn't end ends the node.
 	Store time.Duration
 }
@@ -133,6 +138,7 @@ func DefaultTiming() Timing {
 		Clock:       2 * time.Second,
 		Poll:        time.Second,
 		Hang:        3 * time.Second,
+		Stable:      2 * time.Second,
 		Store:       20 * time.Second,
 	}
 }
@@ -154,7 +160,7 @@ func (t *Timing) setDefaults() {
 		{&t.Heartbeat, &d.Heartbeat}, {&t.LeaderLease, &d.LeaderLease}, {&t.Commit, &d.Commit},
 		{&t.RPC, &d.RPC}, {&t.Lease, &d.Lease}, {&t.Ping, &d.Ping}, {&t.Margin, &d.Margin},
 		{&t.Verify, &d.Verify}, {&t.Lag, &d.Lag}, {&t.Eligible, &d.Eligible}, {&t.Clock, &d.Clock}, {&t.Poll, &d.Poll},
-		{&t.Hang, &d.Hang}, {&t.Store, &d.Store},
+		{&t.Hang, &d.Hang}, {&t.Stable, &d.Stable}, {&t.Store, &d.Store},
 	} {
 		if *f.field == 0 {
 			*f.field = *f.value
@@ -191,6 +197,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Monotonic == nil {
 		c.Monotonic = bootTime
+	}
+	if c.Sessions == nil {
+		c.Sessions = func() int { return 0 }
 	}
 	if c.DialPeer == nil {
 		c.DialPeer = dialTCP

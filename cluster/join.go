@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
@@ -25,10 +27,14 @@ func (p *peerServer) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinRes
 	// Two changes at once would each see the configuration without the other.
 	c.joining.Lock()
 	defer c.joining.Unlock()
-	if c.leadership.Load() == nil || c.cfg.State.ClusterID() == "" {
+	l := c.leadership.Load()
+	if l == nil || c.cfg.State.ClusterID() == "" {
 		return nil, status.Error(codes.FailedPrecondition, errNotLeader.Error())
 	}
-	voter, err := c.takeIn(ctx, req)
+	if c.wasRemoved(ctx, req) {
+		return &pb.JoinResponse{ClusterId: c.clusterID(), Removed: true}, nil
+	}
+	voter, err := l.takeIn(ctx, req)
 	if _, classed := status.FromError(err); err != nil && !classed {
 		err = status.Error(codes.Unavailable, err.Error())
 	}
@@ -39,7 +45,8 @@ func (p *peerServer) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinRes
 }
 
 // takeIn reports whether the node is a voter now.
-func (c *Cluster) takeIn(ctx context.Context, req *pb.JoinRequest) (bool, error) {
+func (l *leadership) takeIn(ctx context.Context, req *pb.JoinRequest) (bool, error) {
+	c := l.c
 	r := c.raft.Load()
 	id := raft.ServerID(req.RaftId)
 	address := raft.ServerAddress(raftAddress(req.RaftId, req.RaftAddress))
@@ -51,7 +58,7 @@ func (c *Cluster) takeIn(ctx context.Context, req *pb.JoinRequest) (bool, error)
 	}
 	switch {
 	case self == nil:
-		if err := c.checkEmpty(ctx, req); err != nil {
+		if err := c.checkReachable(ctx, req); err != nil {
 			return false, err
 		}
 		c.log.Info("takes a node in", "joins", req.Node, "raft_id", req.RaftId)
@@ -63,17 +70,46 @@ func (c *Cluster) takeIn(ctx context.Context, req *pb.JoinRequest) (bool, error)
 	case self.Address != address:
 		return false, c.change(r.AddNonvoter(id, address, 0, c.cfg.Timing.RPC))
 	}
-	if !c.hasCaughtUp(ctx, req) {
+	if !l.keepsUp(ctx, req) {
 		return false, nil
 	}
+	return true, c.makeVoter(req)
+}
+
+// keepsUp reports whether a non-voter has had all that was committed each time
+// that it asked, for long enough to be relied on. Guarded by joining.
+func (l *leadership) keepsUp(ctx context.Context, req *pb.JoinRequest) bool {
+	caughtUp, now := l.c.hasCaughtUp(ctx, req), l.c.cfg.Monotonic()
+	id := raft.ServerID(req.RaftId)
+	j, ok := l.joiners[id]
+	if !ok || !caughtUp {
+		j.since = now
+	}
+	j.request = req
+	l.joiners[id] = j
+	return caughtUp && now-j.since >= l.c.cfg.Timing.Stable
+}
+
+// joiner is a non-voter that has asked this leader to take it in.
+type joiner struct {
+	request *pb.JoinRequest
+	since   time.Duration // that long it has kept up with the log
+}
+
+// makeVoter lets a non-voter vote, in the place of the data folder that it lost
+// where there was one. Guarded by joining.
+func (c *Cluster) makeVoter(req *pb.JoinRequest) error {
+	r := c.raft.Load()
+	_, predecessors := c.findServers(req)
 	for _, predecessor := range predecessors {
 		// Before the new one votes: else there were one more voter, and it dead.
 		if err := c.change(r.RemoveServer(predecessor.ID, 0, c.cfg.Timing.RPC)); err != nil {
-			return false, err
+			return err
 		}
 		c.log.Info("removed the lost data folder of a node", "joins", req.Node, "removed", string(predecessor.ID))
 	}
-	return true, c.change(r.AddVoter(id, address, 0, c.cfg.Timing.RPC))
+	id, address := raft.ServerID(req.RaftId), raft.ServerAddress(raftAddress(req.RaftId, req.RaftAddress))
+	return c.change(r.AddVoter(id, address, 0, c.cfg.Timing.RPC))
 }
 
 func (c *Cluster) change(future raft.IndexFuture) error {
@@ -105,9 +141,8 @@ func (c *Cluster) checkGone(node string, predecessor raft.Server) error {
 	return nil
 }
 
-// checkEmpty wants a new raft id to be without data: what comes with data and
-// isn't in the configuration was removed, and may hold votes of that time.
-func (c *Cluster) checkEmpty(ctx context.Context, req *pb.JoinRequest) error {
+// checkReachable wants the node to answer where it says it is.
+func (c *Cluster) checkReachable(ctx context.Context, req *pb.JoinRequest) error {
 	answer, err := c.helloTo(ctx, req.AdminAddress)
 	if err != nil {
 		return status.Errorf(codes.FailedPrecondition, "node %s can't be reached at its admin address %s: %v", req.Node, req.AdminAddress, err)
@@ -115,10 +150,20 @@ func (c *Cluster) checkEmpty(ctx context.Context, req *pb.JoinRequest) error {
 	if answer.RaftId != req.RaftId {
 		return status.Errorf(codes.FailedPrecondition, "at the admin address %s of node %s answers %s", req.AdminAddress, req.Node, answer.RaftId)
 	}
-	if answer.AppliedIndex > 0 {
-		return status.Errorf(codes.FailedPrecondition, "node %s was removed from the cluster and has old data: empty its data folder to let it join anew", req.Node)
-	}
 	return nil
+}
+
+// wasRemoved reports whether a node has data of this cluster but is no member,
+// as far as that is committed: it may hold votes of its time, and must not come
+// in again with them. After a crash its log may be all that it has.
+func (c *Cluster) wasRemoved(ctx context.Context, req *pb.JoinRequest) bool {
+	isSelf := func(server raft.Server) bool { return string(server.ID) == req.RaftId }
+	committed, index := c.cfg.State.Configuration()
+	if index == 0 || slices.ContainsFunc(committed.Servers, isSelf) || slices.ContainsFunc(c.configuration(), isSelf) {
+		return false
+	}
+	answer, err := c.helloTo(ctx, req.AdminAddress)
+	return err == nil && answer.RaftId == req.RaftId && answer.HasData
 }
 
 // hasCaughtUp reports whether the node has applied what is committed now. It

@@ -17,6 +17,8 @@ type leaderInfo struct {
 	address string
 }
 
+func (l *leaderInfo) known() bool { return l.self || l.raftID != "" }
+
 func (l *leaderInfo) reachable() bool { return l.self || l.address != "" }
 
 // watchLeader keeps c.leader current.
@@ -87,6 +89,13 @@ func (c *Cluster) Leader() (node, adminAddress string) {
 	}
 	return nodeOf(string(info.raftID)), info.address
 }
+
+// LeadsAlone reports whether this node leads and no other one in service could.
+func (c *Cluster) LeadsAlone() bool { return c.leader.Load().self && len(c.successors()) == 0 }
+
+// NodesChanged returns a channel that is closed at the next change of a node's
+// record. Take it before looking.
+func (c *Cluster) NodesChanged() <-chan struct{} { return c.nodes.wait() }
 
 // Member is a server of raft's configuration.
 type Member struct {

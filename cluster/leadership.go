@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +63,8 @@ type leadership struct {
 	// watched has the active incarnations.
 	watched map[uint64]*watched
 	commits []commitSample
+
+	joiners map[raft.ServerID]joiner // guarded by Cluster.joining
 }
 
 // watched is what a leader knows of an active incarnation.
@@ -96,7 +99,7 @@ func (c *Cluster) runLeadership(ctx context.Context) {
 	l := &leadership{
 		c: c, ctx: ctx, term: term,
 		proof: newProof(), proofDue: make(chan struct{}, 1),
-		since: c.cfg.Monotonic(), watched: map[uint64]*watched{},
+		since: c.cfg.Monotonic(), watched: map[uint64]*watched{}, joiners: map[raft.ServerID]joiner{},
 	}
 	c.log.Info("leads the cluster", "term", term)
 	c.metrics.leaderships.Inc()
@@ -156,6 +159,7 @@ func (l *leadership) watch() {
 		if events := l.review(now); len(events) > 0 {
 			l.propose(events...)
 		}
+		l.stepAside()
 	}
 }
 
@@ -179,6 +183,13 @@ func (l *leadership) review(now time.Duration) []*pb.Event {
 	active := map[uint64]*watched{}
 	var events []*pb.Event
 	for _, record := range records {
+		if c.isRemoved(record.Name) {
+			c.log.Info("forgets a node that was removed", "removed", record.Name)
+			events = append(events, &pb.Event{Kind: &pb.Event_NodeRemoved{NodeRemoved: &pb.NodeRemoved{
+				Node: record.Name, Incarnation: record.Incarnation,
+			}}})
+			continue
+		}
 		if !record.Active {
 			continue
 		}
@@ -206,6 +217,27 @@ func (l *leadership) review(now time.Duration) []*pb.Event {
 	}
 	l.watched = active
 	return events
+}
+
+// isRemoved reports whether a node is in no configuration, neither in the
+// committed one nor in one under way.
+func (c *Cluster) isRemoved(node string) bool {
+	committed, index := c.cfg.State.Configuration()
+	isIt := func(server raft.Server) bool { return nodeOf(string(server.ID)) == node }
+	return index > 0 && !slices.ContainsFunc(committed.Servers, isIt) && len(c.serversOf(node)) == 0
+}
+
+// stepAside gives leadership away where this node is out of service and another
+// one isn't.
+func (l *leadership) stepAside() {
+	c := l.c
+	record, ok := c.cfg.State.Node(c.cfg.Node)
+	if !ok || record.DrainingSince == 0 || len(c.successors()) == 0 {
+		return
+	}
+	if err := c.transferTo(""); err != nil && l.ctx.Err() == nil {
+		c.log.Warn("this node is draining but couldn't give leadership away", "error", err)
+	}
 }
 
 // sample keeps the commit index of the last Lag.

@@ -2,14 +2,12 @@ package cluster
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
-	pb "holdfast/proto/holdfast/v1"
 )
 
 func TestRaftAddressChanges(t *testing.T) {
@@ -38,11 +36,17 @@ func TestRemovedNodeStaysOut(t *testing.T) {
 	leader := w.leader(w.names...)
 	n := w.nodes[w.others(leader.name)[0]]
 	must(t, leader.cluster.raft.Load().RemoveServer(raft.ServerID(n.cluster.raftID), 0, 0).Error())
-	_, err := (&peerServer{c: leader.cluster}).Join(t.Context(), &pb.JoinRequest{
-		Node: n.name, RaftId: n.cluster.raftID, RaftAddress: n.raft, AdminAddress: n.admin,
-	})
-	if status.Code(err) != codes.FailedPrecondition {
-		t.Errorf("got %v, want FailedPrecondition", err)
+	select {
+	case err := <-n.fatal:
+		if !strings.Contains(err.Error(), "was removed from the cluster") {
+			t.Errorf("the node stops with %q", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the removed node goes on")
+	}
+	// It may not come in again with its old votes.
+	if servers := leader.cluster.serversOf(n.name); len(servers) != 0 {
+		t.Errorf("it is a member again: %v", servers)
 	}
 }
 

@@ -22,12 +22,19 @@ func (c *Cluster) takePart(ctx context.Context) {
 			c.log.Info(what)
 		}
 		said = what
+		c.setStep(what)
 	}
 	for {
-		if c.isVoterHere() {
+		here := c.isVoterHere()
+		if here {
 			entered.Do(func() { close(c.entered) })
-		} else {
+		}
+		switch {
+		case !here:
 			say(c.enter(ctx))
+		case !c.leader.Load().known() && c.clusterID() != "":
+			// Its removal may have passed it by: then no leader calls it any more.
+			c.enter(ctx)
 		}
 		if !sleep(ctx, c.cfg.Timing.Poll) {
 			return
@@ -47,11 +54,14 @@ func (c *Cluster) isVoterHere() bool {
 
 // enter takes one step and says what it waits for, "" for nothing new.
 func (c *Cluster) enter(ctx context.Context) string {
+	if c.leader.Load().self {
+		return c.moveSelf()
+	}
 	addresses := c.askable()
 	if len(addresses) == 0 && !c.hasData() {
 		switch c.cfg.BootstrapExpect {
 		case 0:
-			return "has no data and no join address: waits to be joined to a cluster"
+			return "has no data and no join address: waits for `holdfast cluster join`"
 		case 1:
 			return c.bootstrap(nil)
 		}
@@ -71,7 +81,7 @@ func (c *Cluster) enter(ctx context.Context) string {
 // askable is whom to ask for a cluster: the join addresses, and the nodes that
 // the state knows.
 func (c *Cluster) askable() []string {
-	addresses := slices.Clone(c.cfg.Join)
+	addresses := append(c.invitation(), c.cfg.Join...)
 	for _, record := range c.cfg.State.Nodes() {
 		addresses = append(addresses, record.AdminAddress)
 	}
@@ -182,6 +192,10 @@ func (c *Cluster) join(ctx context.Context, known *pb.HelloResponse) string {
 	}
 	if err := c.meet(resp.ClusterId); err != nil {
 		return err.Error()
+	}
+	if resp.Removed {
+		c.cfg.Fatal(fmt.Errorf("node %s was removed from the cluster: it stops; to let it join anew, empty %s first", c.cfg.Node, c.cfg.DataDir))
+		return "was removed from the cluster"
 	}
 	if !resp.Voter {
 		return "joins the cluster: catches up"

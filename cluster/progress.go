@@ -14,12 +14,15 @@ import (
 type Condition struct {
 	AppliedIndex uint64 // up to which its state has the log
 	NoLease      string // why it has no lease, in words, "" where it has one
+	Sessions     int    // at its front door
 }
 
 // Condition asks a node.
 func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error) {
 	if node == c.cfg.Node {
-		return Condition{AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: *c.noLease.Load()}, nil
+		return Condition{
+			AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: *c.noLease.Load(), Sessions: c.cfg.Sessions(),
+		}, nil
 	}
 	record, ok := c.cfg.State.Node(node)
 	if !ok {
@@ -29,7 +32,7 @@ func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error)
 	if err != nil {
 		return Condition{}, fmt.Errorf("node %s: %w", node, err)
 	}
-	return Condition{AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease}, nil
+	return Condition{AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions)}, nil
 }
 
 // WaitEverywhere returns once every node that may act has applied the index. A

@@ -201,6 +201,12 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.settingsChanged(kind.SettingsChanged)
 	case *pb.Event_HistoryPruned:
 		return t.historyPruned(kind.HistoryPruned)
+	case *pb.Event_NodeDraining:
+		return t.nodeDraining(kind.NodeDraining)
+	case *pb.Event_NodeResumed:
+		return t.nodeResumed(kind.NodeResumed)
+	case *pb.Event_NodeRemoved:
+		return t.nodeRemoved(kind.NodeRemoved)
 	case *pb.Event_VerifyMarked:
 		return t.verifyMarked(kind.VerifyMarked)
 	}

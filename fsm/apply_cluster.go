@@ -51,13 +51,17 @@ func (t *tx) nodeUp(e *pb.NodeUp) *pb.EventResult {
 		t.endIncarnation(old)
 	}
 	t.openSession(e.Node, e.Incarnation)
-	t.saveNode(old, &pb.NodeRecord{
+	record := &pb.NodeRecord{
 		Name: e.Node, Incarnation: e.Incarnation, Active: true,
 		// A node that comes back earns its destinations again by staying.
 		Eligible: !known,
 		UpSince:  t.event.Time, Version: e.Version,
 		AdminAddress: e.AdminAddress, SmtpAddress: e.SmtpAddress, RaftId: e.RaftId,
-	})
+	}
+	if !old.GetDrainsUntilUp() {
+		record.DrainingSince = old.GetDrainingSince()
+	}
+	t.saveNode(old, record)
 	return resultOK
 }
 

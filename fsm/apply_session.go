@@ -82,7 +82,7 @@ func (t *tx) applyOnce() *pb.EventResult {
 // forwarded or repeated, and needs no session.
 func (t *tx) applyLeaders() *pb.EventResult {
 	switch t.event.Kind.(type) {
-	case *pb.Event_ClusterCreated, *pb.Event_NodeEligible, *pb.Event_NodeDown:
+	case *pb.Event_ClusterCreated, *pb.Event_NodeEligible, *pb.Event_NodeDown, *pb.Event_NodeRemoved:
 		t.node = ""
 		return t.applyEvent()
 	}

@@ -133,7 +133,7 @@ func (g *script) event() scriptEvent {
 	if n.incarnation == 0 {
 		n = g.nodes[0]
 	}
-	switch g.pick(34) {
+	switch g.pick(35) {
 	case 0, 1, 2, 3, 4, 5:
 		return g.accept(n)
 	case 6, 7, 8, 9, 10, 11:
@@ -173,6 +173,8 @@ func (g *script) event() scriptEvent {
 		return g.settings(n)
 	case 32:
 		return g.pruned(n)
+	case 33:
+		return g.service(n)
 	}
 	return g.send(n, &pb.Event{Kind: &pb.Event_VerifyMarked{VerifyMarked: &pb.VerifyMarked{Nonce: []byte{byte(g.pick(256))}}}}, nil)
 }
@@ -537,4 +539,22 @@ func installFrom(from, to *State) error {
 	}
 	defer stream.Close()
 	return to.Restore(stream)
+}
+
+// service takes nodes out of service, puts them back, and forgets them.
+func (g *script) service(n *scriptNode) scriptEvent {
+	about := g.nodes[g.pick(len(g.nodes))]
+	switch g.pick(5) {
+	case 0, 1:
+		return g.send(n, &pb.Event{Kind: &pb.Event_NodeDraining{NodeDraining: &pb.NodeDraining{
+			Node: about.name, UntilUp: g.pick(2) == 0,
+		}}}, nil)
+	case 2, 3:
+		return g.send(n, &pb.Event{Kind: &pb.Event_NodeResumed{NodeResumed: &pb.NodeResumed{Node: about.name}}}, nil)
+	}
+	removed := &pb.NodeRemoved{Node: about.name, Incarnation: about.incarnation}
+	if about.incarnation != 0 && g.pick(4) > 0 {
+		about.incarnation, about.active = 0, false
+	}
+	return g.leaders(&pb.Event{Kind: &pb.Event_NodeRemoved{NodeRemoved: removed}})
 }

@@ -83,12 +83,13 @@ func list[T any](tree *iradix.Tree[T]) []T {
 	return all
 }
 
-// eligibleNodes are the nodes among which destinations are shared: the eligible
-// ones, or all active ones while none is (a whole cluster that has restarted).
+// eligibleNodes are the nodes among which destinations are shared: of those in
+// service the eligible ones, or all active ones while none is (a whole cluster
+// that has restarted).
 func eligibleNodes(nodes *iradix.Tree[*pb.NodeRecord]) []string {
 	var active, eligible []string
 	for _, node := range list(nodes) {
-		if node.Active {
+		if node.Active && node.DrainingSince == 0 {
 			active = append(active, node.Name)
 			if node.Eligible {
 				eligible = append(eligible, node.Name)

@@ -123,7 +123,8 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 		{"public name", minimal + "[raft]\nadvertise = \"mx-a.example.net:7400\"\n", `raft.advertise "mx-a.example.net:7400": this version`},
 		{"advertised port 0", minimal + "[admin]\nadvertise = \"127.0.0.1:0\"\n", "port must be 1 to 65535"},
 		{"public join", with(`["127.0.0.1:7500"]`, `["10.0.0.2:7500"]`), `cluster.join "10.0.0.2:7500": this version`},
-		{"no join", with(`["127.0.0.1:7500"]`, `[]`), "cluster.join is empty"},
+		{"no join", with(`bootstrap_expect = 1
+join = ["127.0.0.1:7500"]`, `bootstrap_expect = 3`), "cluster.join is empty: list the admin addresses of all 3"},
 		{"join twice", with(`["127.0.0.1:7500"]`, `["127.0.0.1:7500", "127.0.0.1:7500"]`), "twice"},
 		{"negative expect", with(`= 1`, `= -1`), "bootstrap_expect -1"},
 		{"tls", minimal + "[tls]\nca = \"ca.pem\"\n", "[tls]: this version runs without certificates"},

@@ -16,8 +16,8 @@ func (n *Node) routes() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if n.draining.Load() {
-			http.Error(w, "stopping", http.StatusServiceUnavailable)
+		if n.outOfService() {
+			http.Error(w, "out of service", http.StatusServiceUnavailable)
 			return
 		}
 		if reply := (gate{n}).Check(); reply != nil {

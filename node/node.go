@@ -112,7 +112,7 @@ func (n *Node) openData() (err error) {
 		BootstrapExpect: n.cfg.Cluster.BootstrapExpect, Join: n.cfg.Cluster.Join,
 		Limits: cluster.Limits{TrailingBytes: n.cfg.Raft.TrailingBytes},
 		State:  n.state, Logger: n.log.With("component", "cluster"), Metrics: n.registry,
-		Fatal: n.fail, Now: time.Now,
+		Fatal: n.fail, Now: time.Now, Sessions: n.sessions,
 	})
 	return err
 }
@@ -154,7 +154,7 @@ func (n *Node) makeParts() (err error) {
 // the node is one of `dev`.
 func (n *Node) serveServices() {
 	cfg := admin.Config{
-		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Now: n.cluster.Now,
+		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Now: n.cluster.Now,
 		Logger: n.log.With("component", "admin"),
 	}
 	n.peers, n.admins = grpc.NewServer(), grpc.NewServer()

@@ -34,6 +34,7 @@ func (n *Node) Run(ctx context.Context) error {
 		{{"cluster", n.cluster.Run}},
 		{
 			{"http", n.serveHTTP},
+			{"service", n.followService},
 			{"delivery", n.scheduler.Run},
 			{"smtp", func(ctx context.Context) error { return n.smtp.Serve(ctx, n.listeners.smtp...) }},
 		},
@@ -58,6 +59,9 @@ func (n *Node) Run(ctx context.Context) error {
 	n.draining.Store(true)
 	for _, h := range n.health {
 		h.Shutdown()
+	}
+	if cause == nil {
+		n.leave(context.WithoutCancel(ctx))
 	}
 	errs := []error{cause}
 	for _, parts := range slices.Backward(running) {

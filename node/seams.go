@@ -57,6 +57,47 @@ func (o operators) WaitEverywhere(ctx context.Context, index uint64) error {
 	return o.n.cluster.WaitEverywhere(ctx, index)
 }
 
+func (o operators) RemoveNode(ctx context.Context, node string, force bool) error {
+	return o.n.cluster.RemoveNode(ctx, node, force)
+}
+
+func (o operators) PromoteNode(ctx context.Context, node string) error {
+	return o.n.cluster.PromoteNode(ctx, node)
+}
+
+// TransferLeadership waits until this node knows who leads now.
+func (o operators) TransferLeadership(ctx context.Context, node string) (string, error) {
+	before := o.Leader()
+	if err := o.n.cluster.TransferLeadership(ctx, node); err != nil {
+		return "", err
+	}
+	ticker := time.NewTicker(digestPoll)
+	defer ticker.Stop()
+	for {
+		if leader := o.Leader(); leader == node || node == "" && leader != "" && leader != before {
+			return leader, nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return "", status.Error(codes.Unavailable, "leadership was given away, but who leads now isn't known yet: `holdfast status` shows it")
+		}
+	}
+}
+
+func (o operators) JoinVia(ctx context.Context, addresses []string) (bool, string, error) {
+	return o.n.cluster.JoinVia(ctx, addresses)
+}
+
+func (o operators) Sessions(ctx context.Context, node string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
+	defer cancel()
+	condition, err := o.n.cluster.Condition(ctx, node)
+	return condition.Sessions, err
+}
+
+func (o operators) LeadsAlone() bool { return o.n.cluster.LeadsAlone() }
+
 func (o operators) Leased() bool { return o.n.cluster.Leased() }
 
 func (o operators) Leader() string {
@@ -79,7 +120,9 @@ func (o operators) Members(ctx context.Context) []admin.Member {
 		go func() {
 			condition, err := o.n.cluster.Condition(ctx, server.Node)
 			members[i] = admin.Member{
-				Name: server.Node, Voter: server.Voter, Alive: err == nil,
+				Name: server.Node, Voter: server.Voter,
+				// The state doesn't know a node yet that is catching up.
+				Alive:        err == nil || !server.Voter && time.Since(server.LastContact) < memberTimeout,
 				AppliedIndex: condition.AppliedIndex, NoLease: condition.NoLease,
 			}
 			done <- struct{}{}

@@ -98,8 +98,8 @@ func (c ClusterConfig) validate() error {
 	if c.BootstrapExpect < 0 {
 		return fmt.Errorf("cluster.bootstrap_expect %d: want 0 or more", c.BootstrapExpect)
 	}
-	if len(c.Join) == 0 {
-		return errors.New("cluster.join is empty: list the admin addresses of the members, this node's own too where it is one of the first")
+	if len(c.Join) == 0 && c.BootstrapExpect > 1 {
+		return fmt.Errorf("cluster.join is empty: list the admin addresses of all %d first members, this node's own too", c.BootstrapExpect)
 	}
 	for i, address := range c.Join {
 		if err := reachable("cluster.join", address); err != nil {

@@ -25,6 +25,7 @@ var (
 	needsSMTPUTF8 = reply(553, "5.6.7", "address needs SMTPUTF8")
 	lineTooLong   = reply(500, "5.5.2", "line is too long")
 	bareLF        = reply(500, "5.5.2", "lines must end in CR LF, closing the connection")
+	outOfService  = reply(421, "4.3.2", "out of service, try another server")
 	shuttingDown  = reply(421, "4.3.2", "shutting down, try another server")
 	timedOut      = reply(421, "4.4.2", "timed out, closing the connection")
 	tooManyErrors = reply(421, "4.7.0", "too many errors, closing the connection")

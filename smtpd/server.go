@@ -33,6 +33,7 @@ type Server struct {
 	mu        sync.Mutex // guards what follows
 	served    bool
 	stopping  bool
+	draining  bool
 	conns     map[*conn]struct{}
 	perClient map[netip.Prefix]int
 }
@@ -176,6 +177,8 @@ func (s *Server) register(c *conn, client netip.Addr) *relay.Reply {
 	switch {
 	case s.stopping:
 		return shuttingDown
+	case s.draining:
+		return outOfService
 	case len(s.conns) >= s.cfg.MaxConnections:
 		s.metrics.refusedTotal.Inc()
 		return tooBusy
@@ -247,6 +250,30 @@ func (s *Server) shutDown(stopProposing, stopCleaning context.CancelFunc) {
 	stopProposing()
 	s.proposals.Wait()
 	s.cleanups.Wait()
+}
+
+// Drain takes the front door out of service, or puts it back: new connections
+// get 421, sessions end at their next command, content under way goes on. The
+// listeners stay open, so that clients are told instead of left to guess.
+func (s *Server) Drain(draining bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = draining
+	if !draining {
+		return
+	}
+	for c := range s.conns {
+		if err := c.interrupt(); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.log.Debug("connection not interrupted", "error", err)
+		}
+	}
+}
+
+// Sessions is the number of connections that are open.
+func (s *Server) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // stopRegistering lets no connection in any more and returns those that are.

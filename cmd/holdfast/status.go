@@ -113,6 +113,8 @@ func (a *app) showStatus(r *pb.GetStatusResponse) error {
 		alive := "yes"
 		if !n.Alive {
 			alive = "no"
+		} else if n.Draining {
+			alive = "draining"
 		}
 		nodes.row(n.Name, roleWord(n.Voter), alive, applied, dash(n.SmtpAddress), dash(n.AdminAddress), dash(n.Version))
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"holdfast/admin"
@@ -82,7 +84,7 @@ func (w *World) serve(dir string) {
 	}
 	server := grpc.NewServer()
 	admin.Register(server, admin.Config{
-		Node: "a", State: w.State, Cluster: w, Logger: slog.New(slog.DiscardHandler),
+		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return Now }, Patience: 5 * time.Second,
 	})
 	served := make(chan error, 1)
@@ -316,6 +318,39 @@ func (w *World) Members(context.Context) []admin.Member {
 		{Name: "c"},
 	}
 }
+
+// RemoveNode is for a node that isn't a.
+func (w *World) RemoveNode(_ context.Context, node string, force bool) error {
+	if node == "a" && !force {
+		return status.Error(codes.FailedPrecondition, "without node a there would be no quorum")
+	}
+	return nil
+}
+
+// PromoteNode has nothing to do.
+func (w *World) PromoteNode(context.Context, string) error { return nil }
+
+// TransferLeadership names whom it was asked for.
+func (w *World) TransferLeadership(_ context.Context, node string) (string, error) { return node, nil }
+
+// JoinVia finds nobody.
+func (w *World) JoinVia(context.Context, []string) (bool, string, error) {
+	return false, "nobody answers", nil
+}
+
+// Sessions are two at b, and c doesn't answer.
+func (w *World) Sessions(_ context.Context, node string) (int, error) {
+	switch node {
+	case "b":
+		return 2, nil
+	case "c":
+		return 0, errors.New("connection refused")
+	}
+	return 0, nil
+}
+
+// LeadsAlone is false: b could lead.
+func (w *World) LeadsAlone() bool { return false }
 
 // Digests are the state's for a and b.
 func (w *World) Digests(_ context.Context, node string, nonce []byte) (*pb.DigestResponse, error) {

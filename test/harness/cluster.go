@@ -96,26 +96,12 @@ func Prepare(ctx context.Context, config Config) (*Cluster, error) {
 		return nil, err
 	}
 	for i := range config.Nodes {
-		name := string(rune('a' + i))
-		n := &Node{
-			Name: name, cluster: c,
-			Dir:   filepath.Join(config.Dir, name),
-			SMTP:  ports[i*4],
-			Raft:  ports[i*4+1],
-			Admin: ports[i*4+2],
-			HTTP:  ports[i*4+3],
-		}
-		n.data = filepath.Join(n.Dir, "data")
-		if config.DataDir != nil {
-			n.data = config.DataDir(name)
-		}
-		n.RaftAdvertised, n.AdminAdvertised = n.Raft, n.Admin
+		n := c.newNode(string(rune('a'+i)), ports[i*4:])
 		c.Nodes = append(c.Nodes, n)
-		c.Network.names = append(c.Network.names, name)
+		c.Network.names = append(c.Network.names, n.Name)
 	}
-	if !config.Direct && !config.InProcess {
-		// ctx bounds the start; the proxies last until Close.
-		if err := c.addProxies(context.WithoutCancel(ctx)); err != nil {
+	for _, n := range c.Nodes {
+		if err := c.addProxies(ctx, n); err != nil {
 			c.Network.close()
 			return nil, err
 		}
@@ -129,16 +115,50 @@ func Prepare(ctx context.Context, config Config) (*Cluster, error) {
 	return c, nil
 }
 
-func (c *Cluster) addProxies(ctx context.Context) (err error) {
-	for _, n := range c.Nodes {
-		if n.RaftAdvertised, err = c.Network.add(ctx, n.Name, n.Raft, c.source); err != nil {
-			return err
-		}
-		if n.AdminAdvertised, err = c.Network.add(ctx, n.Name, n.Admin, c.source); err != nil {
-			return err
-		}
+func (c *Cluster) newNode(name string, ports []string) *Node {
+	n := &Node{
+		Name: name, cluster: c,
+		Dir:  filepath.Join(c.config.Dir, name),
+		SMTP: ports[0], Raft: ports[1], Admin: ports[2], HTTP: ports[3],
 	}
-	return nil
+	n.data = filepath.Join(n.Dir, "data")
+	if c.config.DataDir != nil {
+		n.data = c.config.DataDir(name)
+	}
+	n.RaftAdvertised, n.AdminAdvertised = n.Raft, n.Admin
+	return n
+}
+
+// Add makes and starts another node, which joins the first ones; it isn't
+// among Network's names, so it can't be cut off.
+func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
+	ports, err := FreeAddresses(4)
+	if err != nil {
+		return nil, err
+	}
+	n := c.newNode(name, ports)
+	n.added = true
+	c.Nodes = append(c.Nodes, n)
+	if err := errors.Join(c.addProxies(ctx, n), n.writeConfig()); err != nil {
+		return nil, err
+	}
+	if err := n.Start(); err != nil {
+		return nil, err
+	}
+	return n, n.WaitReady(ctx)
+}
+
+// addProxies puts a node behind proxies, unless the cluster goes without.
+func (c *Cluster) addProxies(ctx context.Context, n *Node) (err error) {
+	if c.config.Direct || c.config.InProcess {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx) // it bounds the start; the proxies last until Close
+	if n.RaftAdvertised, err = c.Network.add(ctx, n.Name, n.Raft, c.source); err != nil {
+		return err
+	}
+	n.AdminAdvertised, err = c.Network.add(ctx, n.Name, n.Admin, c.source)
+	return err
 }
 
 // source names the node that opened a connection to a proxy. The kernel's table

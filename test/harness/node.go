@@ -27,6 +27,7 @@ type Node struct {
 
 	cluster *Cluster
 	data    string
+	added   bool // after the first start
 
 	mu      sync.Mutex // guards process
 	process *process   // nil where none was started
@@ -56,7 +57,7 @@ advertise = "{{.AdminAdvertised}}"
 [http]
 listen = "{{.HTTP}}"
 [cluster]
-bootstrap_expect = {{len .Join}}
+bootstrap_expect = {{.Expect}}
 join = [{{range $i, $a := .Join}}{{if $i}}, {{end}}"{{$a}}"{{end}}]
 [log]
 level = "{{.LogLevel}}"
@@ -78,8 +79,12 @@ func (n *Node) writeConfig() (err error) {
 		return err
 	}
 	var join []string
-	for _, other := range n.cluster.Nodes {
+	expect := n.cluster.config.Nodes
+	for _, other := range n.cluster.Nodes[:expect] {
 		join = append(join, other.AdminAdvertised)
+	}
+	if n.added {
+		expect = 0
 	}
 	file, err := os.Create(n.configPath())
 	if err != nil {
@@ -91,7 +96,8 @@ func (n *Node) writeConfig() (err error) {
 		LogStore, LogLevel string
 		TrailingBytes      int64
 		Join               []string
-	}{n, n.cluster.config.LogStore, n.cluster.config.LogLevel, n.cluster.config.TrailingBytes, join})
+		Expect             int
+	}{n, n.cluster.config.LogStore, n.cluster.config.LogLevel, n.cluster.config.TrailingBytes, join, expect})
 }
 
 // Start starts the node; it doesn't wait until it is ready.

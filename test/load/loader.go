@@ -17,6 +17,7 @@ type Loader struct {
 	begun              atomic.Int64 // messages begun, over all sessions
 	connections        atomic.Int64
 	refusedConnections atomic.Int64
+	stranded           atomic.Int64
 }
 
 // New checks the configuration and prepares the sessions.
@@ -64,6 +65,7 @@ func (l *Loader) Run(ctx context.Context) (*Report, error) {
 	return &Report{
 		Began: began, Ended: ended, Window: window, Answers: r.answers,
 		Connections: l.connections.Load(), ConnectionsRefused: l.refusedConnections.Load(),
+		Stranded: l.stranded.Load(),
 	}, r.logErr
 }
 

@@ -12,6 +12,8 @@ type Report struct {
 	Answers            []Answer      // in the order of their arrival
 	Connections        int64
 	ConnectionsRefused int64 // dialled in vain, or no greeting
+	// How often a session that roams went through all addresses in vain.
+	Stranded int64
 }
 
 // Count is the number of messages with an outcome.

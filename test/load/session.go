@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ type session struct {
 	address string
 	inData  atomic.Bool // 354 received, final dot not sent
 	serial  int         // messages begun
+	vain    int         // addresses in a row that took nothing
 }
 
 // run sends until ctx ends or the loader has what it wants.
@@ -23,7 +25,7 @@ func (s *session) run(ctx context.Context) {
 		c, err := dial(ctx, s.address, s.loader.config.Timeout)
 		if err != nil {
 			s.loader.refusedConnections.Add(1)
-			pause(ctx, s.loader.config.Backoff)
+			s.goOn(ctx)
 			continue
 		}
 		s.loader.connections.Add(1)
@@ -44,11 +46,26 @@ func (s *session) use(ctx context.Context, c *client) {
 			// The connection is lost, or its pipelined dialogue is half done: a
 			// new one is what a client takes after 421, too.
 			_ = c.conn.Close() // how it closes says nothing more
-			pause(ctx, s.loader.config.Backoff)
+			s.goOn(ctx)
 			return
 		}
+		s.vain = 0
 	}
 	_ = c.quit() // nothing is under way: a failed QUIT loses nothing
+}
+
+// goOn is what a session does that wasn't served: it waits and tries again, or
+// the next address first where there is one left.
+func (s *session) goOn(ctx context.Context) {
+	config := &s.loader.config
+	if config.Roam {
+		s.address = config.Addresses[(slices.Index(config.Addresses, s.address)+1)%len(config.Addresses)]
+		if s.vain++; s.vain%len(config.Addresses) != 0 || s.loader.finished(ctx) {
+			return
+		}
+		s.loader.stranded.Add(1)
+	}
+	pause(ctx, config.Backoff)
 }
 
 // send carries one message through its transaction and tells its end.

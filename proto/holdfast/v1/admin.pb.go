@@ -3941,6 +3941,720 @@ func (x *SetSettingsResponse) GetSettings() *Settings {
 	return nil
 }
 
+type RemoveNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Remove it even if what is left has no quorum.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeRequest) Reset() {
+	*x = RemoveNodeRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeRequest) ProtoMessage() {}
+
+func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *RemoveNodeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveNodeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RemoveNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeResponse) Reset() {
+	*x = RemoveNodeResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeResponse) ProtoMessage() {}
+
+func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
+func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+type PromoteNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteNodeRequest) Reset() {
+	*x = PromoteNodeRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteNodeRequest) ProtoMessage() {}
+
+func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
+func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *PromoteNodeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type PromoteNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteNodeResponse) Reset() {
+	*x = PromoteNodeResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteNodeResponse) ProtoMessage() {}
+
+func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
+func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
+}
+
+type TransferLeadershipRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "" leaves the choice to the leader.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipRequest) Reset() {
+	*x = TransferLeadershipRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipRequest) ProtoMessage() {}
+
+func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *TransferLeadershipRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type TransferLeadershipResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new leader.
+	Leader        string `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeadershipResponse) Reset() {
+	*x = TransferLeadershipResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeadershipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeadershipResponse) ProtoMessage() {}
+
+func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *TransferLeadershipResponse) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+type JoinClusterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// host:port of members' gRPC.
+	Addresses     []string `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinClusterRequest) Reset() {
+	*x = JoinClusterRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinClusterRequest) ProtoMessage() {}
+
+func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
+func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *JoinClusterRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+type JoinClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Joining is complete: the node votes.
+	Voter bool `protobuf:"varint,1,opt,name=voter,proto3" json:"voter,omitempty"`
+	// What it waits for where it doesn't vote yet.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinClusterResponse) Reset() {
+	*x = JoinClusterResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinClusterResponse) ProtoMessage() {}
+
+func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
+func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *JoinClusterResponse) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *JoinClusterResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type DrainNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "" is the node that answers.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *DrainNodeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DrainNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Drain         *Drain                 `protobuf:"bytes,1,opt,name=drain,proto3" json:"drain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeResponse) Reset() {
+	*x = DrainNodeResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeResponse) ProtoMessage() {}
+
+func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *DrainNodeResponse) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+type ResumeNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "" is the node that answers.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeNodeRequest) Reset() {
+	*x = ResumeNodeRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeNodeRequest) ProtoMessage() {}
+
+func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *ResumeNodeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ResumeNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Drain         *Drain                 `protobuf:"bytes,1,opt,name=drain,proto3" json:"drain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeNodeResponse) Reset() {
+	*x = ResumeNodeResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeNodeResponse) ProtoMessage() {}
+
+func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
+func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *ResumeNodeResponse) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+type GetDrainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "" is the node that answers.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDrainRequest) Reset() {
+	*x = GetDrainRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDrainRequest) ProtoMessage() {}
+
+func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
+func (*GetDrainRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *GetDrainRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetDrainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Drain         *Drain                 `protobuf:"bytes,1,opt,name=drain,proto3" json:"drain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDrainResponse) Reset() {
+	*x = GetDrainResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDrainResponse) ProtoMessage() {}
+
+func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
+func (*GetDrainResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *GetDrainResponse) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+// Drain is how far a node has left service.
+type Drain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Not set while it is in service.
+	Since *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// Deliveries under way.
+	Attempts uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// SMTP sessions; not set where the node doesn't answer.
+	Sessions *uint32 `protobuf:"varint,4,opt,name=sessions,proto3,oneof" json:"sessions,omitempty"`
+	Leads    bool    `protobuf:"varint,5,opt,name=leads,proto3" json:"leads,omitempty"`
+	// It is draining and nothing is left to do.
+	SafeToStop    bool `protobuf:"varint,6,opt,name=safe_to_stop,json=safeToStop,proto3" json:"safe_to_stop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *Drain) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Drain) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Drain) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Drain) GetSessions() uint32 {
+	if x != nil && x.Sessions != nil {
+		return *x.Sessions
+	}
+	return 0
+}
+
+func (x *Drain) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
+}
+
+func (x *Drain) GetSafeToStop() bool {
+	if x != nil {
+		return x.SafeToStop
+	}
+	return false
+}
+
 type CountQueueResponse_Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The domain or the destination, "" for the count of all.
@@ -3952,7 +4666,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3964,7 +4678,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4004,15 +4718,17 @@ type GetStatusResponse_Node struct {
 	AppliedIndex uint64 `protobuf:"varint,4,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Version      string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	// host:port of its gRPC.
-	AdminAddress  string `protobuf:"bytes,6,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
-	SmtpAddress   string `protobuf:"bytes,7,opt,name=smtp_address,json=smtpAddress,proto3" json:"smtp_address,omitempty"`
+	AdminAddress string `protobuf:"bytes,6,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	SmtpAddress  string `protobuf:"bytes,7,opt,name=smtp_address,json=smtpAddress,proto3" json:"smtp_address,omitempty"`
+	// Out of service until it is resumed.
+	Draining      bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +4740,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4089,6 +4805,13 @@ func (x *GetStatusResponse_Node) GetSmtpAddress() string {
 	return ""
 }
 
+func (x *GetStatusResponse_Node) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
 type GetStatusResponse_DestinationDown struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -4101,7 +4824,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4113,7 +4836,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4159,8 +4882,9 @@ func (x *GetStatusResponse_DestinationDown) GetNextProbe() *timestamppb.Timestam
 
 type GetStatusResponse_Warning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// domain-filling and domain-full, spam-deferred, or one of: no-quorum, no-leader, node-down, destination-down, held-in-doubt,
-	// frozen, not-configured.
+	// domain-filling and domain-full, spam-deferred, or one of: no-quorum,
+	// no-leader, node-down, node-joining, node-draining, redundancy,
+	// destination-down, held-in-doubt, frozen, not-configured.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What it is about: a node, a destination, "" for the cluster.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
@@ -4172,7 +4896,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4184,7 +4908,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4234,7 +4958,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4246,7 +4970,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4293,7 +5017,7 @@ type VerifyStateResponse_Mismatch struct {
 
 func (x *VerifyStateResponse_Mismatch) Reset() {
 	*x = VerifyStateResponse_Mismatch{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4305,7 +5029,7 @@ func (x *VerifyStateResponse_Mismatch) String() string {
 func (*VerifyStateResponse_Mismatch) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Mismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4613,7 +5337,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"V\n" +
 	"\x18RetryDestinationResponse\x12:\n" +
 	"\vdestination\x18\x01 \x01(\v2\x18.holdfast.v1.DestinationR\vdestination\"\x12\n" +
-	"\x10GetStatusRequest\"\x88\a\n" +
+	"\x10GetStatusRequest\"\xa4\a\n" +
 	"\x11GetStatusResponse\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x129\n" +
@@ -4624,7 +5348,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\a \x01(\tR\tclusterId\x12\x12\n" +
 	"\x04node\x18\b \x01(\tR\x04node\x12#\n" +
-	"\rapplied_index\x18\t \x01(\x04R\fappliedIndex\x1a\xcd\x01\n" +
+	"\rapplied_index\x18\t \x01(\x04R\fappliedIndex\x1a\xe9\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05voter\x18\x02 \x01(\bR\x05voter\x12\x14\n" +
@@ -4632,7 +5356,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12#\n" +
 	"\radmin_address\x18\x06 \x01(\tR\fadminAddress\x12!\n" +
-	"\fsmtp_address\x18\a \x01(\tR\vsmtpAddress\x1a\xc4\x01\n" +
+	"\fsmtp_address\x18\a \x01(\tR\vsmtpAddress\x12\x1a\n" +
+	"\bdraining\x18\b \x01(\bR\bdraining\x1a\xc4\x01\n" +
 	"\x0fDestinationDown\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
@@ -4664,7 +5389,44 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x12SetSettingsRequest\x121\n" +
 	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\"H\n" +
 	"\x13SetSettingsResponse\x121\n" +
-	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings2\x92\x03\n" +
+	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\"=\n" +
+	"\x11RemoveNodeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\x14\n" +
+	"\x12RemoveNodeResponse\"(\n" +
+	"\x12PromoteNodeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x13PromoteNodeResponse\"/\n" +
+	"\x19TransferLeadershipRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"4\n" +
+	"\x1aTransferLeadershipResponse\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\tR\x06leader\"2\n" +
+	"\x12JoinClusterRequest\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\"?\n" +
+	"\x13JoinClusterResponse\x12\x14\n" +
+	"\x05voter\x18\x01 \x01(\bR\x05voter\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"&\n" +
+	"\x10DrainNodeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"=\n" +
+	"\x11DrainNodeResponse\x12(\n" +
+	"\x05drain\x18\x01 \x01(\v2\x12.holdfast.v1.DrainR\x05drain\"'\n" +
+	"\x11ResumeNodeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\">\n" +
+	"\x12ResumeNodeResponse\x12(\n" +
+	"\x05drain\x18\x01 \x01(\v2\x12.holdfast.v1.DrainR\x05drain\"%\n" +
+	"\x0fGetDrainRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"<\n" +
+	"\x10GetDrainResponse\x12(\n" +
+	"\x05drain\x18\x01 \x01(\v2\x12.holdfast.v1.DrainR\x05drain\"\xcf\x01\n" +
+	"\x05Drain\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\battempts\x18\x03 \x01(\rR\battempts\x12\x1f\n" +
+	"\bsessions\x18\x04 \x01(\rH\x00R\bsessions\x88\x01\x01\x12\x14\n" +
+	"\x05leads\x18\x05 \x01(\bR\x05leads\x12 \n" +
+	"\fsafe_to_stop\x18\x06 \x01(\bR\n" +
+	"safeToStopB\v\n" +
+	"\t_sessions2\x92\x03\n" +
 	"\fQueueService\x12J\n" +
 	"\tListQueue\x12\x1d.holdfast.v1.ListQueueRequest\x1a\x1e.holdfast.v1.ListQueueResponse\x12J\n" +
 	"\tGetQueued\x12\x1d.holdfast.v1.GetQueuedRequest\x1a\x1e.holdfast.v1.GetQueuedResponse\x12M\n" +
@@ -4691,10 +5453,19 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tSetPolicy\x12\x1d.holdfast.v1.SetPolicyRequest\x1a\x1e.holdfast.v1.SetPolicyResponse\x12J\n" +
 	"\tGetPolicy\x12\x1d.holdfast.v1.GetPolicyRequest\x1a\x1e.holdfast.v1.GetPolicyResponse\x12S\n" +
 	"\fListPolicies\x12 .holdfast.v1.ListPoliciesRequest\x1a!.holdfast.v1.ListPoliciesResponse\x12S\n" +
-	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xae\x01\n" +
+	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xec\x05\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12P\n" +
-	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponse2\xb5\x01\n" +
+	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponse\x12M\n" +
+	"\n" +
+	"RemoveNode\x12\x1e.holdfast.v1.RemoveNodeRequest\x1a\x1f.holdfast.v1.RemoveNodeResponse\x12P\n" +
+	"\vPromoteNode\x12\x1f.holdfast.v1.PromoteNodeRequest\x1a .holdfast.v1.PromoteNodeResponse\x12e\n" +
+	"\x12TransferLeadership\x12&.holdfast.v1.TransferLeadershipRequest\x1a'.holdfast.v1.TransferLeadershipResponse\x12P\n" +
+	"\vJoinCluster\x12\x1f.holdfast.v1.JoinClusterRequest\x1a .holdfast.v1.JoinClusterResponse\x12J\n" +
+	"\tDrainNode\x12\x1d.holdfast.v1.DrainNodeRequest\x1a\x1e.holdfast.v1.DrainNodeResponse\x12M\n" +
+	"\n" +
+	"ResumeNode\x12\x1e.holdfast.v1.ResumeNodeRequest\x1a\x1f.holdfast.v1.ResumeNodeResponse\x12G\n" +
+	"\bGetDrain\x12\x1c.holdfast.v1.GetDrainRequest\x1a\x1d.holdfast.v1.GetDrainResponse2\xb5\x01\n" +
 	"\x0fSettingsService\x12P\n" +
 	"\vGetSettings\x12\x1f.holdfast.v1.GetSettingsRequest\x1a .holdfast.v1.GetSettingsResponse\x12P\n" +
 	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
@@ -4712,7 +5483,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(*MessageFilter)(nil),                     // 1: holdfast.v1.MessageFilter
@@ -4774,146 +5545,179 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*GetSettingsResponse)(nil),               // 57: holdfast.v1.GetSettingsResponse
 	(*SetSettingsRequest)(nil),                // 58: holdfast.v1.SetSettingsRequest
 	(*SetSettingsResponse)(nil),               // 59: holdfast.v1.SetSettingsResponse
-	(*CountQueueResponse_Row)(nil),            // 60: holdfast.v1.CountQueueResponse.Row
-	(*GetStatusResponse_Node)(nil),            // 61: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 62: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 63: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 64: holdfast.v1.VerifyStateResponse.Node
-	(*VerifyStateResponse_Mismatch)(nil),      // 65: holdfast.v1.VerifyStateResponse.Mismatch
-	(RecipientState)(0),                       // 66: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 67: google.protobuf.Timestamp
-	(HistoryRecord_Kind)(0),                   // 68: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 69: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 70: holdfast.v1.DestinationHealth.State
-	(*Settings)(nil),                          // 71: holdfast.v1.Settings
-	(*AppliedRecord_Digest)(nil),              // 72: holdfast.v1.AppliedRecord.Digest
+	(*RemoveNodeRequest)(nil),                 // 60: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 61: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 62: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 63: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 64: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 65: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 66: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 67: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 68: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 69: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 70: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 71: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 72: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 73: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 74: holdfast.v1.Drain
+	(*CountQueueResponse_Row)(nil),            // 75: holdfast.v1.CountQueueResponse.Row
+	(*GetStatusResponse_Node)(nil),            // 76: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 77: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 78: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 79: holdfast.v1.VerifyStateResponse.Node
+	(*VerifyStateResponse_Mismatch)(nil),      // 80: holdfast.v1.VerifyStateResponse.Mismatch
+	(RecipientState)(0),                       // 81: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 82: google.protobuf.Timestamp
+	(HistoryRecord_Kind)(0),                   // 83: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 84: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 85: holdfast.v1.DestinationHealth.State
+	(*Settings)(nil),                          // 86: holdfast.v1.Settings
+	(*AppliedRecord_Digest)(nil),              // 87: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	66, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	67, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	67, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	67, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	66, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
-	3,  // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	66, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	67, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	67, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
-	4,  // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	67, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	1,  // 11: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,  // 12: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
-	2,  // 13: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
-	1,  // 14: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
-	0,  // 15: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	60, // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	1,  // 17: holdfast.v1.RetryQueuedRequest.filter:type_name -> holdfast.v1.MessageFilter
-	1,  // 18: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,  // 19: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
-	2,  // 20: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
-	20, // 21: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	68, // 22: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	67, // 23: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	69, // 24: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
-	4,  // 25: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	67, // 26: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
-	5,  // 27: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	69, // 28: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	69, // 29: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
-	21, // 30: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	21, // 31: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	21, // 32: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	69, // 33: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	69, // 34: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	30, // 35: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	69, // 36: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	69, // 37: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	30, // 38: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	69, // 39: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	69, // 40: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	31, // 41: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	31, // 42: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	69, // 43: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	31, // 44: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	40, // 45: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	69, // 46: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	70, // 47: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	67, // 48: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	4,  // 49: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	67, // 50: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	5,  // 51: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	40, // 52: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	69, // 53: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	41, // 54: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	41, // 55: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	41, // 56: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	41, // 57: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	61, // 58: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	5,  // 59: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	62, // 60: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	63, // 61: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	64, // 62: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	65, // 63: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
-	71, // 64: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	71, // 65: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	71, // 66: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	5,  // 67: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	67, // 68: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	4,  // 69: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	67, // 70: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	72, // 71: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	6,  // 72: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	8,  // 73: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	10, // 74: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	12, // 75: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
-	14, // 76: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	16, // 77: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	18, // 78: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	22, // 79: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	24, // 80: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	26, // 81: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	28, // 82: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	42, // 83: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	44, // 84: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	46, // 85: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	48, // 86: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	50, // 87: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	32, // 88: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	34, // 89: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	36, // 90: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	38, // 91: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	52, // 92: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	54, // 93: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	56, // 94: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	58, // 95: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	7,  // 96: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	9,  // 97: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	11, // 98: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	13, // 99: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
-	15, // 100: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	17, // 101: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	19, // 102: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	23, // 103: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	25, // 104: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	27, // 105: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	29, // 106: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	43, // 107: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	45, // 108: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	47, // 109: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	49, // 110: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	51, // 111: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	33, // 112: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	35, // 113: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	37, // 114: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	39, // 115: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	53, // 116: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	55, // 117: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	57, // 118: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	59, // 119: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	96, // [96:120] is the sub-list for method output_type
-	72, // [72:96] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	81,  // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	82,  // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	82,  // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	82,  // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	81,  // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	3,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
+	81,  // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	82,  // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	82,  // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	4,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
+	82,  // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	1,   // 11: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	2,   // 12: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
+	2,   // 13: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
+	1,   // 14: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	0,   // 15: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
+	75,  // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	1,   // 17: holdfast.v1.RetryQueuedRequest.filter:type_name -> holdfast.v1.MessageFilter
+	1,   // 18: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	2,   // 19: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
+	2,   // 20: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
+	20,  // 21: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
+	83,  // 22: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	82,  // 23: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	84,  // 24: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	4,   // 25: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
+	82,  // 26: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	5,   // 27: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
+	84,  // 28: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	84,  // 29: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	21,  // 30: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	21,  // 31: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	21,  // 32: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	84,  // 33: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	84,  // 34: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	30,  // 35: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	84,  // 36: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	84,  // 37: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	30,  // 38: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	84,  // 39: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	84,  // 40: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	31,  // 41: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	31,  // 42: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	84,  // 43: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	31,  // 44: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	40,  // 45: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	84,  // 46: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	85,  // 47: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	82,  // 48: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	4,   // 49: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	82,  // 50: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	5,   // 51: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	40,  // 52: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	84,  // 53: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	41,  // 54: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	41,  // 55: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	41,  // 56: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	41,  // 57: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	76,  // 58: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	5,   // 59: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	77,  // 60: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	78,  // 61: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	79,  // 62: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	80,  // 63: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
+	86,  // 64: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	86,  // 65: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	86,  // 66: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	74,  // 67: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	74,  // 68: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	74,  // 69: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	82,  // 70: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	5,   // 71: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	82,  // 72: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	4,   // 73: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	82,  // 74: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	87,  // 75: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	6,   // 76: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	8,   // 77: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	10,  // 78: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	12,  // 79: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
+	14,  // 80: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	16,  // 81: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	18,  // 82: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	22,  // 83: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	24,  // 84: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	26,  // 85: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	28,  // 86: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	42,  // 87: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	44,  // 88: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	46,  // 89: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	48,  // 90: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	50,  // 91: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	32,  // 92: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	34,  // 93: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	36,  // 94: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	38,  // 95: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	52,  // 96: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	54,  // 97: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	60,  // 98: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	62,  // 99: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	64,  // 100: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	66,  // 101: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	68,  // 102: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	70,  // 103: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	72,  // 104: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	56,  // 105: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	58,  // 106: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	7,   // 107: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	9,   // 108: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	11,  // 109: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	13,  // 110: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
+	15,  // 111: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	17,  // 112: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	19,  // 113: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	23,  // 114: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	25,  // 115: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	27,  // 116: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	29,  // 117: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	43,  // 118: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	45,  // 119: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	47,  // 120: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	49,  // 121: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	51,  // 122: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	33,  // 123: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	35,  // 124: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	37,  // 125: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	39,  // 126: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	53,  // 127: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	55,  // 128: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	61,  // 129: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	63,  // 130: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	65,  // 131: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	67,  // 132: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	69,  // 133: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	71,  // 134: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	73,  // 135: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	57,  // 136: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	59,  // 137: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	107, // [107:138] is the sub-list for method output_type
+	76,  // [76:107] is the sub-list for method input_type
+	76,  // [76:76] is the sub-list for extension type_name
+	76,  // [76:76] is the sub-list for extension extendee
+	0,   // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -4926,13 +5730,14 @@ func file_holdfast_v1_admin_proto_init() {
 	file_holdfast_v1_admin_proto_msgTypes[21].OneofWrappers = []any{}
 	file_holdfast_v1_admin_proto_msgTypes[31].OneofWrappers = []any{}
 	file_holdfast_v1_admin_proto_msgTypes[41].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[73].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   65,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

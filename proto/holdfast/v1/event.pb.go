@@ -358,6 +358,9 @@ type Event struct {
 	//	*Event_NodeEligible
 	//	*Event_NodeDown
 	//	*Event_VerifyMarked
+	//	*Event_NodeDraining
+	//	*Event_NodeResumed
+	//	*Event_NodeRemoved
 	//	*Event_HistoryPruned
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -677,6 +680,33 @@ func (x *Event) GetVerifyMarked() *VerifyMarked {
 	return nil
 }
 
+func (x *Event) GetNodeDraining() *NodeDraining {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeDraining); ok {
+			return x.NodeDraining
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeResumed() *NodeResumed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeResumed); ok {
+			return x.NodeResumed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetNodeRemoved() *NodeRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_NodeRemoved); ok {
+			return x.NodeRemoved
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetHistoryPruned() *HistoryPruned {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_HistoryPruned); ok {
@@ -798,6 +828,18 @@ type Event_VerifyMarked struct {
 	VerifyMarked *VerifyMarked `protobuf:"bytes,84,opt,name=verify_marked,json=verifyMarked,proto3,oneof"`
 }
 
+type Event_NodeDraining struct {
+	NodeDraining *NodeDraining `protobuf:"bytes,85,opt,name=node_draining,json=nodeDraining,proto3,oneof"`
+}
+
+type Event_NodeResumed struct {
+	NodeResumed *NodeResumed `protobuf:"bytes,86,opt,name=node_resumed,json=nodeResumed,proto3,oneof"`
+}
+
+type Event_NodeRemoved struct {
+	NodeRemoved *NodeRemoved `protobuf:"bytes,87,opt,name=node_removed,json=nodeRemoved,proto3,oneof"`
+}
+
 type Event_HistoryPruned struct {
 	// Upkeep.
 	HistoryPruned *HistoryPruned `protobuf:"bytes,92,opt,name=history_pruned,json=historyPruned,proto3,oneof"`
@@ -854,6 +896,12 @@ func (*Event_NodeEligible) isEvent_Kind() {}
 func (*Event_NodeDown) isEvent_Kind() {}
 
 func (*Event_VerifyMarked) isEvent_Kind() {}
+
+func (*Event_NodeDraining) isEvent_Kind() {}
+
+func (*Event_NodeResumed) isEvent_Kind() {}
+
+func (*Event_NodeRemoved) isEvent_Kind() {}
 
 func (*Event_HistoryPruned) isEvent_Kind() {}
 
@@ -3407,6 +3455,161 @@ func (x *HistoryPruned) GetBefore() int64 {
 	return 0
 }
 
+// NodeDraining takes a node out of service: it owns no destination any more,
+// takes no new mail and gives leadership away. Its deliveries go on.
+type NodeDraining struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The drain ends when the node comes up again: it was asked to stop.
+	UntilUp       bool `protobuf:"varint,2,opt,name=until_up,json=untilUp,proto3" json:"until_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDraining) Reset() {
+	*x = NodeDraining{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDraining) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDraining) ProtoMessage() {}
+
+func (x *NodeDraining) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
+func (*NodeDraining) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *NodeDraining) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeDraining) GetUntilUp() bool {
+	if x != nil {
+		return x.UntilUp
+	}
+	return false
+}
+
+// NodeResumed puts a drained node back into service.
+type NodeResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeResumed) Reset() {
+	*x = NodeResumed{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeResumed) ProtoMessage() {}
+
+func (x *NodeResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
+func (*NodeResumed) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *NodeResumed) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// NodeRemoved forgets a node that the raft configuration has no more. It ends
+// its incarnation as NodeDown does.
+type NodeRemoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Of the record that is forgotten, 0 for a node that was never up.
+	Incarnation   uint64 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRemoved) Reset() {
+	*x = NodeRemoved{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRemoved) ProtoMessage() {}
+
+func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
+func (*NodeRemoved) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *NodeRemoved) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeRemoved) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 type AttemptStarted_Claim struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Attempt   uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -3422,7 +3625,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3637,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3497,7 +3700,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3712,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +3761,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3773,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3617,7 +3820,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3832,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +3877,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3686,7 +3889,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +3950,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3759,7 +3962,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3799,7 +4002,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +4014,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3854,7 +4057,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +4069,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3921,7 +4124,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3933,7 +4136,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3985,7 +4188,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4200,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4041,7 +4244,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xe5\x0f\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xa5\x11\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -4077,7 +4280,10 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\anode_up\x18Q \x01(\v2\x13.holdfast.v1.NodeUpH\x00R\x06nodeUp\x12@\n" +
 	"\rnode_eligible\x18R \x01(\v2\x19.holdfast.v1.NodeEligibleH\x00R\fnodeEligible\x124\n" +
 	"\tnode_down\x18S \x01(\v2\x15.holdfast.v1.NodeDownH\x00R\bnodeDown\x12@\n" +
-	"\rverify_marked\x18T \x01(\v2\x19.holdfast.v1.VerifyMarkedH\x00R\fverifyMarked\x12C\n" +
+	"\rverify_marked\x18T \x01(\v2\x19.holdfast.v1.VerifyMarkedH\x00R\fverifyMarked\x12@\n" +
+	"\rnode_draining\x18U \x01(\v2\x19.holdfast.v1.NodeDrainingH\x00R\fnodeDraining\x12=\n" +
+	"\fnode_resumed\x18V \x01(\v2\x18.holdfast.v1.NodeResumedH\x00R\vnodeResumed\x12=\n" +
+	"\fnode_removed\x18W \x01(\v2\x18.holdfast.v1.NodeRemovedH\x00R\vnodeRemoved\x12C\n" +
 	"\x0ehistory_pruned\x18\\ \x01(\v2\x1a.holdfast.v1.HistoryPrunedH\x00R\rhistoryPrunedB\x06\n" +
 	"\x04kind\"\x98\x02\n" +
 	"\vEventResult\x121\n" +
@@ -4354,7 +4560,15 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x0fSettingsChanged\x121\n" +
 	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\"'\n" +
 	"\rHistoryPruned\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x03R\x06before*k\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\"=\n" +
+	"\fNodeDraining\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x19\n" +
+	"\buntil_up\x18\x02 \x01(\bR\auntilUp\"!\n" +
+	"\vNodeResumed\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"C\n" +
+	"\vNodeRemoved\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation*k\n" +
 	"\bBodyType\x12\x19\n" +
 	"\x15BODY_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eBODY_TYPE_7BIT\x10\x01\x12\x16\n" +
@@ -4374,7 +4588,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
 	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
@@ -4421,16 +4635,19 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*Settings)(nil),                // 42: holdfast.v1.Settings
 	(*SettingsChanged)(nil),         // 43: holdfast.v1.SettingsChanged
 	(*HistoryPruned)(nil),           // 44: holdfast.v1.HistoryPruned
-	(*AttemptStarted_Claim)(nil),    // 45: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 46: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 47: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 48: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 49: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 50: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),       // 51: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 52: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 53: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 54: holdfast.v1.PolicyConfig.Phase
+	(*NodeDraining)(nil),            // 45: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),             // 46: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),             // 47: holdfast.v1.NodeRemoved
+	(*AttemptStarted_Claim)(nil),    // 48: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 49: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 50: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 51: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 52: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 53: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),       // 54: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 55: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 56: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 57: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	5,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -4460,52 +4677,55 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	39, // 24: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
 	40, // 25: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
 	41, // 26: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	44, // 27: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	1,  // 28: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 29: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	9,  // 30: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	10, // 31: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	12, // 32: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	11, // 33: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	45, // 34: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	15, // 35: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	46, // 36: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	17, // 37: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	15, // 38: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	47, // 39: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	17, // 40: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	15, // 41: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	48, // 42: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	17, // 43: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 44: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	49, // 45: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	15, // 46: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	50, // 47: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	17, // 48: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	15, // 49: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	51, // 50: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	17, // 51: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	3,  // 52: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	52, // 53: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	53, // 54: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	25, // 55: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	18, // 56: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	31, // 57: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	54, // 58: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	34, // 59: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	42, // 60: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	18, // 61: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	18, // 62: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	12, // 63: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 64: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	18, // 65: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	18, // 66: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	15, // 67: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	68, // [68:68] is the sub-list for method output_type
-	68, // [68:68] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	45, // 27: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	46, // 28: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	47, // 29: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	44, // 30: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	1,  // 31: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 32: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	9,  // 33: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	10, // 34: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	12, // 35: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	11, // 36: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	48, // 37: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	15, // 38: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	49, // 39: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	17, // 40: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	15, // 41: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	50, // 42: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	17, // 43: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	15, // 44: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	51, // 45: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	17, // 46: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	2,  // 47: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	52, // 48: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	15, // 49: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	53, // 50: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	17, // 51: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	15, // 52: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	54, // 53: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	17, // 54: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	3,  // 55: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	55, // 56: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	56, // 57: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	25, // 58: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	18, // 59: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	31, // 60: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	57, // 61: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	34, // 62: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	42, // 63: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	18, // 64: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	18, // 65: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	12, // 66: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 67: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	18, // 68: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	18, // 69: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	15, // 70: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	71, // [71:71] is the sub-list for method output_type
+	71, // [71:71] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -4540,6 +4760,9 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_NodeEligible)(nil),
 		(*Event_NodeDown)(nil),
 		(*Event_VerifyMarked)(nil),
+		(*Event_NodeDraining)(nil),
+		(*Event_NodeResumed)(nil),
+		(*Event_NodeRemoved)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
 	file_holdfast_v1_event_proto_msgTypes[38].OneofWrappers = []any{}
@@ -4549,7 +4772,7 @@ func file_holdfast_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   51,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -78,6 +78,61 @@ func (ProposeResponse_Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{5, 0}
 }
 
+type ChangeMembershipRequest_Change int32
+
+const (
+	ChangeMembershipRequest_CHANGE_UNSPECIFIED ChangeMembershipRequest_Change = 0
+	// Take the node out of the configuration.
+	ChangeMembershipRequest_CHANGE_REMOVE ChangeMembershipRequest_Change = 1
+	// Make a non-voter that has caught up a voter.
+	ChangeMembershipRequest_CHANGE_PROMOTE ChangeMembershipRequest_Change = 2
+	// Give leadership to the node.
+	ChangeMembershipRequest_CHANGE_TRANSFER ChangeMembershipRequest_Change = 3
+)
+
+// Enum value maps for ChangeMembershipRequest_Change.
+var (
+	ChangeMembershipRequest_Change_name = map[int32]string{
+		0: "CHANGE_UNSPECIFIED",
+		1: "CHANGE_REMOVE",
+		2: "CHANGE_PROMOTE",
+		3: "CHANGE_TRANSFER",
+	}
+	ChangeMembershipRequest_Change_value = map[string]int32{
+		"CHANGE_UNSPECIFIED": 0,
+		"CHANGE_REMOVE":      1,
+		"CHANGE_PROMOTE":     2,
+		"CHANGE_TRANSFER":    3,
+	}
+)
+
+func (x ChangeMembershipRequest_Change) Enum() *ChangeMembershipRequest_Change {
+	p := new(ChangeMembershipRequest_Change)
+	*p = x
+	return p
+}
+
+func (x ChangeMembershipRequest_Change) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangeMembershipRequest_Change) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_peer_proto_enumTypes[1].Descriptor()
+}
+
+func (ChangeMembershipRequest_Change) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_peer_proto_enumTypes[1]
+}
+
+func (x ChangeMembershipRequest_Change) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangeMembershipRequest_Change.Descriptor instead.
+func (ChangeMembershipRequest_Change) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10, 0}
+}
+
 type HelloRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The asking node's cluster, "" where it has none.
@@ -144,7 +199,11 @@ type HelloResponse struct {
 	LeaderNode    string `protobuf:"bytes,7,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"`
 	AppliedIndex  uint64 `protobuf:"varint,8,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	// Why the node has no lease, in words, "" where it has one.
-	NoLease       string `protobuf:"bytes,9,opt,name=no_lease,json=noLease,proto3" json:"no_lease,omitempty"`
+	NoLease string `protobuf:"bytes,9,opt,name=no_lease,json=noLease,proto3" json:"no_lease,omitempty"`
+	// Sessions at the front door.
+	Sessions uint32 `protobuf:"varint,10,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	// The node has a raft log, applied or not.
+	HasData       bool `protobuf:"varint,11,opt,name=has_data,json=hasData,proto3" json:"has_data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +301,20 @@ func (x *HelloResponse) GetNoLease() string {
 	return ""
 }
 
+func (x *HelloResponse) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *HelloResponse) GetHasData() bool {
+	if x != nil {
+		return x.HasData
+	}
+	return false
+}
+
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -322,7 +395,9 @@ type JoinResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// The node is a voter: joining is complete.
-	Voter         bool `protobuf:"varint,2,opt,name=voter,proto3" json:"voter,omitempty"`
+	Voter bool `protobuf:"varint,2,opt,name=voter,proto3" json:"voter,omitempty"`
+	// The node was removed from the cluster and must stop.
+	Removed       bool `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +442,13 @@ func (x *JoinResponse) GetClusterId() string {
 func (x *JoinResponse) GetVoter() bool {
 	if x != nil {
 		return x.Voter
+	}
+	return false
+}
+
+func (x *JoinResponse) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
 	}
 	return false
 }
@@ -798,6 +880,112 @@ func (x *DigestResponse) GetDigests() []*AppliedRecord_Digest {
 	return nil
 }
 
+type ChangeMembershipRequest struct {
+	state     protoimpl.MessageState         `protogen:"open.v1"`
+	ClusterId string                         `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Change    ChangeMembershipRequest_Change `protobuf:"varint,2,opt,name=change,proto3,enum=holdfast.v1.ChangeMembershipRequest_Change" json:"change,omitempty"`
+	// "" with CHANGE_TRANSFER leaves the choice to the leader.
+	Node string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	// Remove the node even if what is left has no quorum.
+	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeMembershipRequest) Reset() {
+	*x = ChangeMembershipRequest{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeMembershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeMembershipRequest) ProtoMessage() {}
+
+func (x *ChangeMembershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeMembershipRequest.ProtoReflect.Descriptor instead.
+func (*ChangeMembershipRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ChangeMembershipRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ChangeMembershipRequest) GetChange() ChangeMembershipRequest_Change {
+	if x != nil {
+		return x.Change
+	}
+	return ChangeMembershipRequest_CHANGE_UNSPECIFIED
+}
+
+func (x *ChangeMembershipRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ChangeMembershipRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ChangeMembershipResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeMembershipResponse) Reset() {
+	*x = ChangeMembershipResponse{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeMembershipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeMembershipResponse) ProtoMessage() {}
+
+func (x *ChangeMembershipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeMembershipResponse.ProtoReflect.Descriptor instead.
+func (*ChangeMembershipResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{11}
+}
+
 var File_holdfast_v1_peer_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_peer_proto_rawDesc = "" +
@@ -806,7 +994,7 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\fHelloRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\"\xab\x02\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"\xe2\x02\n" +
 	"\rHelloResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\tR\x06raftId\x12!\n" +
@@ -818,18 +1006,22 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\vleader_node\x18\a \x01(\tR\n" +
 	"leaderNode\x12#\n" +
 	"\rapplied_index\x18\b \x01(\x04R\fappliedIndex\x12\x19\n" +
-	"\bno_lease\x18\t \x01(\tR\anoLease\"\xa1\x01\n" +
+	"\bno_lease\x18\t \x01(\tR\anoLease\x12\x1a\n" +
+	"\bsessions\x18\n" +
+	" \x01(\rR\bsessions\x12\x19\n" +
+	"\bhas_data\x18\v \x01(\bR\ahasData\"\xa1\x01\n" +
 	"\vJoinRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x17\n" +
 	"\araft_id\x18\x03 \x01(\tR\x06raftId\x12!\n" +
 	"\fraft_address\x18\x04 \x01(\tR\vraftAddress\x12#\n" +
-	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\"C\n" +
+	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\"]\n" +
 	"\fJoinResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
-	"\x05voter\x18\x02 \x01(\bR\x05voter\"o\n" +
+	"\x05voter\x18\x02 \x01(\bR\x05voter\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\"o\n" +
 	"\x0eProposeRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x0e\n" +
@@ -869,13 +1061,26 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\"c\n" +
 	"\x0eDigestResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12;\n" +
-	"\adigests\x18\x02 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests2\xd4\x02\n" +
+	"\adigests\x18\x02 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\"\x85\x02\n" +
+	"\x17ChangeMembershipRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12C\n" +
+	"\x06change\x18\x02 \x01(\x0e2+.holdfast.v1.ChangeMembershipRequest.ChangeR\x06change\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"\\\n" +
+	"\x06Change\x12\x16\n" +
+	"\x12CHANGE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rCHANGE_REMOVE\x10\x01\x12\x12\n" +
+	"\x0eCHANGE_PROMOTE\x10\x02\x12\x13\n" +
+	"\x0fCHANGE_TRANSFER\x10\x03\"\x1a\n" +
+	"\x18ChangeMembershipResponse2\xb5\x03\n" +
 	"\vPeerService\x12>\n" +
 	"\x05Hello\x12\x19.holdfast.v1.HelloRequest\x1a\x1a.holdfast.v1.HelloResponse\x12;\n" +
 	"\x04Join\x12\x18.holdfast.v1.JoinRequest\x1a\x19.holdfast.v1.JoinResponse\x12H\n" +
 	"\aPropose\x12\x1b.holdfast.v1.ProposeRequest\x1a\x1c.holdfast.v1.ProposeResponse(\x010\x01\x12;\n" +
 	"\x04Ping\x12\x18.holdfast.v1.PingRequest\x1a\x19.holdfast.v1.PingResponse\x12A\n" +
-	"\x06Digest\x12\x1a.holdfast.v1.DigestRequest\x1a\x1b.holdfast.v1.DigestResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\x06Digest\x12\x1a.holdfast.v1.DigestRequest\x1a\x1b.holdfast.v1.DigestResponse\x12_\n" +
+	"\x10ChangeMembership\x12$.holdfast.v1.ChangeMembershipRequest\x1a%.holdfast.v1.ChangeMembershipResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_peer_proto_rawDescOnce sync.Once
@@ -889,42 +1094,48 @@ func file_holdfast_v1_peer_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_peer_proto_rawDescData
 }
 
-var file_holdfast_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_holdfast_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_holdfast_v1_peer_proto_goTypes = []any{
-	(ProposeResponse_Outcome)(0), // 0: holdfast.v1.ProposeResponse.Outcome
-	(*HelloRequest)(nil),         // 1: holdfast.v1.HelloRequest
-	(*HelloResponse)(nil),        // 2: holdfast.v1.HelloResponse
-	(*JoinRequest)(nil),          // 3: holdfast.v1.JoinRequest
-	(*JoinResponse)(nil),         // 4: holdfast.v1.JoinResponse
-	(*ProposeRequest)(nil),       // 5: holdfast.v1.ProposeRequest
-	(*ProposeResponse)(nil),      // 6: holdfast.v1.ProposeResponse
-	(*PingRequest)(nil),          // 7: holdfast.v1.PingRequest
-	(*PingResponse)(nil),         // 8: holdfast.v1.PingResponse
-	(*DigestRequest)(nil),        // 9: holdfast.v1.DigestRequest
-	(*DigestResponse)(nil),       // 10: holdfast.v1.DigestResponse
-	(*EventResult)(nil),          // 11: holdfast.v1.EventResult
-	(*AppliedRecord_Digest)(nil), // 12: holdfast.v1.AppliedRecord.Digest
+	(ProposeResponse_Outcome)(0),        // 0: holdfast.v1.ProposeResponse.Outcome
+	(ChangeMembershipRequest_Change)(0), // 1: holdfast.v1.ChangeMembershipRequest.Change
+	(*HelloRequest)(nil),                // 2: holdfast.v1.HelloRequest
+	(*HelloResponse)(nil),               // 3: holdfast.v1.HelloResponse
+	(*JoinRequest)(nil),                 // 4: holdfast.v1.JoinRequest
+	(*JoinResponse)(nil),                // 5: holdfast.v1.JoinResponse
+	(*ProposeRequest)(nil),              // 6: holdfast.v1.ProposeRequest
+	(*ProposeResponse)(nil),             // 7: holdfast.v1.ProposeResponse
+	(*PingRequest)(nil),                 // 8: holdfast.v1.PingRequest
+	(*PingResponse)(nil),                // 9: holdfast.v1.PingResponse
+	(*DigestRequest)(nil),               // 10: holdfast.v1.DigestRequest
+	(*DigestResponse)(nil),              // 11: holdfast.v1.DigestResponse
+	(*ChangeMembershipRequest)(nil),     // 12: holdfast.v1.ChangeMembershipRequest
+	(*ChangeMembershipResponse)(nil),    // 13: holdfast.v1.ChangeMembershipResponse
+	(*EventResult)(nil),                 // 14: holdfast.v1.EventResult
+	(*AppliedRecord_Digest)(nil),        // 15: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: holdfast.v1.ProposeResponse.outcome:type_name -> holdfast.v1.ProposeResponse.Outcome
-	11, // 1: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
-	12, // 2: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	1,  // 3: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
-	3,  // 4: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
-	5,  // 5: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
-	7,  // 6: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
-	9,  // 7: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
-	2,  // 8: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
-	4,  // 9: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
-	6,  // 10: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
-	8,  // 11: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
-	10, // 12: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
-	8,  // [8:13] is the sub-list for method output_type
-	3,  // [3:8] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	14, // 1: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
+	15, // 2: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	1,  // 3: holdfast.v1.ChangeMembershipRequest.change:type_name -> holdfast.v1.ChangeMembershipRequest.Change
+	2,  // 4: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
+	4,  // 5: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
+	6,  // 6: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
+	8,  // 7: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
+	10, // 8: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
+	12, // 9: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
+	3,  // 10: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
+	5,  // 11: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
+	7,  // 12: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
+	9,  // 13: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
+	11, // 14: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
+	13, // 15: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
+	10, // [10:16] is the sub-list for method output_type
+	4,  // [4:10] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_peer_proto_init() }
@@ -939,8 +1150,8 @@ func file_holdfast_v1_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_peer_proto_rawDesc), len(file_holdfast_v1_peer_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   10,
+			NumEnums:      2,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

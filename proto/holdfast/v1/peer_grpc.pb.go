@@ -21,11 +21,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PeerService_Hello_FullMethodName   = "/holdfast.v1.PeerService/Hello"
-	PeerService_Join_FullMethodName    = "/holdfast.v1.PeerService/Join"
-	PeerService_Propose_FullMethodName = "/holdfast.v1.PeerService/Propose"
-	PeerService_Ping_FullMethodName    = "/holdfast.v1.PeerService/Ping"
-	PeerService_Digest_FullMethodName  = "/holdfast.v1.PeerService/Digest"
+	PeerService_Hello_FullMethodName            = "/holdfast.v1.PeerService/Hello"
+	PeerService_Join_FullMethodName             = "/holdfast.v1.PeerService/Join"
+	PeerService_Propose_FullMethodName          = "/holdfast.v1.PeerService/Propose"
+	PeerService_Ping_FullMethodName             = "/holdfast.v1.PeerService/Ping"
+	PeerService_Digest_FullMethodName           = "/holdfast.v1.PeerService/Digest"
+	PeerService_ChangeMembership_FullMethodName = "/holdfast.v1.PeerService/ChangeMembership"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -44,6 +45,9 @@ type PeerServiceClient interface {
 	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingResponse, error)
 	// Digest asks for the digests that a node kept at a VerifyMarked event.
 	Digest(ctx context.Context, in *DigestRequest, opts ...grpc.CallOption) (*DigestResponse, error)
+	// ChangeMembership asks the leader for a change of its members. It is safe to
+	// repeat. ABORTED: this node leads no more, ask the new leader.
+	ChangeMembership(ctx context.Context, in *ChangeMembershipRequest, opts ...grpc.CallOption) (*ChangeMembershipResponse, error)
 }
 
 type peerServiceClient struct {
@@ -107,6 +111,16 @@ func (c *peerServiceClient) Digest(ctx context.Context, in *DigestRequest, opts 
 	return out, nil
 }
 
+func (c *peerServiceClient) ChangeMembership(ctx context.Context, in *ChangeMembershipRequest, opts ...grpc.CallOption) (*ChangeMembershipResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeMembershipResponse)
+	err := c.cc.Invoke(ctx, PeerService_ChangeMembership_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -123,6 +137,9 @@ type PeerServiceServer interface {
 	Ping(context.Context, *PingRequest) (*PingResponse, error)
 	// Digest asks for the digests that a node kept at a VerifyMarked event.
 	Digest(context.Context, *DigestRequest) (*DigestResponse, error)
+	// ChangeMembership asks the leader for a change of its members. It is safe to
+	// repeat. ABORTED: this node leads no more, ask the new leader.
+	ChangeMembership(context.Context, *ChangeMembershipRequest) (*ChangeMembershipResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -147,6 +164,9 @@ func (UnimplementedPeerServiceServer) Ping(context.Context, *PingRequest) (*Ping
 }
 func (UnimplementedPeerServiceServer) Digest(context.Context, *DigestRequest) (*DigestResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Digest not implemented")
+}
+func (UnimplementedPeerServiceServer) ChangeMembership(context.Context, *ChangeMembershipRequest) (*ChangeMembershipResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeMembership not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -248,6 +268,24 @@ func _PeerService_Digest_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_ChangeMembership_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeMembershipRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).ChangeMembership(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_ChangeMembership_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).ChangeMembership(ctx, req.(*ChangeMembershipRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -270,6 +308,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Digest",
 			Handler:    _PeerService_Digest_Handler,
+		},
+		{
+			MethodName: "ChangeMembership",
+			Handler:    _PeerService_ChangeMembership_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

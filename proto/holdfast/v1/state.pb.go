@@ -940,13 +940,17 @@ type NodeRecord struct {
 	Incarnation uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Active      bool                   `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
 	// May own destinations.
-	Eligible      bool   `protobuf:"varint,4,opt,name=eligible,proto3" json:"eligible,omitempty"`
-	UpSince       int64  `protobuf:"varint,5,opt,name=up_since,json=upSince,proto3" json:"up_since,omitempty"`
-	DownSince     int64  `protobuf:"varint,6,opt,name=down_since,json=downSince,proto3" json:"down_since,omitempty"`
-	Version       string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	AdminAddress  string `protobuf:"bytes,8,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
-	SmtpAddress   string `protobuf:"bytes,9,opt,name=smtp_address,json=smtpAddress,proto3" json:"smtp_address,omitempty"`
-	RaftId        string `protobuf:"bytes,10,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	Eligible     bool   `protobuf:"varint,4,opt,name=eligible,proto3" json:"eligible,omitempty"`
+	UpSince      int64  `protobuf:"varint,5,opt,name=up_since,json=upSince,proto3" json:"up_since,omitempty"`
+	DownSince    int64  `protobuf:"varint,6,opt,name=down_since,json=downSince,proto3" json:"down_since,omitempty"`
+	Version      string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	AdminAddress string `protobuf:"bytes,8,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	SmtpAddress  string `protobuf:"bytes,9,opt,name=smtp_address,json=smtpAddress,proto3" json:"smtp_address,omitempty"`
+	RaftId       string `protobuf:"bytes,10,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	// 0 while it is in service.
+	DrainingSince int64 `protobuf:"varint,11,opt,name=draining_since,json=drainingSince,proto3" json:"draining_since,omitempty"`
+	// The drain ends when it comes up again.
+	DrainsUntilUp bool `protobuf:"varint,12,opt,name=drains_until_up,json=drainsUntilUp,proto3" json:"drains_until_up,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1049,6 +1053,20 @@ func (x *NodeRecord) GetRaftId() string {
 		return x.RaftId
 	}
 	return ""
+}
+
+func (x *NodeRecord) GetDrainingSince() int64 {
+	if x != nil {
+		return x.DrainingSince
+	}
+	return 0
+}
+
+func (x *NodeRecord) GetDrainsUntilUp() bool {
+	if x != nil {
+		return x.DrainsUntilUp
+	}
+	return false
 }
 
 // SessionRecord is the open sequences of an active incarnation.
@@ -1782,7 +1800,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"STATE_DOWN\x10\x03\"\x83\x01\n" +
 	"\x11DestinationRecord\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1e.holdfast.v1.DestinationConfigR\x06config\x126\n" +
-	"\x06health\x18\x02 \x01(\v2\x1e.holdfast.v1.DestinationHealthR\x06health\"\xab\x02\n" +
+	"\x06health\x18\x02 \x01(\v2\x1e.holdfast.v1.DestinationHealthR\x06health\"\xfa\x02\n" +
 	"\n" +
 	"NodeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
@@ -1796,7 +1814,9 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\radmin_address\x18\b \x01(\tR\fadminAddress\x12!\n" +
 	"\fsmtp_address\x18\t \x01(\tR\vsmtpAddress\x12\x17\n" +
 	"\araft_id\x18\n" +
-	" \x01(\tR\x06raftId\"D\n" +
+	" \x01(\tR\x06raftId\x12%\n" +
+	"\x0edraining_since\x18\v \x01(\x03R\rdrainingSince\x12&\n" +
+	"\x0fdrains_until_up\x18\f \x01(\bR\rdrainsUntilUp\"D\n" +
 	"\rSessionRecord\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1f\n" +
 	"\vlowest_open\x18\x02 \x01(\x04R\n" +

@@ -1,0 +1,265 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// RemoveNode takes a node out of the cluster and returns once the state has
+// forgotten it. Unless forced it refuses to leave less than a quorum.
+func (c *Cluster) RemoveNode(ctx context.Context, node string, force bool) error {
+	return c.askLeader(ctx, &pb.ChangeMembershipRequest{
+		Change: pb.ChangeMembershipRequest_CHANGE_REMOVE, Node: node, Force: force,
+	})
+}
+
+// PromoteNode makes a non-voter that has caught up a voter.
+func (c *Cluster) PromoteNode(ctx context.Context, node string) error {
+	return c.askLeader(ctx, &pb.ChangeMembershipRequest{Change: pb.ChangeMembershipRequest_CHANGE_PROMOTE, Node: node})
+}
+
+// TransferLeadership gives leadership to a node, or to the one that has most of
+// the log where node is "".
+func (c *Cluster) TransferLeadership(ctx context.Context, node string) error {
+	return c.askLeader(ctx, &pb.ChangeMembershipRequest{Change: pb.ChangeMembershipRequest_CHANGE_TRANSFER, Node: node})
+}
+
+// askLeader asks whoever leads until one does as told. All changes are safe to
+// repeat, so an unknown outcome is no different from none.
+func (c *Cluster) askLeader(ctx context.Context, req *pb.ChangeMembershipRequest) error {
+	req.ClusterId = c.clusterID()
+	last := errNoLeader
+	for {
+		err := c.askLeaderOnce(ctx, req)
+		switch status.Code(err) {
+		case codes.Aborted, codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+			last = errors.New(status.Convert(err).Message())
+		default:
+			return err
+		}
+		if !sleep(ctx, c.cfg.Timing.Ping) {
+			return status.Errorf(codes.Unavailable, "not done in time: %v; repeating it is safe", last)
+		}
+	}
+}
+
+func (c *Cluster) askLeaderOnce(ctx context.Context, req *pb.ChangeMembershipRequest) error {
+	leader := c.leader.Load()
+	if leader.self {
+		_, err := (&peerServer{c: c}).ChangeMembership(ctx, req)
+		return err
+	}
+	if leader.address == "" {
+		return status.Error(codes.Unavailable, errNoLeader.Error())
+	}
+	return c.callPeer(ctx, leader.address, func(ctx context.Context, peer pb.PeerServiceClient) error {
+		_, err := peer.ChangeMembership(ctx, req)
+		return err
+	})
+}
+
+// ChangeMembership implements pb.PeerServiceServer.
+func (p *peerServer) ChangeMembership(ctx context.Context, req *pb.ChangeMembershipRequest) (*pb.ChangeMembershipResponse, error) {
+	c := p.c
+	if err := c.checkCluster(req.ClusterId, false); err != nil {
+		return nil, err
+	}
+	c.joining.Lock()
+	defer c.joining.Unlock()
+	l := c.leadership.Load()
+	if l == nil {
+		return nil, status.Error(codes.Aborted, errNotLeader.Error())
+	}
+	var err error
+	switch req.Change {
+	case pb.ChangeMembershipRequest_CHANGE_REMOVE:
+		err = c.removeNode(ctx, req.Node, req.Force)
+	case pb.ChangeMembershipRequest_CHANGE_PROMOTE:
+		err = l.promoteNode(ctx, req.Node)
+	case pb.ChangeMembershipRequest_CHANGE_TRANSFER:
+		err = c.transferTo(req.Node)
+	default:
+		err = status.Errorf(codes.InvalidArgument, "change %d is unknown", req.Change)
+	}
+	if _, classed := status.FromError(err); err != nil && !classed {
+		err = status.Error(codes.Aborted, err.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ChangeMembershipResponse{}, nil
+}
+
+// removeNode changes the configuration; the review of the nodes then forgets
+// the node, also where this leader ends before it does. Guarded by joining.
+func (c *Cluster) removeNode(ctx context.Context, node string, force bool) error {
+	servers := c.serversOf(node)
+	_, known := c.cfg.State.Node(node)
+	if len(servers) == 0 && !known {
+		return c.noMember(node)
+	}
+	if err := c.checkRemoval(ctx, node, force); err != nil {
+		return err
+	}
+	for _, server := range servers {
+		if string(server.ID) == c.raftID {
+			// A leader that removes itself would go on until the change is
+			// committed, and then be silent.
+			if err := c.transferTo(""); err != nil {
+				return err
+			}
+			return status.Errorf(codes.Aborted, "node %s led and gave leadership away", node)
+		}
+		if err := c.change(c.raft.Load().RemoveServer(server.ID, 0, c.cfg.Timing.RPC)); err != nil {
+			return err
+		}
+		c.log.Info("removed a node", "removed", node, "raft_id", string(server.ID))
+	}
+	for {
+		changed := c.nodes.wait()
+		if _, known := c.cfg.State.Node(node); !known {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// checkRemoval refuses to leave fewer voters that answer than a majority of
+// those that would be left. It asks each of them: one that has just died looks
+// alive to raft, and with it a removal could not even be taken back.
+func (c *Cluster) checkRemoval(ctx context.Context, node string, force bool) error {
+	voters, voted := 0, false
+	var alive, silent []string
+	for _, server := range c.configuration() {
+		name := nodeOf(string(server.ID))
+		switch {
+		case server.Suffrage != raft.Voter:
+		case name == node:
+			voted = true
+		case c.answers(ctx, name):
+			voters++
+			alive = append(alive, name)
+		default:
+			voters++
+			silent = append(silent, name)
+		}
+	}
+	quorum := voters/2 + 1
+	switch {
+	case !voted:
+		return nil
+	case voters == 0:
+		return status.Errorf(codes.FailedPrecondition, "node %s is the only voter: without it there is no cluster", node)
+	case len(alive) < quorum && !force:
+		return status.Errorf(codes.FailedPrecondition,
+			"without node %s there would be %d voters, of which %d must answer, and %s doesn't: no mail would be accepted or delivered; start it or remove it first, or use --force",
+			node, voters, quorum, strings.Join(silent, ", "))
+	}
+	return nil
+}
+
+// answers reports whether a node answers now.
+func (c *Cluster) answers(ctx context.Context, node string) bool {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
+	defer cancel()
+	_, err := c.Condition(ctx, node)
+	return err == nil
+}
+
+// hears reports whether a server acknowledged this leader within a lease.
+func (c *Cluster) hears(id raft.ServerID) bool {
+	return string(id) == c.raftID || c.cfg.Now().Sub(c.transport.lastAck(id)) < c.cfg.Timing.Lease
+}
+
+// promoteNode spares a non-voter the time for which it must have kept up.
+// Guarded by joining.
+func (l *leadership) promoteNode(ctx context.Context, node string) error {
+	c := l.c
+	servers := c.serversOf(node)
+	if len(servers) == 0 {
+		return c.noMember(node)
+	}
+	server := servers[len(servers)-1]
+	if server.Suffrage == raft.Voter {
+		return nil
+	}
+	joiner, ok := l.joiners[server.ID]
+	if !ok {
+		return status.Errorf(codes.FailedPrecondition, "node %s doesn't ask to join: is it running?", node)
+	}
+	if !c.hasCaughtUp(ctx, joiner.request) {
+		return status.Errorf(codes.FailedPrecondition, "node %s hasn't caught up with the log yet: `holdfast status` shows how far it is", node)
+	}
+	return c.makeVoter(joiner.request)
+}
+
+// transferTo gives leadership to a node, or to one that is in service and has
+// answered lately. Guarded by joining where an operator asks.
+func (c *Cluster) transferTo(node string) error {
+	r := c.raft.Load()
+	if node == c.cfg.Node {
+		return nil // it leads already
+	}
+	servers := c.serversOf(node)
+	if node == "" {
+		servers = c.successors()
+		if len(servers) == 0 {
+			return status.Error(codes.FailedPrecondition, "no other voter answers that could lead")
+		}
+	}
+	if len(servers) == 0 {
+		return c.noMember(node)
+	}
+	target := servers[0]
+	switch {
+	case target.Suffrage != raft.Voter:
+		return status.Errorf(codes.FailedPrecondition, "node %s doesn't vote yet: it can't lead", node)
+	case !c.hears(target.ID):
+		return status.Errorf(codes.FailedPrecondition, "node %s doesn't answer: it can't lead", node)
+	}
+	if err := r.LeadershipTransferToServer(target.ID, target.Address).Error(); err != nil {
+		return fmt.Errorf("transfer of leadership: %w", err)
+	}
+	return nil
+}
+
+// successors are the other voters that answer and are in service.
+func (c *Cluster) successors() []raft.Server {
+	return slices.DeleteFunc(slices.Clone(c.configuration()), func(server raft.Server) bool {
+		record, ok := c.cfg.State.Node(nodeOf(string(server.ID)))
+		return string(server.ID) == c.raftID || server.Suffrage != raft.Voter || !c.hears(server.ID) ||
+			!ok || !record.Active || record.DrainingSince != 0
+	})
+}
+
+// serversOf are a node's entries in the configuration: while it is being
+// replaced there are two.
+func (c *Cluster) serversOf(node string) (servers []raft.Server) {
+	for _, server := range c.configuration() {
+		if nodeOf(string(server.ID)) == node {
+			servers = append(servers, server)
+		}
+	}
+	return servers
+}
+
+func (c *Cluster) noMember(node string) error {
+	var names []string
+	for _, member := range c.Members() {
+		names = append(names, member.Node)
+	}
+	return status.Errorf(codes.NotFound, "no node %q in the cluster: its nodes are %s", node, strings.Join(names, ", "))
+}

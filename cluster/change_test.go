@@ -1,0 +1,226 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+func (n *testNode) voters() []string {
+	var names []string
+	for _, m := range n.cluster.Members() {
+		if m.Voter {
+			names = append(names, m.Node)
+		}
+	}
+	return names
+}
+
+func (n *testNode) awaitVoters(t *testing.T, want ...string) {
+	t.Helper()
+	eventually(t, "the voters are "+strings.Join(want, ", "), func() bool { return slices.Equal(n.voters(), want) })
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// expectRemoval waits for the line with which a removed node stops.
+func (n *testNode) expectRemoval(t *testing.T) {
+	t.Helper()
+	select {
+	case err := <-n.fatal:
+		if !strings.Contains(err.Error(), "was removed from the cluster") {
+			t.Errorf("node %s stops with %q", n.name, err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Errorf("node %s goes on after its removal", n.name)
+	}
+	n.stop()
+}
+
+// From three to five nodes and back, the leader being among those that go, with
+// mail accepted at each step.
+func TestThreeToFiveAndBack(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	leader.configure()
+	join := w.nodes["a"].join
+	for _, name := range []string{"d", "e"} {
+		n := w.add(name)
+		n.join = join
+		n.start()
+		w.awaitLeased(name)
+		n.must(message(t, testBody), testBody)
+	}
+	w.nodes["e"].awaitVoters(t, "a", "b", "c", "d", "e")
+	w.checkEqual("a", "b", "c", "d", "e")
+
+	first, last := leader.name, w.others(leader.name)[0]
+	stays := w.others(first)[1]
+	if err := w.nodes["d"].cluster.RemoveNode(within(t, 20*time.Second), first, false); err != nil {
+		t.Fatal("remove the leader: ", err)
+	}
+	leader.expectRemoval(t)
+	w.nodes["d"].must(message(t, testBody), testBody)
+	if err := w.nodes["e"].cluster.RemoveNode(within(t, 20*time.Second), last, false); err != nil {
+		t.Fatal("remove another: ", err)
+	}
+	w.nodes[last].expectRemoval(t)
+	w.nodes["e"].awaitVoters(t, slices.Sorted(slices.Values([]string{stays, "d", "e"}))...)
+	w.nodes["e"].must(message(t, testBody), testBody)
+	// Once more: it is gone already.
+	if err := w.nodes["e"].cluster.RemoveNode(within(t, 20*time.Second), last, false); status.Code(err) != codes.NotFound {
+		t.Errorf("removed again: %v, want NotFound", err)
+	}
+	w.checkEqual(stays, "d", "e")
+	if got := w.nodes["e"].pending(); got != 4 {
+		t.Errorf("%d pending recipients, want 4", got)
+	}
+	if _, known := w.nodes["e"].state.Node(last); known {
+		t.Errorf("the state still knows node %s", last)
+	}
+}
+
+// A node under a name that was removed comes in with an empty folder.
+func TestRemovedNodeJoinsAnew(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	n := w.nodes[w.others(leader.name)[0]]
+	if err := leader.cluster.RemoveNode(within(t, 20*time.Second), n.name, false); err != nil {
+		t.Fatal(err)
+	}
+	n.expectRemoval(t)
+	n.start() // as a service that is restarted would
+	n.expectRemoval(t)
+	n.wipe()
+	n.start()
+	w.awaitLeased(n.name)
+	w.checkEqual(w.names...)
+}
+
+func TestRemovalThatBreaksTheQuorum(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	dead, alive := w.nodes[w.others(leader.name)[0]], w.nodes[w.others(leader.name)[1]]
+	dead.stop()
+	err := alive.cluster.RemoveNode(within(t, 20*time.Second), alive.name, false)
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), dead.name+" doesn't") {
+		t.Errorf("got %v, want a refusal that names node %s", err, dead.name)
+	}
+	// What is dead may go: two are left, and both answer.
+	if err := alive.cluster.RemoveNode(within(t, 20*time.Second), dead.name, false); err != nil {
+		t.Fatal(err)
+	}
+	alive.awaitVoters(t, slices.Sorted(slices.Values([]string{leader.name, alive.name}))...)
+	dead.start()
+	dead.expectRemoval(t)
+}
+
+func TestTransferLeadership(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	others := w.others(leader.name)
+	for _, asked := range others {
+		if err := w.nodes[others[0]].cluster.TransferLeadership(within(t, 20*time.Second), asked); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, asked+" leads", func() bool {
+			known, _ := leader.cluster.Leader()
+			return known == asked
+		})
+	}
+	if err := leader.cluster.TransferLeadership(within(t, 20*time.Second), "z"); status.Code(err) != codes.NotFound {
+		t.Errorf("to a node that isn't there: %v, want NotFound", err)
+	}
+}
+
+// A draining leader gives leadership away, and doesn't keep it when it wins it.
+func TestDrainingLeaderStepsAside(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	leader.must(&pb.Event{Kind: &pb.Event_NodeDraining{NodeDraining: &pb.NodeDraining{Node: leader.name}}}, nil)
+	leadsNot := func() bool {
+		known, _ := leader.cluster.Leader()
+		return known != "" && known != leader.name
+	}
+	eventually(t, "another one leads", leadsNot)
+	if err := leader.cluster.TransferLeadership(within(t, 20*time.Second), leader.name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another one leads again", leadsNot)
+	w.awaitLeased(w.names...)
+}
+
+func TestJoinByAnOperator(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	d := w.add("d").start()
+	voter, waitsFor, err := d.cluster.JoinVia(within(t, time.Second/2), []string{freeAddress(t)})
+	if voter || err != nil || !strings.Contains(waitsFor, "join address") {
+		t.Errorf("nobody to ask: %v, %q, %v", voter, waitsFor, err)
+	}
+	for range 2 {
+		if voter, waitsFor, err := d.cluster.JoinVia(within(t, 20*time.Second), []string{w.nodes["b"].admin}); !voter || err != nil {
+			t.Fatalf("not a voter: %q, %v", waitsFor, err)
+		}
+	}
+	w.awaitLeased("d")
+}
+
+// A node that isn't stable is promoted at an operator's word.
+func TestPromote(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) { c.Timing.Stable = time.Hour }
+	w.startAll()
+	w.awaitLeased(w.names...)
+	d := w.add("d")
+	d.join = w.nodes["a"].join
+	d.start()
+	a := w.nodes["a"]
+	eventually(t, "d is a member", func() bool { return len(a.cluster.serversOf("d")) == 1 })
+	eventually(t, "d is promoted", func() bool {
+		err := a.cluster.PromoteNode(within(t, 20*time.Second), "d")
+		if err != nil && status.Code(err) != codes.FailedPrecondition {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	a.awaitVoters(t, "a", "b", "c", "d")
+	w.awaitLeased("d")
+}
+
+// The only node is asked by nobody for its new address, and so moves itself.
+func TestOnlyNodeChangesItsAddress(t *testing.T) {
+	w := newWorld(t, "a")
+	a := w.nodes["a"].start()
+	w.awaitLeased("a")
+	a.stop()
+	a.raft = freeAddress(t)
+	w.net.own(a.raft, "a")
+	a.start()
+	w.awaitLeased("a")
+	if members := a.cluster.Members(); len(members) != 1 || members[0].Address != a.raft {
+		t.Errorf("members %+v, want one at %s", members, a.raft)
+	}
+}

@@ -1,0 +1,57 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// JoinVia makes this node join the cluster that the addresses know, and returns
+// once it votes, or with what it waits for when ctx ends. It is for a node
+// without join addresses of its own, and safe to repeat; until the node is a
+// member a restart forgets the addresses.
+func (c *Cluster) JoinVia(ctx context.Context, addresses []string) (voter bool, waitsFor string, err error) {
+	if id := c.clusterID(); id != "" && len(c.configuration()) == 1 && c.isVoterHere() {
+		return false, "", status.Errorf(codes.FailedPrecondition, "node %s is a cluster of its own (%s): empty %s first to let it join another one", c.cfg.Node, id, c.cfg.DataDir)
+	}
+	c.inviteMu.Lock()
+	c.invited = slices.Clone(addresses)
+	c.inviteMu.Unlock()
+	for {
+		if c.isVoterHere() {
+			return true, "", nil
+		}
+		if !sleep(ctx, c.cfg.Timing.Verify) {
+			c.inviteMu.Lock()
+			defer c.inviteMu.Unlock()
+			return false, c.step, nil
+		}
+	}
+}
+
+func (c *Cluster) invitation() []string {
+	c.inviteMu.Lock()
+	defer c.inviteMu.Unlock()
+	return slices.Clone(c.invited)
+}
+
+func (c *Cluster) setStep(step string) {
+	c.inviteMu.Lock()
+	defer c.inviteMu.Unlock()
+	c.step = step
+}
+
+// moveSelf brings the configuration up to the address of a leader that was
+// started at another one: there is nobody else whom it could ask.
+func (c *Cluster) moveSelf() string {
+	c.joining.Lock()
+	defer c.joining.Unlock()
+	address := raft.ServerAddress(raftAddress(c.raftID, c.cfg.RaftAdvertise))
+	if err := c.change(c.raft.Load().AddVoter(raft.ServerID(c.raftID), address, 0, c.cfg.Timing.RPC)); err != nil {
+		return err.Error()
+	}
+	return "has a new address in the cluster: " + c.cfg.RaftAdvertise
+}
