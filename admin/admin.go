@@ -88,17 +88,32 @@ func (n *node) stale() bool { return !n.Cluster.Leased() }
 // propose brings an event into the log. A result other than OK is an error;
 // subject names what the event is about, for the operator.
 func (n *node) propose(ctx context.Context, event *pb.Event, subject string) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.Patience)
+	_, index, err := n.proposeResult(ctx, event, subject)
+	return index, err
+}
+
+// withoutQuorum is how long a change waits for a quorum where the node knows of
+// none: long enough for an election.
+const withoutQuorum = 2 * time.Second
+
+// proposeResult is propose for a caller who wants to know what the event came to.
+func (n *node) proposeResult(ctx context.Context, event *pb.Event, subject string) (*pb.EventResult, uint64, error) {
+	patience := n.Patience
+	if !n.Cluster.Leased() {
+		patience = min(patience, withoutQuorum)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	kind := kindOf(event) // the event is the cluster's from here on
 	result, index, err := n.Cluster.Propose(ctx, event, nil)
 	if err != nil {
-		return 0, proposeError(err)
+		return nil, 0, proposeError(err)
 	}
 	if err := resultError(result, subject); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	n.Logger.Info("administration", "event", kindOf(event), "subject", subject, "index", index)
-	return index, nil
+	n.Logger.Info("administration", "event", kind, "subject", subject, "by", operatorOf(ctx), "index", index)
+	return result, index, nil
 }
 
 // configure proposes a change and returns once it is in effect on every leased

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"holdfast/cluster"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/admintest"
 )
@@ -246,8 +247,17 @@ func TestWithoutQuorum(t *testing.T) {
 	_, err := c.RemoveDomain(t.Context(), &pb.RemoveDomainRequest{Name: "two.test"})
 	wantCode(t, err, codes.Unavailable, "no quorum answered in time")
 	w.LoseQuorum(errors.New("no leader"))
-	_, err = c.RetryQueued(t.Context(), &pb.RetryQueuedRequest{Ids: []string{id.String()}})
+	_, err = c.OperateQueued(t.Context(), operate(retry, id.String()))
 	wantCode(t, err, codes.Unavailable, "no quorum: no leader")
+	// It never went into the log, whatever ended the wait.
+	w.LoseQuorum(fmt.Errorf("%w: %w", cluster.ErrNoQuorum, context.DeadlineExceeded))
+	_, err = c.OperateQueued(t.Context(), operate(retry, id.String()))
+	wantCode(t, err, codes.Unavailable, "nothing was changed")
+	for _, refused := range []error{cluster.ErrTooLarge, cluster.ErrInvalid} {
+		w.LoseQuorum(refused)
+		_, err = c.OperateQueued(t.Context(), operate(retry, id.String()))
+		wantCode(t, err, codes.InvalidArgument, "nothing was changed")
+	}
 
 	list, err := c.ListQueue(t.Context(), &pb.ListQueueRequest{})
 	if err != nil || !list.Stale || len(list.Messages) != 1 {

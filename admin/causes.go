@@ -25,6 +25,9 @@ func (w window) causes(r *pb.RecipientRecord) []string {
 
 func heldCauses(r *pb.RecipientRecord) []string {
 	causes := []string{"held: no attempt is made until it is released"}
+	if r.HeldBy != nil {
+		causes = []string{"held by " + ordered(r.HeldBy) + ": no attempt is made until it is released"}
+	}
 	if r.Deaths > 0 {
 		causes = append(causes, fmt.Sprintf("%d of its attempts ended with the death of the node that made them", r.Deaths))
 	}
@@ -37,7 +40,15 @@ func (w window) pendingCauses(r *pb.RecipientRecord) []string {
 		causes = append(causes, "this node has no quorum: nothing is delivered from it, and what it shows may be old")
 	}
 	if r.Claim != nil {
-		return append(causes, w.claimCause(r))
+		causes = append(causes, w.claimCause(r))
+		if r.Ordered != nil {
+			causes = append(causes, fmt.Sprintf("%s ordered by %s: it follows unless that attempt ends it",
+				operationWord(r.Ordered.Operation.GetKind()), ordered(r.Ordered)))
+		}
+		return causes
+	}
+	if r.Ordered != nil {
+		return append(causes, w.returnCause(r))
 	}
 	destination, ok := w.Destination(r.Destination)
 	if !ok {
@@ -65,6 +76,24 @@ func (w window) pendingCauses(r *pb.RecipientRecord) []string {
 	causes = append(causes, fmt.Sprintf("due since %s, waiting for a slot of destination %s on node %s (%d slots)",
 		stamp(r.NextAttempt), r.Destination, owner, destination.Config.GetSlots()))
 	return appendFailure(causes, "last attempt", r.LastError)
+}
+
+// returnCause: nothing but the report keeps a return.
+func (w window) returnCause(r *pb.RecipientRecord) string {
+	cause := "its return was ordered by " + ordered(r.Ordered) + ": no attempt is made, its report is being written"
+	if owner, ok := w.Owner(r.Destination); ok {
+		cause += " by node " + owner
+	}
+	return cause
+}
+
+// ordered says who ordered an operation, when and why.
+func ordered(o *pb.OperationRecord) string {
+	text := fmt.Sprintf("%s at %s", o.Operation.GetBy(), stamp(o.At))
+	if reason := o.Operation.GetReason(); reason != "" {
+		text += fmt.Sprintf(" (%s)", reason)
+	}
+	return text
 }
 
 func (w window) claimCause(r *pb.RecipientRecord) string {

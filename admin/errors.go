@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 
+	"holdfast/cluster"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -45,6 +46,13 @@ func proposeError(err error) error {
 		return err
 	}
 	switch {
+	case errors.Is(err, cluster.ErrTooLarge):
+		return status.Error(codes.InvalidArgument, fmt.Sprintf("nothing was changed: %v", err))
+	case errors.Is(err, cluster.ErrInvalid):
+		return status.Error(codes.InvalidArgument, "nothing was changed: the request has text that isn't UTF-8")
+	case errors.Is(err, cluster.ErrNoQuorum):
+		// Whatever ended the wait, the event never went into the log.
+		return status.Error(codes.Unavailable, "no quorum: nothing was changed; `holdfast status` shows which nodes answer")
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "canceled; the change may still come into effect")
 	case errors.Is(err, context.DeadlineExceeded):

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,34 @@ func toFilter(f *pb.MessageFilter) (fsm.Filter, error) {
 		return filter, invalid("filter.until", "until must be later than since")
 	}
 	return filter, nil
+}
+
+// bulkFilter is a filter for an operation: its states are among those that the
+// operation is for, all of them where none is given.
+func bulkFilter(f *pb.MessageFilter, kind pb.Operation_Kind) (fsm.Filter, error) {
+	filter, err := toFilter(f)
+	if err != nil {
+		return filter, err
+	}
+	possible := fsm.OperableStates(kind)
+	for _, state := range filter.States {
+		if !slices.Contains(possible, state) {
+			return filter, invalid("filter.states", "%s is for recipients that are %s, not for %s ones",
+				operationWord(kind), stateList(possible), fsm.StateWord(state))
+		}
+	}
+	if len(filter.States) == 0 {
+		filter.States = possible
+	}
+	return filter, nil
+}
+
+func stateList(states []pb.RecipientState) string {
+	words := make([]string, len(states))
+	for i, state := range states {
+		words[i] = fsm.StateWord(state)
+	}
+	return strings.Join(words, " or ")
 }
 
 func isEmpty(f fsm.Filter) bool {

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -85,6 +84,8 @@ func historyEntry(at fsm.HistoryRow, recipients []*pb.RecipientRecord) *pb.Histo
 		Error:       deliveryError(row.Failure),
 		NextAttempt: timestamp(row.NextAttempt),
 		Text:        row.Text,
+		By:          row.By,
+		Reason:      row.Reason,
 	}
 	if row.Attempt != nil {
 		entry.Duration = durationpb.New(time.Duration(row.Attempt.Duration))
@@ -101,9 +102,4 @@ func historyEntry(at fsm.HistoryRow, recipients []*pb.RecipientRecord) *pb.Histo
 		entry.Report = report.String()
 	}
 	return entry
-}
-
-// stateName is a state in the contract's word.
-func stateName(state pb.RecipientState) string {
-	return strings.ToLower(strings.TrimPrefix(state.String(), "RECIPIENT_STATE_"))
 }

@@ -104,7 +104,7 @@ func (w window) recipient(m *pb.MessageRecord, r *pb.RecipientRecord) *pb.Messag
 		Causes:      w.causes(r),
 		LastError:   deliveryError(r.LastError),
 	}
-	if r.State != pb.RecipientState_RECIPIENT_STATE_PENDING || r.Claim != nil {
+	if r.State != pb.RecipientState_RECIPIENT_STATE_PENDING || r.Claim != nil || r.Ordered != nil {
 		return out
 	}
 	out.NextAttempt = timestamp(r.NextAttempt)
@@ -122,7 +122,7 @@ func (w window) expiry(m *pb.MessageRecord, r *pb.RecipientRecord) *timestamppb.
 		return nil
 	}
 	policy := w.PolicyFor(r.Domain, fsm.PendingClass(m, r))
-	return timestamppb.New(time.Unix(0, m.AcceptedAt).Add(policy.Retention))
+	return timestamppb.New(fsm.RetentionFrom(m, r).Add(policy.Retention))
 }
 
 // waiting recipients are those that will still be delivered or returned.

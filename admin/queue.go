@@ -2,11 +2,8 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"holdfast/fsm"
@@ -102,45 +99,6 @@ func (s *queueService) GetQueued(_ context.Context, req *pb.GetQueuedRequest) (*
 		return nil, notFound("message", req.Id, fmt.Sprintf("message %s is not in the queue any more; `holdfast log show %s` shows what became of it", id, id))
 	}
 	return &pb.GetQueuedResponse{Message: m, Stale: !w.quorum}, nil
-}
-
-func (s *queueService) ReadBody(req *pb.ReadBodyRequest, stream grpc.ServerStreamingServer[pb.ReadBodyResponse]) error {
-	id, err := messageID(req.Id)
-	if err != nil {
-		return err
-	}
-	w, err := s.window()
-	if err != nil {
-		return err
-	}
-	defer w.release()
-	record, err := w.Message(id)
-	if err != nil {
-		return readError(err, id.String())
-	}
-	body, _, err := w.Body(id)
-	if errors.Is(err, fsm.ErrNotFound) {
-		return notFound("body", req.Id, fmt.Sprintf("message %s has ended at %s and its body is gone", id, stamp(record.EndedAt)))
-	}
-	if err != nil {
-		return readError(err, "the body of "+id.String())
-	}
-	defer body.Close()
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := io.ReadFull(body, buffer)
-		if n > 0 {
-			if err := stream.Send(&pb.ReadBodyResponse{Data: buffer[:n]}); err != nil {
-				return err
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return nil
-		case err != nil:
-			return readError(err, "the body of "+id.String())
-		}
-	}
 }
 
 func messageID(s string) (relay.MessageID, error) {

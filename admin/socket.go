@@ -22,7 +22,7 @@ func ListenSocket(dataDir string) (net.Listener, error) {
 	if len(path) > 103 {
 		return nil, fmt.Errorf("%s: the path of a socket has 103 bytes at most; choose a shorter data folder", path)
 	}
-	listener, err := net.Listen("unix", path)
+	listener, err := listenUnix(path)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 			return nil, errors.Join(fmt.Errorf("%s: another node runs on this data folder", path), conn.Close())
@@ -30,7 +30,7 @@ func ListenSocket(dataDir string) (net.Listener, error) {
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("remove a dead socket: %w", err)
 		}
-		listener, err = net.Listen("unix", path)
+		listener, err = listenUnix(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
@@ -38,5 +38,9 @@ func ListenSocket(dataDir string) (net.Listener, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("admin socket: %w", err), listener.Close())
 	}
-	return listener, nil
+	return userListener{listener}, nil
+}
+
+func listenUnix(path string) (*net.UnixListener, error) {
+	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 }

@@ -13,7 +13,8 @@
 //     outage is one event, and from then on one probe after another.
 //  5. The outcome becomes events (outcome.go), with a report where one is due
 //     (report.go), and is proposed until it is known to be in the log.
-//  6. What outlives its retention is returned without an attempt (expiry.go).
+//  6. What outlives its retention is returned without an attempt (expiry.go), and
+//     so is what an operator has ordered to be returned (returning.go).
 //
 // Without a lease nothing is claimed, and connections that haven't sent their
 // last byte are reset: another node may be about to deliver the same mail.

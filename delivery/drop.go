@@ -30,6 +30,8 @@ func (s *Scheduler) drop(id relay.MessageID, claim *pb.ClaimRef, recipients []en
 		dropped.Reason, label = pb.Dropped_REASON_EXPIRED, "expired"
 	case pb.Bounced_REASON_ATTEMPTS:
 		dropped.Reason, label = pb.Dropped_REASON_ATTEMPTS, "attempts"
+	case pb.Bounced_REASON_RETURNED:
+		dropped.Reason, label = pb.Dropped_REASON_RETURNED, "returned"
 	}
 	for _, e := range recipients {
 		dropped.Recipients = append(dropped.Recipients, &pb.Dropped_Recipient{Recipient: e.number, Failure: failureOf(e)})

@@ -87,7 +87,7 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 			return nil, nil, err
 		}
 		destination, _ := view.Destination(record.Destination)
-		if record.State == pb.RecipientState_RECIPIENT_STATE_PENDING && record.Claim == nil &&
+		if record.State == pb.RecipientState_RECIPIENT_STATE_PENDING && record.Claim == nil && record.Ordered == nil &&
 			!s.attemptComes(record, destination) {
 			expired = append(expired, ended{number: row.Recipient, record: record})
 		}

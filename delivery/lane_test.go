@@ -92,17 +92,17 @@ func (w *world) acceptDeferred(n int, s *sink.Server, then func(sink.Step) sink.
 		}
 		return sink.Reply{}
 	})
-	retry := &pb.RetryRequested{}
+	retry := &pb.Operated{Operation: &pb.Operation{Kind: pb.Operation_KIND_RETRY}}
 	ids := make([]relay.MessageID, n)
 	for i := range ids {
 		ids[i] = w.accept(testSender, fmt.Sprintf("retry%d@example.test", i))
-		retry.MessageIds = append(retry.MessageIds, ids[i][:])
+		retry.Targets = append(retry.Targets, &pb.Target{MessageId: ids[i][:], Recipients: []uint32{0}})
 	}
 	w.await("all are deferred", func() bool {
 		return w.log.count(func(e *pb.Event) bool { return e.GetAttemptFailed() != nil }) == n
 	})
 	s.SetAnswer(then)
-	w.must(w.any(), &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: retry}}, nil)
+	w.must(w.any(), &pb.Event{Kind: &pb.Event_Operated{Operated: retry}}, nil)
 	return ids
 }
 

@@ -133,7 +133,7 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float6
 // attempt of the message's own.
 func (s *Scheduler) sortDeferred(o *outcome, a *attempt, chance float64, e ended) {
 	policy := s.cfg.State.PolicyFor(e.record.Domain, fsm.PendingClass(a.message, e.record))
-	accepted := time.Unix(0, a.message.AcceptedAt)
+	accepted := fsm.RetentionFrom(a.message, e.record)
 	made := int(e.record.Attempts)
 	if !a.probe {
 		made++

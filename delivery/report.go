@@ -73,8 +73,11 @@ func (s *Scheduler) report(id relay.MessageID, m *pb.MessageRecord, recipients [
 		ArrivalDate: time.Unix(0, m.AcceptedAt), OriginalID: id, HeaderMessageID: m.HeaderMessageId,
 		Reason: dsn.Rejected,
 	}
-	if reason != pb.Bounced_REASON_REJECTED {
+	switch reason {
+	case pb.Bounced_REASON_EXPIRED, pb.Bounced_REASON_ATTEMPTS:
 		r.Reason = dsn.Expired
+	case pb.Bounced_REASON_RETURNED:
+		r.Reason = dsn.Returned
 	}
 	for _, e := range recipients {
 		if dsn.Due(r.To, e.record.Recipient.GetNotify()) {

@@ -26,6 +26,7 @@ type Scheduler struct {
 	unknown     map[uint64]bool // claims that the last reconciliation didn't know
 	expiring    bool
 	pruning     bool
+	returning   bool
 	stopping    bool
 
 	// Every goroutine ends by sending what is left to do, which this one does.
@@ -95,6 +96,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			s.expire(ctx)
 			s.prune(ctx)
 		case <-sweep.C:
+			s.returnOrdered(ctx)
 			s.closeIdle(s.cfg.Now().Add(-timing.Idle))
 		}
 	}

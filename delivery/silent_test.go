@@ -93,8 +93,9 @@ func TestDamagedMessageEnds(t *testing.T) {
 		t.Fatalf("%d damaged messages were taken", got)
 	}
 	w.clock.advance(5*24*time.Hour + time.Hour)
-	w.must(incarnation, &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: &pb.RetryRequested{
-		MessageIds: [][]byte{id[:]},
+	w.must(incarnation, &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{
+		Operation: &pb.Operation{Kind: pb.Operation_KIND_RETRY},
+		Targets:   []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}},
 	}}}, nil)
 	w.awaitState(id, 0, pb.RecipientState_RECIPIENT_STATE_BOUNCED)
 	must(t, origin.Wait(w.ctx, func(all []sink.Message) bool { return len(all) == 1 }))

@@ -184,10 +184,11 @@ func TestAbortAfterTheAcceptance(t *testing.T) {
 	w.up("a", 1, 0)
 	w.configure(1)
 	id := w.accept(1, "one@example.test", "two@example.test")
-	w.must(1, &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: &pb.RetryRequested{MessageIds: [][]byte{id[:]}}}}, nil)
+	w.must(1, operated(opRetry, id, 0), nil)
+	w.must(1, operated(opDelete, id, 1), nil)
 	w.must(1, aborted(id), nil)
 	checkState(t, w.state)
-	for _, f := range []family{famMessages, famRecipients, famContent, famQueue, famOpen, famHistory, famTombstones} {
+	for _, f := range []family{famMessages, famRecipients, famContent, famQueue, famOpen, famHistory, famTombstones, famLeaving} {
 		if rows := w.state.digests[f].rows; rows != 0 {
 			t.Errorf("%d rows of family %q after the abort", rows, f)
 		}

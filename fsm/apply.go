@@ -171,6 +171,12 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.dropped(kind.Dropped)
 	case *pb.Event_ClaimsReleased:
 		return t.claimsReleased(kind.ClaimsReleased)
+	case *pb.Event_Operated:
+		return t.operated(kind.Operated)
+	case *pb.Event_Purged:
+		return t.purged(kind.Purged)
+	case *pb.Event_FrozenExpired:
+		return t.frozenExpired(kind.FrozenExpired)
 	case *pb.Event_DestinationSet:
 		return t.destinationSet(kind.DestinationSet)
 	case *pb.Event_DestinationRemoved:
@@ -209,6 +215,10 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.nodeRemoved(kind.NodeRemoved)
 	case *pb.Event_VerifyMarked:
 		return t.verifyMarked(kind.VerifyMarked)
+	case *pb.Event_BulkStarted:
+		return t.bulkStarted(kind.BulkStarted)
+	case *pb.Event_BulkProgressed:
+		return t.bulkProgressed(kind.BulkProgressed)
 	}
 	if t.event.Ignorable {
 		return resultOK

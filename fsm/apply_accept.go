@@ -81,8 +81,9 @@ func (t *tx) addRecipient(m *message, number uint32, rec *pb.RecipientRecord) {
 		t.setIndex(keyOfIndex(indexFrom, m.rec.Envelope.From, m.id))
 	}
 	m.rec.Recipients++
-	t.setIndex(keyOfIndex(indexTo, rec.Recipient.Address, m.id))
-	t.setIndex(keyOfIndex(indexDomain, rec.Domain, m.id))
+	for _, key := range recipientIndexes(m.id, rec) {
+		t.setIndex(key)
+	}
 	t.saveRecipient(m, &recipient{number: number, rec: rec})
 }
 
@@ -171,7 +172,8 @@ func (t *tx) deleteMessage(m *message) {
 		}
 		t.moveRow(t.queueKey(m, number, r.rec), nil, "")
 		t.moveRow(openKey(m, number, r.rec), nil, "")
-		t.addTo(t.counter('d', r.rec.Domain), r.rec, ^uint64(0))
+		t.moveRow(leavingKey(m, number, r.rec), nil, "")
+		t.addTo(t.counter('d', countedDomain(r.rec)), r.rec, ^uint64(0))
 		t.addTo(t.counter('D', r.rec.Destination), r.rec, ^uint64(0))
 		t.removeRecipient(m, r)
 	}

@@ -49,7 +49,7 @@ func (t *tx) grant(c *pb.AttemptStarted_Claim) bool {
 	for _, number := range c.Recipients {
 		r := t.recipient(m, number)
 		if r == nil || r.rec.State != pb.RecipientState_RECIPIENT_STATE_PENDING ||
-			r.rec.Claim != nil || r.rec.Destination != c.Destination {
+			r.rec.Claim != nil || r.rec.Ordered != nil || r.rec.Destination != c.Destination {
 			continue
 		}
 		r.rec.Claim, r.rec.ClaimedAt, r.rec.Probe = ref, t.event.Time, record.Probe
@@ -125,6 +125,7 @@ func (t *tx) attemptFailed(e *pb.AttemptFailed) *pb.EventResult {
 			Kind: pb.HistoryRecord_KIND_ATTEMPT_FAILED, Recipients: []uint32{failed.Recipient},
 			Attempt: e.Attempt, Failure: failed.Failure, NextAttempt: failed.NextAttempt,
 		})
+		t.carryOut(m, r)
 		t.saveRecipient(m, r)
 	}
 	if !changed {
@@ -178,7 +179,7 @@ func (t *tx) countDuplicate(m *message, r *recipient, e *pb.Delivered, d *pb.Del
 	if e.Claim != nil && proto.Equal(r.rec.DeliveredBy, e.Claim) {
 		return
 	}
-	t.counter('d', r.rec.Domain).Duplicates++
+	t.counter('d', countedDomain(r.rec)).Duplicates++
 	t.counter('D', r.rec.Destination).Duplicates++
 	t.addHistory(m, deliveryRow(pb.HistoryRecord_KIND_DUPLICATE, e, d))
 }
@@ -209,6 +210,7 @@ func (t *tx) claimsReleased(e *pb.ClaimsReleased) *pb.EventResult {
 			if claim.InDoubt {
 				r.rec.InDoubt++
 			}
+			t.carryOut(m, r)
 			t.saveRecipient(m, r)
 			numbers = append(numbers, number)
 		}
@@ -264,6 +266,7 @@ func (t *tx) revoke(m *message, numbers []uint32, node string) {
 			r.rec.State, r.rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_HELD, 0
 			held = append(held, number)
 		}
+		t.carryOut(m, r)
 		t.saveRecipient(m, r)
 	}
 	t.addHistory(m, &pb.HistoryRecord{Kind: pb.HistoryRecord_KIND_IN_DOUBT, Recipients: doubted, Node: node})

@@ -28,7 +28,7 @@ func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
 			return invalid("the recipients of %s aren't in ascending order", m.id)
 		}
 		r := t.recipient(m, b.Recipient)
-		if !t.mayEnd(r, e.Claim) {
+		if !t.mayEnd(r, e.Claim) || e.Reason == pb.Bounced_REASON_RETURNED && !isReturning(r.rec) {
 			return stale("recipient %d of %s is not under this claim", b.Recipient, m.id)
 		}
 		ending = append(ending, r)
@@ -38,6 +38,13 @@ func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
 		return refusal
 	}
 	for i, r := range ending {
+		row := &pb.HistoryRecord{
+			Kind: pb.HistoryRecord_KIND_BOUNCED, Recipients: []uint32{r.number}, Attempt: e.Attempt,
+			Failure: e.Recipients[i].Failure, Text: reasonText(e.Reason), Report: report,
+		}
+		if e.Reason == pb.Bounced_REASON_RETURNED {
+			row.By, row.Reason = r.rec.Ordered.Operation.GetBy(), r.rec.Ordered.Operation.GetReason()
+		}
 		t.unclaim(r)
 		r.rec.State, r.rec.EndedAt = pb.RecipientState_RECIPIENT_STATE_BOUNCED, t.event.Time
 		r.rec.NextAttempt = 0
@@ -49,10 +56,7 @@ func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
 		}
 		t.markDoubt(m, r, e.Attempt, e.Recipients[i].Failure)
 		t.saveRecipient(m, r)
-		t.addHistory(m, &pb.HistoryRecord{
-			Kind: pb.HistoryRecord_KIND_BOUNCED, Recipients: []uint32{r.number}, Attempt: e.Attempt,
-			Failure: e.Recipients[i].Failure, Text: reasonText(e.Reason), Report: report,
-		})
+		t.addHistory(m, row)
 	}
 	t.saveMessage(m)
 	return resultOK
@@ -66,6 +70,8 @@ func reasonText(reason pb.Bounced_Reason) string {
 		return "retention is over"
 	case pb.Bounced_REASON_ATTEMPTS:
 		return "all attempts of the policy have failed"
+	case pb.Bounced_REASON_RETURNED:
+		return "returned by an operator"
 	}
 	return ""
 }
@@ -110,8 +116,8 @@ func (t *tx) fileReport(about *message, report *pb.Bounced_Report) ([]byte, *pb.
 	destination, ok := t.route(rec.Domain)
 	rec.Destination = destination
 	if !ok {
-		rec.Destination, rec.NextAttempt = "", 0
-		rec.State = pb.RecipientState_RECIPIENT_STATE_FROZEN
+		rec.Destination, rec.NextAttempt, rec.Elsewhere = "", 0, true
+		rec.State, rec.FrozenAt = pb.RecipientState_RECIPIENT_STATE_FROZEN, t.event.Time
 		rec.LastError = &pb.Failure{
 			Cause: string(relay.CauseDNS), Phase: string(relay.PhaseDNS), At: t.event.Time,
 			Text: fmt.Sprintf("no destination is configured for the sender's domain %q", rec.Domain),
@@ -140,6 +146,7 @@ func (t *tx) frozen(e *pb.Frozen) *pb.EventResult {
 		r := t.recipient(m, f.Recipient)
 		t.unclaim(r)
 		r.rec.State, r.rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_FROZEN, 0
+		r.rec.FrozenAt = t.event.Time
 		if f.Failure != nil {
 			r.rec.LastError = f.Failure
 		}
@@ -147,10 +154,11 @@ func (t *tx) frozen(e *pb.Frozen) *pb.EventResult {
 			r.rec.Attempts++
 		}
 		t.markDoubt(m, r, e.Attempt, f.Failure)
-		t.saveRecipient(m, r)
 		t.addHistory(m, &pb.HistoryRecord{
 			Kind: pb.HistoryRecord_KIND_FROZEN, Recipients: []uint32{r.number}, Attempt: e.Attempt, Failure: f.Failure,
 		})
+		t.carryOut(m, r)
+		t.saveRecipient(m, r)
 	}
 	t.saveMessage(m)
 	return resultOK

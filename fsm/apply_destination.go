@@ -117,60 +117,13 @@ func (t *tx) destinationRecovered(e *pb.DestinationRecovered) *pb.EventResult {
 	return resultOK
 }
 
-// retryRequested makes recipients due now. A down destination's probe is due
-// with them: retries go through it, never past it.
+// retryRequested makes a destination's probe due now.
 func (t *tx) retryRequested(e *pb.RetryRequested) *pb.EventResult {
-	if e.Destination != "" {
-		if _, ok := lookup(t.tables.destinations, e.Destination); !ok {
-			return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Destination)
-		}
-		t.probeNow(e.Destination)
-		return resultOK
+	if _, ok := lookup(t.tables.destinations, e.Destination); !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Destination)
 	}
-	retried := 0
-	for _, id := range e.MessageIds {
-		m := t.messageOf(id)
-		if m == nil {
-			continue
-		}
-		numbers := t.retryMessage(m, e.ReleaseHeld)
-		if len(numbers) == 0 {
-			continue
-		}
-		retried++
-		t.addHistory(m, &pb.HistoryRecord{Kind: pb.HistoryRecord_KIND_RETRY_REQUESTED, Recipients: numbers})
-		t.saveMessage(m)
-	}
-	if retried == 0 {
-		return refused(pb.EventResult_CODE_NOT_FOUND, "none of the messages waits for a retry")
-	}
+	t.probeNow(e.Destination)
 	return resultOK
-}
-
-// mayRetry: a held recipient may have killed its deliverers, so it goes back to
-// the queue only where its message was named.
-func mayRetry(state pb.RecipientState, releaseHeld bool) bool {
-	return state == pb.RecipientState_RECIPIENT_STATE_PENDING ||
-		releaseHeld && state == pb.RecipientState_RECIPIENT_STATE_HELD
-}
-
-func (t *tx) retryMessage(m *message, releaseHeld bool) []uint32 {
-	var numbers []uint32
-	for number := range m.rec.Recipients {
-		r := t.recipient(m, number)
-		if r == nil || r.rec.Claim != nil || !mayRetry(r.rec.State, releaseHeld) {
-			continue
-		}
-		if r.rec.State == pb.RecipientState_RECIPIENT_STATE_HELD {
-			// An operator has looked at it: the deaths before count no more.
-			r.rec.State, r.rec.Deaths = pb.RecipientState_RECIPIENT_STATE_PENDING, 0
-		}
-		r.rec.NextAttempt = t.event.Time
-		t.saveRecipient(m, r)
-		t.probeNow(r.rec.Destination)
-		numbers = append(numbers, number)
-	}
-	return numbers
 }
 
 // probeNow makes the probe of a destination that isn't up due.

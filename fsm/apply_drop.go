@@ -58,6 +58,8 @@ func droppedText(reason pb.Dropped_Reason) string {
 		return "marked as spam, and its retention is over"
 	case pb.Dropped_REASON_ATTEMPTS:
 		return "marked as spam, and all attempts of the policy have failed"
+	case pb.Dropped_REASON_RETURNED:
+		return "marked as spam, so its return by an operator makes no report"
 	}
 	return "marked as spam"
 }

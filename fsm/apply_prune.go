@@ -89,7 +89,7 @@ func (t *tx) pruneMessage(m *message) {
 		if r == nil {
 			continue
 		}
-		for _, c := range []*pb.CounterRecord{t.counter('d', r.rec.Domain), t.counter('D', r.rec.Destination)} {
+		for _, c := range []*pb.CounterRecord{t.counter('d', countedDomain(r.rec)), t.counter('D', r.rec.Destination)} {
 			if r.rec.State == pb.RecipientState_RECIPIENT_STATE_DELIVERED {
 				c.PrunedDelivered++
 			} else {
@@ -104,8 +104,9 @@ func (t *tx) pruneMessage(m *message) {
 
 // removeRecipient removes a recipient's record with its search rows.
 func (t *tx) removeRecipient(m *message, r *recipient) {
-	t.removeIndex(keyOfIndex(indexTo, r.rec.Recipient.GetAddress(), m.id))
-	t.removeIndex(keyOfIndex(indexDomain, r.rec.Domain, m.id))
+	for _, key := range recipientIndexes(m.id, r.rec) {
+		t.removeIndex(key)
+	}
 	t.remove(keyOfPart(famRecipients, m.id, r.number), r.raw)
 }
 

@@ -36,6 +36,7 @@ type feed struct {
 	changes Changes
 	wake    chan struct{}
 	nodes   chan struct{}
+	bulks   chan struct{}
 }
 
 // staged is what a batch will tell readers once it is committed.
@@ -44,12 +45,14 @@ type staged struct {
 	marks         []*pb.DigestResponse
 	nonces        []string
 	nodesChanged  bool
+	bulksChanged  bool
 	configuration *pb.ConfigurationRecord
 }
 
 func (f *feed) init() {
 	f.wake = make(chan struct{}, 1)
 	f.nodes = make(chan struct{}, 1)
+	f.bulks = make(chan struct{}, 1)
 }
 
 func (f *feed) reset() {
@@ -60,6 +63,9 @@ func (f *feed) publish(s *staged) {
 	if s.nodesChanged {
 		s.changes.Topology = true
 		kick(f.nodes)
+	}
+	if s.bulksChanged {
+		kick(f.bulks)
 	}
 	c := &s.changes
 	if len(c.Granted) == 0 && len(c.Lowered) == 0 && len(c.Destinations) == 0 && !c.Topology {
@@ -125,6 +131,9 @@ func (s *State) TakeChanges() Changes {
 
 // NodesChanged has an element after a change to any node's record. One consumer.
 func (s *State) NodesChanged() <-chan struct{} { return s.feed.nodes }
+
+// BulksChanged has an element after a bulk operation has started. One consumer.
+func (s *State) BulksChanged() <-chan struct{} { return s.feed.bulks }
 
 // Node is the current record of a node.
 func (s *State) Node(name string) (*pb.NodeRecord, bool) {

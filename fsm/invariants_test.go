@@ -107,13 +107,17 @@ func (a *audit) counters() {
 		shares := map[string]uint32{}
 		for _, r := range recipients {
 			if isOpen(r.State) {
-				shares[r.Domain]++
+				shares[countedDomain(r)]++
 			}
 		}
 		for _, r := range recipients {
-			add('d', r.Domain, r)
+			domain := r.Domain
+			if r.Elsewhere {
+				domain = ""
+			}
+			add('d', domain, r)
 			add('D', r.Destination, r)
-			if isOpen(r.State) {
+			if isOpen(r.State) || r.UndoUntil != 0 {
 				open++
 			}
 		}
@@ -160,6 +164,7 @@ func (a *audit) counters() {
 // records say.
 func (a *audit) places() {
 	queue, open, index, ended := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	leaving := map[string]bool{}
 	for id, m := range a.messages {
 		if (m.EndedAt != 0) != (m.Open == 0) {
 			a.t.Errorf("message %s ended at %d with %d open recipients", id, m.EndedAt, m.Open)
@@ -171,7 +176,17 @@ func (a *audit) places() {
 		for number, r := range a.recipients[id] {
 			index[string(keyOfIndex(indexTo, r.Recipient.Address, id))] = true
 			index[string(keyOfIndex(indexDomain, r.Domain, id))] = true
-			if r.State == pending && r.Claim == nil {
+			for _, earlier := range r.Earlier {
+				index[string(keyOfIndex(indexTo, earlier.Address, id))] = true
+				index[string(keyOfIndex(indexDomain, domainOf(earlier), id))] = true
+			}
+			if key := leavingKey(&message{id: id, rec: m}, number, r); key != nil {
+				leaving[string(key)] = true
+			}
+			if r.UndoUntil != 0 && r.State != deletedSt || r.Ordered != nil && !isOpen(r.State) || r.Elsewhere && r.State == pending {
+				a.t.Errorf("recipient %d of %s: %v", number, id, r)
+			}
+			if r.State == pending && r.Claim == nil && r.Ordered == nil {
 				queue[string(keyOfQueue(r.Destination, laneOf(m, r), r.NextAttempt, id, number))] = true
 			}
 			class := map[pb.RecipientState]Class{pending: 'p', held: 'h', frozenSt: 'z'}[r.State]
@@ -179,7 +194,11 @@ func (a *audit) places() {
 				class = PendingClass(m, r)
 			}
 			if class != 0 {
-				open[string(keyOfOpen(r.Domain, class, m.AcceptedAt, id, number))] = true
+				since := m.AcceptedAt
+				if r.RetentionFrom != 0 {
+					since = r.RetentionFrom
+				}
+				open[string(keyOfOpen(r.Domain, class, since, id, number))] = true
 			}
 		}
 	}
@@ -187,6 +206,7 @@ func (a *audit) places() {
 	a.sameKeys("open", famOpen, open)
 	a.sameKeys("index", famIndex, index)
 	a.sameKeys("ended", famEnded, ended)
+	a.sameKeys("leaving", famLeaving, leaving)
 }
 
 func (a *audit) sameKeys(name string, f family, want map[string]bool) {
@@ -208,6 +228,9 @@ func (a *audit) claims() {
 		for _, number := range slices.Sorted(maps.Keys(recipients)) {
 			r := recipients[number]
 			if r.Claim == nil {
+				if r.State == pending && r.Ordered != nil && !isReturning(r) {
+					a.t.Errorf("recipient %d of %s has an order that waits for nothing: %v", number, id, r)
+				}
 				continue
 			}
 			if r.State != pending {

@@ -30,6 +30,8 @@ const (
 	famCounters     family = 'z' // 'd' or 'D', name
 	famEnded        family = 'y' // ended, id: messages without open recipients
 	famSettings     family = 'g' // one row
+	famBulks        family = 'b' // id: bulk operations, and the latest that have ended
+	famLeaving      family = 'l' // kind, (destination,) time, id, number: recipients that go without an attempt
 	famIndex        family = 'i' // derived: 'f', 't' or 'd', address or domain, id
 	famSystem       family = 0   // this node's: applied index, raft configuration
 )
@@ -41,6 +43,7 @@ var replicated = []struct {
 	family family
 	name   string
 }{
+	{famBulks, "bulks"},
 	{famClaims, "claims"},
 	{famContent, "content"},
 	{famCounters, "counters"},
@@ -48,6 +51,7 @@ var replicated = []struct {
 	{famDomains, "domains"},
 	{famEnded, "ended"},
 	{famHistory, "history"},
+	{famLeaving, "leaving"},
 	{famMessages, "messages"},
 	{famNodes, "nodes"},
 	{famOpen, "open"},

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -62,6 +63,20 @@ func isOpen(state pb.RecipientState) bool {
 	return false
 }
 
+// keepsBody: the recipient's body may yet be needed.
+func keepsBody(rec *pb.RecipientRecord) bool {
+	return isOpen(rec.GetState()) || rec.GetUndoUntil() != 0
+}
+
+// RetentionFrom is when the retention of a recipient began: at the acceptance,
+// or when an operator thawed it.
+func RetentionFrom(m *pb.MessageRecord, r *pb.RecipientRecord) time.Time {
+	if r.RetentionFrom != 0 {
+		return time.Unix(0, r.RetentionFrom)
+	}
+	return time.Unix(0, m.AcceptedAt)
+}
+
 func classOf(m *pb.MessageRecord, rec *pb.RecipientRecord) Class {
 	switch {
 	case rec.State == pb.RecipientState_RECIPIENT_STATE_HELD:
@@ -84,28 +99,42 @@ func PendingClass(m *pb.MessageRecord, rec *pb.RecipientRecord) Class {
 }
 
 // saveRecipient writes a changed recipient, and whatever follows from its
-// record: its place in the queue, its row among the open ones, the counters,
-// and the message's number of open recipients.
+// record: its place in the queue, its row among the open ones and among those
+// that leave, the counters, and the message's number of open recipients.
 func (t *tx) saveRecipient(m *message, r *recipient) {
+	if !isOpen(r.rec.State) {
+		r.rec.Ordered = nil // the end has come first
+	}
+	if r.before != nil && !sameToFilters(r.before, r.rec) {
+		r.rec.ChangedIndex = t.index
+	}
 	value := encode(r.rec)
 	t.put(keyOfPart(famRecipients, m.id, r.number), r.raw, value)
 	t.moveRow(t.queueKey(m, r.number, r.before), t.queueKey(m, r.number, r.rec), r.rec.Destination)
 	t.moveRow(openKey(m, r.number, r.before), openKey(m, r.number, r.rec), "")
+	t.moveRow(leavingKey(m, r.number, r.before), leavingKey(m, r.number, r.rec), "")
 	t.moveCounters(r.before, r.rec)
 	t.moveShare(m, r.before, r.rec)
-	if isOpen(r.before.GetState()) {
+	if keepsBody(r.before) {
 		m.rec.Open--
 	}
-	if isOpen(r.rec.State) {
+	if keepsBody(r.rec) {
 		m.rec.Open++
 	}
 	r.raw, r.before = value, proto.Clone(r.rec).(*pb.RecipientRecord)
 }
 
+// sameToFilters: no filter can tell the two apart.
+func sameToFilters(a, b *pb.RecipientRecord) bool {
+	return a.State == b.State && a.Destination == b.Destination && a.UndoUntil == b.UndoUntil &&
+		a.Recipient.GetAddress() == b.Recipient.GetAddress()
+}
+
 // queueKey is a recipient's place in the queue, nil while it has none: only
-// pending recipients that nobody has claimed wait there.
+// pending recipients that nobody has claimed wait there, and none that is to be
+// returned.
 func (t *tx) queueKey(m *message, number uint32, rec *pb.RecipientRecord) []byte {
-	if rec.GetState() != pb.RecipientState_RECIPIENT_STATE_PENDING || rec.Claim != nil {
+	if rec.GetState() != pb.RecipientState_RECIPIENT_STATE_PENDING || rec.Claim != nil || rec.Ordered != nil {
 		return nil
 	}
 	return keyOfQueue(rec.Destination, laneOf(m.rec, rec), rec.NextAttempt, m.id, number)
@@ -115,7 +144,7 @@ func openKey(m *message, number uint32, rec *pb.RecipientRecord) []byte {
 	if !isOpen(rec.GetState()) {
 		return nil
 	}
-	return keyOfOpen(rec.Domain, classOf(m.rec, rec), m.rec.AcceptedAt, m.id, number)
+	return keyOfOpen(rec.Domain, classOf(m.rec, rec), RetentionFrom(m.rec, rec).UnixNano(), m.id, number)
 }
 
 // moveRow moves a row without a value; a new queue row is told to the scheduler.
@@ -136,15 +165,24 @@ func (t *tx) moveRow(from, to []byte, destination string) {
 
 func (t *tx) moveCounters(before, now *pb.RecipientRecord) {
 	if before.GetState() == now.State && (before.GetInDoubt() > 0) == (now.InDoubt > 0) &&
-		before.GetDestination() == now.Destination {
+		before.GetDestination() == now.Destination && countedDomain(before) == countedDomain(now) {
 		return
 	}
 	if before != nil {
-		t.addTo(t.counter('d', before.Domain), before, ^uint64(0))
+		t.addTo(t.counter('d', countedDomain(before)), before, ^uint64(0))
 		t.addTo(t.counter('D', before.Destination), before, ^uint64(0))
 	}
-	t.addTo(t.counter('d', now.Domain), now, 1)
+	t.addTo(t.counter('d', countedDomain(now)), now, 1)
 	t.addTo(t.counter('D', now.Destination), now, 1)
+}
+
+// countedDomain is the domain whose counter has a recipient. Domains that aren't
+// configured share one, since anybody can make up more of them.
+func countedDomain(rec *pb.RecipientRecord) string {
+	if rec.GetElsewhere() {
+		return ""
+	}
+	return rec.GetDomain()
 }
 
 // addTo adds n, which may be -1, to what a recipient counts as.

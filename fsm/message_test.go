@@ -18,6 +18,7 @@ const (
 	done      = pb.RecipientState_RECIPIENT_STATE_DELIVERED
 	returned  = pb.RecipientState_RECIPIENT_STATE_BOUNCED
 	frozenSt  = pb.RecipientState_RECIPIENT_STATE_FROZEN
+	deletedSt = pb.RecipientState_RECIPIENT_STATE_DELETED
 	codeOK    = pb.EventResult_CODE_OK
 	codeStale = pb.EventResult_CODE_STALE
 )

@@ -29,7 +29,8 @@ type script struct {
 	uploads     []*scriptUpload
 	claims      []*scriptClaim
 	attempts    uint64
-	probes      map[string]uint64 // events about a destination's health so far
+	probes      map[string]uint64    // events about a destination's health so far
+	bulks       []*pb.BulkProgressed // by bulk operation, what comes next
 }
 
 type scriptNode struct {
@@ -133,7 +134,7 @@ func (g *script) event() scriptEvent {
 	if n.incarnation == 0 {
 		n = g.nodes[0]
 	}
-	switch g.pick(35) {
+	switch g.pick(45) {
 	case 0, 1, 2, 3, 4, 5:
 		return g.accept(n)
 	case 6, 7, 8, 9, 10, 11:
@@ -175,6 +176,14 @@ func (g *script) event() scriptEvent {
 		return g.pruned(n)
 	case 33:
 		return g.service(n)
+	case 34, 35, 36, 37, 38, 43:
+		return g.operated(n)
+	case 39:
+		return g.left(n)
+	case 40, 41:
+		return g.bulkStarted(n)
+	case 42:
+		return g.bulkProgressed(n)
 	}
 	return g.send(n, &pb.Event{Kind: &pb.Event_VerifyMarked{VerifyMarked: &pb.VerifyMarked{Nonce: []byte{byte(g.pick(256))}}}}, nil)
 }
@@ -259,7 +268,8 @@ func (g *script) bounced(n *scriptNode) scriptEvent {
 	c := g.lateClaim()
 	e := &pb.Bounced{Claim: c.ref, MessageId: c.id[:], Reason: pb.Bounced_REASON_REJECTED}
 	if g.pick(3) == 0 {
-		e.Claim, e.Reason = nil, pb.Bounced_REASON_EXPIRED
+		e.Claim = nil
+		e.Reason = []pb.Bounced_Reason{pb.Bounced_REASON_EXPIRED, pb.Bounced_REASON_RETURNED}[g.pick(2)]
 	}
 	for _, number := range c.recipients {
 		e.Recipients = append(e.Recipients, &pb.Bounced_Recipient{Recipient: number})
@@ -408,13 +418,7 @@ func destinationFailed(name string, probes uint64, next time.Time) *pb.Event {
 }
 
 func (g *script) retry(n *scriptNode) scriptEvent {
-	e := &pb.RetryRequested{}
-	if g.pick(3) == 0 {
-		e.Destination = "dest"
-	} else {
-		one, two := g.id(), g.id()
-		e.MessageIds = [][]byte{one[:], two[:]}
-	}
+	e := &pb.RetryRequested{Destination: []string{"dest", "nowhere"}[g.pick(2)]}
 	return g.send(n, &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: e}}, nil)
 }
 

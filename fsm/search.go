@@ -22,6 +22,8 @@ type Filter struct {
 	States      []pb.RecipientState
 	Since       time.Time // of acceptance
 	Until       time.Time
+	// Index leaves out what came or changed after a raft index; 0 for none.
+	Index uint64
 }
 
 // ErrCursor is returned for a cursor that isn't of this listing.
@@ -32,25 +34,43 @@ var ErrCursor = errors.New("the cursor is not of this listing")
 const maxScanned = 20_000
 
 // Queue lists messages with pending, held or frozen recipients, by domain and
-// then by age. A cursor is the next of the call before; nil starts, and comes
-// back at the end. A message with recipients in several domains is listed with
-// the first of its open ones that matches.
+// then by age; or, where the filter is for deleted ones alone, those that can
+// come back, by the end of that time. A cursor is the next of the call before;
+// nil starts, and comes back at the end. A message with recipients in several
+// domains is listed with the first of its recipients that matches.
 func (v *View) Queue(f Filter, cursor []byte, limit int) (ids []relay.MessageID, next []byte, err error) {
-	lower, upper := []byte{byte(famOpen)}, after([]byte{byte(famOpen)})
-	if f.Domain != "" {
-		lower = openPrefix(f.Domain)
-		upper = after(lower)
-	}
+	next, err = v.scanQueue(f, cursor, func(id relay.MessageID, _ []*pb.RecipientRecord) visit {
+		ids = append(ids, id)
+		if len(ids) == limit {
+			return stopAfter
+		}
+		return goOn
+	})
+	return ids, next, err
+}
+
+// visit says where a scan goes on.
+type visit int
+
+const (
+	goOn       visit = iota
+	stopAfter        // this message
+	stopBefore       // it: the next scan begins with it again
+)
+
+// scanQueue calls each with the messages that Queue lists and all their recipients.
+func (v *View) scanQueue(f Filter, cursor []byte, each func(relay.MessageID, []*pb.RecipientRecord) visit) (next []byte, err error) {
+	lower, upper := f.queueRange()
 	if cursor != nil {
 		if !within(cursor, lower, upper) {
-			return nil, nil, ErrCursor
+			return nil, ErrCursor
 		}
 		lower = cursor
 	}
-	scanned := 0
+	scanned, stopped := 0, false
 	var last listing
 	err = scanFrom(v.snap, lower, upper, func(key, _ []byte) error {
-		if len(ids) == limit || scanned == maxScanned {
+		if stopped || scanned == maxScanned {
 			next = slices.Clone(key)
 			return errStop
 		}
@@ -62,20 +82,54 @@ func (v *View) Queue(f Filter, cursor []byte, limit int) (ids []relay.MessageID,
 				return err
 			}
 		}
-		if last.matches && last.number == number {
-			ids = append(ids, id)
+		if !last.matches || last.number != number {
+			return nil
+		}
+		switch each(id, last.recipients) {
+		case stopAfter:
+			stopped = true
+		case stopBefore:
+			next = slices.Clone(key)
+			return errStop
 		}
 		return nil
 	})
-	return ids, next, err
+	return next, err
 }
 
-// listing says with which of its open recipients a message is listed: the first
-// one that matches.
+// queueRange is where the rows are that a listing of the queue reads.
+func (f Filter) queueRange() (lower, upper []byte) {
+	lower = []byte{byte(famOpen)}
+	switch {
+	case f.isForDeleted():
+		lower = leavingPrefix(leavingDeleted)
+	case f.Domain != "":
+		lower = openPrefix(f.Domain)
+	}
+	return lower, after(lower)
+}
+
+// isForDeleted: the filter is for what was deleted and can come back.
+func (f Filter) isForDeleted() bool {
+	return len(f.States) == 1 && f.States[0] == pb.RecipientState_RECIPIENT_STATE_DELETED
+}
+
+// MatchesQueued reports whether the filter means a recipient that is in the
+// queue, or can come back to it.
+func (f Filter) MatchesQueued(r *pb.RecipientRecord) bool {
+	if f.isForDeleted() {
+		return r.UndoUntil != 0 && f.MatchesRecipient(r)
+	}
+	return isOpen(r.State) && f.MatchesRecipient(r)
+}
+
+// listing says with which of its recipients a message is listed: the first one
+// that matches.
 type listing struct {
-	id      relay.MessageID
-	matches bool
-	number  uint32
+	id         relay.MessageID
+	matches    bool
+	number     uint32
+	recipients []*pb.RecipientRecord
 }
 
 func (v *View) listing(f Filter, id relay.MessageID) (listing, error) {
@@ -84,9 +138,9 @@ func (v *View) listing(f Filter, id relay.MessageID) (listing, error) {
 	if err != nil || !f.matchesMessage(m) {
 		return l, err
 	}
-	recipients, err := v.Recipients(id)
-	for i, rec := range recipients {
-		if isOpen(rec.State) && f.MatchesRecipient(rec) {
+	l.recipients, err = v.Recipients(id)
+	for i, rec := range l.recipients {
+		if f.MatchesQueued(rec) {
 			l.matches, l.number = true, uint32(i)
 			break
 		}
@@ -189,6 +243,9 @@ func (f Filter) matchesMessage(m *pb.MessageRecord) bool {
 	if !f.Since.IsZero() && accepted.Before(f.Since) || !f.Until.IsZero() && !accepted.Before(f.Until) {
 		return false
 	}
+	if f.Index != 0 && m.AcceptedIndex > f.Index {
+		return false
+	}
 	from := m.Envelope.GetFrom()
 	if f.From == "<>" {
 		return from == ""
@@ -201,8 +258,15 @@ func (f Filter) matchesMessage(m *pb.MessageRecord) bool {
 func (f Filter) MatchesRecipient(r *pb.RecipientRecord) bool {
 	return (f.Domain == "" || r.Domain == f.Domain) &&
 		(f.Destination == "" || r.Destination == f.Destination) &&
-		(f.To == "" || matchesAddress(f.To, r.Recipient.GetAddress())) &&
+		(f.Index == 0 || r.ChangedIndex <= f.Index) &&
+		(f.To == "" || f.matchesTo(r)) &&
 		(len(f.States) == 0 || slices.Contains(f.States, r.State))
+}
+
+// matchesTo: a redirected recipient is found by the addresses that it had, too.
+func (f Filter) matchesTo(r *pb.RecipientRecord) bool {
+	return matchesAddress(f.To, r.Recipient.GetAddress()) ||
+		slices.ContainsFunc(r.Earlier, func(earlier *pb.Recipient) bool { return matchesAddress(f.To, earlier.Address) })
 }
 
 // matchesAddress compares without regard to case; "*@domain" matches a domain.

@@ -9,8 +9,8 @@ import (
 // moveShare keeps what a domain's limits count: a message counts once at each
 // domain where it has an open recipient, with all its bytes.
 func (t *tx) moveShare(m *message, before, now *pb.RecipientRecord) {
-	from, wasOpen := before.GetDomain(), isOpen(before.GetState())
-	to, open := now.Domain, isOpen(now.State)
+	from, wasOpen := countedDomain(before), isOpen(before.GetState())
+	to, open := countedDomain(now), isOpen(now.State)
 	if wasOpen && open && from == to {
 		return
 	}

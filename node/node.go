@@ -24,6 +24,7 @@ import (
 	"holdfast/delivery/smtpout"
 	"holdfast/fsm"
 	"holdfast/smtpd"
+	"holdfast/upkeep"
 )
 
 // Node is one node of a cluster. New makes it, Run runs it once.
@@ -38,6 +39,7 @@ type Node struct {
 	cluster   *cluster.Cluster
 	smtp      *smtpd.Server
 	scheduler *delivery.Scheduler
+	keeper    *upkeep.Keeper
 	peers     *grpc.Server // on TCP, for the other nodes
 	admins    *grpc.Server // on the socket in the data folder
 	health    []*health.Server
@@ -141,6 +143,12 @@ func (n *Node) makeParts() (err error) {
 		Dialer: &smtpout.Dialer{LocalName: n.cfg.SMTP.Hostname, Resolver: n.cfg.DNS.Resolver(), Now: n.cluster.Now},
 		Now:    n.cluster.Now, Chance: rand.Float64,
 		Logger: n.log.With("component", "delivery"), Metrics: n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.keeper, err = upkeep.New(upkeep.Config{
+		State: n.state, Cluster: leadership{n}, Now: time.Now, Logger: n.log.With("component", "upkeep"),
 	})
 	if err != nil {
 		return err

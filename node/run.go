@@ -36,6 +36,7 @@ func (n *Node) Run(ctx context.Context) error {
 			{"http", n.serveHTTP},
 			{"service", n.followService},
 			{"delivery", n.scheduler.Run},
+			{"upkeep", n.keeper.Run},
 			{"smtp", func(ctx context.Context) error { return n.smtp.Serve(ctx, n.listeners.smtp...) }},
 		},
 	}

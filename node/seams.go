@@ -46,6 +46,18 @@ func (g gate) Check() *relay.Reply {
 	return nil
 }
 
+// leadership is the cluster as the upkeep sees it.
+type leadership struct{ n *Node }
+
+func (l leadership) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
+	return l.n.cluster.Propose(ctx, event, payload)
+}
+
+func (l leadership) Leads() bool {
+	leader, _ := l.n.cluster.Leader()
+	return leader == l.n.cfg.NodeID && l.n.cluster.Leased()
+}
+
 // operators is the cluster as the admin services see it.
 type operators struct{ n *Node }
 

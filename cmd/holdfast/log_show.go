@@ -77,6 +77,12 @@ func (a *app) showHistory(header bool, history []*pb.HistoryEntry) error {
 // detail is what a row has to say besides its columns.
 func detail(h *pb.HistoryEntry) string {
 	var parts []string
+	if h.By != "" {
+		parts = append(parts, "by "+h.By)
+	}
+	if h.Reason != "" {
+		parts = append(parts, "reason: "+h.Reason)
+	}
 	if h.Error != nil {
 		parts = append(parts, describeError(h.Error))
 	}

@@ -91,6 +91,8 @@ type historyJSON struct {
 	NextAttempt *string    `json:"nextAttempt"`
 	Text        *string    `json:"text"`
 	Report      *string    `json:"report"`
+	By          *string    `json:"by"`
+	Reason      *string    `json:"reason"`
 }
 
 func toDetailJSON(m *pb.Message, history []*pb.HistoryEntry) messageDetailJSON {
@@ -109,6 +111,7 @@ func toHistoryJSON(h *pb.HistoryEntry) historyJSON {
 		Index: h.Index, Row: h.Row, At: timeJSON(h.Time), Event: eventWord(h.Kind), Node: orNull(h.Node),
 		Host: orNull(h.Host), TLS: orNull(h.Tls), Recipients: append([]string{}, h.Recipients...),
 		Error: toErrorJSON(h.Error), NextAttempt: timeJSON(h.NextAttempt), Text: orNull(h.Text), Report: orNull(h.Report),
+		By: orNull(h.By), Reason: orNull(h.Reason),
 	}
 	if h.Duration != nil {
 		seconds := h.Duration.AsDuration().Seconds()

@@ -12,15 +12,19 @@ import (
 )
 
 func (a *app) queueCatCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "cat ID",
-		Short:   "Write a waiting message to stdout",
-		Long:    "Write a waiting message to stdout, byte by byte as it was received, with its trace headers.",
-		Example: "  holdfast queue cat 01KAP4T8B3Q6W5CEXJ2MRZ7HDV > message.eml",
-		Args:    oneArgument("message id"),
+	var whole bool
+	cmd := &cobra.Command{
+		Use:   "cat ID",
+		Short: "Write a waiting message's headers, or all of it, to stdout",
+		Long: `Write the headers of a waiting message to stdout, with its trace headers; with
+--body the whole message, byte by byte as it was received. The node's log says
+who read what.`,
+		Example: `  holdfast queue cat 01KAP4T8B3Q6W5CEXJ2MRZ7HDV
+  holdfast queue cat --body 01KAP4T8B3Q6W5CEXJ2MRZ7HDV > message.eml`,
+		Args: oneArgument("message id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
-				body, err := pb.NewQueueServiceClient(conn).ReadBody(ctx, &pb.ReadBodyRequest{Id: args[0]})
+				body, err := pb.NewQueueServiceClient(conn).ReadBody(ctx, &pb.ReadBodyRequest{Id: args[0], HeadersOnly: !whole})
 				if err != nil {
 					return err
 				}
@@ -39,4 +43,6 @@ func (a *app) queueCatCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&whole, "body", false, "the whole message")
+	return cmd
 }

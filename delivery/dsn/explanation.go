@@ -56,6 +56,9 @@ func (r Report) opening() string {
 	if r.Reason == Expired {
 		fate = " could not be delivered in " + inWords(r.Date.Sub(r.ArrivalDate)) + " to "
 	}
+	if r.Reason == Returned {
+		fate = " has not been delivered and is returned by the relay's administrator. It was for "
+	}
 	whom := "this recipient:"
 	if len(r.Recipients) > 1 {
 		whom = fmt.Sprintf("these %d recipients:", len(r.Recipients))
@@ -68,7 +71,7 @@ func (r Report) closing(whole bool) string {
 	text := "It will not be tried again. "
 	if r.Reason == Expired {
 		text += "The cause may pass: you can send the message again later. "
-	} else {
+	} else if r.Reason == Rejected {
 		text += "The answer above tells what to change before you send it again. "
 	}
 	attached := "The headers of your message are attached."
@@ -110,7 +113,7 @@ func (r Report) happened(f *relay.Failure) string {
 	if f.Cause == relay.CauseDNS && f.Code == 0 {
 		sentence = "The address of the recipient's mail server could not be found:"
 	}
-	if r.Reason == Expired && !f.At.IsZero() {
+	if r.Reason != Rejected && !f.At.IsZero() {
 		return "The last attempt was on " + f.At.UTC().Format(humanTime) + ". " + sentence
 	}
 	return sentence

@@ -46,6 +46,8 @@ const (
 	// Expired: the retention ended, or the attempts, before the destination took
 	// the message.
 	Expired
+	// Returned: the relay's operator gave it back.
+	Returned
 )
 
 // Report is one non-delivery report. Text from outside may be anything: what
@@ -184,6 +186,9 @@ func (r Report) writeHeader(b *bytes.Buffer, boundary string, parts []part) {
 func (r Report) subject() string {
 	if r.Reason == Expired {
 		return "Undelivered mail: gave up after " + inWords(r.Date.Sub(r.ArrivalDate))
+	}
+	if r.Reason == Returned {
+		return "Undelivered mail: returned by the relay's administrator"
 	}
 	return "Undelivered mail: refused by the recipient's server"
 }

@@ -159,6 +159,8 @@ func statusCode(reason Reason, f *relay.Failure) string {
 	switch {
 	case reason == Rejected:
 		return "5.0.0"
+	case reason == Returned && f == nil:
+		return "5.0.0" // nothing failed, and sending again won't help
 	case f != nil && f.Code == 0:
 		return statusOfCause(f)
 	}

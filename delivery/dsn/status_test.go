@@ -77,6 +77,8 @@ func TestStatusCode(t *testing.T) {
 		{"rejected without an attempt", Rejected, nil, "5.0.0"},
 		{"expired, none given", Expired, &relay.Failure{Code: 451}, "4.4.7"},
 		{"expired without an attempt", Expired, nil, "4.4.7"},
+		{"returned, the last attempt's own", Returned, &relay.Failure{Code: 451, Enhanced: "4.2.2"}, "4.2.2"},
+		{"returned without an attempt", Returned, nil, "5.0.0"},
 		{"dns", Expired, &relay.Failure{Cause: relay.CauseDNS}, "4.4.3"},
 		{"refused", Expired, &relay.Failure{Cause: relay.CauseRefused}, "4.4.1"},
 		{"unreachable", Expired, &relay.Failure{Cause: relay.CauseUnreachable}, "4.4.1"},

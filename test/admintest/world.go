@@ -24,9 +24,11 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"holdfast/admin"
+	"holdfast/cluster"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
+	"holdfast/upkeep"
 )
 
 // Now is the time in a World.
@@ -74,8 +76,29 @@ func Start(t testing.TB) *World {
 		}}}, nil)
 	}
 	w.serve(dir)
+	w.keep()
 	return w
 }
+
+// keep does the upkeep of a leader.
+func (w *World) keep() {
+	keeper, err := upkeep.New(upkeep.Config{
+		State: w.State, Cluster: w, Now: func() time.Time { return Now }, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(w.t.Context())
+	kept := make(chan error, 1)
+	go func() { kept <- keeper.Run(ctx) }()
+	w.t.Cleanup(func() {
+		stop()
+		check(w.t, <-kept)
+	})
+}
+
+// Leads is true until LoseQuorum.
+func (w *World) Leads() bool { return w.Leased() }
 
 func (w *World) serve(dir string) {
 	listener, err := admin.ListenSocket(dir)
@@ -101,6 +124,9 @@ func check(t testing.TB, err error) {
 		t.Error(err)
 	}
 }
+
+// NoQuorum is how a proposal fails that never went into the log.
+var NoQuorum = fmt.Errorf("%w: %w", cluster.ErrNoQuorum, context.DeadlineExceeded)
 
 // LoseQuorum makes proposals fail as they do without a quorum.
 func (w *World) LoseQuorum(err error) {

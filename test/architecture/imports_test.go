@@ -32,8 +32,10 @@ var mayImport = map[string]struct {
 		"a report is rendered from its inputs alone"},
 	"admin": {[]string{"relay", "proto", "fsm", "cluster"},
 		"admin asks the state and proposes events; mail doesn't pass through it"},
+	"upkeep": {[]string{"relay", "proto", "fsm"},
+		"upkeep reads the state and proposes events: which node leads, node tells it"},
 	"node": {[]string{"relay", "proto", "fsm", "cluster", "smtpd", "smtpd/verify",
-		"delivery", "delivery/smtpout", "delivery/dsn", "admin"},
+		"delivery", "delivery/smtpout", "delivery/dsn", "admin", "upkeep"},
 		"node puts the parts together and no part of the product needs a test's code"},
 	// Beside node, the commands are a gRPC client, and `dev` has the sink for
 	// its demo mail server.

@@ -969,166 +969,18 @@ func (x *CountQueueResponse) GetStale() bool {
 	return false
 }
 
-type RetryQueuedRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Messages by id, at most 1,000; or a filter; or all.
-	Ids    []string       `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
-	Filter *MessageFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
-	All    bool           `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
-	// Count only.
-	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	// Messages at most, 1 to 1,000; 0 is 1,000.
-	PageSize      uint32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RetryQueuedRequest) Reset() {
-	*x = RetryQueuedRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RetryQueuedRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RetryQueuedRequest) ProtoMessage() {}
-
-func (x *RetryQueuedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RetryQueuedRequest.ProtoReflect.Descriptor instead.
-func (*RetryQueuedRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{11}
-}
-
-func (x *RetryQueuedRequest) GetIds() []string {
-	if x != nil {
-		return x.Ids
-	}
-	return nil
-}
-
-func (x *RetryQueuedRequest) GetFilter() *MessageFilter {
-	if x != nil {
-		return x.Filter
-	}
-	return nil
-}
-
-func (x *RetryQueuedRequest) GetAll() bool {
-	if x != nil {
-		return x.All
-	}
-	return false
-}
-
-func (x *RetryQueuedRequest) GetDryRun() bool {
-	if x != nil {
-		return x.DryRun
-	}
-	return false
-}
-
-func (x *RetryQueuedRequest) GetPageSize() uint32 {
-	if x != nil {
-		return x.PageSize
-	}
-	return 0
-}
-
-func (x *RetryQueuedRequest) GetPageToken() string {
-	if x != nil {
-		return x.PageToken
-	}
-	return ""
-}
-
-type RetryQueuedResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Messages of this call.
-	Messages uint64 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
-	// Their pending recipients that match.
-	Recipients uint64 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
-	// Not empty where more messages match: call again.
-	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RetryQueuedResponse) Reset() {
-	*x = RetryQueuedResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[12]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RetryQueuedResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RetryQueuedResponse) ProtoMessage() {}
-
-func (x *RetryQueuedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[12]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RetryQueuedResponse.ProtoReflect.Descriptor instead.
-func (*RetryQueuedResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{12}
-}
-
-func (x *RetryQueuedResponse) GetMessages() uint64 {
-	if x != nil {
-		return x.Messages
-	}
-	return 0
-}
-
-func (x *RetryQueuedResponse) GetRecipients() uint64 {
-	if x != nil {
-		return x.Recipients
-	}
-	return 0
-}
-
-func (x *RetryQueuedResponse) GetNextPageToken() string {
-	if x != nil {
-		return x.NextPageToken
-	}
-	return ""
-}
-
 type ReadBodyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Only up to the empty line after the headers.
+	HeadersOnly   bool `protobuf:"varint,2,opt,name=headers_only,json=headersOnly,proto3" json:"headers_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadBodyRequest) Reset() {
 	*x = ReadBodyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[13]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +992,7 @@ func (x *ReadBodyRequest) String() string {
 func (*ReadBodyRequest) ProtoMessage() {}
 
 func (x *ReadBodyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[13]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1005,7 @@ func (x *ReadBodyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBodyRequest.ProtoReflect.Descriptor instead.
 func (*ReadBodyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReadBodyRequest) GetId() string {
@@ -1161,6 +1013,13 @@ func (x *ReadBodyRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *ReadBodyRequest) GetHeadersOnly() bool {
+	if x != nil {
+		return x.HeadersOnly
+	}
+	return false
 }
 
 type ReadBodyResponse struct {
@@ -1173,7 +1032,7 @@ type ReadBodyResponse struct {
 
 func (x *ReadBodyResponse) Reset() {
 	*x = ReadBodyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[14]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1044,7 @@ func (x *ReadBodyResponse) String() string {
 func (*ReadBodyResponse) ProtoMessage() {}
 
 func (x *ReadBodyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[14]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1057,7 @@ func (x *ReadBodyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBodyResponse.ProtoReflect.Descriptor instead.
 func (*ReadBodyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadBodyResponse) GetData() []byte {
@@ -1206,6 +1065,699 @@ func (x *ReadBodyResponse) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+// QueueOperation is what to do to recipients, and why.
+type QueueOperation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Operation_Kind         `protobuf:"varint,1,opt,name=kind,proto3,enum=holdfast.v1.Operation_Kind" json:"kind,omitempty"`
+	// In the operator's words, at most 500 bytes; kept in the log.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of a redirection, one of the two: the new destination, or the new address.
+	Destination   string `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	Address       string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueOperation) Reset() {
+	*x = QueueOperation{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueOperation) ProtoMessage() {}
+
+func (x *QueueOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueOperation.ProtoReflect.Descriptor instead.
+func (*QueueOperation) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *QueueOperation) GetKind() Operation_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Operation_KIND_UNSPECIFIED
+}
+
+func (x *QueueOperation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *QueueOperation) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *QueueOperation) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type OperateQueuedRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Operation *QueueOperation        `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	// 1 to 1,000.
+	Ids []string `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Count only.
+	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperateQueuedRequest) Reset() {
+	*x = OperateQueuedRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperateQueuedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperateQueuedRequest) ProtoMessage() {}
+
+func (x *OperateQueuedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateQueuedRequest.ProtoReflect.Descriptor instead.
+func (*OperateQueuedRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *OperateQueuedRequest) GetOperation() *QueueOperation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *OperateQueuedRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *OperateQueuedRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type OperateQueuedResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Messages uint64                 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	// Recipients that were changed; with dry_run, that would be.
+	Recipients uint64 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	// Recipients that are being tried: the operation follows if that attempt fails.
+	Waiting       uint64 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperateQueuedResponse) Reset() {
+	*x = OperateQueuedResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperateQueuedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperateQueuedResponse) ProtoMessage() {}
+
+func (x *OperateQueuedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateQueuedResponse.ProtoReflect.Descriptor instead.
+func (*OperateQueuedResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *OperateQueuedResponse) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *OperateQueuedResponse) GetRecipients() uint64 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+func (x *OperateQueuedResponse) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+type PreviewBulkRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Operation *QueueOperation        `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	// Not set for the whole queue. States narrow what the operation is for.
+	Filter *MessageFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Messages at most; 0 for all.
+	Limit         uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviewBulkRequest) Reset() {
+	*x = PreviewBulkRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewBulkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewBulkRequest) ProtoMessage() {}
+
+func (x *PreviewBulkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewBulkRequest.ProtoReflect.Descriptor instead.
+func (*PreviewBulkRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PreviewBulkRequest) GetOperation() *QueueOperation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *PreviewBulkRequest) GetFilter() *MessageFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *PreviewBulkRequest) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type PreviewBulkResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Messages   uint64                 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	Recipients uint64                 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	// Up to five of the messages, in the last response.
+	Sample   []*Message `protobuf:"bytes,3,rep,name=sample,proto3" json:"sample,omitempty"`
+	Finished bool       `protobuf:"varint,4,opt,name=finished,proto3" json:"finished,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,5,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviewBulkResponse) Reset() {
+	*x = PreviewBulkResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewBulkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewBulkResponse) ProtoMessage() {}
+
+func (x *PreviewBulkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewBulkResponse.ProtoReflect.Descriptor instead.
+func (*PreviewBulkResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PreviewBulkResponse) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *PreviewBulkResponse) GetRecipients() uint64 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+func (x *PreviewBulkResponse) GetSample() []*Message {
+	if x != nil {
+		return x.Sample
+	}
+	return nil
+}
+
+func (x *PreviewBulkResponse) GetFinished() bool {
+	if x != nil {
+		return x.Finished
+	}
+	return false
+}
+
+func (x *PreviewBulkResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type StartBulkRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Operation *QueueOperation        `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	// Not set for the whole queue, which all confirms.
+	Filter *MessageFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	All    bool           `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	// Messages at most; 0 for all.
+	Limit uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Recipients that a preview found, for those who watch; 0 where unknown.
+	Expected      uint64 `protobuf:"varint,5,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartBulkRequest) Reset() {
+	*x = StartBulkRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartBulkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartBulkRequest) ProtoMessage() {}
+
+func (x *StartBulkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartBulkRequest.ProtoReflect.Descriptor instead.
+func (*StartBulkRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StartBulkRequest) GetOperation() *QueueOperation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *StartBulkRequest) GetFilter() *MessageFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *StartBulkRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *StartBulkRequest) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *StartBulkRequest) GetExpected() uint64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+type StartBulkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BulkId        string                 `protobuf:"bytes,1,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartBulkResponse) Reset() {
+	*x = StartBulkResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartBulkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartBulkResponse) ProtoMessage() {}
+
+func (x *StartBulkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartBulkResponse.ProtoReflect.Descriptor instead.
+func (*StartBulkResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *StartBulkResponse) GetBulkId() string {
+	if x != nil {
+		return x.BulkId
+	}
+	return ""
+}
+
+type WatchBulkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BulkId        string                 `protobuf:"bytes,1,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchBulkRequest) Reset() {
+	*x = WatchBulkRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchBulkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchBulkRequest) ProtoMessage() {}
+
+func (x *WatchBulkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchBulkRequest.ProtoReflect.Descriptor instead.
+func (*WatchBulkRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WatchBulkRequest) GetBulkId() string {
+	if x != nil {
+		return x.BulkId
+	}
+	return ""
+}
+
+type WatchBulkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bulk          *Bulk                  `protobuf:"bytes,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchBulkResponse) Reset() {
+	*x = WatchBulkResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchBulkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchBulkResponse) ProtoMessage() {}
+
+func (x *WatchBulkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchBulkResponse.ProtoReflect.Descriptor instead.
+func (*WatchBulkResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WatchBulkResponse) GetBulk() *Bulk {
+	if x != nil {
+		return x.Bulk
+	}
+	return nil
+}
+
+// Bulk is a bulk operation and how far it is.
+type Bulk struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind   Operation_Kind         `protobuf:"varint,2,opt,name=kind,proto3,enum=holdfast.v1.Operation_Kind" json:"kind,omitempty"`
+	By     string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	Reason string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What it hits is fixed at this raft index.
+	Index     uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// Not set while it is under way.
+	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	Messages   uint64                 `protobuf:"varint,8,opt,name=messages,proto3" json:"messages,omitempty"`
+	// Recipients changed.
+	Recipients uint64 `protobuf:"varint,9,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	// Recipients that are being tried: the operation follows if that attempt fails.
+	Waiting uint64 `protobuf:"varint,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Recipients that it didn't fit when their turn came, and why for the first.
+	Refused uint64 `protobuf:"varint,11,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refusal string `protobuf:"bytes,12,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// As given at the start, 0 where unknown.
+	Expected      uint64 `protobuf:"varint,13,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bulk) Reset() {
+	*x = Bulk{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bulk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bulk) ProtoMessage() {}
+
+func (x *Bulk) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bulk.ProtoReflect.Descriptor instead.
+func (*Bulk) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Bulk) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Bulk) GetKind() Operation_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Operation_KIND_UNSPECIFIED
+}
+
+func (x *Bulk) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Bulk) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Bulk) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Bulk) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *Bulk) GetFinishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return nil
+}
+
+func (x *Bulk) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *Bulk) GetRecipients() uint64 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+func (x *Bulk) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Bulk) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Bulk) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *Bulk) GetExpected() uint64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
 }
 
 type SearchLogRequest struct {
@@ -1220,7 +1772,7 @@ type SearchLogRequest struct {
 
 func (x *SearchLogRequest) Reset() {
 	*x = SearchLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[15]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1784,7 @@ func (x *SearchLogRequest) String() string {
 func (*SearchLogRequest) ProtoMessage() {}
 
 func (x *SearchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[15]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1797,7 @@ func (x *SearchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchLogRequest.ProtoReflect.Descriptor instead.
 func (*SearchLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SearchLogRequest) GetFilter() *MessageFilter {
@@ -1282,7 +1834,7 @@ type SearchLogResponse struct {
 
 func (x *SearchLogResponse) Reset() {
 	*x = SearchLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[16]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1846,7 @@ func (x *SearchLogResponse) String() string {
 func (*SearchLogResponse) ProtoMessage() {}
 
 func (x *SearchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[16]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1859,7 @@ func (x *SearchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchLogResponse.ProtoReflect.Descriptor instead.
 func (*SearchLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SearchLogResponse) GetMessages() []*Message {
@@ -1343,7 +1895,7 @@ type GetLogRequest struct {
 
 func (x *GetLogRequest) Reset() {
 	*x = GetLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[17]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1907,7 @@ func (x *GetLogRequest) String() string {
 func (*GetLogRequest) ProtoMessage() {}
 
 func (x *GetLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[17]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1920,7 @@ func (x *GetLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogRequest.ProtoReflect.Descriptor instead.
 func (*GetLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetLogRequest) GetId() string {
@@ -1408,7 +1960,7 @@ type GetLogResponse struct {
 
 func (x *GetLogResponse) Reset() {
 	*x = GetLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[18]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1972,7 @@ func (x *GetLogResponse) String() string {
 func (*GetLogResponse) ProtoMessage() {}
 
 func (x *GetLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[18]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1985,7 @@ func (x *GetLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogResponse.ProtoReflect.Descriptor instead.
 func (*GetLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetLogResponse) GetMessage() *Message {
@@ -1489,14 +2041,17 @@ type HistoryEntry struct {
 	Report string `protobuf:"bytes,12,opt,name=report,proto3" json:"report,omitempty"`
 	// Its number among the rows of its index. Index and row are the same on all
 	// nodes.
-	Row           uint32 `protobuf:"varint,40,opt,name=row,proto3" json:"row,omitempty"`
+	Row uint32 `protobuf:"varint,40,opt,name=row,proto3" json:"row,omitempty"`
+	// The operator who did it, and why; "" where nobody did.
+	By            string `protobuf:"bytes,13,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[19]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +2063,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[19]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +2076,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HistoryEntry) GetKind() HistoryRecord_Kind {
@@ -1615,6 +2170,20 @@ func (x *HistoryEntry) GetRow() uint32 {
 	return 0
 }
 
+func (x *HistoryEntry) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *HistoryEntry) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Domain is a relay domain with its counts.
 type Domain struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1640,7 +2209,7 @@ type Domain struct {
 
 func (x *Domain) Reset() {
 	*x = Domain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[20]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +2221,7 @@ func (x *Domain) String() string {
 func (*Domain) ProtoMessage() {}
 
 func (x *Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[20]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +2234,7 @@ func (x *Domain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Domain.ProtoReflect.Descriptor instead.
 func (*Domain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Domain) GetName() string {
@@ -1758,7 +2327,7 @@ type SetDomainRequest struct {
 
 func (x *SetDomainRequest) Reset() {
 	*x = SetDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[21]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +2339,7 @@ func (x *SetDomainRequest) String() string {
 func (*SetDomainRequest) ProtoMessage() {}
 
 func (x *SetDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[21]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +2352,7 @@ func (x *SetDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDomainRequest.ProtoReflect.Descriptor instead.
 func (*SetDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetDomainRequest) GetName() string {
@@ -1846,7 +2415,7 @@ type SetDomainResponse struct {
 
 func (x *SetDomainResponse) Reset() {
 	*x = SetDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[22]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2427,7 @@ func (x *SetDomainResponse) String() string {
 func (*SetDomainResponse) ProtoMessage() {}
 
 func (x *SetDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[22]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2440,7 @@ func (x *SetDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDomainResponse.ProtoReflect.Descriptor instead.
 func (*SetDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SetDomainResponse) GetDomain() *Domain {
@@ -1897,7 +2466,7 @@ type GetDomainRequest struct {
 
 func (x *GetDomainRequest) Reset() {
 	*x = GetDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[23]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2478,7 @@ func (x *GetDomainRequest) String() string {
 func (*GetDomainRequest) ProtoMessage() {}
 
 func (x *GetDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[23]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2491,7 @@ func (x *GetDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDomainRequest.ProtoReflect.Descriptor instead.
 func (*GetDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetDomainRequest) GetName() string {
@@ -1943,7 +2512,7 @@ type GetDomainResponse struct {
 
 func (x *GetDomainResponse) Reset() {
 	*x = GetDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2524,7 @@ func (x *GetDomainResponse) String() string {
 func (*GetDomainResponse) ProtoMessage() {}
 
 func (x *GetDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2537,7 @@ func (x *GetDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDomainResponse.ProtoReflect.Descriptor instead.
 func (*GetDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetDomainResponse) GetDomain() *Domain {
@@ -1996,7 +2565,7 @@ type ListDomainsRequest struct {
 
 func (x *ListDomainsRequest) Reset() {
 	*x = ListDomainsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2577,7 @@ func (x *ListDomainsRequest) String() string {
 func (*ListDomainsRequest) ProtoMessage() {}
 
 func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2590,7 @@ func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsRequest.ProtoReflect.Descriptor instead.
 func (*ListDomainsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListDomainsRequest) GetPageSize() uint32 {
@@ -2051,7 +2620,7 @@ type ListDomainsResponse struct {
 
 func (x *ListDomainsResponse) Reset() {
 	*x = ListDomainsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2632,7 @@ func (x *ListDomainsResponse) String() string {
 func (*ListDomainsResponse) ProtoMessage() {}
 
 func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2645,7 @@ func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsResponse.ProtoReflect.Descriptor instead.
 func (*ListDomainsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListDomainsResponse) GetDomains() []*Domain {
@@ -2109,7 +2678,7 @@ type RemoveDomainRequest struct {
 
 func (x *RemoveDomainRequest) Reset() {
 	*x = RemoveDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2690,7 @@ func (x *RemoveDomainRequest) String() string {
 func (*RemoveDomainRequest) ProtoMessage() {}
 
 func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2703,7 @@ func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RemoveDomainRequest) GetName() string {
@@ -2152,7 +2721,7 @@ type RemoveDomainResponse struct {
 
 func (x *RemoveDomainResponse) Reset() {
 	*x = RemoveDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2733,7 @@ func (x *RemoveDomainResponse) String() string {
 func (*RemoveDomainResponse) ProtoMessage() {}
 
 func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2746,7 @@ func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 // PolicyPhase is a stretch of a retry policy. Ages count from acceptance.
@@ -2195,7 +2764,7 @@ type PolicyPhase struct {
 
 func (x *PolicyPhase) Reset() {
 	*x = PolicyPhase{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2776,7 @@ func (x *PolicyPhase) String() string {
 func (*PolicyPhase) ProtoMessage() {}
 
 func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2789,7 @@ func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyPhase.ProtoReflect.Descriptor instead.
 func (*PolicyPhase) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PolicyPhase) GetUntil() *durationpb.Duration {
@@ -2270,7 +2839,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2851,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2864,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Policy) GetName() string {
@@ -2379,7 +2948,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2960,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2973,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetPolicyRequest) GetName() string {
@@ -2460,7 +3029,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +3041,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +3054,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetPolicyResponse) GetPolicy() *Policy {
@@ -2511,7 +3080,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +3092,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +3105,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetPolicyRequest) GetName() string {
@@ -2559,7 +3128,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +3140,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +3153,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -2619,7 +3188,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2631,7 +3200,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2644,7 +3213,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListPoliciesRequest) GetPageSize() uint32 {
@@ -2674,7 +3243,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2686,7 +3255,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2699,7 +3268,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -2732,7 +3301,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +3313,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +3326,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RemovePolicyRequest) GetName() string {
@@ -2775,7 +3344,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +3356,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3369,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 // DestinationHost is one server of a destination.
@@ -2818,7 +3387,7 @@ type DestinationHost struct {
 
 func (x *DestinationHost) Reset() {
 	*x = DestinationHost{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +3399,7 @@ func (x *DestinationHost) String() string {
 func (*DestinationHost) ProtoMessage() {}
 
 func (x *DestinationHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +3412,7 @@ func (x *DestinationHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationHost.ProtoReflect.Descriptor instead.
 func (*DestinationHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DestinationHost) GetAddress() string {
@@ -2894,7 +3463,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3475,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3488,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Destination) GetName() string {
@@ -3016,7 +3585,7 @@ type SetDestinationRequest struct {
 
 func (x *SetDestinationRequest) Reset() {
 	*x = SetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3597,7 @@ func (x *SetDestinationRequest) String() string {
 func (*SetDestinationRequest) ProtoMessage() {}
 
 func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3610,7 @@ func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SetDestinationRequest) GetName() string {
@@ -3090,7 +3659,7 @@ type SetDestinationResponse struct {
 
 func (x *SetDestinationResponse) Reset() {
 	*x = SetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3671,7 @@ func (x *SetDestinationResponse) String() string {
 func (*SetDestinationResponse) ProtoMessage() {}
 
 func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3684,7 @@ func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SetDestinationResponse) GetDestination() *Destination {
@@ -3141,7 +3710,7 @@ type GetDestinationRequest struct {
 
 func (x *GetDestinationRequest) Reset() {
 	*x = GetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3722,7 @@ func (x *GetDestinationRequest) String() string {
 func (*GetDestinationRequest) ProtoMessage() {}
 
 func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3735,7 @@ func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*GetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetDestinationRequest) GetName() string {
@@ -3187,7 +3756,7 @@ type GetDestinationResponse struct {
 
 func (x *GetDestinationResponse) Reset() {
 	*x = GetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3199,7 +3768,7 @@ func (x *GetDestinationResponse) String() string {
 func (*GetDestinationResponse) ProtoMessage() {}
 
 func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3212,7 +3781,7 @@ func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*GetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GetDestinationResponse) GetDestination() *Destination {
@@ -3240,7 +3809,7 @@ type ListDestinationsRequest struct {
 
 func (x *ListDestinationsRequest) Reset() {
 	*x = ListDestinationsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3252,7 +3821,7 @@ func (x *ListDestinationsRequest) String() string {
 func (*ListDestinationsRequest) ProtoMessage() {}
 
 func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3265,7 +3834,7 @@ func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsRequest.ProtoReflect.Descriptor instead.
 func (*ListDestinationsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListDestinationsRequest) GetPageSize() uint32 {
@@ -3295,7 +3864,7 @@ type ListDestinationsResponse struct {
 
 func (x *ListDestinationsResponse) Reset() {
 	*x = ListDestinationsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3876,7 @@ func (x *ListDestinationsResponse) String() string {
 func (*ListDestinationsResponse) ProtoMessage() {}
 
 func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3889,7 @@ func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsResponse.ProtoReflect.Descriptor instead.
 func (*ListDestinationsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListDestinationsResponse) GetDestinations() []*Destination {
@@ -3353,7 +3922,7 @@ type RemoveDestinationRequest struct {
 
 func (x *RemoveDestinationRequest) Reset() {
 	*x = RemoveDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3934,7 @@ func (x *RemoveDestinationRequest) String() string {
 func (*RemoveDestinationRequest) ProtoMessage() {}
 
 func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3947,7 @@ func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RemoveDestinationRequest) GetName() string {
@@ -3396,7 +3965,7 @@ type RemoveDestinationResponse struct {
 
 func (x *RemoveDestinationResponse) Reset() {
 	*x = RemoveDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3408,7 +3977,7 @@ func (x *RemoveDestinationResponse) String() string {
 func (*RemoveDestinationResponse) ProtoMessage() {}
 
 func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3421,7 +3990,7 @@ func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 type RetryDestinationRequest struct {
@@ -3433,7 +4002,7 @@ type RetryDestinationRequest struct {
 
 func (x *RetryDestinationRequest) Reset() {
 	*x = RetryDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3445,7 +4014,7 @@ func (x *RetryDestinationRequest) String() string {
 func (*RetryDestinationRequest) ProtoMessage() {}
 
 func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3458,7 +4027,7 @@ func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RetryDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RetryDestinationRequest) GetName() string {
@@ -3477,7 +4046,7 @@ type RetryDestinationResponse struct {
 
 func (x *RetryDestinationResponse) Reset() {
 	*x = RetryDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3489,7 +4058,7 @@ func (x *RetryDestinationResponse) String() string {
 func (*RetryDestinationResponse) ProtoMessage() {}
 
 func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3502,7 +4071,7 @@ func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RetryDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RetryDestinationResponse) GetDestination() *Destination {
@@ -3520,7 +4089,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +4101,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +4114,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 type GetStatusResponse struct {
@@ -3570,7 +4139,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3582,7 +4151,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3595,7 +4164,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GetStatusResponse) GetLeader() string {
@@ -3669,7 +4238,7 @@ type VerifyStateRequest struct {
 
 func (x *VerifyStateRequest) Reset() {
 	*x = VerifyStateRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3681,7 +4250,7 @@ func (x *VerifyStateRequest) String() string {
 func (*VerifyStateRequest) ProtoMessage() {}
 
 func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3694,7 +4263,7 @@ func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateRequest.ProtoReflect.Descriptor instead.
 func (*VerifyStateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 type VerifyStateResponse struct {
@@ -3712,7 +4281,7 @@ type VerifyStateResponse struct {
 
 func (x *VerifyStateResponse) Reset() {
 	*x = VerifyStateResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3724,7 +4293,7 @@ func (x *VerifyStateResponse) String() string {
 func (*VerifyStateResponse) ProtoMessage() {}
 
 func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3737,7 +4306,7 @@ func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *VerifyStateResponse) GetIndex() uint64 {
@@ -3769,7 +4338,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3781,7 +4350,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3794,7 +4363,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 type GetSettingsResponse struct {
@@ -3809,7 +4378,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +4390,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +4403,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -3861,7 +4430,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3873,7 +4442,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3886,7 +4455,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -3906,7 +4475,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3918,7 +4487,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3931,7 +4500,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -3952,7 +4521,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3964,7 +4533,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3977,7 +4546,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4002,7 +4571,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4583,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4596,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 type PromoteNodeRequest struct {
@@ -4039,7 +4608,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4051,7 +4620,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4064,7 +4633,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PromoteNodeRequest) GetName() string {
@@ -4082,7 +4651,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4094,7 +4663,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4107,7 +4676,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 type TransferLeadershipRequest struct {
@@ -4120,7 +4689,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4132,7 +4701,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4145,7 +4714,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *TransferLeadershipRequest) GetName() string {
@@ -4165,7 +4734,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4746,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4190,7 +4759,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -4210,7 +4779,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4222,7 +4791,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4235,7 +4804,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *JoinClusterRequest) GetAddresses() []string {
@@ -4257,7 +4826,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4269,7 +4838,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4282,7 +4851,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *JoinClusterResponse) GetVoter() bool {
@@ -4309,7 +4878,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4890,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4903,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *DrainNodeRequest) GetName() string {
@@ -4353,7 +4922,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4365,7 +4934,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4378,7 +4947,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *DrainNodeResponse) GetDrain() *Drain {
@@ -4398,7 +4967,7 @@ type ResumeNodeRequest struct {
 
 func (x *ResumeNodeRequest) Reset() {
 	*x = ResumeNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4410,7 +4979,7 @@ func (x *ResumeNodeRequest) String() string {
 func (*ResumeNodeRequest) ProtoMessage() {}
 
 func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4423,7 +4992,7 @@ func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ResumeNodeRequest) GetName() string {
@@ -4442,7 +5011,7 @@ type ResumeNodeResponse struct {
 
 func (x *ResumeNodeResponse) Reset() {
 	*x = ResumeNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4454,7 +5023,7 @@ func (x *ResumeNodeResponse) String() string {
 func (*ResumeNodeResponse) ProtoMessage() {}
 
 func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4467,7 +5036,7 @@ func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ResumeNodeResponse) GetDrain() *Drain {
@@ -4487,7 +5056,7 @@ type GetDrainRequest struct {
 
 func (x *GetDrainRequest) Reset() {
 	*x = GetDrainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4499,7 +5068,7 @@ func (x *GetDrainRequest) String() string {
 func (*GetDrainRequest) ProtoMessage() {}
 
 func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4512,7 +5081,7 @@ func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
 func (*GetDrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GetDrainRequest) GetName() string {
@@ -4531,7 +5100,7 @@ type GetDrainResponse struct {
 
 func (x *GetDrainResponse) Reset() {
 	*x = GetDrainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4543,7 +5112,7 @@ func (x *GetDrainResponse) String() string {
 func (*GetDrainResponse) ProtoMessage() {}
 
 func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4556,7 +5125,7 @@ func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
 func (*GetDrainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *GetDrainResponse) GetDrain() *Drain {
@@ -4585,7 +5154,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4597,7 +5166,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4610,7 +5179,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Drain) GetNode() string {
@@ -4666,7 +5235,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4678,7 +5247,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4728,7 +5297,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4740,7 +5309,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4753,7 +5322,7 @@ func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Node.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60, 0}
 }
 
 func (x *GetStatusResponse_Node) GetName() string {
@@ -4824,7 +5393,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4836,7 +5405,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4849,7 +5418,7 @@ func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_DestinationDown.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_DestinationDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60, 1}
 }
 
 func (x *GetStatusResponse_DestinationDown) GetName() string {
@@ -4896,7 +5465,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4908,7 +5477,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4921,7 +5490,7 @@ func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Warning.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Warning) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52, 2}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60, 2}
 }
 
 func (x *GetStatusResponse_Warning) GetCode() string {
@@ -4958,7 +5527,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4970,7 +5539,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4983,7 +5552,7 @@ func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Node.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62, 0}
 }
 
 func (x *VerifyStateResponse_Node) GetName() string {
@@ -5017,7 +5586,7 @@ type VerifyStateResponse_Mismatch struct {
 
 func (x *VerifyStateResponse_Mismatch) Reset() {
 	*x = VerifyStateResponse_Mismatch{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5029,7 +5598,7 @@ func (x *VerifyStateResponse_Mismatch) String() string {
 func (*VerifyStateResponse_Mismatch) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Mismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5042,7 +5611,7 @@ func (x *VerifyStateResponse_Mismatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Mismatch.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Mismatch) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62, 1}
 }
 
 func (x *VerifyStateResponse_Mismatch) GetNode() string {
@@ -5145,25 +5714,70 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x1aH\n" +
 	"\x03Row\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
-	"\x05count\x18\x02 \x01(\v2\x17.holdfast.v1.QueueCountR\x05count\"\xc1\x01\n" +
-	"\x12RetryQueuedRequest\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\x122\n" +
-	"\x06filter\x18\x02 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x10\n" +
-	"\x03all\x18\x03 \x01(\bR\x03all\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x1b\n" +
-	"\tpage_size\x18\x05 \x01(\rR\bpageSize\x12\x1d\n" +
-	"\n" +
-	"page_token\x18\x06 \x01(\tR\tpageToken\"y\n" +
-	"\x13RetryQueuedResponse\x12\x1a\n" +
+	"\x05count\x18\x02 \x01(\v2\x17.holdfast.v1.QueueCountR\x05count\"D\n" +
+	"\x0fReadBodyRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\fheaders_only\x18\x02 \x01(\bR\vheadersOnly\"&\n" +
+	"\x10ReadBodyResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x95\x01\n" +
+	"\x0eQueueOperation\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12 \n" +
+	"\vdestination\x18\x03 \x01(\tR\vdestination\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\"|\n" +
+	"\x14OperateQueuedRequest\x129\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.holdfast.v1.QueueOperationR\toperation\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\tR\x03ids\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"m\n" +
+	"\x15OperateQueuedResponse\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x04R\n" +
-	"recipients\x12&\n" +
-	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"!\n" +
-	"\x0fReadBodyRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"&\n" +
-	"\x10ReadBodyResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\x82\x01\n" +
+	"recipients\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\x04R\awaiting\"\x99\x01\n" +
+	"\x12PreviewBulkRequest\x129\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.holdfast.v1.QueueOperationR\toperation\x122\n" +
+	"\x06filter\x18\x02 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\"\xb1\x01\n" +
+	"\x13PreviewBulkResponse\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x02 \x01(\x04R\n" +
+	"recipients\x12,\n" +
+	"\x06sample\x18\x03 \x03(\v2\x14.holdfast.v1.MessageR\x06sample\x12\x1a\n" +
+	"\bfinished\x18\x04 \x01(\bR\bfinished\x12\x14\n" +
+	"\x05stale\x18\x05 \x01(\bR\x05stale\"\xc5\x01\n" +
+	"\x10StartBulkRequest\x129\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.holdfast.v1.QueueOperationR\toperation\x122\n" +
+	"\x06filter\x18\x02 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x1a\n" +
+	"\bexpected\x18\x05 \x01(\x04R\bexpected\",\n" +
+	"\x11StartBulkResponse\x12\x17\n" +
+	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\"+\n" +
+	"\x10WatchBulkRequest\x12\x17\n" +
+	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\":\n" +
+	"\x11WatchBulkResponse\x12%\n" +
+	"\x04bulk\x18\x01 \x01(\v2\x11.holdfast.v1.BulkR\x04bulk\"\xa3\x03\n" +
+	"\x04Bulk\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\x129\n" +
+	"\n" +
+	"started_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12;\n" +
+	"\vfinished_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"finishedAt\x12\x1a\n" +
+	"\bmessages\x18\b \x01(\x04R\bmessages\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\t \x01(\x04R\n" +
+	"recipients\x12\x18\n" +
+	"\awaiting\x18\n" +
+	" \x01(\x04R\awaiting\x12\x18\n" +
+	"\arefused\x18\v \x01(\x04R\arefused\x12\x18\n" +
+	"\arefusal\x18\f \x01(\tR\arefusal\x12\x1a\n" +
+	"\bexpected\x18\r \x01(\x04R\bexpected\"\x82\x01\n" +
 	"\x10SearchLogRequest\x122\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -5182,7 +5796,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x14.holdfast.v1.MessageR\amessage\x123\n" +
 	"\ahistory\x18\x02 \x03(\v2\x19.holdfast.v1.HistoryEntryR\ahistory\x12\x14\n" +
 	"\x05stale\x18\x03 \x01(\bR\x05stale\x12&\n" +
-	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xc9\x03\n" +
+	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xf1\x03\n" +
 	"\fHistoryEntry\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12.\n" +
@@ -5199,7 +5813,9 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vnextAttempt\x12\x12\n" +
 	"\x04text\x18\v \x01(\tR\x04text\x12\x16\n" +
 	"\x06report\x18\f \x01(\tR\x06report\x12\x10\n" +
-	"\x03row\x18( \x01(\rR\x03row\"\xd2\x02\n" +
+	"\x03row\x18( \x01(\rR\x03row\x12\x0e\n" +
+	"\x02by\x18\r \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x0e \x01(\tR\x06reason\"\xd2\x02\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +
@@ -5426,14 +6042,17 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x05leads\x18\x05 \x01(\bR\x05leads\x12 \n" +
 	"\fsafe_to_stop\x18\x06 \x01(\bR\n" +
 	"safeToStopB\v\n" +
-	"\t_sessions2\x92\x03\n" +
+	"\t_sessions2\x86\x05\n" +
 	"\fQueueService\x12J\n" +
 	"\tListQueue\x12\x1d.holdfast.v1.ListQueueRequest\x1a\x1e.holdfast.v1.ListQueueResponse\x12J\n" +
 	"\tGetQueued\x12\x1d.holdfast.v1.GetQueuedRequest\x1a\x1e.holdfast.v1.GetQueuedResponse\x12M\n" +
 	"\n" +
-	"CountQueue\x12\x1e.holdfast.v1.CountQueueRequest\x1a\x1f.holdfast.v1.CountQueueResponse\x12P\n" +
-	"\vRetryQueued\x12\x1f.holdfast.v1.RetryQueuedRequest\x1a .holdfast.v1.RetryQueuedResponse\x12I\n" +
-	"\bReadBody\x12\x1c.holdfast.v1.ReadBodyRequest\x1a\x1d.holdfast.v1.ReadBodyResponse0\x012\x9b\x01\n" +
+	"CountQueue\x12\x1e.holdfast.v1.CountQueueRequest\x1a\x1f.holdfast.v1.CountQueueResponse\x12I\n" +
+	"\bReadBody\x12\x1c.holdfast.v1.ReadBodyRequest\x1a\x1d.holdfast.v1.ReadBodyResponse0\x01\x12V\n" +
+	"\rOperateQueued\x12!.holdfast.v1.OperateQueuedRequest\x1a\".holdfast.v1.OperateQueuedResponse\x12R\n" +
+	"\vPreviewBulk\x12\x1f.holdfast.v1.PreviewBulkRequest\x1a .holdfast.v1.PreviewBulkResponse0\x01\x12J\n" +
+	"\tStartBulk\x12\x1d.holdfast.v1.StartBulkRequest\x1a\x1e.holdfast.v1.StartBulkResponse\x12L\n" +
+	"\tWatchBulk\x12\x1d.holdfast.v1.WatchBulkRequest\x1a\x1e.holdfast.v1.WatchBulkResponse0\x012\x9b\x01\n" +
 	"\n" +
 	"LogService\x12J\n" +
 	"\tSearchLog\x12\x1d.holdfast.v1.SearchLogRequest\x1a\x1e.holdfast.v1.SearchLogResponse\x12A\n" +
@@ -5483,7 +6102,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(*MessageFilter)(nil),                     // 1: holdfast.v1.MessageFilter
@@ -5497,227 +6116,252 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*GetQueuedResponse)(nil),                 // 9: holdfast.v1.GetQueuedResponse
 	(*CountQueueRequest)(nil),                 // 10: holdfast.v1.CountQueueRequest
 	(*CountQueueResponse)(nil),                // 11: holdfast.v1.CountQueueResponse
-	(*RetryQueuedRequest)(nil),                // 12: holdfast.v1.RetryQueuedRequest
-	(*RetryQueuedResponse)(nil),               // 13: holdfast.v1.RetryQueuedResponse
-	(*ReadBodyRequest)(nil),                   // 14: holdfast.v1.ReadBodyRequest
-	(*ReadBodyResponse)(nil),                  // 15: holdfast.v1.ReadBodyResponse
-	(*SearchLogRequest)(nil),                  // 16: holdfast.v1.SearchLogRequest
-	(*SearchLogResponse)(nil),                 // 17: holdfast.v1.SearchLogResponse
-	(*GetLogRequest)(nil),                     // 18: holdfast.v1.GetLogRequest
-	(*GetLogResponse)(nil),                    // 19: holdfast.v1.GetLogResponse
-	(*HistoryEntry)(nil),                      // 20: holdfast.v1.HistoryEntry
-	(*Domain)(nil),                            // 21: holdfast.v1.Domain
-	(*SetDomainRequest)(nil),                  // 22: holdfast.v1.SetDomainRequest
-	(*SetDomainResponse)(nil),                 // 23: holdfast.v1.SetDomainResponse
-	(*GetDomainRequest)(nil),                  // 24: holdfast.v1.GetDomainRequest
-	(*GetDomainResponse)(nil),                 // 25: holdfast.v1.GetDomainResponse
-	(*ListDomainsRequest)(nil),                // 26: holdfast.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),               // 27: holdfast.v1.ListDomainsResponse
-	(*RemoveDomainRequest)(nil),               // 28: holdfast.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),              // 29: holdfast.v1.RemoveDomainResponse
-	(*PolicyPhase)(nil),                       // 30: holdfast.v1.PolicyPhase
-	(*Policy)(nil),                            // 31: holdfast.v1.Policy
-	(*SetPolicyRequest)(nil),                  // 32: holdfast.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),                 // 33: holdfast.v1.SetPolicyResponse
-	(*GetPolicyRequest)(nil),                  // 34: holdfast.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),                 // 35: holdfast.v1.GetPolicyResponse
-	(*ListPoliciesRequest)(nil),               // 36: holdfast.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),              // 37: holdfast.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),               // 38: holdfast.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),              // 39: holdfast.v1.RemovePolicyResponse
-	(*DestinationHost)(nil),                   // 40: holdfast.v1.DestinationHost
-	(*Destination)(nil),                       // 41: holdfast.v1.Destination
-	(*SetDestinationRequest)(nil),             // 42: holdfast.v1.SetDestinationRequest
-	(*SetDestinationResponse)(nil),            // 43: holdfast.v1.SetDestinationResponse
-	(*GetDestinationRequest)(nil),             // 44: holdfast.v1.GetDestinationRequest
-	(*GetDestinationResponse)(nil),            // 45: holdfast.v1.GetDestinationResponse
-	(*ListDestinationsRequest)(nil),           // 46: holdfast.v1.ListDestinationsRequest
-	(*ListDestinationsResponse)(nil),          // 47: holdfast.v1.ListDestinationsResponse
-	(*RemoveDestinationRequest)(nil),          // 48: holdfast.v1.RemoveDestinationRequest
-	(*RemoveDestinationResponse)(nil),         // 49: holdfast.v1.RemoveDestinationResponse
-	(*RetryDestinationRequest)(nil),           // 50: holdfast.v1.RetryDestinationRequest
-	(*RetryDestinationResponse)(nil),          // 51: holdfast.v1.RetryDestinationResponse
-	(*GetStatusRequest)(nil),                  // 52: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),                 // 53: holdfast.v1.GetStatusResponse
-	(*VerifyStateRequest)(nil),                // 54: holdfast.v1.VerifyStateRequest
-	(*VerifyStateResponse)(nil),               // 55: holdfast.v1.VerifyStateResponse
-	(*GetSettingsRequest)(nil),                // 56: holdfast.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),               // 57: holdfast.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),                // 58: holdfast.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),               // 59: holdfast.v1.SetSettingsResponse
-	(*RemoveNodeRequest)(nil),                 // 60: holdfast.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),                // 61: holdfast.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),                // 62: holdfast.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),               // 63: holdfast.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),         // 64: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil),        // 65: holdfast.v1.TransferLeadershipResponse
-	(*JoinClusterRequest)(nil),                // 66: holdfast.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),               // 67: holdfast.v1.JoinClusterResponse
-	(*DrainNodeRequest)(nil),                  // 68: holdfast.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),                 // 69: holdfast.v1.DrainNodeResponse
-	(*ResumeNodeRequest)(nil),                 // 70: holdfast.v1.ResumeNodeRequest
-	(*ResumeNodeResponse)(nil),                // 71: holdfast.v1.ResumeNodeResponse
-	(*GetDrainRequest)(nil),                   // 72: holdfast.v1.GetDrainRequest
-	(*GetDrainResponse)(nil),                  // 73: holdfast.v1.GetDrainResponse
-	(*Drain)(nil),                             // 74: holdfast.v1.Drain
-	(*CountQueueResponse_Row)(nil),            // 75: holdfast.v1.CountQueueResponse.Row
-	(*GetStatusResponse_Node)(nil),            // 76: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 77: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 78: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 79: holdfast.v1.VerifyStateResponse.Node
-	(*VerifyStateResponse_Mismatch)(nil),      // 80: holdfast.v1.VerifyStateResponse.Mismatch
-	(RecipientState)(0),                       // 81: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 82: google.protobuf.Timestamp
-	(HistoryRecord_Kind)(0),                   // 83: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 84: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 85: holdfast.v1.DestinationHealth.State
-	(*Settings)(nil),                          // 86: holdfast.v1.Settings
-	(*AppliedRecord_Digest)(nil),              // 87: holdfast.v1.AppliedRecord.Digest
+	(*ReadBodyRequest)(nil),                   // 12: holdfast.v1.ReadBodyRequest
+	(*ReadBodyResponse)(nil),                  // 13: holdfast.v1.ReadBodyResponse
+	(*QueueOperation)(nil),                    // 14: holdfast.v1.QueueOperation
+	(*OperateQueuedRequest)(nil),              // 15: holdfast.v1.OperateQueuedRequest
+	(*OperateQueuedResponse)(nil),             // 16: holdfast.v1.OperateQueuedResponse
+	(*PreviewBulkRequest)(nil),                // 17: holdfast.v1.PreviewBulkRequest
+	(*PreviewBulkResponse)(nil),               // 18: holdfast.v1.PreviewBulkResponse
+	(*StartBulkRequest)(nil),                  // 19: holdfast.v1.StartBulkRequest
+	(*StartBulkResponse)(nil),                 // 20: holdfast.v1.StartBulkResponse
+	(*WatchBulkRequest)(nil),                  // 21: holdfast.v1.WatchBulkRequest
+	(*WatchBulkResponse)(nil),                 // 22: holdfast.v1.WatchBulkResponse
+	(*Bulk)(nil),                              // 23: holdfast.v1.Bulk
+	(*SearchLogRequest)(nil),                  // 24: holdfast.v1.SearchLogRequest
+	(*SearchLogResponse)(nil),                 // 25: holdfast.v1.SearchLogResponse
+	(*GetLogRequest)(nil),                     // 26: holdfast.v1.GetLogRequest
+	(*GetLogResponse)(nil),                    // 27: holdfast.v1.GetLogResponse
+	(*HistoryEntry)(nil),                      // 28: holdfast.v1.HistoryEntry
+	(*Domain)(nil),                            // 29: holdfast.v1.Domain
+	(*SetDomainRequest)(nil),                  // 30: holdfast.v1.SetDomainRequest
+	(*SetDomainResponse)(nil),                 // 31: holdfast.v1.SetDomainResponse
+	(*GetDomainRequest)(nil),                  // 32: holdfast.v1.GetDomainRequest
+	(*GetDomainResponse)(nil),                 // 33: holdfast.v1.GetDomainResponse
+	(*ListDomainsRequest)(nil),                // 34: holdfast.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),               // 35: holdfast.v1.ListDomainsResponse
+	(*RemoveDomainRequest)(nil),               // 36: holdfast.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),              // 37: holdfast.v1.RemoveDomainResponse
+	(*PolicyPhase)(nil),                       // 38: holdfast.v1.PolicyPhase
+	(*Policy)(nil),                            // 39: holdfast.v1.Policy
+	(*SetPolicyRequest)(nil),                  // 40: holdfast.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),                 // 41: holdfast.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),                  // 42: holdfast.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                 // 43: holdfast.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),               // 44: holdfast.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),              // 45: holdfast.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),               // 46: holdfast.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),              // 47: holdfast.v1.RemovePolicyResponse
+	(*DestinationHost)(nil),                   // 48: holdfast.v1.DestinationHost
+	(*Destination)(nil),                       // 49: holdfast.v1.Destination
+	(*SetDestinationRequest)(nil),             // 50: holdfast.v1.SetDestinationRequest
+	(*SetDestinationResponse)(nil),            // 51: holdfast.v1.SetDestinationResponse
+	(*GetDestinationRequest)(nil),             // 52: holdfast.v1.GetDestinationRequest
+	(*GetDestinationResponse)(nil),            // 53: holdfast.v1.GetDestinationResponse
+	(*ListDestinationsRequest)(nil),           // 54: holdfast.v1.ListDestinationsRequest
+	(*ListDestinationsResponse)(nil),          // 55: holdfast.v1.ListDestinationsResponse
+	(*RemoveDestinationRequest)(nil),          // 56: holdfast.v1.RemoveDestinationRequest
+	(*RemoveDestinationResponse)(nil),         // 57: holdfast.v1.RemoveDestinationResponse
+	(*RetryDestinationRequest)(nil),           // 58: holdfast.v1.RetryDestinationRequest
+	(*RetryDestinationResponse)(nil),          // 59: holdfast.v1.RetryDestinationResponse
+	(*GetStatusRequest)(nil),                  // 60: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                 // 61: holdfast.v1.GetStatusResponse
+	(*VerifyStateRequest)(nil),                // 62: holdfast.v1.VerifyStateRequest
+	(*VerifyStateResponse)(nil),               // 63: holdfast.v1.VerifyStateResponse
+	(*GetSettingsRequest)(nil),                // 64: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 65: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 66: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 67: holdfast.v1.SetSettingsResponse
+	(*RemoveNodeRequest)(nil),                 // 68: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 69: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 70: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 71: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 72: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 73: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 74: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 75: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 76: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 77: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 78: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 79: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 80: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 81: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 82: holdfast.v1.Drain
+	(*CountQueueResponse_Row)(nil),            // 83: holdfast.v1.CountQueueResponse.Row
+	(*GetStatusResponse_Node)(nil),            // 84: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 85: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 86: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 87: holdfast.v1.VerifyStateResponse.Node
+	(*VerifyStateResponse_Mismatch)(nil),      // 88: holdfast.v1.VerifyStateResponse.Mismatch
+	(RecipientState)(0),                       // 89: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 90: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 91: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 92: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 93: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 94: holdfast.v1.DestinationHealth.State
+	(*Settings)(nil),                          // 95: holdfast.v1.Settings
+	(*AppliedRecord_Digest)(nil),              // 96: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	81,  // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	82,  // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	82,  // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	82,  // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	81,  // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	89,  // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	90,  // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	90,  // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	90,  // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	89,  // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	3,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	81,  // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	82,  // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	82,  // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	89,  // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	90,  // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	90,  // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	4,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	82,  // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	90,  // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
 	1,   // 11: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	2,   // 12: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
 	2,   // 13: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
 	1,   // 14: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 15: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	75,  // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	1,   // 17: holdfast.v1.RetryQueuedRequest.filter:type_name -> holdfast.v1.MessageFilter
-	1,   // 18: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,   // 19: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
-	2,   // 20: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
-	20,  // 21: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	83,  // 22: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	82,  // 23: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	84,  // 24: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
-	4,   // 25: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	82,  // 26: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
-	5,   // 27: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	84,  // 28: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	84,  // 29: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
-	21,  // 30: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	21,  // 31: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	21,  // 32: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	84,  // 33: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	84,  // 34: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	30,  // 35: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	84,  // 36: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	84,  // 37: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	30,  // 38: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	84,  // 39: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	84,  // 40: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	31,  // 41: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	31,  // 42: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	84,  // 43: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	31,  // 44: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	40,  // 45: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	84,  // 46: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	85,  // 47: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	82,  // 48: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	4,   // 49: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	82,  // 50: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	5,   // 51: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	40,  // 52: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	84,  // 53: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	41,  // 54: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	41,  // 55: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	41,  // 56: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	41,  // 57: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	76,  // 58: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	5,   // 59: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	77,  // 60: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	78,  // 61: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	79,  // 62: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	80,  // 63: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
-	86,  // 64: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	86,  // 65: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	86,  // 66: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	74,  // 67: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	74,  // 68: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	74,  // 69: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	82,  // 70: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	5,   // 71: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	82,  // 72: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	4,   // 73: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	82,  // 74: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	87,  // 75: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	6,   // 76: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	8,   // 77: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	10,  // 78: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	12,  // 79: holdfast.v1.QueueService.RetryQueued:input_type -> holdfast.v1.RetryQueuedRequest
-	14,  // 80: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	16,  // 81: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	18,  // 82: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	22,  // 83: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	24,  // 84: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	26,  // 85: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	28,  // 86: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	42,  // 87: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	44,  // 88: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	46,  // 89: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	48,  // 90: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	50,  // 91: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	32,  // 92: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	34,  // 93: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	36,  // 94: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	38,  // 95: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	52,  // 96: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	54,  // 97: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	60,  // 98: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	62,  // 99: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	64,  // 100: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	66,  // 101: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	68,  // 102: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	70,  // 103: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	72,  // 104: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	56,  // 105: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	58,  // 106: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	7,   // 107: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	9,   // 108: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	11,  // 109: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	13,  // 110: holdfast.v1.QueueService.RetryQueued:output_type -> holdfast.v1.RetryQueuedResponse
-	15,  // 111: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	17,  // 112: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	19,  // 113: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	23,  // 114: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	25,  // 115: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	27,  // 116: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	29,  // 117: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	43,  // 118: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	45,  // 119: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	47,  // 120: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	49,  // 121: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	51,  // 122: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	33,  // 123: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	35,  // 124: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	37,  // 125: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	39,  // 126: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	53,  // 127: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	55,  // 128: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	61,  // 129: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	63,  // 130: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	65,  // 131: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	67,  // 132: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	69,  // 133: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	71,  // 134: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	73,  // 135: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	57,  // 136: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	59,  // 137: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	107, // [107:138] is the sub-list for method output_type
-	76,  // [76:107] is the sub-list for method input_type
-	76,  // [76:76] is the sub-list for extension type_name
-	76,  // [76:76] is the sub-list for extension extendee
-	0,   // [0:76] is the sub-list for field type_name
+	83,  // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	91,  // 17: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	14,  // 18: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
+	14,  // 19: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	1,   // 20: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	2,   // 21: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
+	14,  // 22: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	1,   // 23: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	23,  // 24: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
+	91,  // 25: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	90,  // 26: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	90,  // 27: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	1,   // 28: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	2,   // 29: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
+	2,   // 30: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
+	28,  // 31: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
+	92,  // 32: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	90,  // 33: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	93,  // 34: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	4,   // 35: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
+	90,  // 36: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	5,   // 37: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
+	93,  // 38: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	93,  // 39: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	29,  // 40: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	29,  // 41: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	29,  // 42: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	93,  // 43: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	93,  // 44: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	38,  // 45: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	93,  // 46: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	93,  // 47: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	38,  // 48: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	93,  // 49: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	93,  // 50: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	39,  // 51: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	39,  // 52: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	93,  // 53: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	39,  // 54: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	48,  // 55: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	93,  // 56: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	94,  // 57: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	90,  // 58: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	4,   // 59: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	90,  // 60: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	5,   // 61: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	48,  // 62: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	93,  // 63: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	49,  // 64: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	49,  // 65: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	49,  // 66: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	49,  // 67: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	84,  // 68: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	5,   // 69: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	85,  // 70: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	86,  // 71: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	87,  // 72: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	88,  // 73: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
+	95,  // 74: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	95,  // 75: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	95,  // 76: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	82,  // 77: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	82,  // 78: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	82,  // 79: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	90,  // 80: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	5,   // 81: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	90,  // 82: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	4,   // 83: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	90,  // 84: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	96,  // 85: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	6,   // 86: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	8,   // 87: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	10,  // 88: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	12,  // 89: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	15,  // 90: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	17,  // 91: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	19,  // 92: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	21,  // 93: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	24,  // 94: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	26,  // 95: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	30,  // 96: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	32,  // 97: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	34,  // 98: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	36,  // 99: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	50,  // 100: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	52,  // 101: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	54,  // 102: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	56,  // 103: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	58,  // 104: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	40,  // 105: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	42,  // 106: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	44,  // 107: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	46,  // 108: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	60,  // 109: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	62,  // 110: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	68,  // 111: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	70,  // 112: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	72,  // 113: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	74,  // 114: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	76,  // 115: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	78,  // 116: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	80,  // 117: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	64,  // 118: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	66,  // 119: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	7,   // 120: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	9,   // 121: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	11,  // 122: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	13,  // 123: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	16,  // 124: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	18,  // 125: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	20,  // 126: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	22,  // 127: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	25,  // 128: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	27,  // 129: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	31,  // 130: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	33,  // 131: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	35,  // 132: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	37,  // 133: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	51,  // 134: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	53,  // 135: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	55,  // 136: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	57,  // 137: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	59,  // 138: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	41,  // 139: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	43,  // 140: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	45,  // 141: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	47,  // 142: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	61,  // 143: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	63,  // 144: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	69,  // 145: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	71,  // 146: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	73,  // 147: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	75,  // 148: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	77,  // 149: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	79,  // 150: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	81,  // 151: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	65,  // 152: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	67,  // 153: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	120, // [120:154] is the sub-list for method output_type
+	86,  // [86:120] is the sub-list for method input_type
+	86,  // [86:86] is the sub-list for extension type_name
+	86,  // [86:86] is the sub-list for extension extendee
+	0,   // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -5727,17 +6371,17 @@ func file_holdfast_v1_admin_proto_init() {
 	}
 	file_holdfast_v1_event_proto_init()
 	file_holdfast_v1_state_proto_init()
-	file_holdfast_v1_admin_proto_msgTypes[21].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[31].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[41].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[73].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[29].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[39].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[49].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[81].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   80,
+			NumMessages:   88,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

@@ -31,11 +31,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	QueueService_ListQueue_FullMethodName   = "/holdfast.v1.QueueService/ListQueue"
-	QueueService_GetQueued_FullMethodName   = "/holdfast.v1.QueueService/GetQueued"
-	QueueService_CountQueue_FullMethodName  = "/holdfast.v1.QueueService/CountQueue"
-	QueueService_RetryQueued_FullMethodName = "/holdfast.v1.QueueService/RetryQueued"
-	QueueService_ReadBody_FullMethodName    = "/holdfast.v1.QueueService/ReadBody"
+	QueueService_ListQueue_FullMethodName     = "/holdfast.v1.QueueService/ListQueue"
+	QueueService_GetQueued_FullMethodName     = "/holdfast.v1.QueueService/GetQueued"
+	QueueService_CountQueue_FullMethodName    = "/holdfast.v1.QueueService/CountQueue"
+	QueueService_ReadBody_FullMethodName      = "/holdfast.v1.QueueService/ReadBody"
+	QueueService_OperateQueued_FullMethodName = "/holdfast.v1.QueueService/OperateQueued"
+	QueueService_PreviewBulk_FullMethodName   = "/holdfast.v1.QueueService/PreviewBulk"
+	QueueService_StartBulk_FullMethodName     = "/holdfast.v1.QueueService/StartBulk"
+	QueueService_WatchBulk_FullMethodName     = "/holdfast.v1.QueueService/WatchBulk"
 )
 
 // QueueServiceClient is the client API for QueueService service.
@@ -51,11 +54,23 @@ type QueueServiceClient interface {
 	GetQueued(ctx context.Context, in *GetQueuedRequest, opts ...grpc.CallOption) (*GetQueuedResponse, error)
 	// CountQueue counts recipients.
 	CountQueue(ctx context.Context, in *CountQueueRequest, opts ...grpc.CallOption) (*CountQueueResponse, error)
-	// RetryQueued makes pending recipients due now, up to 1,000 messages a call. A
-	// destination that is down is probed now; the others wait for it as before.
-	RetryQueued(ctx context.Context, in *RetryQueuedRequest, opts ...grpc.CallOption) (*RetryQueuedResponse, error)
-	// ReadBody streams a message as it was received, with its trace headers.
+	// ReadBody streams a message as it was received, with its trace headers. Each
+	// reading is logged with who did it.
 	ReadBody(ctx context.Context, in *ReadBodyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadBodyResponse], error)
+	// OperateQueued carries out an operation on all recipients of the messages
+	// named, or on none where it fits no recipient of one of them. An operation on
+	// a recipient that is being tried right now waits for the end of that attempt.
+	OperateQueued(ctx context.Context, in *OperateQueuedRequest, opts ...grpc.CallOption) (*OperateQueuedResponse, error)
+	// PreviewBulk counts what a bulk operation would hit now, with a sample. The
+	// last response has the whole count; those before it tell how far it is.
+	PreviewBulk(ctx context.Context, in *PreviewBulkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PreviewBulkResponse], error)
+	// StartBulk begins an operation on all that a filter picks. What it hits is
+	// fixed at one index of the log; the cluster carries it out in pieces, whatever
+	// happens to the node that took the call.
+	StartBulk(ctx context.Context, in *StartBulkRequest, opts ...grpc.CallOption) (*StartBulkResponse, error)
+	// WatchBulk follows a bulk operation until it is finished. The latest 50
+	// finished ones are kept.
+	WatchBulk(ctx context.Context, in *WatchBulkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBulkResponse], error)
 }
 
 type queueServiceClient struct {
@@ -96,16 +111,6 @@ func (c *queueServiceClient) CountQueue(ctx context.Context, in *CountQueueReque
 	return out, nil
 }
 
-func (c *queueServiceClient) RetryQueued(ctx context.Context, in *RetryQueuedRequest, opts ...grpc.CallOption) (*RetryQueuedResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(RetryQueuedResponse)
-	err := c.cc.Invoke(ctx, QueueService_RetryQueued_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 func (c *queueServiceClient) ReadBody(ctx context.Context, in *ReadBodyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadBodyResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &QueueService_ServiceDesc.Streams[0], QueueService_ReadBody_FullMethodName, cOpts...)
@@ -125,6 +130,64 @@ func (c *queueServiceClient) ReadBody(ctx context.Context, in *ReadBodyRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type QueueService_ReadBodyClient = grpc.ServerStreamingClient[ReadBodyResponse]
 
+func (c *queueServiceClient) OperateQueued(ctx context.Context, in *OperateQueuedRequest, opts ...grpc.CallOption) (*OperateQueuedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OperateQueuedResponse)
+	err := c.cc.Invoke(ctx, QueueService_OperateQueued_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueServiceClient) PreviewBulk(ctx context.Context, in *PreviewBulkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PreviewBulkResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &QueueService_ServiceDesc.Streams[1], QueueService_PreviewBulk_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PreviewBulkRequest, PreviewBulkResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type QueueService_PreviewBulkClient = grpc.ServerStreamingClient[PreviewBulkResponse]
+
+func (c *queueServiceClient) StartBulk(ctx context.Context, in *StartBulkRequest, opts ...grpc.CallOption) (*StartBulkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartBulkResponse)
+	err := c.cc.Invoke(ctx, QueueService_StartBulk_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueServiceClient) WatchBulk(ctx context.Context, in *WatchBulkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBulkResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &QueueService_ServiceDesc.Streams[2], QueueService_WatchBulk_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchBulkRequest, WatchBulkResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type QueueService_WatchBulkClient = grpc.ServerStreamingClient[WatchBulkResponse]
+
 // QueueServiceServer is the server API for QueueService service.
 // All implementations must embed UnimplementedQueueServiceServer
 // for forward compatibility.
@@ -138,11 +201,23 @@ type QueueServiceServer interface {
 	GetQueued(context.Context, *GetQueuedRequest) (*GetQueuedResponse, error)
 	// CountQueue counts recipients.
 	CountQueue(context.Context, *CountQueueRequest) (*CountQueueResponse, error)
-	// RetryQueued makes pending recipients due now, up to 1,000 messages a call. A
-	// destination that is down is probed now; the others wait for it as before.
-	RetryQueued(context.Context, *RetryQueuedRequest) (*RetryQueuedResponse, error)
-	// ReadBody streams a message as it was received, with its trace headers.
+	// ReadBody streams a message as it was received, with its trace headers. Each
+	// reading is logged with who did it.
 	ReadBody(*ReadBodyRequest, grpc.ServerStreamingServer[ReadBodyResponse]) error
+	// OperateQueued carries out an operation on all recipients of the messages
+	// named, or on none where it fits no recipient of one of them. An operation on
+	// a recipient that is being tried right now waits for the end of that attempt.
+	OperateQueued(context.Context, *OperateQueuedRequest) (*OperateQueuedResponse, error)
+	// PreviewBulk counts what a bulk operation would hit now, with a sample. The
+	// last response has the whole count; those before it tell how far it is.
+	PreviewBulk(*PreviewBulkRequest, grpc.ServerStreamingServer[PreviewBulkResponse]) error
+	// StartBulk begins an operation on all that a filter picks. What it hits is
+	// fixed at one index of the log; the cluster carries it out in pieces, whatever
+	// happens to the node that took the call.
+	StartBulk(context.Context, *StartBulkRequest) (*StartBulkResponse, error)
+	// WatchBulk follows a bulk operation until it is finished. The latest 50
+	// finished ones are kept.
+	WatchBulk(*WatchBulkRequest, grpc.ServerStreamingServer[WatchBulkResponse]) error
 	mustEmbedUnimplementedQueueServiceServer()
 }
 
@@ -162,11 +237,20 @@ func (UnimplementedQueueServiceServer) GetQueued(context.Context, *GetQueuedRequ
 func (UnimplementedQueueServiceServer) CountQueue(context.Context, *CountQueueRequest) (*CountQueueResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CountQueue not implemented")
 }
-func (UnimplementedQueueServiceServer) RetryQueued(context.Context, *RetryQueuedRequest) (*RetryQueuedResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method RetryQueued not implemented")
-}
 func (UnimplementedQueueServiceServer) ReadBody(*ReadBodyRequest, grpc.ServerStreamingServer[ReadBodyResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadBody not implemented")
+}
+func (UnimplementedQueueServiceServer) OperateQueued(context.Context, *OperateQueuedRequest) (*OperateQueuedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OperateQueued not implemented")
+}
+func (UnimplementedQueueServiceServer) PreviewBulk(*PreviewBulkRequest, grpc.ServerStreamingServer[PreviewBulkResponse]) error {
+	return status.Error(codes.Unimplemented, "method PreviewBulk not implemented")
+}
+func (UnimplementedQueueServiceServer) StartBulk(context.Context, *StartBulkRequest) (*StartBulkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartBulk not implemented")
+}
+func (UnimplementedQueueServiceServer) WatchBulk(*WatchBulkRequest, grpc.ServerStreamingServer[WatchBulkResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchBulk not implemented")
 }
 func (UnimplementedQueueServiceServer) mustEmbedUnimplementedQueueServiceServer() {}
 func (UnimplementedQueueServiceServer) testEmbeddedByValue()                      {}
@@ -243,24 +327,6 @@ func _QueueService_CountQueue_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
-func _QueueService_RetryQueued_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RetryQueuedRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(QueueServiceServer).RetryQueued(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: QueueService_RetryQueued_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(QueueServiceServer).RetryQueued(ctx, req.(*RetryQueuedRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 func _QueueService_ReadBody_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadBodyRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -271,6 +337,64 @@ func _QueueService_ReadBody_Handler(srv interface{}, stream grpc.ServerStream) e
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type QueueService_ReadBodyServer = grpc.ServerStreamingServer[ReadBodyResponse]
+
+func _QueueService_OperateQueued_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OperateQueuedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).OperateQueued(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_OperateQueued_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).OperateQueued(ctx, req.(*OperateQueuedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueService_PreviewBulk_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PreviewBulkRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueueServiceServer).PreviewBulk(m, &grpc.GenericServerStream[PreviewBulkRequest, PreviewBulkResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type QueueService_PreviewBulkServer = grpc.ServerStreamingServer[PreviewBulkResponse]
+
+func _QueueService_StartBulk_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartBulkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).StartBulk(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_StartBulk_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).StartBulk(ctx, req.(*StartBulkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueService_WatchBulk_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchBulkRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueueServiceServer).WatchBulk(m, &grpc.GenericServerStream[WatchBulkRequest, WatchBulkResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type QueueService_WatchBulkServer = grpc.ServerStreamingServer[WatchBulkResponse]
 
 // QueueService_ServiceDesc is the grpc.ServiceDesc for QueueService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -292,14 +416,28 @@ var QueueService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _QueueService_CountQueue_Handler,
 		},
 		{
-			MethodName: "RetryQueued",
-			Handler:    _QueueService_RetryQueued_Handler,
+			MethodName: "OperateQueued",
+			Handler:    _QueueService_OperateQueued_Handler,
+		},
+		{
+			MethodName: "StartBulk",
+			Handler:    _QueueService_StartBulk_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ReadBody",
 			Handler:       _QueueService_ReadBody_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "PreviewBulk",
+			Handler:       _QueueService_PreviewBulk_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchBulk",
+			Handler:       _QueueService_WatchBulk_Handler,
 			ServerStreams: true,
 		},
 	},

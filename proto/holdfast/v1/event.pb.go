@@ -168,21 +168,25 @@ const (
 	Bounced_REASON_EXPIRED Bounced_Reason = 2
 	// It has had as many attempts as the policy allows.
 	Bounced_REASON_ATTEMPTS Bounced_Reason = 3
+	// An operator ordered it.
+	Bounced_REASON_RETURNED Bounced_Reason = 10
 )
 
 // Enum value maps for Bounced_Reason.
 var (
 	Bounced_Reason_name = map[int32]string{
-		0: "REASON_UNSPECIFIED",
-		1: "REASON_REJECTED",
-		2: "REASON_EXPIRED",
-		3: "REASON_ATTEMPTS",
+		0:  "REASON_UNSPECIFIED",
+		1:  "REASON_REJECTED",
+		2:  "REASON_EXPIRED",
+		3:  "REASON_ATTEMPTS",
+		10: "REASON_RETURNED",
 	}
 	Bounced_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED": 0,
 		"REASON_REJECTED":    1,
 		"REASON_EXPIRED":     2,
 		"REASON_ATTEMPTS":    3,
+		"REASON_RETURNED":    10,
 	}
 )
 
@@ -223,21 +227,25 @@ const (
 	Dropped_REASON_EXPIRED Dropped_Reason = 2
 	// It has had as many attempts as the policy allows.
 	Dropped_REASON_ATTEMPTS Dropped_Reason = 3
+	// An operator ordered its return.
+	Dropped_REASON_RETURNED Dropped_Reason = 10
 )
 
 // Enum value maps for Dropped_Reason.
 var (
 	Dropped_Reason_name = map[int32]string{
-		0: "REASON_UNSPECIFIED",
-		1: "REASON_REJECTED",
-		2: "REASON_EXPIRED",
-		3: "REASON_ATTEMPTS",
+		0:  "REASON_UNSPECIFIED",
+		1:  "REASON_REJECTED",
+		2:  "REASON_EXPIRED",
+		3:  "REASON_ATTEMPTS",
+		10: "REASON_RETURNED",
 	}
 	Dropped_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED": 0,
 		"REASON_REJECTED":    1,
 		"REASON_EXPIRED":     2,
 		"REASON_ATTEMPTS":    3,
+		"REASON_RETURNED":    10,
 	}
 )
 
@@ -266,6 +274,81 @@ func (x Dropped_Reason) Number() protoreflect.EnumNumber {
 // Deprecated: Use Dropped_Reason.Descriptor instead.
 func (Dropped_Reason) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19, 0}
+}
+
+type Operation_Kind int32
+
+const (
+	Operation_KIND_UNSPECIFIED Operation_Kind = 0
+	// Pending ones are due now, and the probe of their destination.
+	Operation_KIND_RETRY Operation_Kind = 1
+	// No attempt is made until they are released.
+	Operation_KIND_HOLD Operation_Kind = 2
+	// Held ones are due now.
+	Operation_KIND_RELEASE Operation_Kind = 3
+	// Pending and held ones are returned to the sender.
+	Operation_KIND_BOUNCE Operation_Kind = 4
+	// Pending, held and frozen ones end, and can come back for a while.
+	Operation_KIND_DELETE Operation_Kind = 5
+	// Deleted ones are again what they were.
+	Operation_KIND_UNDELETE Operation_Kind = 6
+	// Open ones go to another destination, or to another address.
+	Operation_KIND_REDIRECT Operation_Kind = 7
+	// Frozen ones are pending, their retention begins anew.
+	Operation_KIND_THAW Operation_Kind = 8
+)
+
+// Enum value maps for Operation_Kind.
+var (
+	Operation_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_RETRY",
+		2: "KIND_HOLD",
+		3: "KIND_RELEASE",
+		4: "KIND_BOUNCE",
+		5: "KIND_DELETE",
+		6: "KIND_UNDELETE",
+		7: "KIND_REDIRECT",
+		8: "KIND_THAW",
+	}
+	Operation_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_RETRY":       1,
+		"KIND_HOLD":        2,
+		"KIND_RELEASE":     3,
+		"KIND_BOUNCE":      4,
+		"KIND_DELETE":      5,
+		"KIND_UNDELETE":    6,
+		"KIND_REDIRECT":    7,
+		"KIND_THAW":        8,
+	}
+)
+
+func (x Operation_Kind) Enum() *Operation_Kind {
+	p := new(Operation_Kind)
+	*p = x
+	return p
+}
+
+func (x Operation_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Operation_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_event_proto_enumTypes[4].Descriptor()
+}
+
+func (Operation_Kind) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_event_proto_enumTypes[4]
+}
+
+func (x Operation_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Operation_Kind.Descriptor instead.
+func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -342,6 +425,9 @@ type Event struct {
 	//	*Event_Bounced
 	//	*Event_Frozen
 	//	*Event_ClaimsReleased
+	//	*Event_Operated
+	//	*Event_Purged
+	//	*Event_FrozenExpired
 	//	*Event_Dropped
 	//	*Event_DestinationSet
 	//	*Event_DestinationRemoved
@@ -361,6 +447,8 @@ type Event struct {
 	//	*Event_NodeDraining
 	//	*Event_NodeResumed
 	//	*Event_NodeRemoved
+	//	*Event_BulkStarted
+	//	*Event_BulkProgressed
 	//	*Event_HistoryPruned
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -531,6 +619,33 @@ func (x *Event) GetClaimsReleased() *ClaimsReleased {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClaimsReleased); ok {
 			return x.ClaimsReleased
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetOperated() *Operated {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Operated); ok {
+			return x.Operated
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetPurged() *Purged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Purged); ok {
+			return x.Purged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetFrozenExpired() *FrozenExpired {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_FrozenExpired); ok {
+			return x.FrozenExpired
 		}
 	}
 	return nil
@@ -707,6 +822,24 @@ func (x *Event) GetNodeRemoved() *NodeRemoved {
 	return nil
 }
 
+func (x *Event) GetBulkStarted() *BulkStarted {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_BulkStarted); ok {
+			return x.BulkStarted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetBulkProgressed() *BulkProgressed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_BulkProgressed); ok {
+			return x.BulkProgressed
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetHistoryPruned() *HistoryPruned {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_HistoryPruned); ok {
@@ -759,6 +892,18 @@ type Event_Frozen struct {
 
 type Event_ClaimsReleased struct {
 	ClaimsReleased *ClaimsReleased `protobuf:"bytes,25,opt,name=claims_released,json=claimsReleased,proto3,oneof"`
+}
+
+type Event_Operated struct {
+	Operated *Operated `protobuf:"bytes,26,opt,name=operated,proto3,oneof"`
+}
+
+type Event_Purged struct {
+	Purged *Purged `protobuf:"bytes,29,opt,name=purged,proto3,oneof"`
+}
+
+type Event_FrozenExpired struct {
+	FrozenExpired *FrozenExpired `protobuf:"bytes,34,opt,name=frozen_expired,json=frozenExpired,proto3,oneof"`
 }
 
 type Event_Dropped struct {
@@ -840,6 +985,15 @@ type Event_NodeRemoved struct {
 	NodeRemoved *NodeRemoved `protobuf:"bytes,87,opt,name=node_removed,json=nodeRemoved,proto3,oneof"`
 }
 
+type Event_BulkStarted struct {
+	// Bulk operations.
+	BulkStarted *BulkStarted `protobuf:"bytes,90,opt,name=bulk_started,json=bulkStarted,proto3,oneof"`
+}
+
+type Event_BulkProgressed struct {
+	BulkProgressed *BulkProgressed `protobuf:"bytes,91,opt,name=bulk_progressed,json=bulkProgressed,proto3,oneof"`
+}
+
 type Event_HistoryPruned struct {
 	// Upkeep.
 	HistoryPruned *HistoryPruned `protobuf:"bytes,92,opt,name=history_pruned,json=historyPruned,proto3,oneof"`
@@ -864,6 +1018,12 @@ func (*Event_Bounced) isEvent_Kind() {}
 func (*Event_Frozen) isEvent_Kind() {}
 
 func (*Event_ClaimsReleased) isEvent_Kind() {}
+
+func (*Event_Operated) isEvent_Kind() {}
+
+func (*Event_Purged) isEvent_Kind() {}
+
+func (*Event_FrozenExpired) isEvent_Kind() {}
 
 func (*Event_Dropped) isEvent_Kind() {}
 
@@ -903,6 +1063,10 @@ func (*Event_NodeResumed) isEvent_Kind() {}
 
 func (*Event_NodeRemoved) isEvent_Kind() {}
 
+func (*Event_BulkStarted) isEvent_Kind() {}
+
+func (*Event_BulkProgressed) isEvent_Kind() {}
+
 func (*Event_HistoryPruned) isEvent_Kind() {}
 
 // EventResult is what applying an event came to. It is kept for repeated
@@ -911,7 +1075,11 @@ type EventResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Code  EventResult_Code       `protobuf:"varint,1,opt,name=code,proto3,enum=holdfast.v1.EventResult_Code" json:"code,omitempty"`
 	// One line for the operator, "" with CODE_OK.
-	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// Recipients that an operation changed.
+	Changed uint32 `protobuf:"varint,3,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Recipients for which it waits until the attempt under way has ended.
+	Waiting       uint32 `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -958,6 +1126,20 @@ func (x *EventResult) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *EventResult) GetChanged() uint32 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
+func (x *EventResult) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
 }
 
 // ContentAppended stores one piece of a long body ahead of its acceptance. The
@@ -2525,15 +2707,10 @@ func (x *DestinationRecovered) GetNode() string {
 	return ""
 }
 
-// RetryRequested makes pending recipients due now, and a down destination's
-// next probe too. At most 1,000 messages.
+// RetryRequested makes the next probe of a destination that is down due now.
 type RetryRequested struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	MessageIds [][]byte               `protobuf:"bytes,1,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`
-	// Or a destination's probe alone.
-	Destination string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
-	// Held recipients go back to the queue too: an operator named the messages.
-	ReleaseHeld   bool `protobuf:"varint,3,opt,name=release_held,json=releaseHeld,proto3" json:"release_held,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2568,25 +2745,11 @@ func (*RetryRequested) Descriptor() ([]byte, []int) {
 	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{26}
 }
 
-func (x *RetryRequested) GetMessageIds() [][]byte {
-	if x != nil {
-		return x.MessageIds
-	}
-	return nil
-}
-
 func (x *RetryRequested) GetDestination() string {
 	if x != nil {
 		return x.Destination
 	}
 	return ""
-}
-
-func (x *RetryRequested) GetReleaseHeld() bool {
-	if x != nil {
-		return x.ReleaseHeld
-	}
-	return false
 }
 
 // DomainConfig is a relay domain as operators set it.
@@ -3610,6 +3773,589 @@ func (x *NodeRemoved) GetIncarnation() uint64 {
 	return 0
 }
 
+// Operation is what an operator does to recipients: what, who and why.
+type Operation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Operation_Kind         `protobuf:"varint,1,opt,name=kind,proto3,enum=holdfast.v1.Operation_Kind" json:"kind,omitempty"`
+	// Who ordered it, for the log.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// Why, in the operator's words; may be "".
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of a redirection: one of the two.
+	Destination string `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
+	Address     string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	// Of a deletion: until when it can be undone, nanoseconds since 1970.
+	UndoUntil int64 `protobuf:"varint,6,opt,name=undo_until,json=undoUntil,proto3" json:"undo_until,omitempty"`
+	// The relay domain of the address where it isn't the part behind the "@".
+	Domain        string `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operation) Reset() {
+	*x = Operation{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operation) ProtoMessage() {}
+
+func (x *Operation) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Operation) GetKind() Operation_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Operation_KIND_UNSPECIFIED
+}
+
+func (x *Operation) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Operation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Operation) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Operation) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Operation) GetUndoUntil() int64 {
+	if x != nil {
+		return x.UndoUntil
+	}
+	return 0
+}
+
+func (x *Operation) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+// Target is recipients of one message.
+type Target struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId []byte                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Positions in MessageAccepted.recipients, ascending.
+	Recipients    []uint32 `protobuf:"varint,2,rep,packed,name=recipients,proto3" json:"recipients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Target) Reset() {
+	*x = Target{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Target) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Target) ProtoMessage() {}
+
+func (x *Target) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Target.ProtoReflect.Descriptor instead.
+func (*Target) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Target) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *Target) GetRecipients() []uint32 {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+// Operated is an operator's operation on recipients, 1,000 at most. It waits for
+// an attempt under way; recipients that it doesn't fit are left out.
+type Operated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	Targets       []*Target              `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operated) Reset() {
+	*x = Operated{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operated) ProtoMessage() {}
+
+func (x *Operated) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operated.ProtoReflect.Descriptor instead.
+func (*Operated) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Operated) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *Operated) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+// Purged ends the time in which deleted recipients can come back, 1,000 of them
+// at most.
+type Purged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Targets       []*Target              `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Purged) Reset() {
+	*x = Purged{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Purged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Purged) ProtoMessage() {}
+
+func (x *Purged) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Purged.ProtoReflect.Descriptor instead.
+func (*Purged) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Purged) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+// FrozenExpired drops recipients that were frozen before a time, 1,000 of them
+// at most.
+type FrozenExpired struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Targets []*Target              `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Nanoseconds since 1970.
+	Before        int64 `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FrozenExpired) Reset() {
+	*x = FrozenExpired{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FrozenExpired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FrozenExpired) ProtoMessage() {}
+
+func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
+func (*FrozenExpired) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *FrozenExpired) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *FrozenExpired) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+// BulkFilter picks recipients as they are at one index. Empty fields match all.
+type BulkFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lower case.
+	Domain      string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	Destination string `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	// An address, "*@domain", or "<>" for the null sender.
+	From string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	// An address or "*@domain".
+	To string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	// Values of RecipientState.
+	States []uint32 `protobuf:"varint,5,rep,packed,name=states,proto3" json:"states,omitempty"`
+	// Of acceptance, nanoseconds since 1970, 0 for no limit.
+	Since         int64 `protobuf:"varint,6,opt,name=since,proto3" json:"since,omitempty"`
+	Until         int64 `protobuf:"varint,7,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkFilter) Reset() {
+	*x = BulkFilter{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkFilter) ProtoMessage() {}
+
+func (x *BulkFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
+func (*BulkFilter) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *BulkFilter) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *BulkFilter) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *BulkFilter) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *BulkFilter) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *BulkFilter) GetStates() []uint32 {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *BulkFilter) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *BulkFilter) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+// BulkStarted begins an operation on all that a filter picks at this event's
+// index. The leader carries it on in pieces.
+type BulkStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A ULID.
+	BulkId    []byte      `protobuf:"bytes,1,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
+	Filter    *BulkFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	Operation *Operation  `protobuf:"bytes,3,opt,name=operation,proto3" json:"operation,omitempty"`
+	// Messages at most; 0 for all.
+	Limit uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Recipients that a count found just before, 0 where nobody counted.
+	Expected      uint64 `protobuf:"varint,5,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkStarted) Reset() {
+	*x = BulkStarted{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkStarted) ProtoMessage() {}
+
+func (x *BulkStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
+func (*BulkStarted) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *BulkStarted) GetBulkId() []byte {
+	if x != nil {
+		return x.BulkId
+	}
+	return nil
+}
+
+func (x *BulkStarted) GetFilter() *BulkFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *BulkStarted) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *BulkStarted) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *BulkStarted) GetExpected() uint64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+// BulkProgressed carries a bulk operation on by one piece, 1,000 recipients at
+// most. It holds only where the operation stands at from.
+type BulkProgressed struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	BulkId []byte                 `protobuf:"bytes,1,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
+	From   []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// The recipient of the message at from that is next.
+	FromRecipient uint32    `protobuf:"varint,3,opt,name=from_recipient,json=fromRecipient,proto3" json:"from_recipient,omitempty"`
+	Targets       []*Target `protobuf:"bytes,4,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Where it stands then.
+	Cursor          []byte `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	CursorRecipient uint32 `protobuf:"varint,6,opt,name=cursor_recipient,json=cursorRecipient,proto3" json:"cursor_recipient,omitempty"`
+	// Nothing is left to do.
+	Finished      bool `protobuf:"varint,7,opt,name=finished,proto3" json:"finished,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkProgressed) Reset() {
+	*x = BulkProgressed{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkProgressed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkProgressed) ProtoMessage() {}
+
+func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
+func (*BulkProgressed) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *BulkProgressed) GetBulkId() []byte {
+	if x != nil {
+		return x.BulkId
+	}
+	return nil
+}
+
+func (x *BulkProgressed) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *BulkProgressed) GetFromRecipient() uint32 {
+	if x != nil {
+		return x.FromRecipient
+	}
+	return 0
+}
+
+func (x *BulkProgressed) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *BulkProgressed) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *BulkProgressed) GetCursorRecipient() uint32 {
+	if x != nil {
+		return x.CursorRecipient
+	}
+	return 0
+}
+
+func (x *BulkProgressed) GetFinished() bool {
+	if x != nil {
+		return x.Finished
+	}
+	return false
+}
+
 type AttemptStarted_Claim struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Attempt   uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -3625,7 +4371,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3637,7 +4383,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +4446,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3712,7 +4458,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3761,7 +4507,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3773,7 +4519,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +4566,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3832,7 +4578,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3877,7 +4623,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3889,7 +4635,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4696,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3962,7 +4708,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4748,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4760,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4803,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4069,7 +4815,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4124,7 +4870,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4136,7 +4882,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,7 +4934,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4200,7 +4946,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4244,7 +4990,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xa5\x11\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xd5\x13\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -4262,7 +5008,10 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tdelivered\x18\x16 \x01(\v2\x16.holdfast.v1.DeliveredH\x00R\tdelivered\x120\n" +
 	"\abounced\x18\x17 \x01(\v2\x14.holdfast.v1.BouncedH\x00R\abounced\x12-\n" +
 	"\x06frozen\x18\x18 \x01(\v2\x13.holdfast.v1.FrozenH\x00R\x06frozen\x12F\n" +
-	"\x0fclaims_released\x18\x19 \x01(\v2\x1b.holdfast.v1.ClaimsReleasedH\x00R\x0eclaimsReleased\x120\n" +
+	"\x0fclaims_released\x18\x19 \x01(\v2\x1b.holdfast.v1.ClaimsReleasedH\x00R\x0eclaimsReleased\x123\n" +
+	"\boperated\x18\x1a \x01(\v2\x15.holdfast.v1.OperatedH\x00R\boperated\x12-\n" +
+	"\x06purged\x18\x1d \x01(\v2\x13.holdfast.v1.PurgedH\x00R\x06purged\x12C\n" +
+	"\x0efrozen_expired\x18\" \x01(\v2\x1a.holdfast.v1.FrozenExpiredH\x00R\rfrozenExpired\x120\n" +
 	"\adropped\x18  \x01(\v2\x14.holdfast.v1.DroppedH\x00R\adropped\x12F\n" +
 	"\x0fdestination_set\x18( \x01(\v2\x1b.holdfast.v1.DestinationSetH\x00R\x0edestinationSet\x12R\n" +
 	"\x13destination_removed\x18) \x01(\v2\x1f.holdfast.v1.DestinationRemovedH\x00R\x12destinationRemoved\x12O\n" +
@@ -4283,12 +5032,16 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\rverify_marked\x18T \x01(\v2\x19.holdfast.v1.VerifyMarkedH\x00R\fverifyMarked\x12@\n" +
 	"\rnode_draining\x18U \x01(\v2\x19.holdfast.v1.NodeDrainingH\x00R\fnodeDraining\x12=\n" +
 	"\fnode_resumed\x18V \x01(\v2\x18.holdfast.v1.NodeResumedH\x00R\vnodeResumed\x12=\n" +
-	"\fnode_removed\x18W \x01(\v2\x18.holdfast.v1.NodeRemovedH\x00R\vnodeRemoved\x12C\n" +
+	"\fnode_removed\x18W \x01(\v2\x18.holdfast.v1.NodeRemovedH\x00R\vnodeRemoved\x12=\n" +
+	"\fbulk_started\x18Z \x01(\v2\x18.holdfast.v1.BulkStartedH\x00R\vbulkStarted\x12F\n" +
+	"\x0fbulk_progressed\x18[ \x01(\v2\x1b.holdfast.v1.BulkProgressedH\x00R\x0ebulkProgressed\x12C\n" +
 	"\x0ehistory_pruned\x18\\ \x01(\v2\x1a.holdfast.v1.HistoryPrunedH\x00R\rhistoryPrunedB\x06\n" +
-	"\x04kind\"\x98\x02\n" +
+	"\x04kind\"\xcc\x02\n" +
 	"\vEventResult\x121\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1d.holdfast.v1.EventResult.CodeR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xc1\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
+	"\achanged\x18\x03 \x01(\rR\achanged\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\rR\awaiting\"\xc1\x01\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCODE_OK\x10\x01\x12\x0e\n" +
@@ -4397,7 +5150,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xac\x05\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xc1\x05\n" +
 	"\aBounced\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -4418,12 +5171,14 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\bsmtputf8\x18\x03 \x01(\bR\bsmtputf8\x122\n" +
 	"\tbody_type\x18\x04 \x01(\x0e2\x15.holdfast.v1.BodyTypeR\bbodyType\x12\x16\n" +
 	"\x06domain\x18\n" +
-	" \x01(\tR\x06domain\"^\n" +
+	" \x01(\tR\x06domain\"s\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_REJECTED\x10\x01\x12\x12\n" +
 	"\x0eREASON_EXPIRED\x10\x02\x12\x13\n" +
-	"\x0fREASON_ATTEMPTS\x10\x03\"\x9e\x02\n" +
+	"\x0fREASON_ATTEMPTS\x10\x03\x12\x13\n" +
+	"\x0fREASON_RETURNED\x10\n" +
+	"\"\x9e\x02\n" +
 	"\x06Frozen\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -4434,7 +5189,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\aattempt\x18\x04 \x01(\v2\x14.holdfast.v1.AttemptR\aattempt\x1aY\n" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12.\n" +
-	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"\xb5\x03\n" +
+	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"\xca\x03\n" +
 	"\aDropped\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -4446,12 +5201,14 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\x0e2\x1b.holdfast.v1.Dropped.ReasonR\x06reason\x1aY\n" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12.\n" +
-	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"^\n" +
+	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"s\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREASON_REJECTED\x10\x01\x12\x12\n" +
 	"\x0eREASON_EXPIRED\x10\x02\x12\x13\n" +
-	"\x0fREASON_ATTEMPTS\x10\x03\"\xdc\x01\n" +
+	"\x0fREASON_ATTEMPTS\x10\x03\x12\x13\n" +
+	"\x0fREASON_RETURNED\x10\n" +
+	"\"\xdc\x01\n" +
 	"\x0eClaimsReleased\x129\n" +
 	"\x06claims\x18\x01 \x03(\v2!.holdfast.v1.ClaimsReleased.ClaimR\x06claims\x1a\x8e\x01\n" +
 	"\x05Claim\x12+\n" +
@@ -4486,12 +5243,9 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x14DestinationRecovered\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06probes\x18\x02 \x01(\x04R\x06probes\x12\x12\n" +
-	"\x04node\x18\x03 \x01(\tR\x04node\"v\n" +
-	"\x0eRetryRequested\x12\x1f\n" +
-	"\vmessage_ids\x18\x01 \x03(\fR\n" +
-	"messageIds\x12 \n" +
-	"\vdestination\x18\x02 \x01(\tR\vdestination\x12!\n" +
-	"\frelease_held\x18\x03 \x01(\bR\vreleaseHeld\"\xdc\x01\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\"Y\n" +
+	"\x0eRetryRequested\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestinationJ\x04\b\x01\x10\x02J\x04\b\x03\x10\x04R\vmessage_idsR\frelease_held\"\xdc\x01\n" +
 	"\fDomainConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +
@@ -4568,7 +5322,64 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"C\n" +
 	"\vNodeRemoved\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
-	"\vincarnation\x18\x02 \x01(\x04R\vincarnation*k\n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"\xfe\x02\n" +
+	"\tOperation\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n" +
+	"\vdestination\x18\x04 \x01(\tR\vdestination\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"undo_until\x18\x06 \x01(\x03R\tundoUntil\x12\x16\n" +
+	"\x06domain\x18\a \x01(\tR\x06domain\"\xa4\x01\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"KIND_RETRY\x10\x01\x12\r\n" +
+	"\tKIND_HOLD\x10\x02\x12\x10\n" +
+	"\fKIND_RELEASE\x10\x03\x12\x0f\n" +
+	"\vKIND_BOUNCE\x10\x04\x12\x0f\n" +
+	"\vKIND_DELETE\x10\x05\x12\x11\n" +
+	"\rKIND_UNDELETE\x10\x06\x12\x11\n" +
+	"\rKIND_REDIRECT\x10\a\x12\r\n" +
+	"\tKIND_THAW\x10\b\"G\n" +
+	"\x06Target\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x02 \x03(\rR\n" +
+	"recipients\"o\n" +
+	"\bOperated\x124\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12-\n" +
+	"\atargets\x18\x02 \x03(\v2\x13.holdfast.v1.TargetR\atargets\"7\n" +
+	"\x06Purged\x12-\n" +
+	"\atargets\x18\x01 \x03(\v2\x13.holdfast.v1.TargetR\atargets\"V\n" +
+	"\rFrozenExpired\x12-\n" +
+	"\atargets\x18\x01 \x03(\v2\x13.holdfast.v1.TargetR\atargets\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\x03R\x06before\"\xae\x01\n" +
+	"\n" +
+	"BulkFilter\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x16\n" +
+	"\x06states\x18\x05 \x03(\rR\x06states\x12\x14\n" +
+	"\x05since\x18\x06 \x01(\x03R\x05since\x12\x14\n" +
+	"\x05until\x18\a \x01(\x03R\x05until\"\xbf\x01\n" +
+	"\vBulkStarted\x12\x17\n" +
+	"\abulk_id\x18\x01 \x01(\fR\x06bulkId\x12/\n" +
+	"\x06filter\x18\x02 \x01(\v2\x17.holdfast.v1.BulkFilterR\x06filter\x124\n" +
+	"\toperation\x18\x03 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x1a\n" +
+	"\bexpected\x18\x05 \x01(\x04R\bexpected\"\xf2\x01\n" +
+	"\x0eBulkProgressed\x12\x17\n" +
+	"\abulk_id\x18\x01 \x01(\fR\x06bulkId\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\fR\x04from\x12%\n" +
+	"\x0efrom_recipient\x18\x03 \x01(\rR\rfromRecipient\x12-\n" +
+	"\atargets\x18\x04 \x03(\v2\x13.holdfast.v1.TargetR\atargets\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12)\n" +
+	"\x10cursor_recipient\x18\x06 \x01(\rR\x0fcursorRecipient\x12\x1a\n" +
+	"\bfinished\x18\a \x01(\bR\bfinished*k\n" +
 	"\bBodyType\x12\x19\n" +
 	"\x15BODY_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eBODY_TYPE_7BIT\x10\x01\x12\x16\n" +
@@ -4587,145 +5398,167 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_event_proto_rawDescData
 }
 
-var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
 	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
 	(Bounced_Reason)(0),             // 2: holdfast.v1.Bounced.Reason
 	(Dropped_Reason)(0),             // 3: holdfast.v1.Dropped.Reason
-	(*EventBatch)(nil),              // 4: holdfast.v1.EventBatch
-	(*Event)(nil),                   // 5: holdfast.v1.Event
-	(*EventResult)(nil),             // 6: holdfast.v1.EventResult
-	(*ContentAppended)(nil),         // 7: holdfast.v1.ContentAppended
-	(*ContentAbandoned)(nil),        // 8: holdfast.v1.ContentAbandoned
-	(*Envelope)(nil),                // 9: holdfast.v1.Envelope
-	(*Recipient)(nil),               // 10: holdfast.v1.Recipient
-	(*Origin)(nil),                  // 11: holdfast.v1.Origin
-	(*Content)(nil),                 // 12: holdfast.v1.Content
-	(*MessageAccepted)(nil),         // 13: holdfast.v1.MessageAccepted
-	(*AcceptanceAborted)(nil),       // 14: holdfast.v1.AcceptanceAborted
-	(*ClaimRef)(nil),                // 15: holdfast.v1.ClaimRef
-	(*AttemptStarted)(nil),          // 16: holdfast.v1.AttemptStarted
-	(*Attempt)(nil),                 // 17: holdfast.v1.Attempt
-	(*Failure)(nil),                 // 18: holdfast.v1.Failure
-	(*AttemptFailed)(nil),           // 19: holdfast.v1.AttemptFailed
-	(*Delivered)(nil),               // 20: holdfast.v1.Delivered
-	(*Bounced)(nil),                 // 21: holdfast.v1.Bounced
-	(*Frozen)(nil),                  // 22: holdfast.v1.Frozen
-	(*Dropped)(nil),                 // 23: holdfast.v1.Dropped
-	(*ClaimsReleased)(nil),          // 24: holdfast.v1.ClaimsReleased
-	(*DestinationConfig)(nil),       // 25: holdfast.v1.DestinationConfig
-	(*DestinationSet)(nil),          // 26: holdfast.v1.DestinationSet
-	(*DestinationRemoved)(nil),      // 27: holdfast.v1.DestinationRemoved
-	(*DestinationFailed)(nil),       // 28: holdfast.v1.DestinationFailed
-	(*DestinationRecovered)(nil),    // 29: holdfast.v1.DestinationRecovered
-	(*RetryRequested)(nil),          // 30: holdfast.v1.RetryRequested
-	(*DomainConfig)(nil),            // 31: holdfast.v1.DomainConfig
-	(*DomainSet)(nil),               // 32: holdfast.v1.DomainSet
-	(*DomainRemoved)(nil),           // 33: holdfast.v1.DomainRemoved
-	(*PolicyConfig)(nil),            // 34: holdfast.v1.PolicyConfig
-	(*PolicySet)(nil),               // 35: holdfast.v1.PolicySet
-	(*PolicyRemoved)(nil),           // 36: holdfast.v1.PolicyRemoved
-	(*ClusterCreated)(nil),          // 37: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                  // 38: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),            // 39: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                // 40: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),            // 41: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                // 42: holdfast.v1.Settings
-	(*SettingsChanged)(nil),         // 43: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),           // 44: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),            // 45: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),             // 46: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),             // 47: holdfast.v1.NodeRemoved
-	(*AttemptStarted_Claim)(nil),    // 48: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 49: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 50: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 51: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 52: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 53: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),       // 54: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 55: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 56: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 57: holdfast.v1.PolicyConfig.Phase
+	(Operation_Kind)(0),             // 4: holdfast.v1.Operation.Kind
+	(*EventBatch)(nil),              // 5: holdfast.v1.EventBatch
+	(*Event)(nil),                   // 6: holdfast.v1.Event
+	(*EventResult)(nil),             // 7: holdfast.v1.EventResult
+	(*ContentAppended)(nil),         // 8: holdfast.v1.ContentAppended
+	(*ContentAbandoned)(nil),        // 9: holdfast.v1.ContentAbandoned
+	(*Envelope)(nil),                // 10: holdfast.v1.Envelope
+	(*Recipient)(nil),               // 11: holdfast.v1.Recipient
+	(*Origin)(nil),                  // 12: holdfast.v1.Origin
+	(*Content)(nil),                 // 13: holdfast.v1.Content
+	(*MessageAccepted)(nil),         // 14: holdfast.v1.MessageAccepted
+	(*AcceptanceAborted)(nil),       // 15: holdfast.v1.AcceptanceAborted
+	(*ClaimRef)(nil),                // 16: holdfast.v1.ClaimRef
+	(*AttemptStarted)(nil),          // 17: holdfast.v1.AttemptStarted
+	(*Attempt)(nil),                 // 18: holdfast.v1.Attempt
+	(*Failure)(nil),                 // 19: holdfast.v1.Failure
+	(*AttemptFailed)(nil),           // 20: holdfast.v1.AttemptFailed
+	(*Delivered)(nil),               // 21: holdfast.v1.Delivered
+	(*Bounced)(nil),                 // 22: holdfast.v1.Bounced
+	(*Frozen)(nil),                  // 23: holdfast.v1.Frozen
+	(*Dropped)(nil),                 // 24: holdfast.v1.Dropped
+	(*ClaimsReleased)(nil),          // 25: holdfast.v1.ClaimsReleased
+	(*DestinationConfig)(nil),       // 26: holdfast.v1.DestinationConfig
+	(*DestinationSet)(nil),          // 27: holdfast.v1.DestinationSet
+	(*DestinationRemoved)(nil),      // 28: holdfast.v1.DestinationRemoved
+	(*DestinationFailed)(nil),       // 29: holdfast.v1.DestinationFailed
+	(*DestinationRecovered)(nil),    // 30: holdfast.v1.DestinationRecovered
+	(*RetryRequested)(nil),          // 31: holdfast.v1.RetryRequested
+	(*DomainConfig)(nil),            // 32: holdfast.v1.DomainConfig
+	(*DomainSet)(nil),               // 33: holdfast.v1.DomainSet
+	(*DomainRemoved)(nil),           // 34: holdfast.v1.DomainRemoved
+	(*PolicyConfig)(nil),            // 35: holdfast.v1.PolicyConfig
+	(*PolicySet)(nil),               // 36: holdfast.v1.PolicySet
+	(*PolicyRemoved)(nil),           // 37: holdfast.v1.PolicyRemoved
+	(*ClusterCreated)(nil),          // 38: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                  // 39: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),            // 40: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                // 41: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),            // 42: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                // 43: holdfast.v1.Settings
+	(*SettingsChanged)(nil),         // 44: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),           // 45: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),            // 46: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),             // 47: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),             // 48: holdfast.v1.NodeRemoved
+	(*Operation)(nil),               // 49: holdfast.v1.Operation
+	(*Target)(nil),                  // 50: holdfast.v1.Target
+	(*Operated)(nil),                // 51: holdfast.v1.Operated
+	(*Purged)(nil),                  // 52: holdfast.v1.Purged
+	(*FrozenExpired)(nil),           // 53: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),              // 54: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),             // 55: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),          // 56: holdfast.v1.BulkProgressed
+	(*AttemptStarted_Claim)(nil),    // 57: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 58: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 59: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 60: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 61: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 62: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),       // 63: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 64: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 65: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 66: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
-	5,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
-	7,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
-	8,  // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
-	13, // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
-	14, // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
-	16, // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
-	19, // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
-	20, // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
-	21, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
-	22, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
-	24, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	23, // 11: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
-	26, // 12: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
-	27, // 13: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
-	28, // 14: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
-	29, // 15: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
-	30, // 16: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
-	32, // 17: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
-	33, // 18: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
-	35, // 19: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
-	36, // 20: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	43, // 21: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
-	37, // 22: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	38, // 23: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	39, // 24: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	40, // 25: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	41, // 26: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	45, // 27: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	46, // 28: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	47, // 29: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	44, // 30: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	1,  // 31: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 32: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	9,  // 33: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	10, // 34: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	12, // 35: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	11, // 36: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	48, // 37: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	15, // 38: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	49, // 39: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	17, // 40: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	15, // 41: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	50, // 42: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	17, // 43: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	15, // 44: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	51, // 45: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	17, // 46: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 47: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	52, // 48: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	15, // 49: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	53, // 50: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	17, // 51: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	15, // 52: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	54, // 53: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	17, // 54: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	3,  // 55: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	55, // 56: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	56, // 57: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	25, // 58: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	18, // 59: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	31, // 60: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	57, // 61: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	34, // 62: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	42, // 63: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	18, // 64: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	18, // 65: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	12, // 66: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 67: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	18, // 68: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	18, // 69: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	15, // 70: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	71, // [71:71] is the sub-list for method output_type
-	71, // [71:71] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	6,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
+	8,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
+	9,  // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
+	14, // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
+	15, // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
+	17, // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
+	20, // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
+	21, // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
+	22, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
+	23, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
+	25, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
+	51, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	52, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	53, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	24, // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
+	27, // 15: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
+	28, // 16: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
+	29, // 17: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
+	30, // 18: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
+	31, // 19: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
+	33, // 20: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
+	34, // 21: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
+	36, // 22: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
+	37, // 23: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
+	44, // 24: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	38, // 25: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	39, // 26: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	40, // 27: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	41, // 28: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	42, // 29: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	46, // 30: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	47, // 31: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	48, // 32: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	55, // 33: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	56, // 34: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	45, // 35: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	1,  // 36: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 37: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	10, // 38: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	11, // 39: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	13, // 40: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	12, // 41: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	57, // 42: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	16, // 43: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	58, // 44: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	18, // 45: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	16, // 46: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	59, // 47: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	18, // 48: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	16, // 49: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	60, // 50: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	18, // 51: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	2,  // 52: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	61, // 53: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	16, // 54: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	62, // 55: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	18, // 56: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	16, // 57: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	63, // 58: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	18, // 59: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	3,  // 60: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	64, // 61: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	65, // 62: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	26, // 63: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	19, // 64: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	32, // 65: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	66, // 66: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	35, // 67: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	43, // 68: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	4,  // 69: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	49, // 70: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	50, // 71: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	50, // 72: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	50, // 73: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	54, // 74: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	49, // 75: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	50, // 76: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	19, // 77: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	19, // 78: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	13, // 79: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 80: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	19, // 81: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	19, // 82: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	16, // 83: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	84, // [84:84] is the sub-list for method output_type
+	84, // [84:84] is the sub-list for method input_type
+	84, // [84:84] is the sub-list for extension type_name
+	84, // [84:84] is the sub-list for extension extendee
+	0,  // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -4744,6 +5577,9 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_Bounced)(nil),
 		(*Event_Frozen)(nil),
 		(*Event_ClaimsReleased)(nil),
+		(*Event_Operated)(nil),
+		(*Event_Purged)(nil),
+		(*Event_FrozenExpired)(nil),
 		(*Event_Dropped)(nil),
 		(*Event_DestinationSet)(nil),
 		(*Event_DestinationRemoved)(nil),
@@ -4763,6 +5599,8 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_NodeDraining)(nil),
 		(*Event_NodeResumed)(nil),
 		(*Event_NodeRemoved)(nil),
+		(*Event_BulkStarted)(nil),
+		(*Event_BulkProgressed)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
 	file_holdfast_v1_event_proto_msgTypes[38].OneofWrappers = []any{}
@@ -4771,8 +5609,8 @@ func file_holdfast_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   54,
+			NumEnums:      5,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

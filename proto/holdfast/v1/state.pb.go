@@ -140,7 +140,7 @@ func (x DestinationHealth_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DestinationHealth_State.Descriptor instead.
 func (DestinationHealth_State) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{6, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type HistoryRecord_Kind int32
@@ -159,6 +159,19 @@ const (
 	HistoryRecord_KIND_RETRY_REQUESTED HistoryRecord_Kind = 9
 	HistoryRecord_KIND_HELD            HistoryRecord_Kind = 10
 	HistoryRecord_KIND_DROPPED         HistoryRecord_Kind = 30
+	HistoryRecord_KIND_RELEASED        HistoryRecord_Kind = 40
+	HistoryRecord_KIND_RETURN_ORDERED  HistoryRecord_Kind = 41
+	HistoryRecord_KIND_DELETED         HistoryRecord_Kind = 42
+	HistoryRecord_KIND_UNDELETED       HistoryRecord_Kind = 43
+	HistoryRecord_KIND_REDIRECTED      HistoryRecord_Kind = 44
+	HistoryRecord_KIND_THAWED          HistoryRecord_Kind = 45
+	// An operation that waits for the end of an attempt, or couldn't be carried
+	// out after it.
+	HistoryRecord_KIND_ORDERED HistoryRecord_Kind = 46
+	// The time to undo a deletion is over.
+	HistoryRecord_KIND_PURGED HistoryRecord_Kind = 47
+	// Frozen for too long, and dropped.
+	HistoryRecord_KIND_FROZEN_EXPIRED HistoryRecord_Kind = 48
 )
 
 // Enum value maps for HistoryRecord_Kind.
@@ -176,6 +189,15 @@ var (
 		9:  "KIND_RETRY_REQUESTED",
 		10: "KIND_HELD",
 		30: "KIND_DROPPED",
+		40: "KIND_RELEASED",
+		41: "KIND_RETURN_ORDERED",
+		42: "KIND_DELETED",
+		43: "KIND_UNDELETED",
+		44: "KIND_REDIRECTED",
+		45: "KIND_THAWED",
+		46: "KIND_ORDERED",
+		47: "KIND_PURGED",
+		48: "KIND_FROZEN_EXPIRED",
 	}
 	HistoryRecord_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":     0,
@@ -190,6 +212,15 @@ var (
 		"KIND_RETRY_REQUESTED": 9,
 		"KIND_HELD":            10,
 		"KIND_DROPPED":         30,
+		"KIND_RELEASED":        40,
+		"KIND_RETURN_ORDERED":  41,
+		"KIND_DELETED":         42,
+		"KIND_UNDELETED":       43,
+		"KIND_REDIRECTED":      44,
+		"KIND_THAWED":          45,
+		"KIND_ORDERED":         46,
+		"KIND_PURGED":          47,
+		"KIND_FROZEN_EXPIRED":  48,
 	}
 )
 
@@ -217,7 +248,7 @@ func (x HistoryRecord_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryRecord_Kind.Descriptor instead.
 func (HistoryRecord_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14, 0}
 }
 
 // MessageRecord is a message without its recipients and its body.
@@ -229,7 +260,8 @@ type MessageRecord struct {
 	HeaderMessageId string                 `protobuf:"bytes,4,opt,name=header_message_id,json=headerMessageId,proto3" json:"header_message_id,omitempty"`
 	AcceptedAt      int64                  `protobuf:"varint,5,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`
 	Recipients      uint32                 `protobuf:"varint,6,opt,name=recipients,proto3" json:"recipients,omitempty"`
-	// Recipients that are pending, held or frozen; at 0 the body goes.
+	// Recipients that are pending, held or frozen, or deleted and may yet come
+	// back; at 0 the body goes.
 	Open    uint32 `protobuf:"varint,7,opt,name=open,proto3" json:"open,omitempty"`
 	EndedAt int64  `protobuf:"varint,8,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// The message is a report about this one.
@@ -389,7 +421,25 @@ type RecipientRecord struct {
 	Probe     bool      `protobuf:"varint,12,opt,name=probe,proto3" json:"probe,omitempty"`
 	EndedAt   int64     `protobuf:"varint,13,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// The claim that delivered it, to tell a repeated event from a duplicate.
-	DeliveredBy   *ClaimRef `protobuf:"bytes,14,opt,name=delivered_by,json=deliveredBy,proto3" json:"delivered_by,omitempty"`
+	DeliveredBy *ClaimRef `protobuf:"bytes,14,opt,name=delivered_by,json=deliveredBy,proto3" json:"delivered_by,omitempty"`
+	// An operator's order that waits: for the end of the attempt under way, or to
+	// be returned for its report. It is not tried meanwhile.
+	Ordered *OperationRecord `protobuf:"bytes,30,opt,name=ordered,proto3" json:"ordered,omitempty"`
+	// The operator's hold, not set where the state machine itself holds it.
+	HeldBy   *OperationRecord `protobuf:"bytes,31,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	FrozenAt int64            `protobuf:"varint,32,opt,name=frozen_at,json=frozenAt,proto3" json:"frozen_at,omitempty"`
+	// Deleted, and can come back as undo_state until then.
+	UndoUntil int64          `protobuf:"varint,33,opt,name=undo_until,json=undoUntil,proto3" json:"undo_until,omitempty"`
+	UndoState RecipientState `protobuf:"varint,34,opt,name=undo_state,json=undoState,proto3,enum=holdfast.v1.RecipientState" json:"undo_state,omitempty"`
+	// The retention counts from here instead of from the acceptance.
+	RetentionFrom int64 `protobuf:"varint,35,opt,name=retention_from,json=retentionFrom,proto3" json:"retention_from,omitempty"`
+	// The domain wasn't configured: it is counted under the name "".
+	Elsewhere bool `protobuf:"varint,36,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	// What it was before it was redirected, oldest first.
+	Earlier []*Recipient `protobuf:"bytes,37,rep,name=earlier,proto3" json:"earlier,omitempty"`
+	// The raft index at which state, destination or address changed last, 0 for
+	// that of the acceptance.
+	ChangedIndex  uint64 `protobuf:"varint,38,opt,name=changed_index,json=changedIndex,proto3" json:"changed_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -522,6 +572,284 @@ func (x *RecipientRecord) GetDeliveredBy() *ClaimRef {
 	return nil
 }
 
+func (x *RecipientRecord) GetOrdered() *OperationRecord {
+	if x != nil {
+		return x.Ordered
+	}
+	return nil
+}
+
+func (x *RecipientRecord) GetHeldBy() *OperationRecord {
+	if x != nil {
+		return x.HeldBy
+	}
+	return nil
+}
+
+func (x *RecipientRecord) GetFrozenAt() int64 {
+	if x != nil {
+		return x.FrozenAt
+	}
+	return 0
+}
+
+func (x *RecipientRecord) GetUndoUntil() int64 {
+	if x != nil {
+		return x.UndoUntil
+	}
+	return 0
+}
+
+func (x *RecipientRecord) GetUndoState() RecipientState {
+	if x != nil {
+		return x.UndoState
+	}
+	return RecipientState_RECIPIENT_STATE_UNSPECIFIED
+}
+
+func (x *RecipientRecord) GetRetentionFrom() int64 {
+	if x != nil {
+		return x.RetentionFrom
+	}
+	return 0
+}
+
+func (x *RecipientRecord) GetElsewhere() bool {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return false
+}
+
+func (x *RecipientRecord) GetEarlier() []*Recipient {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *RecipientRecord) GetChangedIndex() uint64 {
+	if x != nil {
+		return x.ChangedIndex
+	}
+	return 0
+}
+
+// OperationRecord is an operation with the time at which it was ordered.
+type OperationRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operation     *Operation             `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationRecord) Reset() {
+	*x = OperationRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationRecord) ProtoMessage() {}
+
+func (x *OperationRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationRecord.ProtoReflect.Descriptor instead.
+func (*OperationRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *OperationRecord) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *OperationRecord) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+// BulkRecord is a bulk operation and how far it is.
+type BulkRecord struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Filter    *BulkFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	Operation *Operation             `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
+	Limit     uint64                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Expected  uint64                 `protobuf:"varint,4,opt,name=expected,proto3" json:"expected,omitempty"`
+	// What it hits is fixed at this raft index.
+	Index           uint64 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
+	StartedAt       int64  `protobuf:"varint,6,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	Cursor          []byte `protobuf:"bytes,7,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	CursorRecipient uint32 `protobuf:"varint,8,opt,name=cursor_recipient,json=cursorRecipient,proto3" json:"cursor_recipient,omitempty"`
+	// Messages of which a recipient was hit, and the last of them.
+	Messages    uint64 `protobuf:"varint,9,opt,name=messages,proto3" json:"messages,omitempty"`
+	LastMessage []byte `protobuf:"bytes,10,opt,name=last_message,json=lastMessage,proto3" json:"last_message,omitempty"`
+	// Recipients changed, those that wait for the end of an attempt, and those
+	// that the operation didn't fit, with the reason for the first of them.
+	Changed uint64 `protobuf:"varint,11,opt,name=changed,proto3" json:"changed,omitempty"`
+	Waiting uint64 `protobuf:"varint,12,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Refused uint64 `protobuf:"varint,13,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refusal string `protobuf:"bytes,14,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// 0 while it is under way.
+	FinishedAt    int64 `protobuf:"varint,15,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkRecord) Reset() {
+	*x = BulkRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkRecord) ProtoMessage() {}
+
+func (x *BulkRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkRecord.ProtoReflect.Descriptor instead.
+func (*BulkRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *BulkRecord) GetFilter() *BulkFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *BulkRecord) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *BulkRecord) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetExpected() uint64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetStartedAt() int64 {
+	if x != nil {
+		return x.StartedAt
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *BulkRecord) GetCursorRecipient() uint32 {
+	if x != nil {
+		return x.CursorRecipient
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetLastMessage() []byte {
+	if x != nil {
+		return x.LastMessage
+	}
+	return nil
+}
+
+func (x *BulkRecord) GetChanged() uint64 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *BulkRecord) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *BulkRecord) GetFinishedAt() int64 {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return 0
+}
+
 // UploadRecord is a body that arrives in pieces.
 type UploadRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -534,7 +862,7 @@ type UploadRecord struct {
 
 func (x *UploadRecord) Reset() {
 	*x = UploadRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[2]
+	mi := &file_holdfast_v1_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +874,7 @@ func (x *UploadRecord) String() string {
 func (*UploadRecord) ProtoMessage() {}
 
 func (x *UploadRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[2]
+	mi := &file_holdfast_v1_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +887,7 @@ func (x *UploadRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRecord.ProtoReflect.Descriptor instead.
 func (*UploadRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *UploadRecord) GetIncarnation() uint64 {
@@ -594,7 +922,7 @@ type PieceRecord struct {
 
 func (x *PieceRecord) Reset() {
 	*x = PieceRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[3]
+	mi := &file_holdfast_v1_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +934,7 @@ func (x *PieceRecord) String() string {
 func (*PieceRecord) ProtoMessage() {}
 
 func (x *PieceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[3]
+	mi := &file_holdfast_v1_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +947,7 @@ func (x *PieceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PieceRecord.ProtoReflect.Descriptor instead.
 func (*PieceRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PieceRecord) GetSize() uint32 {
@@ -648,7 +976,7 @@ type TombstoneRecord struct {
 
 func (x *TombstoneRecord) Reset() {
 	*x = TombstoneRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[4]
+	mi := &file_holdfast_v1_state_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +988,7 @@ func (x *TombstoneRecord) String() string {
 func (*TombstoneRecord) ProtoMessage() {}
 
 func (x *TombstoneRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[4]
+	mi := &file_holdfast_v1_state_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +1001,7 @@ func (x *TombstoneRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TombstoneRecord.ProtoReflect.Descriptor instead.
 func (*TombstoneRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TombstoneRecord) GetIncarnation() uint64 {
@@ -704,7 +1032,7 @@ type ClaimRecord struct {
 
 func (x *ClaimRecord) Reset() {
 	*x = ClaimRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[5]
+	mi := &file_holdfast_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +1044,7 @@ func (x *ClaimRecord) String() string {
 func (*ClaimRecord) ProtoMessage() {}
 
 func (x *ClaimRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[5]
+	mi := &file_holdfast_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +1057,7 @@ func (x *ClaimRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRecord.ProtoReflect.Descriptor instead.
 func (*ClaimRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ClaimRecord) GetMessageId() []byte {
@@ -789,7 +1117,7 @@ type DestinationHealth struct {
 
 func (x *DestinationHealth) Reset() {
 	*x = DestinationHealth{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[6]
+	mi := &file_holdfast_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +1129,7 @@ func (x *DestinationHealth) String() string {
 func (*DestinationHealth) ProtoMessage() {}
 
 func (x *DestinationHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[6]
+	mi := &file_holdfast_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +1142,7 @@ func (x *DestinationHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationHealth.ProtoReflect.Descriptor instead.
 func (*DestinationHealth) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DestinationHealth) GetState() DestinationHealth_State {
@@ -891,7 +1219,7 @@ type DestinationRecord struct {
 
 func (x *DestinationRecord) Reset() {
 	*x = DestinationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[7]
+	mi := &file_holdfast_v1_state_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1231,7 @@ func (x *DestinationRecord) String() string {
 func (*DestinationRecord) ProtoMessage() {}
 
 func (x *DestinationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[7]
+	mi := &file_holdfast_v1_state_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1244,7 @@ func (x *DestinationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationRecord.ProtoReflect.Descriptor instead.
 func (*DestinationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DestinationRecord) GetConfig() *DestinationConfig {
@@ -957,7 +1285,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[8]
+	mi := &file_holdfast_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1297,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[8]
+	mi := &file_holdfast_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1310,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeRecord) GetName() string {
@@ -1080,7 +1408,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[9]
+	mi := &file_holdfast_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1420,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[9]
+	mi := &file_holdfast_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1433,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SessionRecord) GetNode() string {
@@ -1132,7 +1460,7 @@ type ResultsRecord struct {
 
 func (x *ResultsRecord) Reset() {
 	*x = ResultsRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1472,7 @@ func (x *ResultsRecord) String() string {
 func (*ResultsRecord) ProtoMessage() {}
 
 func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1485,7 @@ func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord.ProtoReflect.Descriptor instead.
 func (*ResultsRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResultsRecord) GetResults() []*ResultsRecord_Result {
@@ -1193,7 +1521,7 @@ type CounterRecord struct {
 
 func (x *CounterRecord) Reset() {
 	*x = CounterRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[11]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1533,7 @@ func (x *CounterRecord) String() string {
 func (*CounterRecord) ProtoMessage() {}
 
 func (x *CounterRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[11]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1546,7 @@ func (x *CounterRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRecord.ProtoReflect.Descriptor instead.
 func (*CounterRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CounterRecord) GetPending() uint64 {
@@ -1313,14 +1641,17 @@ type HistoryRecord struct {
 	// The node that acted.
 	Node string `protobuf:"bytes,9,opt,name=node,proto3" json:"node,omitempty"`
 	// The report that was filed.
-	Report        []byte `protobuf:"bytes,10,opt,name=report,proto3" json:"report,omitempty"`
+	Report []byte `protobuf:"bytes,10,opt,name=report,proto3" json:"report,omitempty"`
+	// The operator who did it, and why; "" where nobody did.
+	By            string `protobuf:"bytes,30,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string `protobuf:"bytes,31,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1663,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1676,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HistoryRecord) GetKind() HistoryRecord_Kind {
@@ -1418,6 +1749,20 @@ func (x *HistoryRecord) GetReport() []byte {
 	return nil
 }
 
+func (x *HistoryRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *HistoryRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // AppliedRecord says up to where the state is folded, and its digests.
 type AppliedRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1434,7 +1779,7 @@ type AppliedRecord struct {
 
 func (x *AppliedRecord) Reset() {
 	*x = AppliedRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1791,7 @@ func (x *AppliedRecord) String() string {
 func (*AppliedRecord) ProtoMessage() {}
 
 func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1804,7 @@ func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord.ProtoReflect.Descriptor instead.
 func (*AppliedRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AppliedRecord) GetIndex() uint64 {
@@ -1509,7 +1854,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1866,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1879,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -1562,7 +1907,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1919,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1959,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1971,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +1984,7 @@ func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord_Result.ProtoReflect.Descriptor instead.
 func (*ResultsRecord_Result) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *ResultsRecord_Result) GetSequence() uint64 {
@@ -1667,7 +2012,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +2024,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +2037,7 @@ func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord_Digest.ProtoReflect.Descriptor instead.
 func (*AppliedRecord_Digest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15, 0}
 }
 
 func (x *AppliedRecord_Digest) GetFamily() string {
@@ -1741,7 +2086,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x06shares\x18\x1e \x03(\v2 .holdfast.v1.MessageRecord.ShareR\x06shares\x1a3\n" +
 	"\x05Share\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x12\n" +
-	"\x04open\x18\x02 \x01(\rR\x04open\"\x92\x04\n" +
+	"\x04open\x18\x02 \x01(\rR\x04open\"\x95\a\n" +
 	"\x0fRecipientRecord\x124\n" +
 	"\trecipient\x18\x01 \x01(\v2\x16.holdfast.v1.RecipientR\trecipient\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12 \n" +
@@ -1759,7 +2104,41 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"claimed_at\x18\v \x01(\x03R\tclaimedAt\x12\x14\n" +
 	"\x05probe\x18\f \x01(\bR\x05probe\x12\x19\n" +
 	"\bended_at\x18\r \x01(\x03R\aendedAt\x128\n" +
-	"\fdelivered_by\x18\x0e \x01(\v2\x15.holdfast.v1.ClaimRefR\vdeliveredBy\"^\n" +
+	"\fdelivered_by\x18\x0e \x01(\v2\x15.holdfast.v1.ClaimRefR\vdeliveredBy\x126\n" +
+	"\aordered\x18\x1e \x01(\v2\x1c.holdfast.v1.OperationRecordR\aordered\x125\n" +
+	"\aheld_by\x18\x1f \x01(\v2\x1c.holdfast.v1.OperationRecordR\x06heldBy\x12\x1b\n" +
+	"\tfrozen_at\x18  \x01(\x03R\bfrozenAt\x12\x1d\n" +
+	"\n" +
+	"undo_until\x18! \x01(\x03R\tundoUntil\x12:\n" +
+	"\n" +
+	"undo_state\x18\" \x01(\x0e2\x1b.holdfast.v1.RecipientStateR\tundoState\x12%\n" +
+	"\x0eretention_from\x18# \x01(\x03R\rretentionFrom\x12\x1c\n" +
+	"\telsewhere\x18$ \x01(\bR\telsewhere\x120\n" +
+	"\aearlier\x18% \x03(\v2\x16.holdfast.v1.RecipientR\aearlier\x12#\n" +
+	"\rchanged_index\x18& \x01(\x04R\fchangedIndex\"W\n" +
+	"\x0fOperationRecord\x124\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\xe5\x03\n" +
+	"\n" +
+	"BulkRecord\x12/\n" +
+	"\x06filter\x18\x01 \x01(\v2\x17.holdfast.v1.BulkFilterR\x06filter\x124\n" +
+	"\toperation\x18\x02 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\x12\x1a\n" +
+	"\bexpected\x18\x04 \x01(\x04R\bexpected\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\x12\x1d\n" +
+	"\n" +
+	"started_at\x18\x06 \x01(\x03R\tstartedAt\x12\x16\n" +
+	"\x06cursor\x18\a \x01(\fR\x06cursor\x12)\n" +
+	"\x10cursor_recipient\x18\b \x01(\rR\x0fcursorRecipient\x12\x1a\n" +
+	"\bmessages\x18\t \x01(\x04R\bmessages\x12!\n" +
+	"\flast_message\x18\n" +
+	" \x01(\fR\vlastMessage\x12\x18\n" +
+	"\achanged\x18\v \x01(\x04R\achanged\x12\x18\n" +
+	"\awaiting\x18\f \x01(\x04R\awaiting\x12\x18\n" +
+	"\arefused\x18\r \x01(\x04R\arefused\x12\x18\n" +
+	"\arefusal\x18\x0e \x01(\tR\arefusal\x12\x1f\n" +
+	"\vfinished_at\x18\x0f \x01(\x03R\n" +
+	"finishedAt\"^\n" +
 	"\fUploadRecord\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x16\n" +
 	"\x06pieces\x18\x02 \x01(\rR\x06pieces\x12\x14\n" +
@@ -1839,7 +2218,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x10pruned_delivered\x18\x14 \x01(\x04R\x0fprunedDelivered\x12!\n" +
 	"\fpruned_ended\x18\x15 \x01(\x04R\vprunedEnded\x12\x1a\n" +
 	"\bmessages\x18\x1e \x01(\x04R\bmessages\x12\x14\n" +
-	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\"\xc7\x04\n" +
+	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\"\xa3\x06\n" +
 	"\rHistoryRecord\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -1853,7 +2232,9 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x04text\x18\b \x01(\tR\x04text\x12\x12\n" +
 	"\x04node\x18\t \x01(\tR\x04node\x12\x16\n" +
 	"\x06report\x18\n" +
-	" \x01(\fR\x06report\"\xf3\x01\n" +
+	" \x01(\fR\x06report\x12\x0e\n" +
+	"\x02by\x18\x1e \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x1f \x01(\tR\x06reason\"\xa7\x03\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rKIND_ACCEPTED\x10\x01\x12\x17\n" +
@@ -1867,7 +2248,16 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x14KIND_RETRY_REQUESTED\x10\t\x12\r\n" +
 	"\tKIND_HELD\x10\n" +
 	"\x12\x10\n" +
-	"\fKIND_DROPPED\x10\x1e\"\xf7\x01\n" +
+	"\fKIND_DROPPED\x10\x1e\x12\x11\n" +
+	"\rKIND_RELEASED\x10(\x12\x17\n" +
+	"\x13KIND_RETURN_ORDERED\x10)\x12\x10\n" +
+	"\fKIND_DELETED\x10*\x12\x12\n" +
+	"\x0eKIND_UNDELETED\x10+\x12\x13\n" +
+	"\x0fKIND_REDIRECTED\x10,\x12\x0f\n" +
+	"\vKIND_THAWED\x10-\x12\x10\n" +
+	"\fKIND_ORDERED\x10.\x12\x0f\n" +
+	"\vKIND_PURGED\x10/\x12\x17\n" +
+	"\x13KIND_FROZEN_EXPIRED\x100\"\xf7\x01\n" +
 	"\rAppliedRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
@@ -1905,64 +2295,75 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),          // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0), // 1: holdfast.v1.DestinationHealth.State
 	(HistoryRecord_Kind)(0),      // 2: holdfast.v1.HistoryRecord.Kind
 	(*MessageRecord)(nil),        // 3: holdfast.v1.MessageRecord
 	(*RecipientRecord)(nil),      // 4: holdfast.v1.RecipientRecord
-	(*UploadRecord)(nil),         // 5: holdfast.v1.UploadRecord
-	(*PieceRecord)(nil),          // 6: holdfast.v1.PieceRecord
-	(*TombstoneRecord)(nil),      // 7: holdfast.v1.TombstoneRecord
-	(*ClaimRecord)(nil),          // 8: holdfast.v1.ClaimRecord
-	(*DestinationHealth)(nil),    // 9: holdfast.v1.DestinationHealth
-	(*DestinationRecord)(nil),    // 10: holdfast.v1.DestinationRecord
-	(*NodeRecord)(nil),           // 11: holdfast.v1.NodeRecord
-	(*SessionRecord)(nil),        // 12: holdfast.v1.SessionRecord
-	(*ResultsRecord)(nil),        // 13: holdfast.v1.ResultsRecord
-	(*CounterRecord)(nil),        // 14: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),        // 15: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),        // 16: holdfast.v1.AppliedRecord
-	(*ConfigurationRecord)(nil),  // 17: holdfast.v1.ConfigurationRecord
-	(*MessageRecord_Share)(nil),  // 18: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil), // 19: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil), // 20: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),             // 21: holdfast.v1.Envelope
-	(*Content)(nil),              // 22: holdfast.v1.Content
-	(*Origin)(nil),               // 23: holdfast.v1.Origin
-	(*Recipient)(nil),            // 24: holdfast.v1.Recipient
-	(*Failure)(nil),              // 25: holdfast.v1.Failure
-	(*ClaimRef)(nil),             // 26: holdfast.v1.ClaimRef
-	(*DestinationConfig)(nil),    // 27: holdfast.v1.DestinationConfig
-	(*Attempt)(nil),              // 28: holdfast.v1.Attempt
-	(*EventResult)(nil),          // 29: holdfast.v1.EventResult
+	(*OperationRecord)(nil),      // 5: holdfast.v1.OperationRecord
+	(*BulkRecord)(nil),           // 6: holdfast.v1.BulkRecord
+	(*UploadRecord)(nil),         // 7: holdfast.v1.UploadRecord
+	(*PieceRecord)(nil),          // 8: holdfast.v1.PieceRecord
+	(*TombstoneRecord)(nil),      // 9: holdfast.v1.TombstoneRecord
+	(*ClaimRecord)(nil),          // 10: holdfast.v1.ClaimRecord
+	(*DestinationHealth)(nil),    // 11: holdfast.v1.DestinationHealth
+	(*DestinationRecord)(nil),    // 12: holdfast.v1.DestinationRecord
+	(*NodeRecord)(nil),           // 13: holdfast.v1.NodeRecord
+	(*SessionRecord)(nil),        // 14: holdfast.v1.SessionRecord
+	(*ResultsRecord)(nil),        // 15: holdfast.v1.ResultsRecord
+	(*CounterRecord)(nil),        // 16: holdfast.v1.CounterRecord
+	(*HistoryRecord)(nil),        // 17: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),        // 18: holdfast.v1.AppliedRecord
+	(*ConfigurationRecord)(nil),  // 19: holdfast.v1.ConfigurationRecord
+	(*MessageRecord_Share)(nil),  // 20: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil), // 21: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil), // 22: holdfast.v1.AppliedRecord.Digest
+	(*Envelope)(nil),             // 23: holdfast.v1.Envelope
+	(*Content)(nil),              // 24: holdfast.v1.Content
+	(*Origin)(nil),               // 25: holdfast.v1.Origin
+	(*Recipient)(nil),            // 26: holdfast.v1.Recipient
+	(*Failure)(nil),              // 27: holdfast.v1.Failure
+	(*ClaimRef)(nil),             // 28: holdfast.v1.ClaimRef
+	(*Operation)(nil),            // 29: holdfast.v1.Operation
+	(*BulkFilter)(nil),           // 30: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),    // 31: holdfast.v1.DestinationConfig
+	(*Attempt)(nil),              // 32: holdfast.v1.Attempt
+	(*EventResult)(nil),          // 33: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	21, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	22, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	23, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	18, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	24, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	23, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	24, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	25, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	20, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	26, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	25, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	26, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	26, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
-	1,  // 9: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	25, // 10: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	27, // 11: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
-	9,  // 12: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
-	19, // 13: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
-	2,  // 14: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	28, // 15: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	25, // 16: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	20, // 17: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	29, // 18: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	27, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	28, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	28, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
+	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
+	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
+	26, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	29, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	30, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	29, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
+	27, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	31, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
+	21, // 20: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	2,  // 21: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	32, // 22: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	27, // 23: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	22, // 24: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	33, // 25: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -1977,7 +2378,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,176 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+const (
+	// previewPiece is how many recipients a preview counts at a time.
+	previewPiece = 1000
+	// sampleSize is how many messages a preview shows.
+	sampleSize = 5
+	// watchPoll is the time between looks at a bulk operation's progress.
+	watchPoll = 100 * time.Millisecond
+)
+
+// PreviewBulk cuts the same pieces as the operation would at this index, and
+// proposes none.
+func (s *queueService) PreviewBulk(req *pb.PreviewBulkRequest, stream grpc.ServerStreamingServer[pb.PreviewBulkResponse]) error {
+	w, err := s.window()
+	if err != nil {
+		return err
+	}
+	defer w.release()
+	op, err := s.operation(stream.Context(), w, req.Operation)
+	if err != nil {
+		return err
+	}
+	f, err := bulkFilter(req.Filter, op.Kind)
+	if err != nil {
+		return err
+	}
+	out := &pb.PreviewBulkResponse{Stale: !w.quorum}
+	bulk := &pb.BulkRecord{Filter: fsm.NewBulkFilter(f), Operation: op, Limit: req.Limit, Index: w.Index()}
+	for !out.Finished {
+		piece, err := w.BulkPiece(fsm.Bulk{Record: bulk}, previewPiece)
+		if err != nil {
+			return readError(err, "the queue")
+		}
+		if err := w.preview(out, bulk, piece); err != nil {
+			return err
+		}
+		if err := stream.Send(proto.CloneOf(out)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// preview adds a piece to the count, and moves the operation on as if it had
+// been applied.
+func (w window) preview(out *pb.PreviewBulkResponse, bulk *pb.BulkRecord, piece *pb.BulkProgressed) error {
+	for _, target := range piece.Targets {
+		out.Recipients += uint64(len(target.Recipients))
+		if string(bulk.LastMessage) == string(target.MessageId) {
+			continue // the rest of it
+		}
+		bulk.LastMessage = target.MessageId
+		bulk.Messages++
+		if len(out.Sample) == sampleSize {
+			continue
+		}
+		m, _, err := w.message(relay.MessageID(target.MessageId))
+		if err != nil {
+			return err
+		}
+		out.Sample = append(out.Sample, m)
+	}
+	bulk.Cursor, bulk.CursorRecipient = piece.Cursor, piece.CursorRecipient
+	out.Messages, out.Finished = bulk.Messages, piece.Finished
+	return nil
+}
+
+// StartBulk returns once the operation is in the log; the leader carries it on.
+func (s *queueService) StartBulk(ctx context.Context, req *pb.StartBulkRequest) (*pb.StartBulkResponse, error) {
+	op, f, err := s.bulk(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	id, err := relay.NewMessageID(s.Now(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("new id: %w", err)
+	}
+	index, err := s.propose(ctx, &pb.Event{Kind: &pb.Event_BulkStarted{BulkStarted: &pb.BulkStarted{
+		BulkId: id[:], Filter: fsm.NewBulkFilter(f), Operation: op, Limit: req.Limit, Expected: req.Expected,
+	}}}, fmt.Sprintf("bulk %s %s", operationWord(op.Kind), id))
+	if err != nil {
+		return nil, err
+	}
+	return &pb.StartBulkResponse{BulkId: id.String()}, s.applied(ctx, index)
+}
+
+func (s *queueService) bulk(ctx context.Context, req *pb.StartBulkRequest) (*pb.Operation, fsm.Filter, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, fsm.Filter{}, err
+	}
+	defer w.release()
+	op, err := s.operation(ctx, w, req.Operation)
+	if err != nil {
+		return nil, fsm.Filter{}, err
+	}
+	given, err := toFilter(req.Filter)
+	if err != nil {
+		return nil, fsm.Filter{}, err
+	}
+	switch {
+	case isEmpty(given) && !req.All:
+		return nil, fsm.Filter{}, invalid("filter", "no filter; all confirms that the whole queue is meant")
+	case !isEmpty(given) && req.All:
+		return nil, fsm.Filter{}, invalid("all", "a filter and all contradict each other: give one of them")
+	}
+	f, err := bulkFilter(req.Filter, op.Kind)
+	return op, f, err
+}
+
+// WatchBulk reads this node's own state: a change of leader doesn't end it.
+func (s *queueService) WatchBulk(req *pb.WatchBulkRequest, stream grpc.ServerStreamingServer[pb.WatchBulkResponse]) error {
+	id, err := messageID(req.BulkId)
+	if err != nil {
+		return err
+	}
+	ticker := time.NewTicker(watchPoll)
+	defer ticker.Stop()
+	for last := (*pb.Bulk)(nil); ; {
+		bulk, err := s.readBulk(id)
+		if err != nil {
+			return err
+		}
+		if !proto.Equal(last, bulk) {
+			if err := stream.Send(&pb.WatchBulkResponse{Bulk: bulk}); err != nil {
+				return err
+			}
+			last = bulk
+		}
+		if bulk.FinishedAt != nil {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	}
+}
+
+func (s *queueService) readBulk(id relay.MessageID) (*pb.Bulk, error) {
+	w, err := s.window()
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	r, err := w.Bulk(id)
+	if errors.Is(err, fsm.ErrNotFound) {
+		return nil, notFound("bulk", id.String(), fmt.Sprintf("no bulk operation %s", id))
+	}
+	if err != nil {
+		return nil, readError(err, "the bulk operation")
+	}
+	return &pb.Bulk{
+		Id: id.String(), Kind: r.Operation.GetKind(), By: r.Operation.GetBy(), Reason: r.Operation.GetReason(),
+		Index: r.Index, StartedAt: timestamp(r.StartedAt), FinishedAt: timestamp(r.FinishedAt),
+		Messages: r.Messages, Recipients: r.Changed, Waiting: r.Waiting,
+		Refused: r.Refused, Refusal: r.Refusal, Expected: r.Expected,
+	}, nil
+}

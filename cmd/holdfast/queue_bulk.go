@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// inBulk counts, asks, and has the cluster carry it out.
+func (c *operateCommand) inBulk(ctx context.Context, queue pb.QueueServiceClient, f *pb.MessageFilter) error {
+	var meant *pb.PreviewBulkResponse
+	if !c.yes || c.dryRun {
+		var err error
+		if meant, err = c.preview(ctx, queue, f); err != nil {
+			return err
+		}
+		count := operated{messages: meant.Messages, recipients: meant.Recipients}
+		switch {
+		case c.dryRun:
+			return c.report(count)
+		case meant.Messages == 0:
+			_, err := fmt.Fprintln(c.out, "no message matches")
+			return err
+		}
+		if err := c.confirm(count, meant.Sample); err != nil {
+			return err
+		}
+	}
+	started, err := queue.StartBulk(ctx, &pb.StartBulkRequest{
+		Operation: &c.request, Filter: f, All: c.all, Limit: uint64(c.filter.limit), Expected: meant.GetRecipients(),
+	})
+	if err != nil {
+		return err
+	}
+	bulk, err := c.follow(ctx, queue, started.BulkId)
+	if err != nil {
+		return fmt.Errorf("%w; the operation goes on in the cluster", err)
+	}
+	return c.report(operated{
+		messages: bulk.Messages, recipients: bulk.Recipients, waiting: bulk.Waiting,
+		refused: bulk.Refused, refusal: bulk.Refusal,
+	})
+}
+
+func (c *operateCommand) preview(ctx context.Context, queue pb.QueueServiceClient, f *pb.MessageFilter) (*pb.PreviewBulkResponse, error) {
+	stream, err := queue.PreviewBulk(ctx, &pb.PreviewBulkRequest{
+		Operation: &c.request, Filter: f, Limit: uint64(c.filter.limit),
+	})
+	if err != nil {
+		return nil, err
+	}
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		if r.Finished {
+			c.endProgress()
+			c.warnStale(r.Stale)
+			return r, nil
+		}
+		c.progress("%s so far", plural(r.Messages, "message"))
+	}
+}
+
+func (c *operateCommand) confirm(count operated, sample []*pb.Message) error {
+	fmt.Fprintf(c.out, "%s would be %s, among them:\n", count, c.op.would)
+	t := newTable(c.out)
+	c.queueRows(t, true, sample)
+	if err := t.flush(); err != nil {
+		return err
+	}
+	fmt.Fprint(c.out, "Go on? [y/N] ")
+	answer, err := bufio.NewReader(c.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	if answer != "y" && answer != "yes" {
+		return errors.New("not confirmed, nothing was changed")
+	}
+	return nil
+}
+
+// followTries is how often a node that stopped answering is asked again for the
+// progress of what goes on without it.
+const followTries = 5
+
+// follow shows the progress until the operation is finished.
+func (c *operateCommand) follow(ctx context.Context, queue pb.QueueServiceClient, id string) (*pb.Bulk, error) {
+	for tries := 1; ; tries++ {
+		bulk, err := c.watch(ctx, queue, id)
+		if status.Code(err) != codes.Unavailable || tries == followTries {
+			return bulk, err
+		}
+		retry := time.NewTimer(time.Second)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+		}
+		retry.Stop()
+	}
+}
+
+func (c *operateCommand) watch(ctx context.Context, queue pb.QueueServiceClient, id string) (*pb.Bulk, error) {
+	stream, err := queue.WatchBulk(ctx, &pb.WatchBulkRequest{BulkId: id})
+	if err != nil {
+		return nil, err
+	}
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		b := r.Bulk
+		if b.FinishedAt != nil {
+			c.endProgress()
+			return b, nil
+		}
+		seen := b.Recipients + b.Waiting + b.Refused
+		if b.Expected == 0 {
+			c.progress("%s", plural(seen, "recipient"))
+			continue
+		}
+		c.progress("%s %3d %%, %d of %s", bar(seen, b.Expected), 100*min(seen, b.Expected)/b.Expected,
+			seen, plural(b.Expected, "recipient"))
+	}
+}
+
+// bar is a progress bar of 30 cells.
+func bar(done, all uint64) string {
+	const cells = 30
+	full := int(cells * min(done, all) / all)
+	return "[" + strings.Repeat("#", full) + strings.Repeat(".", cells-full) + "]"
+}
+
+// progress overwrites one line on a terminal, and says nothing elsewhere.
+func (c *operateCommand) progress(format string, args ...any) {
+	if c.terminal() {
+		fmt.Fprintf(c.err, "\r\x1b[K"+format, args...)
+	}
+}
+
+func (c *operateCommand) endProgress() {
+	if c.terminal() {
+		fmt.Fprint(c.err, "\r\x1b[K")
+	}
+}

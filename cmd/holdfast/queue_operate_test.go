@@ -1,0 +1,91 @@
+package main
+
+import (
+	"os/user"
+	"strings"
+	"testing"
+
+	"holdfast/test/admintest"
+)
+
+func TestBulkAsks(t *testing.T) {
+	w, ids := scene(t)
+	sh := shellFor(w)
+	sh.terminal = true
+	sh.in = "n\n"
+	r := sh.run(t, "queue", "delete", "--all")
+	if r.status != exitFailed || !strings.Contains(r.out, "3 messages with 3 recipients would be deleted") ||
+		!strings.Contains(r.out, ids["DOWN"]) || !strings.Contains(r.err, "nothing was changed") {
+		t.Errorf("answered no: %+v", r)
+	}
+	if n := len(w.Proposed()); n != 0 {
+		t.Errorf("%d events after a no", n)
+	}
+	sh.in = "yes\n"
+	r = sh.run(t, "queue", "retry", "--all")
+	if r.status != exitDone || !strings.HasSuffix(r.out, "3 messages with 3 recipients made due now\n") {
+		t.Errorf("answered yes: %+v", r)
+	}
+	if r := sh.run(t, "queue", "hold", "--from", "nobody@x.test"); r.status != exitDone || r.out != "no message matches\n" {
+		t.Errorf("nothing to ask for: %+v", r)
+	}
+}
+
+func TestOperations(t *testing.T) {
+	w, ids := scene(t)
+	sh := shellFor(w)
+	for _, step := range []struct{ line, want string }{
+		{"retry --all --yes", "3 messages with 3 recipients made due now"},
+		{"retry --domain one.test --yes --limit 1", "1 message with 1 recipient made due now"},
+		{"retry WAITING", "1 message with 1 recipient made due now"},
+		{"retry --from nobody@x.test --yes", "0 messages with 0 recipients made due now"},
+		{"retry --all --dry-run", "3 messages with 3 recipients would be made due now"},
+		{"hold WAITING DEFERRED --dry-run", "2 messages with 2 recipients would be held"},
+		{"hold WAITING --reason odd", "1 message with 1 recipient held"},
+		{"hold --all --yes", "2 messages with 2 recipients held"},
+		{"release --domain one.test --yes", "2 messages with 2 recipients released"},
+		{"redirect --domain two.test --destination-new one --yes", "1 message with 1 recipient redirected"},
+		{"redirect WAITING --rcpt-new other@two.test", "1 message with 1 recipient redirected"},
+		{"delete --all --yes --reason spam", "3 messages with 3 recipients deleted; `holdfast queue undelete` can bring them back for a while"},
+		{"undelete DOWN", "1 message with 1 recipient brought back"},
+		{"undelete --all --yes", "2 messages with 2 recipients brought back"},
+		{"bounce --domain two.test --yes", "2 messages with 2 recipients to be returned"},
+		{"thaw --all --yes", "0 messages with 0 recipients thawed"},
+	} {
+		words := strings.Fields(step.line)
+		for i, word := range words {
+			if id, ok := ids[word]; ok {
+				words[i] = id
+			}
+		}
+		r := sh.run(t, append([]string{"queue"}, words...)...)
+		if r.status != exitDone || strings.TrimSpace(r.out) != step.want || r.err != "" {
+			t.Errorf("queue %s: %+v, want %q", step.line, r, step.want)
+		}
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := sh.run(t, "log", "show", ids["WAITING"])
+	for _, want := range []string{
+		"held", "by local user " + me.Username + "; reason: odd", "reason: spam", "undeleted", "redirected", "to other@two.test",
+	} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("the log lacks %q:\n%s", want, r.out)
+		}
+	}
+}
+
+func TestOperationThatDoesNotFit(t *testing.T) {
+	w, ids := scene(t)
+	sh := shellFor(w)
+	wantError(t, sh.run(t, "queue", "release", ids["WAITING"]), exitFailed, "is pending")
+	wantError(t, sh.run(t, "queue", "hold", ids["DONE"]), exitFailed, "is delivered")
+	wantError(t, sh.run(t, "queue", "hold", "01ARZ3NDEKTSV4RRFFQ69G5FAV"), exitNotFound, "no message")
+	wantError(t, sh.run(t, "queue", "release", "--state", "pending", "--yes"), exitUsage, "release is for recipients that are held")
+	wantError(t, sh.run(t, "queue", "redirect", "--all", "--yes", "--destination-new", "x"), exitNotFound, `no destination "x"`)
+	w.LoseQuorum(admintest.NoQuorum)
+	wantError(t, sh.run(t, "queue", "hold", ids["WAITING"]), exitNoAnswer, "nothing was changed")
+	wantError(t, sh.run(t, "queue", "hold", "--all", "--yes"), exitNoAnswer, "nothing was changed")
+}

@@ -1,0 +1,334 @@
+package fsm
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// maxOperated is how many recipients one event operates on.
+const maxOperated = 1000
+
+// maxOperationText bounds what is copied into each record and history row.
+const maxOperationText = 4 << 10
+
+// maxRedirections bounds the addresses that a recipient keeps of its past.
+const maxRedirections = 10
+
+// operated carries out an operator's operation on recipients, each by itself.
+func (t *tx) operated(e *pb.Operated) *pb.EventResult {
+	if refusal := t.checkOperation(e.Operation); refusal != nil {
+		return refusal
+	}
+	if n := countTargets(e.Targets); n == 0 || n > maxOperated {
+		return invalid("an operation is on 1 to %d recipients, not %d", maxOperated, n)
+	}
+	done := t.operateAll(e.Operation, e.Targets, 0)
+	if done.changed+done.waiting == 0 {
+		return stale("nothing was changed: %s", done.refusal)
+	}
+	return &pb.EventResult{
+		Code: pb.EventResult_CODE_OK, Changed: uint32(done.changed), Waiting: uint32(done.waiting),
+	}
+}
+
+func countTargets(targets []*pb.Target) int {
+	n := 0
+	for _, target := range targets {
+		n += len(target.Recipients)
+	}
+	return n
+}
+
+// checkOperation refuses an operation that no recipient could be subject to.
+func (t *tx) checkOperation(op *pb.Operation) *pb.EventResult {
+	if op == nil || op.Kind <= pb.Operation_KIND_UNSPECIFIED || op.Kind > pb.Operation_KIND_THAW {
+		return invalid("unknown operation %d", op.GetKind())
+	}
+	if len(op.By)+len(op.Reason)+len(op.Address)+len(op.Destination) > maxOperationText {
+		return invalid("operation: who and why are longer than %d bytes", maxOperationText)
+	}
+	if op.Kind != pb.Operation_KIND_REDIRECT {
+		return nil
+	}
+	switch {
+	case (op.Destination == "") == (op.Address == ""):
+		return invalid("a redirection needs a destination or an address, and not both")
+	case op.Destination != "":
+		if _, ok := lookup(t.tables.destinations, op.Destination); !ok {
+			return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", op.Destination)
+		}
+	default:
+		if _, ok := t.route(domainOf(newAddress(op))); !ok {
+			return refused(pb.EventResult_CODE_UNROUTABLE, "no domain and destination for %s", op.Address)
+		}
+	}
+	return nil
+}
+
+// operatedCount is what an operation on many came to.
+type operatedCount struct {
+	messages, changed, waiting, refused uint64
+	first, last                         relay.MessageID // of the messages
+	refusal                             string          // of the first that was refused
+}
+
+// operateAll carries out an operation on targets. Where an index is given, it
+// leaves out what no longer is as it was then.
+func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, index uint64) operatedCount {
+	var count operatedCount
+	for _, target := range targets {
+		m := t.messageOf(target.MessageId)
+		if m == nil {
+			count.refuse(len(target.Recipients), "the message is gone")
+			continue
+		}
+		var changed, waiting []uint32
+		before := count
+		for _, number := range target.Recipients {
+			r := t.recipient(m, number)
+			if r == nil || index != 0 && (r.rec.ChangedIndex > index || m.rec.AcceptedIndex > index) {
+				count.refuse(1, "the recipient has changed meanwhile")
+				continue
+			}
+			waits, why := t.operate(op, m, r)
+			switch {
+			case why != "":
+				count.refuse(1, fmt.Sprintf("%s of %s %s", r.rec.Recipient.GetAddress(), m.id, why))
+				continue
+			case waits:
+				waiting = append(waiting, number)
+				count.waiting++
+			default:
+				changed = append(changed, number)
+				count.changed++
+			}
+			t.saveRecipient(m, r)
+		}
+		if count.changed+count.waiting == before.changed+before.waiting {
+			continue
+		}
+		if count.messages == 0 {
+			count.first = m.id
+		}
+		count.messages++
+		count.last = m.id
+		t.addOperation(m, op, historyKind(op.Kind), changed, operationText(op))
+		t.addOperation(m, op, pb.HistoryRecord_KIND_ORDERED, waiting,
+			operationWord(op.Kind)+" waits for the end of the attempt under way")
+		t.saveMessage(m)
+	}
+	return count
+}
+
+func (c *operatedCount) refuse(n int, why string) {
+	c.refused += uint64(n)
+	if c.refusal == "" {
+		c.refusal = why
+	}
+}
+
+func (t *tx) addOperation(m *message, op *pb.Operation, kind pb.HistoryRecord_Kind, numbers []uint32, text string) {
+	if len(numbers) > 0 {
+		t.addHistory(m, &pb.HistoryRecord{Kind: kind, Recipients: numbers, By: op.By, Reason: op.Reason, Text: text})
+	}
+}
+
+// operate changes one recipient, or leaves it an order where it is being tried:
+// the attempt may deliver it yet, and only one of the two can have the last word.
+func (t *tx) operate(op *pb.Operation, m *message, r *recipient) (waits bool, why string) {
+	if why := Refusal(op, m.rec, r.rec); why != "" {
+		return false, why
+	}
+	rec := r.rec
+	switch op.Kind {
+	case pb.Operation_KIND_RELEASE, pb.Operation_KIND_UNDELETE:
+		if rec.Claim != nil {
+			rec.Ordered = nil // it takes back what waits
+			return false, ""
+		}
+	default:
+		if rec.Claim != nil {
+			rec.Ordered = t.ordered(op)
+			return true, ""
+		}
+	}
+	switch op.Kind {
+	case pb.Operation_KIND_RETRY:
+		rec.NextAttempt = t.event.Time
+		t.probeNow(rec.Destination)
+	case pb.Operation_KIND_HOLD:
+		rec.State, rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_HELD, 0
+		rec.HeldBy, rec.Ordered = t.ordered(op), nil
+	case pb.Operation_KIND_RELEASE:
+		// An operator has looked at it: the deaths before count no more.
+		rec.State, rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_PENDING, t.event.Time
+		rec.HeldBy, rec.Deaths = nil, 0
+	case pb.Operation_KIND_BOUNCE:
+		rec.State, rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_PENDING, 0
+		rec.HeldBy, rec.Ordered = nil, t.ordered(op)
+	case pb.Operation_KIND_DELETE:
+		rec.UndoState, rec.State = rec.State, pb.RecipientState_RECIPIENT_STATE_DELETED
+		rec.EndedAt, rec.NextAttempt = t.event.Time, 0
+		rec.UndoUntil = max(0, op.UndoUntil)
+	case pb.Operation_KIND_UNDELETE:
+		return false, t.undelete(rec)
+	case pb.Operation_KIND_REDIRECT:
+		return false, t.redirect(op, m, rec)
+	case pb.Operation_KIND_THAW:
+		return false, t.thaw(rec)
+	}
+	return false, ""
+}
+
+func (t *tx) ordered(op *pb.Operation) *pb.OperationRecord {
+	return &pb.OperationRecord{Operation: op, At: t.event.Time}
+}
+
+// carryOut does what was ordered while an attempt was under way, once that has
+// ended and left the recipient open. A return still waits, for its report.
+func (t *tx) carryOut(m *message, r *recipient) {
+	waiting := r.rec.Ordered
+	if waiting == nil || r.rec.Claim != nil || !isOpen(r.rec.State) {
+		return
+	}
+	op := waiting.Operation
+	r.rec.Ordered = nil
+	kind, text := historyKind(op.GetKind()), operationText(op)
+	if _, why := t.operate(op, m, r); why != "" {
+		kind, text = pb.HistoryRecord_KIND_ORDERED, operationWord(op.GetKind())+" was not carried out: it "+why
+	}
+	t.addOperation(m, op, kind, []uint32{r.number}, text)
+}
+
+// undelete makes a deleted recipient what it was.
+func (t *tx) undelete(rec *pb.RecipientRecord) string {
+	if rec.UndoState != pb.RecipientState_RECIPIENT_STATE_FROZEN && !t.routed(rec) {
+		return "can't come back: its domain or its destination is no longer configured"
+	}
+	rec.State, rec.UndoState, rec.UndoUntil, rec.EndedAt = rec.UndoState, 0, 0, 0
+	t.resume(rec)
+	return ""
+}
+
+// routed: what waits has a configured domain, and a destination that exists.
+func (t *tx) routed(rec *pb.RecipientRecord) bool {
+	_, domain := lookup(t.tables.domains, rec.Domain)
+	_, destination := lookup(t.tables.destinations, rec.Destination)
+	return domain && destination
+}
+
+// redirect sends a recipient another way. It stays held or frozen if it was.
+func (t *tx) redirect(op *pb.Operation, m *message, rec *pb.RecipientRecord) string {
+	if op.Destination != "" {
+		if _, ok := lookup(t.tables.destinations, op.Destination); !ok {
+			return "can't be redirected: the destination is no longer configured"
+		}
+		if _, ok := lookup(t.tables.domains, rec.Domain); !ok {
+			return "can't be redirected: its domain isn't configured here; give it another address"
+		}
+		rec.Destination, rec.Elsewhere = op.Destination, false
+		t.resume(rec)
+		return ""
+	}
+	now := newAddress(op)
+	destination, ok := t.route(domainOf(now))
+	if !ok {
+		return "can't be redirected: the new address has no destination any more"
+	}
+	if len(rec.Earlier) == maxRedirections {
+		return fmt.Sprintf("was redirected %d times already", maxRedirections)
+	}
+	old := rec.Recipient
+	rec.Earlier = append(rec.Earlier, old)
+	now.Notify, now.Orcpt, now.Spam = old.GetNotify(), old.GetOrcpt(), old.GetSpam()
+	if now.Orcpt == "" {
+		// RFC 3461 section 5.2.7: reports are about the address that the sender gave.
+		now.Orcpt = "rfc822;" + old.GetAddress()
+	}
+	rec.Recipient, rec.Domain, rec.Destination, rec.Elsewhere = now, domainOf(now), destination, false
+	for _, key := range recipientIndexes(m.id, rec) {
+		t.setIndex(key)
+	}
+	t.resume(rec)
+	return ""
+}
+
+// newAddress is where a redirection goes.
+func newAddress(op *pb.Operation) *pb.Recipient {
+	return &pb.Recipient{Address: op.Address, Domain: op.Domain}
+}
+
+// resume makes a pending recipient due now, whatever else was ordered before.
+func (t *tx) resume(rec *pb.RecipientRecord) {
+	if rec.State == pb.RecipientState_RECIPIENT_STATE_PENDING {
+		rec.NextAttempt, rec.Ordered = t.event.Time, nil
+	}
+}
+
+// recipientIndexes are the rows by which a recipient is found: under its
+// address and under those that it had.
+func recipientIndexes(id relay.MessageID, rec *pb.RecipientRecord) [][]byte {
+	keys := [][]byte{
+		keyOfIndex(indexTo, rec.Recipient.GetAddress(), id), keyOfIndex(indexDomain, rec.Domain, id),
+	}
+	for _, earlier := range rec.Earlier {
+		keys = append(keys,
+			keyOfIndex(indexTo, earlier.Address, id), keyOfIndex(indexDomain, domainOf(earlier), id))
+	}
+	return keys
+}
+
+// thaw makes a frozen recipient pending, with its retention from the beginning.
+func (t *tx) thaw(rec *pb.RecipientRecord) string {
+	if !t.routed(rec) {
+		destination, ok := t.route(rec.Domain)
+		if !ok {
+			return fmt.Sprintf("can't be thawed: no destination is configured for domain %s; configure it, or redirect it to another address", rec.Domain)
+		}
+		rec.Destination = destination
+	}
+	rec.State, rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_PENDING, t.event.Time
+	rec.FrozenAt, rec.RetentionFrom, rec.Attempts, rec.Elsewhere = 0, t.event.Time, 0, false
+	return ""
+}
+
+func historyKind(kind pb.Operation_Kind) pb.HistoryRecord_Kind {
+	switch kind {
+	case pb.Operation_KIND_RETRY:
+		return pb.HistoryRecord_KIND_RETRY_REQUESTED
+	case pb.Operation_KIND_HOLD:
+		return pb.HistoryRecord_KIND_HELD
+	case pb.Operation_KIND_RELEASE:
+		return pb.HistoryRecord_KIND_RELEASED
+	case pb.Operation_KIND_BOUNCE:
+		return pb.HistoryRecord_KIND_RETURN_ORDERED
+	case pb.Operation_KIND_DELETE:
+		return pb.HistoryRecord_KIND_DELETED
+	case pb.Operation_KIND_UNDELETE:
+		return pb.HistoryRecord_KIND_UNDELETED
+	case pb.Operation_KIND_REDIRECT:
+		return pb.HistoryRecord_KIND_REDIRECTED
+	}
+	return pb.HistoryRecord_KIND_THAWED
+}
+
+// operationText is what a history row adds to its kind.
+func operationText(op *pb.Operation) string {
+	switch {
+	case op.GetDestination() != "":
+		return "to destination " + op.Destination
+	case op.GetAddress() != "":
+		return "to " + op.Address
+	case op.GetUndoUntil() > 0:
+		return "can be undone until " + time.Unix(0, op.UndoUntil).UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+func operationWord(kind pb.Operation_Kind) string {
+	return strings.ToLower(strings.TrimPrefix(kind.String(), "KIND_"))
+}

@@ -1,0 +1,185 @@
+package fsm
+
+import (
+	"fmt"
+	"testing"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+func (w *world) startBulk(f Filter, op *pb.Operation, limit uint64) relay.MessageID {
+	w.t.Helper()
+	id := w.newID()
+	w.must(1, &pb.Event{Kind: &pb.Event_BulkStarted{BulkStarted: &pb.BulkStarted{
+		BulkId: id[:], Filter: NewBulkFilter(f), Operation: op, Limit: limit,
+	}}}, nil)
+	return id
+}
+
+// carryOnBulk proposes pieces until it is finished.
+func (w *world) carryOnBulk(id relay.MessageID, size int) *pb.BulkRecord {
+	w.t.Helper()
+	for range 1000 {
+		v := w.view()
+		record, err := v.Bulk(id)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if record.FinishedAt != 0 {
+			checkState(w.t, w.state)
+			return record
+		}
+		piece, err := v.BulkPiece(Bulk{ID: id, Record: record}, size)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.must(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: piece}}, nil)
+	}
+	w.t.Fatal("it doesn't end")
+	return nil
+}
+
+// Each operation hits every recipient that its filter picks, once, however small
+// the pieces, and nothing that came or changed after it began.
+func TestBulkHitsWhatWasThere(t *testing.T) {
+	for _, size := range []int{1, 2, 3, 7, 100} {
+		t.Run(fmt.Sprint("pieces of ", size), func(t *testing.T) {
+			w := operatorWorld(t)
+			var ids []relay.MessageID
+			for range 5 {
+				ids = append(ids, w.accept(1, "a@example.test", "b@other.test", "c@example.test", "d@example.test"))
+			}
+			w.must(1, operated(opHold, ids[0], 0), nil)
+			bulk := w.startBulk(Filter{Domain: "example.test", States: []pb.RecipientState{pending}}, opHold, 0)
+			late := w.accept(1, "a@example.test")
+			w.must(1, operated(opRelease, ids[0], 0), nil) // matches now, and didn't then
+			w.must(1, operated(opDelete, ids[1], 2), nil)  // did then, and doesn't now
+			record := w.carryOnBulk(bulk, size)
+			if record.Changed != 13 || record.Messages != 5 || record.Refused != 0 {
+				t.Errorf("bulk %v", record)
+			}
+			w.wantState(late, 0, pending)
+			w.wantState(ids[0], 0, pending)
+			w.wantState(ids[1], 2, deletedSt)
+			for i, id := range ids {
+				w.wantState(id, 1, pending)
+				w.wantState(id, 3, held)
+				if i > 0 {
+					w.wantState(id, 0, held)
+				}
+			}
+		})
+	}
+}
+
+func TestBulkOfEveryKind(t *testing.T) {
+	redirect := &pb.Operation{Kind: pb.Operation_KIND_REDIRECT, Address: "all@other.test"}
+	for _, size := range []int{1, 2, 100} {
+		w := operatorWorld(t)
+		for range 3 {
+			w.accept(1, "a@example.test", "b@other.test", "c@example.test")
+		}
+		for _, step := range []struct {
+			op     *pb.Operation
+			states []pb.RecipientState
+		}{
+			{opRetry, []pb.RecipientState{pending}}, {opHold, []pb.RecipientState{pending}},
+			{redirect, []pb.RecipientState{held}}, {opRelease, []pb.RecipientState{held}},
+			{opDelete, []pb.RecipientState{pending}}, {opUndelete, []pb.RecipientState{deletedSt}},
+			{opBounce, []pb.RecipientState{pending}},
+		} {
+			record := w.carryOnBulk(w.startBulk(Filter{States: step.states}, step.op, 0), size)
+			if record.Changed != 9 || record.Messages != 3 {
+				t.Errorf("%v in pieces of %d: %v", step.op.Kind, size, record)
+			}
+		}
+	}
+}
+
+func TestBulkLimit(t *testing.T) {
+	w := operatorWorld(t)
+	for range 5 {
+		w.accept(1, "a@example.test", "b@example.test")
+	}
+	record := w.carryOnBulk(w.startBulk(Filter{}, opHold, 2), 1)
+	if record.Messages != 2 || record.Changed != 4 {
+		t.Errorf("bulk %v", record)
+	}
+}
+
+// Claimed ones are marked, and what doesn't fit is counted with the reason.
+func TestBulkCountsWhatItCouldNot(t *testing.T) {
+	w := operatorWorld(t)
+	id := w.accept(1, "a@example.test", "b@example.test")
+	w.must(1, claimOf(1, id, 0), nil)
+	record := w.carryOnBulk(w.startBulk(Filter{}, opRetry, 0), 10)
+	if record.Changed != 1 || record.Refused != 1 || record.Refusal == "" {
+		t.Errorf("retry: %v", record)
+	}
+	record = w.carryOnBulk(w.startBulk(Filter{}, opDelete, 0), 10)
+	if record.Changed != 1 || record.Waiting != 1 || record.Messages != 1 {
+		t.Errorf("delete: %v", record)
+	}
+}
+
+// Two nodes that both believe to lead: the piece of the second is stale.
+func TestBulkPieceHoldsOnce(t *testing.T) {
+	w := operatorWorld(t)
+	w.accept(1, "a@example.test")
+	w.accept(1, "a@example.test")
+	id := w.startBulk(Filter{}, opHold, 0)
+	record, err := w.view().Bulk(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	piece, err := w.view().BulkPiece(Bulk{ID: id, Record: record}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: piece}}, nil)
+	if r := w.fold(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: piece}}, nil); r.Code != codeStale {
+		t.Errorf("the same piece once more: %v", r)
+	}
+	if record := w.carryOnBulk(id, 1); record.Changed != 2 {
+		t.Errorf("bulk %v", record)
+	}
+}
+
+func TestBulksAreLimited(t *testing.T) {
+	w := operatorWorld(t)
+	start := func() *pb.EventResult {
+		id := w.newID()
+		return w.fold(1, &pb.Event{Kind: &pb.Event_BulkStarted{BulkStarted: &pb.BulkStarted{BulkId: id[:], Operation: opHold}}}, nil)
+	}
+	for range maxBulks {
+		if r := start(); r.Code != pb.EventResult_CODE_OK {
+			t.Fatal(r)
+		}
+	}
+	if r := start(); r.Code != pb.EventResult_CODE_IN_USE {
+		t.Errorf("one too many: %v", r)
+	}
+	finish := func() {
+		bulks, err := w.view().Bulks()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range bulks {
+			if b.Record.FinishedAt == 0 {
+				w.carryOnBulk(b.ID, 10)
+			}
+		}
+	}
+	for range 5 {
+		finish()
+		for range maxBulks {
+			start()
+		}
+	}
+	finish()
+	bulks, err := w.view().Bulks()
+	if err != nil || len(bulks) < keptBulks || len(bulks) > keptBulks+maxBulks {
+		t.Errorf("%d bulk operations are kept, %v", len(bulks), err)
+	}
+}
