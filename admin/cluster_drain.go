@@ -70,8 +70,8 @@ func (s *clusterService) drain(ctx context.Context, name string) (*pb.Drain, err
 		d.Sessions = &sessions
 	}
 	// The only node leads in any case; stopping it stops the cluster, as asked.
-	leads := d.Leads && !(name == s.Node && s.Membership.LeadsAlone())
-	d.SafeToStop = d.Since != nil && d.Attempts == 0 && !leads &&
-		(!record.Active || d.Sessions != nil && *d.Sessions == 0)
+	alone := name == s.Node && s.Membership.LeadsAlone()
+	idle := d.Attempts == 0 && (!record.Active || d.Sessions != nil && *d.Sessions == 0)
+	d.SafeToStop = d.Since != nil && idle && (!d.Leads || alone)
 	return d, nil
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,17 +36,15 @@ func (c *Cluster) TransferLeadership(ctx context.Context, node string) error {
 // repeat, so an unknown outcome is no different from none.
 func (c *Cluster) askLeader(ctx context.Context, req *pb.ChangeMembershipRequest) error {
 	req.ClusterId = c.clusterID()
-	last := errNoLeader
 	for {
 		err := c.askLeaderOnce(ctx, req)
 		switch status.Code(err) {
 		case codes.Aborted, codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
-			last = errors.New(status.Convert(err).Message())
 		default:
 			return err
 		}
 		if !sleep(ctx, c.cfg.Timing.Ping) {
-			return status.Errorf(codes.Unavailable, "not done in time: %v; repeating it is safe", last)
+			return status.Errorf(codes.Unavailable, "not done in time: %s; repeating it is safe", status.Convert(err).Message())
 		}
 	}
 }
