@@ -4,7 +4,7 @@ BIN     := $(CURDIR)/build/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test lint generate bench chaos diskfault clean
+.PHONY: build test lint generate bench chaos failover diskfault clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
@@ -36,10 +36,15 @@ generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
 bench: build
 	go run ./test/bench $(ARGS)
 
-# All runs take half an hour; make chaos ARGS='-short' five minutes, and
+# All runs take an hour; make chaos ARGS='-short' five minutes, and
 # ARGS='-run partition,install' only these. ARGS='-h' lists them.
 chaos: build
 	go run ./test/chaos $(ARGS)
+
+# How soon the cluster accepts and delivers again after each of 50 deaths of its
+# leader, 20 to 30 minutes; ARGS='-short' is 5 of them, ARGS='-kills 10' ten.
+failover: build
+	go run ./test/chaos -run failover $(ARGS)
 
 # Needs root and /dev/fuse; skips without.
 diskfault: build

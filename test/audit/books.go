@@ -20,7 +20,7 @@ const heldAfter = 2
 // Books are what a run leaves to be compared.
 type Books struct {
 	Answers      []load.Answer  // what the clients were told
-	Transactions []sink.Message // what the destination saw, broken off ones too
+	Transactions []sink.Message // what the destination saw, broken off ones too; Cluster fills it in
 	// MaxDuplicates is how many messages may have come more than once: the slots
 	// in use at the deaths. NoLimit wants each to be marked only.
 	MaxDuplicates int

@@ -85,10 +85,10 @@ func (w *world) waitOwner(ctx context.Context, n *harness.Node) error {
 		if err != nil {
 			return err
 		}
-		if o.destinations == 0 {
+		if len(o.destinations) == 0 {
 			return errors.New("it owns none")
 		}
-		w.Say("node %s owns %d of 14 destinations again, %s after the last check", n.Name, o.destinations, time.Since(began).Round(time.Millisecond))
+		w.Say("node %s owns %d of 14 destinations again, %s after the last check", n.Name, len(o.destinations), time.Since(began).Round(time.Millisecond))
 		return nil
 	})
 }

@@ -10,7 +10,7 @@ import (
 
 // owned is what a node has under way, by the replicated state.
 type owned struct {
-	destinations int
+	destinations []string
 	slots        int // of these destinations
 	claims       int // recipients with an attempt under way
 }
@@ -32,7 +32,7 @@ func ownedBy(ctx context.Context, n *harness.Node) (o owned, err error) {
 		if d.Owner != n.Name {
 			continue
 		}
-		o.destinations++
+		o.destinations = append(o.destinations, d.Name)
 		o.slots += int(d.Slots)
 		// Claims are at most twice the slots and the oldest are claimed first.
 		page, err := queue.ListQueue(ctx, &pb.ListQueueRequest{

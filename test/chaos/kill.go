@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"holdfast/test/audit"
 	"holdfast/test/harness"
 	"holdfast/test/load"
 )
@@ -60,7 +61,7 @@ func killRun(ctx context.Context, o options, out io.Writer) (err error) {
 		limit += death.owned.slots
 		w.checkDeath(report, death)
 	}
-	if _, err := w.audit(ctx, report, d, limit); err != nil {
+	if _, err := w.audit(ctx, audit.Books{MaxDuplicates: limit}, report, d); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 	}
 	return w.verdict("kill run")
@@ -120,7 +121,7 @@ func (w *world) killOne(ctx context.Context, role string, at time.Time, loader *
 		victim.inFlight = d.inFlight(victim.node.Hostname())
 		if victim.owned.claims == 0 || victim.inData == 0 || victim.inFlight == 0 {
 			return fmt.Errorf("node %s: %d destinations, %d claims, %d transactions open, %d sessions in DATA",
-				victim.node.Name, victim.owned.destinations, victim.owned.claims, victim.inFlight, victim.inData)
+				victim.node.Name, len(victim.owned.destinations), victim.owned.claims, victim.inFlight, victim.inData)
 		}
 		victim.at = time.Now()
 		if err := victim.node.Kill(); err != nil {
@@ -132,7 +133,7 @@ func (w *world) killOne(ctx context.Context, role string, at time.Time, loader *
 		return victim, err
 	}
 	w.Say("kill -9 of node %s, the %s: it owned %d destinations with %d slots, %d claims, %d open transactions, and had %d sessions in DATA",
-		victim.node.Name, role, victim.owned.destinations, victim.owned.slots, victim.owned.claims, victim.inFlight, victim.inData)
+		victim.node.Name, role, len(victim.owned.destinations), victim.owned.slots, victim.owned.claims, victim.inFlight, victim.inData)
 	if err := w.waitAccepting(ctx, victim, loader); err != nil {
 		return victim, err
 	}

@@ -35,6 +35,7 @@ type options struct {
 	duration time.Duration
 	sessions int
 	held     int
+	kills    int
 	short    bool
 	// What a run wants otherwise than the others; 0 is the default.
 	trailing int64 // bytes of the trailing log
@@ -51,6 +52,7 @@ type namedRun struct {
 
 var runs = []namedRun{
 	{"kill", killRun, 20 * time.Minute},
+	{"failover", failoverRun, 60 * time.Minute},
 	{"outage", outageRun, 15 * time.Minute},
 	{"partition", partitionRun, 20 * time.Minute},
 	{"away", awayRun, 15 * time.Minute},
@@ -93,6 +95,7 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&o.duration, "duration", time.Minute, "length of the load in the kill run")
 	flags.IntVar(&o.sessions, "sessions", 20, "SMTP sessions at the same time")
 	flags.IntVar(&o.held, "held", 2000, "messages to queue in the outage run")
+	flags.IntVar(&o.kills, "kills", 50, "leaders to kill in the failover run")
 	flags.BoolVar(&o.short, "short", false, "shorter, smaller and fewer of each")
 	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept after a failure anyway")
 	if err := flags.Parse(args); err != nil {
@@ -102,10 +105,10 @@ func parse(args []string) (options, error) {
 		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if o.short {
-		o.duration, o.held = 20*time.Second, 300
+		o.duration, o.held, o.kills = 20*time.Second, 300, 5
 	}
-	if o.duration < 10*time.Second || o.sessions < 3 || o.held < 1 {
-		return o, errors.New("-duration must be at least 10s, -sessions 3 and -held 1")
+	if o.duration < 10*time.Second || o.sessions < 3 || o.held < 1 || o.kills < 1 {
+		return o, errors.New("-duration must be at least 10s, -sessions 3, -held 1 and -kills 1")
 	}
 	_, err := o.chosen()
 	return o, err

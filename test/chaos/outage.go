@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"holdfast/test/audit"
 	"holdfast/test/harness"
 	"holdfast/test/load"
 	"holdfast/test/sink"
@@ -53,7 +54,7 @@ func outageRun(ctx context.Context, o options, out io.Writer) (err error) {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 	}
 	// Nobody was connected when nodes died, so nothing may arrive twice.
-	if _, err := w.audit(ctx, report, d, 0); err != nil {
+	if _, err := w.audit(ctx, audit.Books{}, report, d); err != nil {
 		return fmt.Errorf("%w\n%s", err, w.cluster.Tails(8))
 	}
 	return w.verdict("outage run")

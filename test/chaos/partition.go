@@ -113,7 +113,7 @@ func separate(ctx context.Context, o options, s separation, dir string, out io.W
 	if s.flapping {
 		limit *= f.times
 	}
-	if r.Doubtful, err = w.audit(ctx, report, d, limit); err != nil {
+	if r.Doubtful, err = w.audit(ctx, audit.Books{MaxDuplicates: limit}, report, d); err != nil {
 		return result{err: err}
 	}
 	w.verify(ctx)

@@ -55,7 +55,7 @@ func build(ctx context.Context, o options, name string, destinations int, out io
 // route makes a destination and a domain of its own for it.
 func (w *world) route(ctx context.Context, name, host string) error {
 	node := w.cluster.Nodes[0]
-	domain := name + ".test"
+	domain := domainOf(name)
 	_, err := node.CLI(ctx, "destination", "set", name, "--host", host,
 		"--slots", strconv.Itoa(w.slots), "--probe-max", "10s")
 	if err != nil {
@@ -67,6 +67,9 @@ func (w *world) route(ctx context.Context, name, host string) error {
 	w.domains = append(w.domains, domain)
 	return nil
 }
+
+// domainOf is the domain that has a destination to itself.
+func domainOf(destination string) string { return destination + ".test" }
 
 func (w *world) close() error { return w.cluster.Close() }
 
@@ -111,13 +114,12 @@ func (w *world) restart(ctx context.Context, n *harness.Node) error {
 }
 
 // audit compares the clients' answers, the mail at the destination, the log and
-// the nodes' states. limit is how many messages may have come more than once.
-func (w *world) audit(ctx context.Context, report *load.Report, d *destination, limit int) (audit.Doubtful, error) {
+// the nodes' states. books says what is allowed.
+func (w *world) audit(ctx context.Context, books audit.Books, report *load.Report, d *destination) (audit.Doubtful, error) {
 	w.Say("%.0f accepted/s, p50 %s, p99 %s, max %s", report.Rate(), report.Latency(0.5).Round(10*time.Microsecond),
 		report.Latency(0.99).Round(10*time.Microsecond), report.Latency(1).Round(10*time.Microsecond))
-	found, err := audit.Cluster(ctx, w.Journal, w.cluster, audit.Books{
-		Answers: report.Answers, Transactions: d.Messages(), MaxDuplicates: limit,
-	})
+	books.Answers = report.Answers
+	found, err := audit.Cluster(ctx, w.Journal, w.cluster, books, d.Messages)
 	if err != nil {
 		return found, err
 	}

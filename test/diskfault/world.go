@@ -258,8 +258,8 @@ func (w *world) outputNow(n *harness.Node) int64 {
 // the nodes' states.
 func (w *world) audit(ctx context.Context) error {
 	_, err := audit.Cluster(ctx, w.Journal, w.cluster, audit.Books{
-		Answers: w.answers, Transactions: w.sink.Messages(), MaxDuplicates: audit.NoLimit, HeldAllowed: true,
-	})
+		Answers: w.answers, MaxDuplicates: audit.NoLimit, HeldAllowed: true,
+	}, w.sink.Messages)
 	w.verify(ctx)
 	return err
 }
