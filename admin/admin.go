@@ -30,6 +30,11 @@ type Cluster interface {
 	Members(ctx context.Context) []Member
 	// Digests asks a node for the digests that it kept at VerifyMarked.
 	Digests(ctx context.Context, node string, nonce []byte) (*pb.DigestResponse, error)
+	// CheckRows has a node read all its rows, and hands on what it tells; the
+	// node then has the result.
+	CheckRows(ctx context.Context, node string, tell func(*pb.CheckRowsResponse) error) error
+	// Announce makes known to all nodes what a verification found; nil is nothing.
+	Announce([]*pb.StateMismatch)
 }
 
 // Member is a node as the cluster sees it.
@@ -39,6 +44,8 @@ type Member struct {
 	Alive        bool
 	AppliedIndex uint64 // 0 where unknown
 	NoLease      string // why it may not act now, "" where it may or it isn't known
+	// Mismatches is what the member says of states that differ.
+	Mismatches []*pb.StateMismatch
 }
 
 // Config is what the services work on.
@@ -58,13 +65,7 @@ type Config struct {
 // Register adds the services, the standard health service and reflection to a
 // server. The health service is the caller's to shut down ahead of the server.
 func Register(server *grpc.Server, cfg Config) *health.Server {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Patience == 0 {
-		cfg.Patience = 10 * time.Second
-	}
-	n := &node{Config: cfg}
+	n := newNode(cfg)
 	pb.RegisterQueueServiceServer(server, &queueService{node: n})
 	pb.RegisterLogServiceServer(server, &logService{node: n})
 	pb.RegisterDomainServiceServer(server, &domainService{node: n})
@@ -81,6 +82,16 @@ func Register(server *grpc.Server, cfg Config) *health.Server {
 // node is what all services share.
 type node struct {
 	Config
+}
+
+func newNode(cfg Config) *node {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 10 * time.Second
+	}
+	return &node{Config: cfg}
 }
 
 func (n *node) stale() bool { return !n.Cluster.Leased() }

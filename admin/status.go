@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -40,7 +42,7 @@ func (s *clusterService) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) 
 			})
 		}
 	}
-	out.Warnings = w.warnings(out, members)
+	out.Warnings = append(w.warnings(out, members), mismatchWarnings(members)...)
 	return out, nil
 }
 
@@ -95,6 +97,22 @@ func (w window) warnings(status *pb.GetStatusResponse, members []Member) []*pb.G
 		warn("not-configured", "", "no domain is configured, all mail is answered 451: `holdfast destination set` and `holdfast domain set` come first")
 	}
 	return append(warnings, w.limitWarnings()...)
+}
+
+// mismatchWarnings are about nodes whose state isn't what it should be. Two
+// members may know of the same.
+func mismatchWarnings(members []Member) []*pb.GetStatusResponse_Warning {
+	var warnings []*pb.GetStatusResponse_Warning
+	for _, member := range members {
+		for _, m := range member.Mismatches {
+			warning := &pb.GetStatusResponse_Warning{Code: "state-mismatch", Subject: m.Node, Text: fmt.Sprintf(
+				"the state of node %s is damaged in %s (%s): `holdfast cluster verify --deep` shows it; replace the node", m.Node, m.Family, m.Text)}
+			if !slices.ContainsFunc(warnings, func(other *pb.GetStatusResponse_Warning) bool { return proto.Equal(other, warning) }) {
+				warnings = append(warnings, warning)
+			}
+		}
+	}
+	return warnings
 }
 
 func errorText(e *pb.DeliveryError) string {

@@ -3,8 +3,8 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"google.golang.org/grpc/status"
@@ -13,63 +13,79 @@ import (
 )
 
 // VerifyState marks an index in the log and compares what every node's state
-// came to there.
+// came to there, and says what reading the rows came to where nodes have.
 func (s *clusterService) VerifyState(ctx context.Context, _ *pb.VerifyStateRequest) (*pb.VerifyStateResponse, error) {
+	return s.verify(ctx)
+}
+
+func (n *node) verify(ctx context.Context) (*pb.VerifyStateResponse, error) {
 	nonce := make([]byte, 16)
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, readError(err, "random bytes")
 	}
 	event := &pb.Event{Kind: &pb.Event_VerifyMarked{VerifyMarked: &pb.VerifyMarked{Nonce: nonce}}}
-	index, err := s.propose(ctx, event, "verification")
+	index, err := n.propose(ctx, event, "verification")
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.VerifyStateResponse{Index: index, Nodes: s.digests(ctx, index, nonce)}
-	out.Mismatches = mismatches(out.Nodes)
-	return out, nil
-}
-
-// digests asks all nodes at once; one that doesn't answer costs its error, not
-// the others' answers.
-func (s *clusterService) digests(ctx context.Context, index uint64, nonce []byte) []*pb.VerifyStateResponse_Node {
-	s.settle(ctx, index)
-	ctx, cancel := context.WithTimeout(ctx, s.Patience)
-	defer cancel()
-	var out []*pb.VerifyStateResponse_Node
-	for _, member := range s.Cluster.Members(ctx) {
-		out = append(out, &pb.VerifyStateResponse_Node{Name: member.Name})
-	}
-	slices.SortFunc(out, func(a, b *pb.VerifyStateResponse_Node) int { return strings.Compare(a.Name, b.Name) })
-	var asking sync.WaitGroup
-	for _, node := range out {
-		asking.Go(func() {
-			answer, err := s.Cluster.Digests(ctx, node.Name, nonce)
-			if err != nil {
-				node.Error = status.Convert(err).Message()
-				return
-			}
-			node.Digests = answer.Digests
-		})
-	}
-	asking.Wait()
-	return out
+	n.settle(ctx, index)
+	nodes, damages := n.digests(ctx, nonce)
+	return &pb.VerifyStateResponse{Index: index, Nodes: nodes, Mismatches: append(mismatches(nodes), damages...)}, nil
 }
 
 // settle gives the nodes time to apply the mark. One that doesn't come to it is
 // named by what it answers.
-func (s *clusterService) settle(ctx context.Context, index uint64) {
-	ctx, cancel := context.WithTimeout(ctx, s.Patience)
+func (n *node) settle(ctx context.Context, index uint64) {
+	ctx, cancel := context.WithTimeout(ctx, n.Patience)
 	defer cancel()
-	if err := s.Cluster.WaitEverywhere(ctx, index); err != nil {
-		s.Logger.Warn("verification: not every node has applied the mark", "index", index, "error", err)
+	if err := n.Cluster.WaitEverywhere(ctx, index); err != nil {
+		n.Logger.Warn("verification: not every node has applied the mark", "index", index, "error", err)
 	}
+}
+
+// digests asks all nodes at once; one that doesn't answer costs its error, not
+// the others' answers. damages are what nodes found in their own rows.
+func (n *node) digests(ctx context.Context, nonce []byte) (nodes []*pb.VerifyStateResponse_Node, damages []*pb.StateMismatch) {
+	ctx, cancel := context.WithTimeout(ctx, n.Patience)
+	defer cancel()
+	names := n.memberNames(ctx)
+	answers := make([]*pb.DigestResponse, len(names))
+	failed := make([]error, len(names))
+	var asking sync.WaitGroup
+	for i, name := range names {
+		asking.Go(func() { answers[i], failed[i] = n.Cluster.Digests(ctx, name, nonce) })
+	}
+	asking.Wait()
+	for i, name := range names {
+		node := &pb.VerifyStateResponse_Node{Name: name}
+		nodes = append(nodes, node)
+		if failed[i] != nil {
+			node.Error = status.Convert(failed[i]).Message()
+			continue
+		}
+		check := answers[i].RowCheck
+		node.Digests, node.RowsCheckedAt = answers[i].Digests, timestamp(check.GetTime())
+		for _, d := range check.GetDamages() {
+			damages = append(damages, &pb.StateMismatch{Node: name, Family: d.Family, Text: d.Text})
+		}
+	}
+	return nodes, damages
+}
+
+func (n *node) memberNames(ctx context.Context) []string {
+	var names []string
+	for _, member := range n.Cluster.Members(ctx) {
+		names = append(names, member.Name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // mismatches names the nodes that differ from the majority of those that
 // answered, by family; all of them where there is no majority.
-func mismatches(nodes []*pb.VerifyStateResponse_Node) []*pb.VerifyStateResponse_Mismatch {
+func mismatches(nodes []*pb.VerifyStateResponse_Node) []*pb.StateMismatch {
 	answered := slices.DeleteFunc(slices.Clone(nodes), func(n *pb.VerifyStateResponse_Node) bool { return n.Error != "" })
-	var out []*pb.VerifyStateResponse_Mismatch
+	var out []*pb.StateMismatch
 	for _, family := range families(answered) {
 		votes := map[digest]int{}
 		for _, node := range answered {
@@ -79,8 +95,9 @@ func mismatches(nodes []*pb.VerifyStateResponse_Node) []*pb.VerifyStateResponse_
 			continue
 		}
 		for _, node := range answered {
-			if votes[digestOf(node, family)]*2 <= len(answered) {
-				out = append(out, &pb.VerifyStateResponse_Mismatch{Node: node.Name, Family: family})
+			if agree := votes[digestOf(node, family)]; agree*2 <= len(answered) {
+				out = append(out, &pb.StateMismatch{Node: node.Name, Family: family,
+					Text: fmt.Sprintf("its digest is that of %d of %d nodes", agree, len(answered))})
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
 )
 
 // Cluster is one node's part in the cluster.
@@ -58,6 +59,9 @@ type Cluster struct {
 	inviteMu sync.Mutex // guards the fields below
 	invited  []string   // addresses of a cluster that an operator named
 	step     string     // what takePart waits for
+
+	checking sync.Mutex                          // serialises checks of the rows
+	verified atomic.Pointer[[]*pb.StateMismatch] // nil where this node has verified nothing
 
 	applyMu sync.Mutex // guards the fields below
 	applies sync.WaitGroup
@@ -187,7 +191,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	for _, part := range []func(context.Context){
-		c.watchLeader, c.watchNodes, c.lead, c.takePart, c.live, c.keepLease, c.watchLease, c.compact,
+		c.watchLeader, c.watchNodes, c.lead, c.takePart, c.live, c.keepLease, c.watchLease, c.compact, c.checkRowsDaily,
 	} {
 		wg.Go(func() { part(ctx) })
 	}

@@ -17,6 +17,7 @@ type metrics struct {
 	nodesDown    prometheus.Counter
 	clockOffset  prometheus.Gauge
 	leaderships  prometheus.Counter
+	rowsDamaged  prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -64,7 +65,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			m.entries.WithLabelValues(lane, kind.String())
 		}
 	}
-	r.MustRegister(m.leaderships, m.storeSeconds, m.storedBytes, m.entries, m.events, m.repeated, m.proposeTime,
+	m.rowsDamaged = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "holdfast_state_families_damaged", Help: "Families whose rows on this node's disk are not what was written, by the latest check.",
+	})
+	r.MustRegister(m.rowsDamaged, m.leaderships, m.storeSeconds, m.storedBytes, m.entries, m.events, m.repeated, m.proposeTime,
 		m.leasesLost, m.incarnations, m.nodesDown, m.clockOffset)
 	return m
 }

@@ -37,6 +37,7 @@ func (p *peerServer) Hello(_ context.Context, req *pb.HelloRequest) (*pb.HelloRe
 		AdminAddress: c.cfg.AdminAdvertise, ClusterId: c.clusterID(),
 		LeaderNode: node, LeaderAddress: address, AppliedIndex: c.cfg.State.AppliedIndex(),
 		NoLease: *c.noLease.Load(), Sessions: uint32(c.cfg.Sessions()), HasData: c.hasData(),
+		Mismatches: c.mismatches(),
 	}
 	if resp.ClusterId == "" && c.hasData() {
 		resp.ClusterId = clusterUnnamed
@@ -87,6 +88,7 @@ func (p *peerServer) Digest(_ context.Context, req *pb.DigestRequest) (*pb.Diges
 	if !ok {
 		return nil, status.Errorf(codes.NotFound, "node %s has no digests of this run yet", p.c.cfg.Node)
 	}
+	digests.RowCheck = p.c.cfg.State.RowCheck()
 	return digests, nil
 }
 

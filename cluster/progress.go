@@ -15,6 +15,8 @@ type Condition struct {
 	AppliedIndex uint64 // up to which its state has the log
 	NoLease      string // why it has no lease, in words, "" where it has one
 	Sessions     int    // at its front door
+	// Mismatches is what it knows of states that differ.
+	Mismatches []*pb.StateMismatch
 }
 
 // Condition asks a node.
@@ -22,6 +24,7 @@ func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error)
 	if node == c.cfg.Node {
 		return Condition{
 			AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: *c.noLease.Load(), Sessions: c.cfg.Sessions(),
+			Mismatches: c.mismatches(),
 		}, nil
 	}
 	record, ok := c.cfg.State.Node(node)
@@ -32,7 +35,9 @@ func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error)
 	if err != nil {
 		return Condition{}, fmt.Errorf("node %s: %w", node, err)
 	}
-	return Condition{AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions)}, nil
+	return Condition{
+		AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions), Mismatches: answer.Mismatches,
+	}, nil
 }
 
 // WaitEverywhere returns once every node that may act has applied the index. A

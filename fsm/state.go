@@ -73,6 +73,8 @@ type State struct {
 	claims  claims
 	feed    feed
 	marks   marks
+
+	rowCheck atomic.Pointer[pb.RowCheck] // the latest
 	waiters waiters
 }
 

@@ -33,18 +33,19 @@ type Node struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 
-	listeners listeners
-	disk      *disk
-	state     *fsm.State
-	cluster   *cluster.Cluster
-	smtp      *smtpd.Server
-	scheduler *delivery.Scheduler
-	keeper    *upkeep.Keeper
-	peers     *grpc.Server // on TCP, for the other nodes
-	admins    *grpc.Server // on the socket in the data folder
-	health    []*health.Server
-	smtpCert  atomic.Pointer[tls.Certificate]
-	draining  atomic.Bool
+	listeners    listeners
+	disk         *disk
+	state        *fsm.State
+	cluster      *cluster.Cluster
+	smtp         *smtpd.Server
+	scheduler    *delivery.Scheduler
+	keeper       *upkeep.Keeper
+	peers        *grpc.Server // on TCP, for the other nodes
+	admins       *grpc.Server // on the socket in the data folder
+	health       []*health.Server
+	verification *admin.Verification
+	smtpCert     atomic.Pointer[tls.Certificate]
+	draining     atomic.Bool
 
 	fatalOnce sync.Once
 	fatal     chan error
@@ -165,6 +166,7 @@ func (n *Node) serveServices() {
 		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Now: n.cluster.Now,
 		Logger: n.log.With("component", "admin"),
 	}
+	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)
 	n.peers, n.admins = grpc.NewServer(), grpc.NewServer()
 	n.cluster.RegisterPeer(n.peers)
 	n.health = append(n.health, admin.Register(n.admins, cfg))

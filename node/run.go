@@ -37,11 +37,12 @@ func (n *Node) Run(ctx context.Context) error {
 			{"service", n.followService},
 			{"delivery", n.scheduler.Run},
 			{"upkeep", n.keeper.Run},
+			{"verification", n.verification.Run},
 			{"smtp", func(ctx context.Context) error { return n.smtp.Serve(ctx, n.listeners.smtp...) }},
 		},
 	}
 	var running [][]*runningPart
-	failed := make(chan error, 8) // more than there are parts
+	failed := make(chan error, 16) // more than there are parts
 	for _, stage := range stages {
 		var parts []*runningPart
 		for _, p := range stage {

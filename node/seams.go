@@ -136,6 +136,7 @@ func (o operators) Members(ctx context.Context) []admin.Member {
 				// The state doesn't know a node yet that is catching up.
 				Alive:        err == nil || !server.Voter && time.Since(server.LastContact) < memberTimeout,
 				AppliedIndex: condition.AppliedIndex, NoLease: condition.NoLease,
+				Mismatches: condition.Mismatches,
 			}
 			done <- struct{}{}
 		}()
@@ -164,3 +165,9 @@ func (o operators) Digests(ctx context.Context, node string, nonce []byte) (*pb.
 		}
 	}
 }
+
+func (o operators) CheckRows(ctx context.Context, node string, tell func(*pb.CheckRowsResponse) error) error {
+	return o.n.cluster.CheckRows(ctx, node, tell)
+}
+
+func (o operators) Announce(found []*pb.StateMismatch) { o.n.cluster.Announce(found) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,9 +21,10 @@ type verifyJSON struct {
 }
 
 type verifyNodeJSON struct {
-	Name    string       `json:"name"`
-	Error   *string      `json:"error"`
-	Digests []digestJSON `json:"digests"`
+	Name          string       `json:"name"`
+	Error         *string      `json:"error"`
+	Digests       []digestJSON `json:"digests"`
+	RowsCheckedAt *string      `json:"rowsCheckedAt"`
 }
 
 type digestJSON struct {
@@ -34,20 +36,32 @@ type digestJSON struct {
 type mismatchJSON struct {
 	Node   string `json:"node"`
 	Family string `json:"family"`
+	Text   string `json:"text"`
 }
 
 func (a *app) clusterVerifyCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, deep bool
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Compare the state of all nodes",
 		Long: `Mark an index in the log and compare what the state of every node came to there,
 family by family. The exit status is 1 where two nodes differ. A node that does
-not answer is named; it is not compared.`,
-		Example: "  holdfast cluster verify",
-		Args:    noArguments(),
+not answer is named; it is not compared.
+
+The digests that are compared are kept as the log is applied. With --deep every
+node first reads all its rows, bodies too, and compares them with its digests:
+that finds what has changed on one node's disk by itself. It reads the whole
+state while mail goes on. Each node does it slowly once a day by itself, and the
+leader compares the digests once an hour; what was found then is shown here too.`,
+		Example: `  holdfast cluster verify
+  holdfast cluster verify --deep`,
+		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				var unread error
+				if deep {
+					unread = a.verifyRows(ctx, conn)
+				}
 				r, err := pb.NewClusterServiceClient(conn).VerifyState(ctx, &pb.VerifyStateRequest{})
 				if err != nil {
 					return err
@@ -60,10 +74,11 @@ not answer is named; it is not compared.`,
 				if err != nil {
 					return err
 				}
-				return verdict(r)
+				return errors.Join(verdict(r), unread)
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&deep, "deep", false, "have every node read all its rows first")
 	addJSON(cmd, &asJSON)
 	return cmd
 }
@@ -79,7 +94,7 @@ func verdict(r *pb.VerifyStateResponse) error {
 	}
 	var all []string
 	for _, m := range r.Mismatches {
-		all = append(all, fmt.Sprintf("node %s in %s", m.Node, m.Family))
+		all = append(all, fmt.Sprintf("node %s in %s (%s)", m.Node, m.Family, m.Text))
 	}
 	return fmt.Errorf("the nodes' states differ: %s; keep their data folders, and replace the node that differs", strings.Join(all, ", "))
 }
@@ -91,14 +106,14 @@ func answered(r *pb.VerifyStateResponse) []*pb.VerifyStateResponse_Node {
 func toVerifyJSON(r *pb.VerifyStateResponse) verifyJSON {
 	out := verifyJSON{Index: r.Index, Identical: verdict(r) == nil, Nodes: []verifyNodeJSON{}, Mismatches: []mismatchJSON{}}
 	for _, n := range r.Nodes {
-		node := verifyNodeJSON{Name: n.Name, Error: orNull(n.Error), Digests: []digestJSON{}}
+		node := verifyNodeJSON{Name: n.Name, Error: orNull(n.Error), Digests: []digestJSON{}, RowsCheckedAt: timeJSON(n.RowsCheckedAt)}
 		for _, d := range n.Digests {
 			node.Digests = append(node.Digests, digestJSON{Family: d.Family, Rows: d.Rows, Digest: fmt.Sprintf("%016x", d.Sum)})
 		}
 		out.Nodes = append(out.Nodes, node)
 	}
 	for _, m := range r.Mismatches {
-		out.Mismatches = append(out.Mismatches, mismatchJSON{Node: m.Node, Family: m.Family})
+		out.Mismatches = append(out.Mismatches, mismatchJSON{Node: m.Node, Family: m.Family, Text: m.Text})
 	}
 	return out
 }
@@ -123,7 +138,7 @@ func (a *app) showVerify(r *pb.VerifyStateResponse) error {
 			row = append(row, digestCell(n, family))
 		}
 		cell := "identical"
-		if slices.ContainsFunc(r.Mismatches, func(m *pb.VerifyStateResponse_Mismatch) bool { return m.Family == family }) {
+		if slices.ContainsFunc(r.Mismatches, func(m *pb.StateMismatch) bool { return m.Family == family }) {
 			cell = "DIFFERENT"
 		}
 		t.row(append(row, cell)...)
@@ -134,6 +149,11 @@ func (a *app) showVerify(r *pb.VerifyStateResponse) error {
 	for _, n := range r.Nodes {
 		if n.Error != "" {
 			fmt.Fprintf(a.out, "node %s was not compared: %s\n", n.Name, printable(n.Error))
+		}
+	}
+	for _, n := range compared {
+		if n.RowsCheckedAt != nil {
+			fmt.Fprintf(a.out, "node %s last read all its rows %s\n", n.Name, a.when(n.RowsCheckedAt))
 		}
 	}
 	if verdict(r) == nil {

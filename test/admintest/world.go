@@ -34,6 +34,8 @@ import (
 // Now is the time in a World.
 var Now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+var errUnreachable = errors.New("connection refused")
+
 // World is node a of a cluster of a, b and c. It implements admin.Cluster.
 type World struct {
 	t     testing.TB
@@ -41,14 +43,16 @@ type World struct {
 	// Socket is the admin socket, as --addr takes it.
 	Socket string
 
-	mu       sync.Mutex // guards the fields below, and folding
-	index    uint64
-	sequence uint64
-	ids      uint64
-	lost     error
-	behind   error
-	tampered string
-	proposed []*pb.Event
+	mu        sync.Mutex // guards the fields below, and folding
+	index     uint64
+	sequence  uint64
+	ids       uint64
+	lost      error
+	behind    error
+	tampered  string
+	proposed  []*pb.Event
+	damaged   string
+	announced []*pb.StateMismatch
 }
 
 // Start serves an empty state until the test ends.
@@ -338,8 +342,10 @@ func (w *World) Leader() string {
 // Members are a, b, and c, which doesn't answer.
 func (w *World) Members(context.Context) []admin.Member {
 	applied := w.State.AppliedIndex()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return []admin.Member{
-		{Name: "a", Voter: true, Alive: true, AppliedIndex: applied},
+		{Name: "a", Voter: true, Alive: true, AppliedIndex: applied, Mismatches: w.announced},
 		{Name: "b", Voter: true, Alive: true, AppliedIndex: applied},
 		{Name: "c"},
 	}
@@ -381,7 +387,7 @@ func (w *World) LeadsAlone() bool { return false }
 // Digests are the state's for a and b.
 func (w *World) Digests(_ context.Context, node string, nonce []byte) (*pb.DigestResponse, error) {
 	if node == "c" {
-		return nil, errors.New("connection refused")
+		return nil, errUnreachable
 	}
 	answer, ok := w.State.MarkedDigests(nonce)
 	if !ok {
@@ -392,6 +398,12 @@ func (w *World) Digests(_ context.Context, node string, nonce []byte) (*pb.Diges
 	for _, digest := range answer.Digests {
 		if node == "b" && digest.Family == w.tampered {
 			digest.Sum++
+		}
+	}
+	if node == "a" {
+		answer.RowCheck = w.State.RowCheck()
+		if answer.RowCheck != nil && w.damaged != "" {
+			answer.RowCheck.Damages = []*pb.RowCheck_Damage{{Family: w.damaged, Text: "a row isn't what was written"}}
 		}
 	}
 	return answer, nil
@@ -412,4 +424,30 @@ func (w *World) Hold(id relay.MessageID, destination string) {
 		}
 		w.FoldAs(0, 0, &pb.Event{Kind: &pb.Event_NodeDown{NodeDown: &pb.NodeDown{Node: name, Incarnation: n, Term: 1}}}, nil)
 	}
+}
+
+// CheckRows checks the rows of the state, which is node a's; c can't be reached.
+func (w *World) CheckRows(ctx context.Context, node string, tell func(*pb.CheckRowsResponse) error) error {
+	if node == "c" {
+		return errUnreachable
+	}
+	check, err := w.State.CheckRows(ctx, Now.UnixNano, func(int, int) error { return nil })
+	if err != nil {
+		return err
+	}
+	return tell(&pb.CheckRowsResponse{Rows: check.Rows, Total: check.Rows, Result: check})
+}
+
+// Damage makes a check of node a's rows find a family changed.
+func (w *World) Damage(family string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.damaged = family
+}
+
+// Announce keeps what a verification found, for node a to tell as the leader.
+func (w *World) Announce(found []*pb.StateMismatch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.announced = found
 }

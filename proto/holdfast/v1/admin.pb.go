@@ -4272,9 +4272,9 @@ type VerifyStateResponse struct {
 	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// Sorted by name.
 	Nodes []*VerifyStateResponse_Node `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	// Nodes whose digest of a family differs from the others'; where there is no
-	// majority, all of them.
-	Mismatches    []*VerifyStateResponse_Mismatch `protobuf:"bytes,3,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
+	// Nodes whose digest of a family differs from the others', all of them where
+	// there is no majority; and nodes whose rows aren't what their digest is of.
+	Mismatches    []*StateMismatch `protobuf:"bytes,3,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4323,11 +4323,127 @@ func (x *VerifyStateResponse) GetNodes() []*VerifyStateResponse_Node {
 	return nil
 }
 
-func (x *VerifyStateResponse) GetMismatches() []*VerifyStateResponse_Mismatch {
+func (x *VerifyStateResponse) GetMismatches() []*StateMismatch {
 	if x != nil {
 		return x.Mismatches
 	}
 	return nil
+}
+
+type VerifyRowsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyRowsRequest) Reset() {
+	*x = VerifyRowsRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyRowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyRowsRequest) ProtoMessage() {}
+
+func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyRowsRequest.ProtoReflect.Descriptor instead.
+func (*VerifyRowsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+}
+
+type VerifyRowsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Read so far.
+	Rows uint64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	// To read, about: the state changes meanwhile.
+	Total uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// The node has read all.
+	Done bool `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	// Why the node didn't read its rows, "" where it does.
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyRowsResponse) Reset() {
+	*x = VerifyRowsResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyRowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyRowsResponse) ProtoMessage() {}
+
+func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyRowsResponse.ProtoReflect.Descriptor instead.
+func (*VerifyRowsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *VerifyRowsResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *VerifyRowsResponse) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *VerifyRowsResponse) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *VerifyRowsResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *VerifyRowsResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 type GetSettingsRequest struct {
@@ -4338,7 +4454,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4466,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4363,7 +4479,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 type GetSettingsResponse struct {
@@ -4378,7 +4494,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4506,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +4519,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -4430,7 +4546,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4442,7 +4558,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4455,7 +4571,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -4475,7 +4591,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4487,7 +4603,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4500,7 +4616,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -4521,7 +4637,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4533,7 +4649,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4546,7 +4662,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4571,7 +4687,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4583,7 +4699,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4596,7 +4712,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 type PromoteNodeRequest struct {
@@ -4608,7 +4724,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4620,7 +4736,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4633,7 +4749,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PromoteNodeRequest) GetName() string {
@@ -4651,7 +4767,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4663,7 +4779,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4676,7 +4792,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 type TransferLeadershipRequest struct {
@@ -4689,7 +4805,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4701,7 +4817,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4714,7 +4830,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TransferLeadershipRequest) GetName() string {
@@ -4734,7 +4850,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4746,7 +4862,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4759,7 +4875,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -4779,7 +4895,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4791,7 +4907,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4804,7 +4920,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *JoinClusterRequest) GetAddresses() []string {
@@ -4826,7 +4942,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4838,7 +4954,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4851,7 +4967,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *JoinClusterResponse) GetVoter() bool {
@@ -4878,7 +4994,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4890,7 +5006,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4903,7 +5019,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *DrainNodeRequest) GetName() string {
@@ -4922,7 +5038,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4934,7 +5050,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4947,7 +5063,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DrainNodeResponse) GetDrain() *Drain {
@@ -4967,7 +5083,7 @@ type ResumeNodeRequest struct {
 
 func (x *ResumeNodeRequest) Reset() {
 	*x = ResumeNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4979,7 +5095,7 @@ func (x *ResumeNodeRequest) String() string {
 func (*ResumeNodeRequest) ProtoMessage() {}
 
 func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4992,7 +5108,7 @@ func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ResumeNodeRequest) GetName() string {
@@ -5011,7 +5127,7 @@ type ResumeNodeResponse struct {
 
 func (x *ResumeNodeResponse) Reset() {
 	*x = ResumeNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5023,7 +5139,7 @@ func (x *ResumeNodeResponse) String() string {
 func (*ResumeNodeResponse) ProtoMessage() {}
 
 func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5036,7 +5152,7 @@ func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ResumeNodeResponse) GetDrain() *Drain {
@@ -5056,7 +5172,7 @@ type GetDrainRequest struct {
 
 func (x *GetDrainRequest) Reset() {
 	*x = GetDrainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5068,7 +5184,7 @@ func (x *GetDrainRequest) String() string {
 func (*GetDrainRequest) ProtoMessage() {}
 
 func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5081,7 +5197,7 @@ func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
 func (*GetDrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *GetDrainRequest) GetName() string {
@@ -5100,7 +5216,7 @@ type GetDrainResponse struct {
 
 func (x *GetDrainResponse) Reset() {
 	*x = GetDrainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5112,7 +5228,7 @@ func (x *GetDrainResponse) String() string {
 func (*GetDrainResponse) ProtoMessage() {}
 
 func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5125,7 +5241,7 @@ func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
 func (*GetDrainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *GetDrainResponse) GetDrain() *Drain {
@@ -5154,7 +5270,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5166,7 +5282,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5179,7 +5295,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Drain) GetNode() string {
@@ -5235,7 +5351,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5247,7 +5363,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5297,7 +5413,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5309,7 +5425,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5393,7 +5509,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5405,7 +5521,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5454,6 +5570,8 @@ type GetStatusResponse_Warning struct {
 	// domain-filling and domain-full, spam-deferred, or one of: no-quorum,
 	// no-leader, node-down, node-joining, node-draining, redundancy,
 	// destination-down, held-in-doubt, frozen, not-configured.
+	// One of: no-quorum, no-leader, node-down, destination-down, held-in-doubt,
+	// frozen, not-configured, state-mismatch.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What it is about: a node, a destination, "" for the cluster.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
@@ -5465,7 +5583,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +5595,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5520,14 +5638,17 @@ type VerifyStateResponse_Node struct {
 	// Why it didn't answer; "" where it did.
 	Error string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	// Sorted by family.
-	Digests       []*AppliedRecord_Digest `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"`
+	Digests []*AppliedRecord_Digest `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"`
+	// When the node last read all its rows; not set where it hasn't since its
+	// start.
+	RowsCheckedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=rows_checked_at,json=rowsCheckedAt,proto3" json:"rows_checked_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5539,7 +5660,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5576,63 +5697,18 @@ func (x *VerifyStateResponse_Node) GetDigests() []*AppliedRecord_Digest {
 	return nil
 }
 
-type VerifyStateResponse_Mismatch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Family        string                 `protobuf:"bytes,2,opt,name=family,proto3" json:"family,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *VerifyStateResponse_Mismatch) Reset() {
-	*x = VerifyStateResponse_Mismatch{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *VerifyStateResponse_Mismatch) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*VerifyStateResponse_Mismatch) ProtoMessage() {}
-
-func (x *VerifyStateResponse_Mismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+func (x *VerifyStateResponse_Node) GetRowsCheckedAt() *timestamppb.Timestamp {
 	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
+		return x.RowsCheckedAt
 	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use VerifyStateResponse_Mismatch.ProtoReflect.Descriptor instead.
-func (*VerifyStateResponse_Mismatch) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62, 1}
-}
-
-func (x *VerifyStateResponse_Mismatch) GetNode() string {
-	if x != nil {
-		return x.Node
-	}
-	return ""
-}
-
-func (x *VerifyStateResponse_Mismatch) GetFamily() string {
-	if x != nil {
-		return x.Family
-	}
-	return ""
+	return nil
 }
 
 var File_holdfast_v1_admin_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/admin.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17holdfast/v1/event.proto\x1a\x17holdfast/v1/state.proto\"\x86\x02\n" +
+	"\x17holdfast/v1/admin.proto\x12\vholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17holdfast/v1/event.proto\x1a\x16holdfast/v1/peer.proto\x1a\x17holdfast/v1/state.proto\"\x86\x02\n" +
 	"\rMessageFilter\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x12\n" +
@@ -5984,20 +6060,25 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\"\x14\n" +
-	"\x12VerifyStateRequest\"\xda\x02\n" +
+	"\x12VerifyStateRequest\"\xd8\x02\n" +
 	"\x13VerifyStateResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12;\n" +
-	"\x05nodes\x18\x02 \x03(\v2%.holdfast.v1.VerifyStateResponse.NodeR\x05nodes\x12I\n" +
+	"\x05nodes\x18\x02 \x03(\v2%.holdfast.v1.VerifyStateResponse.NodeR\x05nodes\x12:\n" +
 	"\n" +
-	"mismatches\x18\x03 \x03(\v2).holdfast.v1.VerifyStateResponse.MismatchR\n" +
-	"mismatches\x1am\n" +
+	"mismatches\x18\x03 \x03(\v2\x1a.holdfast.v1.StateMismatchR\n" +
+	"mismatches\x1a\xb1\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12;\n" +
-	"\adigests\x18\x03 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x1a6\n" +
-	"\bMismatch\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
-	"\x06family\x18\x02 \x01(\tR\x06family\"\x14\n" +
+	"\adigests\x18\x03 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x12B\n" +
+	"\x0frows_checked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rrowsCheckedAt\"\x13\n" +
+	"\x11VerifyRowsRequest\"|\n" +
+	"\x12VerifyRowsResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\bR\x04done\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\x14\n" +
 	"\x12GetSettingsRequest\"^\n" +
 	"\x13GetSettingsResponse\x121\n" +
 	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\x12\x14\n" +
@@ -6072,7 +6153,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tSetPolicy\x12\x1d.holdfast.v1.SetPolicyRequest\x1a\x1e.holdfast.v1.SetPolicyResponse\x12J\n" +
 	"\tGetPolicy\x12\x1d.holdfast.v1.GetPolicyRequest\x1a\x1e.holdfast.v1.GetPolicyResponse\x12S\n" +
 	"\fListPolicies\x12 .holdfast.v1.ListPoliciesRequest\x1a!.holdfast.v1.ListPoliciesResponse\x12S\n" +
-	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xec\x05\n" +
+	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xbd\x06\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12P\n" +
 	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponse\x12M\n" +
@@ -6084,7 +6165,9 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tDrainNode\x12\x1d.holdfast.v1.DrainNodeRequest\x1a\x1e.holdfast.v1.DrainNodeResponse\x12M\n" +
 	"\n" +
 	"ResumeNode\x12\x1e.holdfast.v1.ResumeNodeRequest\x1a\x1f.holdfast.v1.ResumeNodeResponse\x12G\n" +
-	"\bGetDrain\x12\x1c.holdfast.v1.GetDrainRequest\x1a\x1d.holdfast.v1.GetDrainResponse2\xb5\x01\n" +
+	"\bGetDrain\x12\x1c.holdfast.v1.GetDrainRequest\x1a\x1d.holdfast.v1.GetDrainResponse\x12O\n" +
+	"\n" +
+	"VerifyRows\x12\x1e.holdfast.v1.VerifyRowsRequest\x1a\x1f.holdfast.v1.VerifyRowsResponse0\x012\xb5\x01\n" +
 	"\x0fSettingsService\x12P\n" +
 	"\vGetSettings\x12\x1f.holdfast.v1.GetSettingsRequest\x1a .holdfast.v1.GetSettingsResponse\x12P\n" +
 	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
@@ -6102,7 +6185,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(*MessageFilter)(nil),                     // 1: holdfast.v1.MessageFilter
@@ -6168,59 +6251,61 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*GetStatusResponse)(nil),                 // 61: holdfast.v1.GetStatusResponse
 	(*VerifyStateRequest)(nil),                // 62: holdfast.v1.VerifyStateRequest
 	(*VerifyStateResponse)(nil),               // 63: holdfast.v1.VerifyStateResponse
-	(*GetSettingsRequest)(nil),                // 64: holdfast.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),               // 65: holdfast.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),                // 66: holdfast.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),               // 67: holdfast.v1.SetSettingsResponse
-	(*RemoveNodeRequest)(nil),                 // 68: holdfast.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),                // 69: holdfast.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),                // 70: holdfast.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),               // 71: holdfast.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),         // 72: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil),        // 73: holdfast.v1.TransferLeadershipResponse
-	(*JoinClusterRequest)(nil),                // 74: holdfast.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),               // 75: holdfast.v1.JoinClusterResponse
-	(*DrainNodeRequest)(nil),                  // 76: holdfast.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),                 // 77: holdfast.v1.DrainNodeResponse
-	(*ResumeNodeRequest)(nil),                 // 78: holdfast.v1.ResumeNodeRequest
-	(*ResumeNodeResponse)(nil),                // 79: holdfast.v1.ResumeNodeResponse
-	(*GetDrainRequest)(nil),                   // 80: holdfast.v1.GetDrainRequest
-	(*GetDrainResponse)(nil),                  // 81: holdfast.v1.GetDrainResponse
-	(*Drain)(nil),                             // 82: holdfast.v1.Drain
-	(*CountQueueResponse_Row)(nil),            // 83: holdfast.v1.CountQueueResponse.Row
-	(*GetStatusResponse_Node)(nil),            // 84: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 85: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 86: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 87: holdfast.v1.VerifyStateResponse.Node
-	(*VerifyStateResponse_Mismatch)(nil),      // 88: holdfast.v1.VerifyStateResponse.Mismatch
-	(RecipientState)(0),                       // 89: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 90: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 91: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 92: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 93: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 94: holdfast.v1.DestinationHealth.State
-	(*Settings)(nil),                          // 95: holdfast.v1.Settings
-	(*AppliedRecord_Digest)(nil),              // 96: holdfast.v1.AppliedRecord.Digest
+	(*VerifyRowsRequest)(nil),                 // 64: holdfast.v1.VerifyRowsRequest
+	(*VerifyRowsResponse)(nil),                // 65: holdfast.v1.VerifyRowsResponse
+	(*GetSettingsRequest)(nil),                // 66: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 67: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 68: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 69: holdfast.v1.SetSettingsResponse
+	(*RemoveNodeRequest)(nil),                 // 70: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 71: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 72: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 73: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 74: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 75: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 76: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 77: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 78: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 79: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 80: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 81: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 82: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 83: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 84: holdfast.v1.Drain
+	(*CountQueueResponse_Row)(nil),            // 85: holdfast.v1.CountQueueResponse.Row
+	(*GetStatusResponse_Node)(nil),            // 86: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 87: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 88: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 89: holdfast.v1.VerifyStateResponse.Node
+	(RecipientState)(0),                       // 90: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 91: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 92: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 93: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 94: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 95: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 96: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 97: holdfast.v1.Settings
+	(*AppliedRecord_Digest)(nil),              // 98: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	89,  // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	90,  // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	90,  // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	90,  // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	89,  // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	90,  // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	91,  // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	91,  // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	91,  // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	90,  // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	3,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	89,  // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	90,  // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	90,  // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	90,  // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	91,  // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	91,  // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	4,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	90,  // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	91,  // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
 	1,   // 11: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	2,   // 12: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
 	2,   // 13: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
 	1,   // 14: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 15: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	83,  // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	91,  // 17: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	85,  // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	92,  // 17: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
 	14,  // 18: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
 	14,  // 19: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	1,   // 20: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
@@ -6228,140 +6313,143 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	14,  // 22: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	1,   // 23: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
 	23,  // 24: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	91,  // 25: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	90,  // 26: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	90,  // 27: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	92,  // 25: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	91,  // 26: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	91,  // 27: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
 	1,   // 28: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
 	2,   // 29: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
 	2,   // 30: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
 	28,  // 31: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	92,  // 32: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	90,  // 33: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	93,  // 34: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	93,  // 32: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	91,  // 33: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	94,  // 34: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
 	4,   // 35: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	90,  // 36: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	91,  // 36: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
 	5,   // 37: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	93,  // 38: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	93,  // 39: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	94,  // 38: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	94,  // 39: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
 	29,  // 40: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	29,  // 41: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	29,  // 42: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	93,  // 43: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	93,  // 44: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	94,  // 43: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	94,  // 44: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
 	38,  // 45: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	93,  // 46: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	93,  // 47: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	94,  // 46: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	94,  // 47: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
 	38,  // 48: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	93,  // 49: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	93,  // 50: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	94,  // 49: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	94,  // 50: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
 	39,  // 51: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
 	39,  // 52: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	93,  // 53: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	94,  // 53: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
 	39,  // 54: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
 	48,  // 55: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	93,  // 56: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	94,  // 57: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	90,  // 58: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	94,  // 56: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	95,  // 57: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	91,  // 58: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
 	4,   // 59: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	90,  // 60: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	91,  // 60: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
 	5,   // 61: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
 	48,  // 62: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	93,  // 63: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	94,  // 63: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
 	49,  // 64: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	49,  // 65: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	49,  // 66: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
 	49,  // 67: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	84,  // 68: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	86,  // 68: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
 	5,   // 69: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	85,  // 70: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	86,  // 71: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	87,  // 72: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	88,  // 73: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.VerifyStateResponse.Mismatch
-	95,  // 74: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	95,  // 75: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	95,  // 76: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	82,  // 77: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	82,  // 78: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	82,  // 79: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	90,  // 80: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	87,  // 70: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	88,  // 71: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	89,  // 72: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	96,  // 73: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	97,  // 74: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	97,  // 75: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	97,  // 76: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	84,  // 77: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	84,  // 78: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	84,  // 79: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	91,  // 80: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
 	5,   // 81: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	90,  // 82: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	91,  // 82: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
 	4,   // 83: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	90,  // 84: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	96,  // 85: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	6,   // 86: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	8,   // 87: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	10,  // 88: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	12,  // 89: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	15,  // 90: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	17,  // 91: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	19,  // 92: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	21,  // 93: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	24,  // 94: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	26,  // 95: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	30,  // 96: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	32,  // 97: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	34,  // 98: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	36,  // 99: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	50,  // 100: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	52,  // 101: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	54,  // 102: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	56,  // 103: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	58,  // 104: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	40,  // 105: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	42,  // 106: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	44,  // 107: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	46,  // 108: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	60,  // 109: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	62,  // 110: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	68,  // 111: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	70,  // 112: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	72,  // 113: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	74,  // 114: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	76,  // 115: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	78,  // 116: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	80,  // 117: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	64,  // 118: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	66,  // 119: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	7,   // 120: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	9,   // 121: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	11,  // 122: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	13,  // 123: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	16,  // 124: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	18,  // 125: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	20,  // 126: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	22,  // 127: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	25,  // 128: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	27,  // 129: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	31,  // 130: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	33,  // 131: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	35,  // 132: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	37,  // 133: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	51,  // 134: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	53,  // 135: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	55,  // 136: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	57,  // 137: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	59,  // 138: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	41,  // 139: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	43,  // 140: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	45,  // 141: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	47,  // 142: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	61,  // 143: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	63,  // 144: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	69,  // 145: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	71,  // 146: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	73,  // 147: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	75,  // 148: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	77,  // 149: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	79,  // 150: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	81,  // 151: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	65,  // 152: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	67,  // 153: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	120, // [120:154] is the sub-list for method output_type
-	86,  // [86:120] is the sub-list for method input_type
-	86,  // [86:86] is the sub-list for extension type_name
-	86,  // [86:86] is the sub-list for extension extendee
-	0,   // [0:86] is the sub-list for field type_name
+	91,  // 84: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	98,  // 85: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	91,  // 86: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	6,   // 87: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	8,   // 88: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	10,  // 89: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	12,  // 90: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	15,  // 91: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	17,  // 92: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	19,  // 93: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	21,  // 94: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	24,  // 95: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	26,  // 96: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	30,  // 97: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	32,  // 98: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	34,  // 99: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	36,  // 100: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	50,  // 101: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	52,  // 102: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	54,  // 103: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	56,  // 104: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	58,  // 105: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	40,  // 106: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	42,  // 107: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	44,  // 108: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	46,  // 109: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	60,  // 110: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	62,  // 111: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	70,  // 112: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	72,  // 113: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	74,  // 114: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	76,  // 115: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	78,  // 116: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	80,  // 117: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	82,  // 118: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	64,  // 119: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	66,  // 120: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	68,  // 121: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	7,   // 122: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	9,   // 123: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	11,  // 124: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	13,  // 125: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	16,  // 126: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	18,  // 127: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	20,  // 128: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	22,  // 129: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	25,  // 130: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	27,  // 131: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	31,  // 132: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	33,  // 133: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	35,  // 134: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	37,  // 135: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	51,  // 136: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	53,  // 137: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	55,  // 138: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	57,  // 139: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	59,  // 140: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	41,  // 141: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	43,  // 142: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	45,  // 143: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	47,  // 144: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	61,  // 145: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	63,  // 146: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	71,  // 147: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	73,  // 148: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	75,  // 149: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	77,  // 150: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	79,  // 151: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	81,  // 152: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	83,  // 153: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	65,  // 154: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	67,  // 155: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	69,  // 156: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	122, // [122:157] is the sub-list for method output_type
+	87,  // [87:122] is the sub-list for method input_type
+	87,  // [87:87] is the sub-list for extension type_name
+	87,  // [87:87] is the sub-list for extension extendee
+	0,   // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -6370,18 +6458,19 @@ func file_holdfast_v1_admin_proto_init() {
 		return
 	}
 	file_holdfast_v1_event_proto_init()
+	file_holdfast_v1_peer_proto_init()
 	file_holdfast_v1_state_proto_init()
 	file_holdfast_v1_admin_proto_msgTypes[29].OneofWrappers = []any{}
 	file_holdfast_v1_admin_proto_msgTypes[39].OneofWrappers = []any{}
 	file_holdfast_v1_admin_proto_msgTypes[49].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[81].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[83].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   88,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

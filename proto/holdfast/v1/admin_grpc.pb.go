@@ -1338,6 +1338,7 @@ const (
 	ClusterService_DrainNode_FullMethodName          = "/holdfast.v1.ClusterService/DrainNode"
 	ClusterService_ResumeNode_FullMethodName         = "/holdfast.v1.ClusterService/ResumeNode"
 	ClusterService_GetDrain_FullMethodName           = "/holdfast.v1.ClusterService/GetDrain"
+	ClusterService_VerifyRows_FullMethodName         = "/holdfast.v1.ClusterService/VerifyRows"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -1366,6 +1367,9 @@ type ClusterServiceClient interface {
 	ResumeNode(ctx context.Context, in *ResumeNodeRequest, opts ...grpc.CallOption) (*ResumeNodeResponse, error)
 	// GetDrain tells what a node still has to do before it is safe to stop.
 	GetDrain(ctx context.Context, in *GetDrainRequest, opts ...grpc.CallOption) (*GetDrainResponse, error)
+	// VerifyRows has every node read all its rows and compare them with its
+	// digests. VerifyState tells the result; this stream tells the progress.
+	VerifyRows(ctx context.Context, in *VerifyRowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyRowsResponse], error)
 }
 
 type clusterServiceClient struct {
@@ -1466,6 +1470,25 @@ func (c *clusterServiceClient) GetDrain(ctx context.Context, in *GetDrainRequest
 	return out, nil
 }
 
+func (c *clusterServiceClient) VerifyRows(ctx context.Context, in *VerifyRowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyRowsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[0], ClusterService_VerifyRows_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifyRowsRequest, VerifyRowsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_VerifyRowsClient = grpc.ServerStreamingClient[VerifyRowsResponse]
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -1492,6 +1515,9 @@ type ClusterServiceServer interface {
 	ResumeNode(context.Context, *ResumeNodeRequest) (*ResumeNodeResponse, error)
 	// GetDrain tells what a node still has to do before it is safe to stop.
 	GetDrain(context.Context, *GetDrainRequest) (*GetDrainResponse, error)
+	// VerifyRows has every node read all its rows and compare them with its
+	// digests. VerifyState tells the result; this stream tells the progress.
+	VerifyRows(*VerifyRowsRequest, grpc.ServerStreamingServer[VerifyRowsResponse]) error
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -1528,6 +1554,9 @@ func (UnimplementedClusterServiceServer) ResumeNode(context.Context, *ResumeNode
 }
 func (UnimplementedClusterServiceServer) GetDrain(context.Context, *GetDrainRequest) (*GetDrainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDrain not implemented")
+}
+func (UnimplementedClusterServiceServer) VerifyRows(*VerifyRowsRequest, grpc.ServerStreamingServer[VerifyRowsResponse]) error {
+	return status.Error(codes.Unimplemented, "method VerifyRows not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -1712,6 +1741,17 @@ func _ClusterService_GetDrain_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_VerifyRows_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(VerifyRowsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServiceServer).VerifyRows(m, &grpc.GenericServerStream[VerifyRowsRequest, VerifyRowsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_VerifyRowsServer = grpc.ServerStreamingServer[VerifyRowsResponse]
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1756,7 +1796,13 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ClusterService_GetDrain_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "VerifyRows",
+			Handler:       _ClusterService_VerifyRows_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "holdfast/v1/admin.proto",
 }
 

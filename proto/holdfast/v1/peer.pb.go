@@ -130,7 +130,7 @@ func (x ChangeMembershipRequest_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangeMembershipRequest_Change.Descriptor instead.
 func (ChangeMembershipRequest_Change) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10, 0}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{14, 0}
 }
 
 type HelloRequest struct {
@@ -203,7 +203,10 @@ type HelloResponse struct {
 	// Sessions at the front door.
 	Sessions uint32 `protobuf:"varint,10,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	// The node has a raft log, applied or not.
-	HasData       bool `protobuf:"varint,11,opt,name=has_data,json=hasData,proto3" json:"has_data,omitempty"`
+	HasData bool `protobuf:"varint,11,opt,name=has_data,json=hasData,proto3" json:"has_data,omitempty"`
+	// What this node knows of states that differ: damage in its own rows, and on
+	// the leader what the latest verification found.
+	Mismatches    []*StateMismatch `protobuf:"bytes,12,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +316,13 @@ func (x *HelloResponse) GetHasData() bool {
 		return x.HasData
 	}
 	return false
+}
+
+func (x *HelloResponse) GetMismatches() []*StateMismatch {
+	if x != nil {
+		return x.Mismatches
+	}
+	return nil
 }
 
 type JoinRequest struct {
@@ -829,9 +839,11 @@ func (x *DigestRequest) GetNonce() []byte {
 }
 
 type DigestResponse struct {
-	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Index         uint64                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Digests       []*AppliedRecord_Digest `protobuf:"bytes,2,rep,name=digests,proto3" json:"digests,omitempty"`
+	state   protoimpl.MessageState  `protogen:"open.v1"`
+	Index   uint64                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Digests []*AppliedRecord_Digest `protobuf:"bytes,2,rep,name=digests,proto3" json:"digests,omitempty"`
+	// Of the latest check since the node's start; not set where there was none.
+	RowCheck      *RowCheck `protobuf:"bytes,3,opt,name=row_check,json=rowCheck,proto3" json:"row_check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -880,6 +892,254 @@ func (x *DigestResponse) GetDigests() []*AppliedRecord_Digest {
 	return nil
 }
 
+func (x *DigestResponse) GetRowCheck() *RowCheck {
+	if x != nil {
+		return x.RowCheck
+	}
+	return nil
+}
+
+// RowCheck is what reading all of a node's rows came to.
+type RowCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The raft index that the node had applied when the check ended.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// When it ended, nanoseconds since 1970.
+	Time int64  `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"`
+	Rows uint64 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	// Sorted by family.
+	Damages       []*RowCheck_Damage `protobuf:"bytes,4,rep,name=damages,proto3" json:"damages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowCheck) Reset() {
+	*x = RowCheck{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowCheck) ProtoMessage() {}
+
+func (x *RowCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowCheck.ProtoReflect.Descriptor instead.
+func (*RowCheck) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RowCheck) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RowCheck) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *RowCheck) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *RowCheck) GetDamages() []*RowCheck_Damage {
+	if x != nil {
+		return x.Damages
+	}
+	return nil
+}
+
+// StateMismatch: a node's state isn't what it should be.
+type StateMismatch struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Node   string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Family string                 `protobuf:"bytes,2,opt,name=family,proto3" json:"family,omitempty"`
+	// How it shows, in words.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateMismatch) Reset() {
+	*x = StateMismatch{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateMismatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateMismatch) ProtoMessage() {}
+
+func (x *StateMismatch) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateMismatch.ProtoReflect.Descriptor instead.
+func (*StateMismatch) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *StateMismatch) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *StateMismatch) GetFamily() string {
+	if x != nil {
+		return x.Family
+	}
+	return ""
+}
+
+func (x *StateMismatch) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type CheckRowsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRowsRequest) Reset() {
+	*x = CheckRowsRequest{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRowsRequest) ProtoMessage() {}
+
+func (x *CheckRowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRowsRequest.ProtoReflect.Descriptor instead.
+func (*CheckRowsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CheckRowsRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+type CheckRowsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Read so far.
+	Rows uint64 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
+	// To read, about: the state changes meanwhile.
+	Total uint64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// In the last answer only.
+	Result        *RowCheck `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRowsResponse) Reset() {
+	*x = CheckRowsResponse{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRowsResponse) ProtoMessage() {}
+
+func (x *CheckRowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRowsResponse.ProtoReflect.Descriptor instead.
+func (*CheckRowsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CheckRowsResponse) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *CheckRowsResponse) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *CheckRowsResponse) GetResult() *RowCheck {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 type ChangeMembershipRequest struct {
 	state     protoimpl.MessageState         `protogen:"open.v1"`
 	ClusterId string                         `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -894,7 +1154,7 @@ type ChangeMembershipRequest struct {
 
 func (x *ChangeMembershipRequest) Reset() {
 	*x = ChangeMembershipRequest{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1166,7 @@ func (x *ChangeMembershipRequest) String() string {
 func (*ChangeMembershipRequest) ProtoMessage() {}
 
 func (x *ChangeMembershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1179,7 @@ func (x *ChangeMembershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeMembershipRequest.ProtoReflect.Descriptor instead.
 func (*ChangeMembershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ChangeMembershipRequest) GetClusterId() string {
@@ -958,7 +1218,7 @@ type ChangeMembershipResponse struct {
 
 func (x *ChangeMembershipResponse) Reset() {
 	*x = ChangeMembershipResponse{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1230,7 @@ func (x *ChangeMembershipResponse) String() string {
 func (*ChangeMembershipResponse) ProtoMessage() {}
 
 func (x *ChangeMembershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1243,60 @@ func (x *ChangeMembershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeMembershipResponse.ProtoReflect.Descriptor instead.
 func (*ChangeMembershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{15}
+}
+
+type RowCheck_Damage struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Family string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"`
+	// What is wrong, in words.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowCheck_Damage) Reset() {
+	*x = RowCheck_Damage{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowCheck_Damage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowCheck_Damage) ProtoMessage() {}
+
+func (x *RowCheck_Damage) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowCheck_Damage.ProtoReflect.Descriptor instead.
+func (*RowCheck_Damage) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10, 0}
+}
+
+func (x *RowCheck_Damage) GetFamily() string {
+	if x != nil {
+		return x.Family
+	}
+	return ""
+}
+
+func (x *RowCheck_Damage) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
 }
 
 var File_holdfast_v1_peer_proto protoreflect.FileDescriptor
@@ -994,7 +1307,7 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\fHelloRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\"\xe2\x02\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"\x9e\x03\n" +
 	"\rHelloResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\tR\x06raftId\x12!\n" +
@@ -1009,7 +1322,10 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\bno_lease\x18\t \x01(\tR\anoLease\x12\x1a\n" +
 	"\bsessions\x18\n" +
 	" \x01(\rR\bsessions\x12\x19\n" +
-	"\bhas_data\x18\v \x01(\bR\ahasData\"\xa1\x01\n" +
+	"\bhas_data\x18\v \x01(\bR\ahasData\x12:\n" +
+	"\n" +
+	"mismatches\x18\f \x03(\v2\x1a.holdfast.v1.StateMismatchR\n" +
+	"mismatches\"\xa1\x01\n" +
 	"\vJoinRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -1058,10 +1374,30 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\rDigestRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
-	"\x05nonce\x18\x02 \x01(\fR\x05nonce\"c\n" +
+	"\x05nonce\x18\x02 \x01(\fR\x05nonce\"\x97\x01\n" +
 	"\x0eDigestResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12;\n" +
-	"\adigests\x18\x02 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\"\x85\x02\n" +
+	"\adigests\x18\x02 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x122\n" +
+	"\trow_check\x18\x03 \x01(\v2\x15.holdfast.v1.RowCheckR\browCheck\"\xb6\x01\n" +
+	"\bRowCheck\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\x04R\x04rows\x126\n" +
+	"\adamages\x18\x04 \x03(\v2\x1c.holdfast.v1.RowCheck.DamageR\adamages\x1a4\n" +
+	"\x06Damage\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\tR\x06family\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"O\n" +
+	"\rStateMismatch\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06family\x18\x02 \x01(\tR\x06family\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"1\n" +
+	"\x10CheckRowsRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"l\n" +
+	"\x11CheckRowsResponse\x12\x12\n" +
+	"\x04rows\x18\x01 \x01(\x04R\x04rows\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x04R\x05total\x12-\n" +
+	"\x06result\x18\x03 \x01(\v2\x15.holdfast.v1.RowCheckR\x06result\"\x85\x02\n" +
 	"\x17ChangeMembershipRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12C\n" +
@@ -1073,14 +1409,15 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\rCHANGE_REMOVE\x10\x01\x12\x12\n" +
 	"\x0eCHANGE_PROMOTE\x10\x02\x12\x13\n" +
 	"\x0fCHANGE_TRANSFER\x10\x03\"\x1a\n" +
-	"\x18ChangeMembershipResponse2\xb5\x03\n" +
+	"\x18ChangeMembershipResponse2\x83\x04\n" +
 	"\vPeerService\x12>\n" +
 	"\x05Hello\x12\x19.holdfast.v1.HelloRequest\x1a\x1a.holdfast.v1.HelloResponse\x12;\n" +
 	"\x04Join\x12\x18.holdfast.v1.JoinRequest\x1a\x19.holdfast.v1.JoinResponse\x12H\n" +
 	"\aPropose\x12\x1b.holdfast.v1.ProposeRequest\x1a\x1c.holdfast.v1.ProposeResponse(\x010\x01\x12;\n" +
 	"\x04Ping\x12\x18.holdfast.v1.PingRequest\x1a\x19.holdfast.v1.PingResponse\x12A\n" +
 	"\x06Digest\x12\x1a.holdfast.v1.DigestRequest\x1a\x1b.holdfast.v1.DigestResponse\x12_\n" +
-	"\x10ChangeMembership\x12$.holdfast.v1.ChangeMembershipRequest\x1a%.holdfast.v1.ChangeMembershipResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\x10ChangeMembership\x12$.holdfast.v1.ChangeMembershipRequest\x1a%.holdfast.v1.ChangeMembershipResponse\x12L\n" +
+	"\tCheckRows\x12\x1d.holdfast.v1.CheckRowsRequest\x1a\x1e.holdfast.v1.CheckRowsResponse0\x01B'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_peer_proto_rawDescOnce sync.Once
@@ -1095,7 +1432,7 @@ func file_holdfast_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_holdfast_v1_peer_proto_goTypes = []any{
 	(ProposeResponse_Outcome)(0),        // 0: holdfast.v1.ProposeResponse.Outcome
 	(ChangeMembershipRequest_Change)(0), // 1: holdfast.v1.ChangeMembershipRequest.Change
@@ -1109,33 +1446,44 @@ var file_holdfast_v1_peer_proto_goTypes = []any{
 	(*PingResponse)(nil),                // 9: holdfast.v1.PingResponse
 	(*DigestRequest)(nil),               // 10: holdfast.v1.DigestRequest
 	(*DigestResponse)(nil),              // 11: holdfast.v1.DigestResponse
-	(*ChangeMembershipRequest)(nil),     // 12: holdfast.v1.ChangeMembershipRequest
-	(*ChangeMembershipResponse)(nil),    // 13: holdfast.v1.ChangeMembershipResponse
-	(*EventResult)(nil),                 // 14: holdfast.v1.EventResult
-	(*AppliedRecord_Digest)(nil),        // 15: holdfast.v1.AppliedRecord.Digest
+	(*RowCheck)(nil),                    // 12: holdfast.v1.RowCheck
+	(*StateMismatch)(nil),               // 13: holdfast.v1.StateMismatch
+	(*CheckRowsRequest)(nil),            // 14: holdfast.v1.CheckRowsRequest
+	(*CheckRowsResponse)(nil),           // 15: holdfast.v1.CheckRowsResponse
+	(*ChangeMembershipRequest)(nil),     // 16: holdfast.v1.ChangeMembershipRequest
+	(*ChangeMembershipResponse)(nil),    // 17: holdfast.v1.ChangeMembershipResponse
+	(*RowCheck_Damage)(nil),             // 18: holdfast.v1.RowCheck.Damage
+	(*EventResult)(nil),                 // 19: holdfast.v1.EventResult
+	(*AppliedRecord_Digest)(nil),        // 20: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_peer_proto_depIdxs = []int32{
-	0,  // 0: holdfast.v1.ProposeResponse.outcome:type_name -> holdfast.v1.ProposeResponse.Outcome
-	14, // 1: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
-	15, // 2: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	1,  // 3: holdfast.v1.ChangeMembershipRequest.change:type_name -> holdfast.v1.ChangeMembershipRequest.Change
-	2,  // 4: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
-	4,  // 5: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
-	6,  // 6: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
-	8,  // 7: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
-	10, // 8: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
-	12, // 9: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
-	3,  // 10: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
-	5,  // 11: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
-	7,  // 12: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
-	9,  // 13: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
-	11, // 14: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
-	13, // 15: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
-	10, // [10:16] is the sub-list for method output_type
-	4,  // [4:10] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	13, // 0: holdfast.v1.HelloResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	0,  // 1: holdfast.v1.ProposeResponse.outcome:type_name -> holdfast.v1.ProposeResponse.Outcome
+	19, // 2: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
+	20, // 3: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	12, // 4: holdfast.v1.DigestResponse.row_check:type_name -> holdfast.v1.RowCheck
+	18, // 5: holdfast.v1.RowCheck.damages:type_name -> holdfast.v1.RowCheck.Damage
+	12, // 6: holdfast.v1.CheckRowsResponse.result:type_name -> holdfast.v1.RowCheck
+	1,  // 7: holdfast.v1.ChangeMembershipRequest.change:type_name -> holdfast.v1.ChangeMembershipRequest.Change
+	2,  // 8: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
+	4,  // 9: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
+	6,  // 10: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
+	8,  // 11: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
+	10, // 12: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
+	16, // 13: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
+	14, // 14: holdfast.v1.PeerService.CheckRows:input_type -> holdfast.v1.CheckRowsRequest
+	3,  // 15: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
+	5,  // 16: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
+	7,  // 17: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
+	9,  // 18: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
+	11, // 19: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
+	17, // 20: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
+	15, // 21: holdfast.v1.PeerService.CheckRows:output_type -> holdfast.v1.CheckRowsResponse
+	15, // [15:22] is the sub-list for method output_type
+	8,  // [8:15] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_peer_proto_init() }
@@ -1151,7 +1499,7 @@ func file_holdfast_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_peer_proto_rawDesc), len(file_holdfast_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	PeerService_Ping_FullMethodName             = "/holdfast.v1.PeerService/Ping"
 	PeerService_Digest_FullMethodName           = "/holdfast.v1.PeerService/Digest"
 	PeerService_ChangeMembership_FullMethodName = "/holdfast.v1.PeerService/ChangeMembership"
+	PeerService_CheckRows_FullMethodName        = "/holdfast.v1.PeerService/CheckRows"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -48,6 +49,9 @@ type PeerServiceClient interface {
 	// ChangeMembership asks the leader for a change of its members. It is safe to
 	// repeat. ABORTED: this node leads no more, ask the new leader.
 	ChangeMembership(ctx context.Context, in *ChangeMembershipRequest, opts ...grpc.CallOption) (*ChangeMembershipResponse, error)
+	// CheckRows has a node read its rows and compare them with its digests. It
+	// tells its progress, and in its last answer what it came to.
+	CheckRows(ctx context.Context, in *CheckRowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckRowsResponse], error)
 }
 
 type peerServiceClient struct {
@@ -121,6 +125,25 @@ func (c *peerServiceClient) ChangeMembership(ctx context.Context, in *ChangeMemb
 	return out, nil
 }
 
+func (c *peerServiceClient) CheckRows(ctx context.Context, in *CheckRowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckRowsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[1], PeerService_CheckRows_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CheckRowsRequest, CheckRowsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_CheckRowsClient = grpc.ServerStreamingClient[CheckRowsResponse]
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -140,6 +163,9 @@ type PeerServiceServer interface {
 	// ChangeMembership asks the leader for a change of its members. It is safe to
 	// repeat. ABORTED: this node leads no more, ask the new leader.
 	ChangeMembership(context.Context, *ChangeMembershipRequest) (*ChangeMembershipResponse, error)
+	// CheckRows has a node read its rows and compare them with its digests. It
+	// tells its progress, and in its last answer what it came to.
+	CheckRows(*CheckRowsRequest, grpc.ServerStreamingServer[CheckRowsResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -167,6 +193,9 @@ func (UnimplementedPeerServiceServer) Digest(context.Context, *DigestRequest) (*
 }
 func (UnimplementedPeerServiceServer) ChangeMembership(context.Context, *ChangeMembershipRequest) (*ChangeMembershipResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeMembership not implemented")
+}
+func (UnimplementedPeerServiceServer) CheckRows(*CheckRowsRequest, grpc.ServerStreamingServer[CheckRowsResponse]) error {
+	return status.Error(codes.Unimplemented, "method CheckRows not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -286,6 +315,17 @@ func _PeerService_ChangeMembership_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_CheckRows_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CheckRowsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServiceServer).CheckRows(m, &grpc.GenericServerStream[CheckRowsRequest, CheckRowsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_CheckRowsServer = grpc.ServerStreamingServer[CheckRowsResponse]
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -320,6 +360,11 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _PeerService_Propose_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "CheckRows",
+			Handler:       _PeerService_CheckRows_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "holdfast/v1/peer.proto",
