@@ -28,6 +28,8 @@ type Cluster interface {
 	Leader() string
 	// Members are the nodes of the raft configuration.
 	Members(ctx context.Context) []Member
+	// Health is this node's own.
+	Health() Health
 	// Digests asks a node for the digests that it kept at VerifyMarked.
 	Digests(ctx context.Context, node string, nonce []byte) (*pb.DigestResponse, error)
 	// CheckRows has a node read all its rows, and hands on what it tells; the

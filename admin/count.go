@@ -2,6 +2,9 @@ package admin
 
 import (
 	"context"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
@@ -25,13 +28,11 @@ func (s *queueService) CountQueue(ctx context.Context, req *pb.CountQueueRequest
 	out := &pb.CountQueueResponse{Stale: !w.quorum}
 	switch req.By {
 	case pb.CountQueueRequest_BY_DOMAIN:
-		for _, domain := range w.Domains() {
-			out.Rows = append(out.Rows, &pb.CountQueueResponse_Row{Name: domain.Name, Count: queueCount(w.DomainCounter(domain.Name))})
-		}
+		configured := names(w.Domains(), (*pb.DomainConfig).GetName)
+		out.Rows = countRows(configured, w.CountedDomains(), w.DomainCounter)
 	case pb.CountQueueRequest_BY_DESTINATION:
-		for _, d := range w.Destinations() {
-			out.Rows = append(out.Rows, &pb.CountQueueResponse_Row{Name: d.Config.Name, Count: queueCount(w.DestinationCounter(d.Config.Name))})
-		}
+		configured := names(w.Destinations(), func(d *pb.DestinationRecord) string { return d.Config.GetName() })
+		out.Rows = countRows(configured, w.CountedDestinations(), w.DestinationCounter)
 	case pb.CountQueueRequest_BY_UNSPECIFIED:
 		count, err := w.count(ctx, f)
 		if err != nil {
@@ -42,6 +43,29 @@ func (s *queueService) CountQueue(ctx context.Context, req *pb.CountQueueRequest
 		return nil, invalid("by", "by %d is unknown", req.By)
 	}
 	return out, nil
+}
+
+// countRows has a row for all that is configured, and for all else that has
+// something to count, so that the rows add up to the count of all.
+func countRows(configured, counted []string, counter func(string) *pb.CounterRecord) []*pb.CountQueueResponse_Row {
+	all := slices.Concat(configured, counted)
+	slices.Sort(all)
+	var rows []*pb.CountQueueResponse_Row
+	for _, name := range slices.Compact(all) {
+		c := queueCount(counter(name))
+		if _, found := slices.BinarySearch(configured, name); found || proto.Size(c) > 0 {
+			rows = append(rows, &pb.CountQueueResponse_Row{Name: name, Count: c})
+		}
+	}
+	return rows
+}
+
+func names[T any](records []T, name func(T) string) []string {
+	all := make([]string, len(records))
+	for i, record := range records {
+		all[i] = name(record)
+	}
+	return all
 }
 
 func (w window) count(ctx context.Context, f fsm.Filter) (*pb.QueueCount, error) {

@@ -47,12 +47,15 @@ type Cluster struct {
 
 	clock    *wallClock
 	lease    lease
-	noLease  atomic.Pointer[string]  // why there is none; never nil
-	session  atomic.Pointer[session] // nil while no incarnation is active
-	sessions broadcast
-	lanes    [2]laneLimits
-	forward  forwarder
-	pings    peerLink
+	noLease  atomic.Pointer[string] // why there is none; never nil
+	disksLow atomic.Bool
+	// clockOffset is the leader's clock less this node's, in nanoseconds.
+	clockOffset atomic.Int64
+	session     atomic.Pointer[session] // nil while no incarnation is active
+	sessions    broadcast
+	lanes       [2]laneLimits
+	forward     forwarder
+	pings       peerLink
 
 	joining sync.Mutex // serialises changes of the configuration on the leader
 

@@ -55,6 +55,9 @@ type Config struct {
 
 	// Sessions counts the sessions at the front door; nil counts none.
 	Sessions func() int
+	// DiskLow reports whether the disk of DataDir has reached its reserve; nil
+	// where nobody looks. It is asked with every ping.
+	DiskLow func() bool
 
 	// Now is the wall clock.
 	Now func() time.Time

@@ -21,7 +21,7 @@ func (c *Cluster) answerPing(ctx context.Context, req *pb.PingRequest) (*pb.Ping
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.PingResponse{CommitIndex: commit, Time: wall.UnixNano(), Term: l.term, Granted: true}
+	resp := &pb.PingResponse{CommitIndex: commit, Time: wall.UnixNano(), Term: l.term, Granted: true, DisksLow: l.disksLow()}
 	if err := l.grant(req, received); err != nil {
 		resp.Granted, resp.Text = false, err.Error()
 	}
@@ -59,6 +59,7 @@ func (l *leadership) grant(req *pb.PingRequest, received time.Duration) error {
 	if w.down {
 		return fmt.Errorf("node %s is being declared down", req.Node)
 	}
+	w.diskLow = req.DiskLow
 	w.clocked, w.clockWrong, w.clock = true, req.ClockWrong, time.Duration(req.Time)-received
 	if w.unfit = l.unfit(req, w); w.unfit != nil {
 		return w.unfit

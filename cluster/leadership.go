@@ -76,6 +76,7 @@ type watched struct {
 	clock      time.Duration
 	clocked    bool
 	clockWrong bool  // as it says itself
+	diskLow    bool  // as of its last ping
 	unfit      error // what its last ping was refused for
 	down       bool  // NodeDown is proposed: no lease any more
 }

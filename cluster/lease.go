@@ -171,6 +171,7 @@ func (c *Cluster) renewLease(ctx context.Context, s *session) string {
 	if err != nil {
 		return err.Error()
 	}
+	c.disksLow.Store(resp.DisksLow)
 	if !resp.Granted {
 		return resp.Text
 	}
@@ -183,6 +184,9 @@ func (c *Cluster) renewLease(ctx context.Context, s *session) string {
 	return ""
 }
 
+// ClockOffset is the leader's clock less this node's, as of the last ping.
+func (c *Cluster) ClockOffset() time.Duration { return time.Duration(c.clockOffset.Load()) }
+
 // ping asks the leader, wherever it is. A ping that takes longer than a third
 // of the lease is given up so that two more can follow.
 func (c *Cluster) ping(ctx context.Context, incarnation uint64) (*pb.PingResponse, error) {
@@ -192,7 +196,7 @@ func (c *Cluster) ping(ctx context.Context, incarnation uint64) (*pb.PingRespons
 	req := &pb.PingRequest{
 		ClusterId: c.clusterID(), Node: c.cfg.Node, Incarnation: incarnation,
 		AppliedIndex: c.cfg.State.AppliedIndex(), Time: wall.UnixNano(),
-		ClockWrong: c.clock.trouble() != nil,
+		ClockWrong: c.clock.trouble() != nil, DiskLow: c.diskLow(),
 	}
 	resp, err := c.pingLeader(ctx, req)
 	if err != nil {
@@ -200,7 +204,8 @@ func (c *Cluster) ping(ctx context.Context, incarnation uint64) (*pb.PingRespons
 	}
 	// The leader stamps a ping when it comes in. The answer waits for a proof
 	// of leadership, so half the round trip would be a worse guess than none.
-	c.metrics.clockOffset.Set(time.Duration(resp.Time - wall.UnixNano()).Seconds())
+	c.clockOffset.Store(resp.Time - wall.UnixNano())
+	c.metrics.clockOffset.Set(c.ClockOffset().Seconds())
 	if resp.ClusterTime != 0 {
 		c.clock.agree(resp.ClusterTime, sent)
 	}

@@ -86,6 +86,24 @@ func (v *View) DestinationCounter(name string) *pb.CounterRecord {
 	return v.counter('D', name)
 }
 
+// CountedDomains names the domains that have a counter, sorted: also those that
+// reports went to and that were never configured.
+func (v *View) CountedDomains() []string { return v.counted('d') }
+
+// CountedDestinations names the destinations that have a counter, sorted; "" is
+// that of recipients without one.
+func (v *View) CountedDestinations() []string { return v.counted('D') }
+
+func (v *View) counted(kind byte) []string {
+	var names []string
+	prefix := keyOfCounter(kind, "")
+	v.tables.counters.Root().WalkPrefix(prefix, func(key []byte, _ *pb.CounterRecord) bool {
+		names = append(names, string(key[len(prefix):]))
+		return false
+	})
+	return names
+}
+
 func (v *View) counter(kind byte, name string) *pb.CounterRecord {
 	if c, ok := v.tables.counters.Get(keyOfCounter(kind, name)); ok {
 		return c

@@ -35,6 +35,7 @@ type Node struct {
 
 	listeners    listeners
 	disk         *disk
+	limits       limits
 	state        *fsm.State
 	cluster      *cluster.Cluster
 	smtp         *smtpd.Server
@@ -60,6 +61,9 @@ func New(cfg Config, logger *slog.Logger) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, log: logger.With("node", cfg.NodeID), registry: prometheus.NewRegistry(),
 		fatal: make(chan error, 1),
+	}
+	if n.limits, err = systemLimits(); err != nil {
+		return nil, err
 	}
 	n.disk = newDisk(cfg.DataDir, cfg.DiskReserveBytes)
 	n.disk.register(n.registry)
@@ -116,6 +120,7 @@ func (n *Node) openData() (err error) {
 		Limits: cluster.Limits{TrailingBytes: n.cfg.Raft.TrailingBytes},
 		State:  n.state, Logger: n.log.With("component", "cluster"), Metrics: n.registry,
 		Fatal: n.fail, Now: time.Now, Sessions: n.sessions,
+		DiskLow: func() bool { return n.disk.space().low() },
 	})
 	return err
 }
@@ -127,6 +132,11 @@ func (n *Node) makeParts() (err error) {
 	smtp.MessageSize = func() int64 { return n.state.Settings().MaxMessageSize }
 	smtp.Logger, smtp.Registerer = n.log, n.registry
 	smtp.ShutdownGrace = stopContent
+	if smtp.MaxConnections, err = n.limits.clients(smtp.MaxConnections); err != nil {
+		return err
+	}
+	n.log.Info("limits", "file_descriptors", n.limits.descriptors, "smtp_connections", smtp.MaxConnections,
+		"memory_limit", n.limits.memory, "disk_free", n.disk.space().free, "disk_reserve", n.disk.space().reserve)
 	if n.cfg.SMTP.TLSCert != "" {
 		if err := n.Reload(); err != nil {
 			return err

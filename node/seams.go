@@ -35,13 +35,20 @@ func (o outcomes) Propose(ctx context.Context, event *pb.Event, payload []byte) 
 }
 
 // gate opens the front door while the node leaves nothing to doubt: it has a
-// lease, and everything that was committed before it. A stop doesn't close it:
-// the front door itself says goodbye then, and lets content under way finish.
+// lease, everything that was committed before it, and there is room on the
+// disks. A stop doesn't close it: the front door itself says goodbye then, and
+// lets content under way finish.
 type gate struct{ n *Node }
 
 func (g gate) Check() *relay.Reply {
 	if !g.n.cluster.Current() {
 		return &relay.Reply{Code: 451, Enhanced: "4.3.2", Text: "no quorum right now, try again later"}
+	}
+	if g.n.disk.space().low() {
+		return &relay.Reply{Code: 452, Enhanced: "4.3.1", Text: "short of disk space, try again later"}
+	}
+	if g.n.cluster.DisksLow() {
+		return &relay.Reply{Code: 452, Enhanced: "4.3.1", Text: "the other servers are short of disk space, try again later"}
 	}
 	return nil
 }
@@ -115,6 +122,14 @@ func (o operators) Leased() bool { return o.n.cluster.Leased() }
 func (o operators) Leader() string {
 	leader, _ := o.n.cluster.Leader()
 	return leader
+}
+
+func (o operators) Health() admin.Health {
+	disk := o.n.disk.space()
+	return admin.Health{
+		DiskFree: disk.free, DiskReserve: disk.reserve, DisksLow: o.n.cluster.DisksLow(),
+		ClockOffset: o.n.cluster.ClockOffset(),
+	}
 }
 
 // memberTimeout is how long a node that hangs may hold up a status.

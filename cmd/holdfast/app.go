@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"time"
 
@@ -43,6 +44,8 @@ and delivers it to each domain's own mail server, however long that is away.
 
 Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no quorum or no answer.`)
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.Version = versionString() + " (" + runtime.Version() + ")"
+	root.SetVersionTemplate("holdfast {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%v; `%s --help` shows how", err, cmd.CommandPath())
 	})
@@ -53,6 +56,9 @@ Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no quorum or no answer.`)
 		a.settingsCommand(), a.sendCommand(), a.versionCommand(),
 		a.nodeCommand(),
 	)
+	for name, what := range notYetCommands {
+		refuseCommand(root, name, what)
+	}
 	return root
 }
 

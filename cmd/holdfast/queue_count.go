@@ -133,7 +133,7 @@ func (a *app) countsAsTable(by string, rows []*pb.CountQueueResponse_Row) error 
 			"PENDING", "HELD", "FROZEN", "IN DOUBT", "DELIVERED", "FAILED")
 		for _, row := range rows {
 			c := row.Count
-			t.row(row.Name, c.Pending, c.Held, c.Frozen, c.InDoubt, c.Delivered, c.Failed)
+			t.row(dash(row.Name), c.Pending, c.Held, c.Frozen, c.InDoubt, c.Delivered, c.Failed)
 		}
 	}
 	return t.flush()

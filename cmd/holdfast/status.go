@@ -42,28 +42,38 @@ type warningJSON struct {
 
 func (a *app) statusCommand() *cobra.Command {
 	var asJSON bool
+	var watch durationFlag
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show nodes, queue, destinations that are down, warnings",
 		Long: `Show the cluster's nodes and leader, the queue by state, destinations that are
 down, and warnings. It works without a quorum too, and then says that it is stale.`,
 		Example: `  holdfast status
+  holdfast status --watch
   holdfast status --addr 127.0.0.1:7501 --json`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
-				r, err := pb.NewClusterServiceClient(conn).GetStatus(ctx, &pb.GetStatusRequest{})
-				if err != nil {
-					return err
+				show := func() error {
+					r, err := pb.NewClusterServiceClient(conn).GetStatus(ctx, &pb.GetStatusRequest{})
+					if err != nil {
+						return err
+					}
+					if asJSON {
+						return a.writeJSON(toStatusJSON(r))
+					}
+					return a.showStatus(r)
 				}
-				if asJSON {
-					return a.writeJSON(toStatusJSON(r))
+				if watch.value == 0 {
+					return show()
 				}
-				return a.showStatus(r)
+				return a.watch(ctx, watch.value, !asJSON, show)
 			})
 		},
 	}
 	addJSON(cmd, &asJSON)
+	cmd.Flags().Var(&watch, "watch", "show it again and again, every 2s or as often as said (--watch=10s)")
+	cmd.Flags().Lookup("watch").NoOptDefVal = "2s"
 	return cmd
 }
 

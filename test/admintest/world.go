@@ -50,6 +50,7 @@ type World struct {
 	lost      error
 	behind    error
 	tampered  string
+	health    admin.Health
 	proposed  []*pb.Event
 	damaged   string
 	announced []*pb.StateMismatch
@@ -144,6 +145,20 @@ func (w *World) FallBehind(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.behind = err
+}
+
+// SetHealth changes what node a knows of itself.
+func (w *World) SetHealth(h admin.Health) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.health = h
+}
+
+// Health is what SetHealth said.
+func (w *World) Health() admin.Health {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.health
 }
 
 // Tamper makes node b report another digest for a family.
@@ -450,4 +465,19 @@ func (w *World) Announce(found []*pb.StateMismatch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.announced = found
+}
+
+// Bounce ends an attempt at recipient 0 with a 5xx and a report to the sender.
+func (w *World) Bounce(attempt uint64, id relay.MessageID, destination string) {
+	w.t.Helper()
+	w.Claim(attempt, id, destination)
+	owner := w.Owner(destination)
+	report := append(relay.LowestMessageID(Now)[:15:15], 255)
+	w.FoldAs(owner, 0, &pb.Event{Kind: &pb.Event_Bounced{Bounced: &pb.Bounced{
+		Claim: &pb.ClaimRef{Incarnation: owner, Attempt: attempt}, MessageId: id[:], Reason: pb.Bounced_REASON_REJECTED,
+		Recipients: []*pb.Bounced_Recipient{{Failure: Greylisted()}}, Attempt: attemptRecord(destination),
+		Report: &pb.Bounced_Report{MessageId: report, Content: &pb.Content{
+			Size: uint64(len(body)), Crc32C: crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)),
+		}},
+	}}}, body)
 }

@@ -5342,7 +5342,8 @@ func (x *Drain) GetSafeToStop() bool {
 
 type CountQueueResponse_Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The domain or the destination, "" for the count of all.
+	// The domain or the destination, "" for the count of all, and for
+	// recipients that have no destination.
 	Name          string      `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Count         *QueueCount `protobuf:"bytes,2,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -5568,10 +5569,11 @@ func (x *GetStatusResponse_DestinationDown) GetNextProbe() *timestamppb.Timestam
 type GetStatusResponse_Warning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// domain-filling and domain-full, spam-deferred, or one of: no-quorum,
-	// no-leader, node-down, node-joining, node-draining, redundancy,
-	// destination-down, held-in-doubt, frozen, not-configured.
-	// One of: no-quorum, no-leader, node-down, destination-down, held-in-doubt,
-	// frozen, not-configured, state-mismatch.
+	// domain-filling and domain-full, spam-deferred, or one of: no-quorum,
+	// no-leader, no-lease, node-down, node-lags, node-joining, node-draining,
+	// redundancy, disk-reserve, disk-low, clock-apart, destination-down, pending,
+	// old-mail, held, in-doubt, frozen, state-mismatch, not-configured.
+	// docs/operate.md has what to do about each.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What it is about: a node, a destination, "" for the cluster.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`

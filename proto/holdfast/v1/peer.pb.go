@@ -620,7 +620,9 @@ type PingRequest struct {
 	Time int64 `protobuf:"varint,5,opt,name=time,proto3" json:"time,omitempty"`
 	// The sender knows that its wall clock is wrong: it has moved against its
 	// monotonic clock, or a majority said so.
-	ClockWrong    bool `protobuf:"varint,6,opt,name=clock_wrong,json=clockWrong,proto3" json:"clock_wrong,omitempty"`
+	ClockWrong bool `protobuf:"varint,6,opt,name=clock_wrong,json=clockWrong,proto3" json:"clock_wrong,omitempty"`
+	// The sender's disk has reached its reserve.
+	DiskLow       bool `protobuf:"varint,10,opt,name=disk_low,json=diskLow,proto3" json:"disk_low,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -697,6 +699,13 @@ func (x *PingRequest) GetClockWrong() bool {
 	return false
 }
 
+func (x *PingRequest) GetDiskLow() bool {
+	if x != nil {
+		return x.DiskLow
+	}
+	return false
+}
+
 type PingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sender may act for two seconds from the sending of its ping.
@@ -709,7 +718,9 @@ type PingResponse struct {
 	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
 	// The time that the clocks of a majority agree on as of the receipt of the
 	// ping, nanoseconds since 1970, 0 where unknown.
-	ClusterTime   int64 `protobuf:"varint,6,opt,name=cluster_time,json=clusterTime,proto3" json:"cluster_time,omitempty"`
+	ClusterTime int64 `protobuf:"varint,6,opt,name=cluster_time,json=clusterTime,proto3" json:"cluster_time,omitempty"`
+	// The nodes whose disks have room are no majority: no node takes mail.
+	DisksLow      bool `protobuf:"varint,10,opt,name=disks_low,json=disksLow,proto3" json:"disks_low,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -784,6 +795,13 @@ func (x *PingResponse) GetClusterTime() int64 {
 		return x.ClusterTime
 	}
 	return 0
+}
+
+func (x *PingResponse) GetDisksLow() bool {
+	if x != nil {
+		return x.DisksLow
+	}
+	return false
 }
 
 type DigestRequest struct {
@@ -1354,7 +1372,7 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x13\n" +
 	"\x0fOUTCOME_REFUSED\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_UNKNOWN\x10\x03\"\xbc\x01\n" +
+	"\x0fOUTCOME_UNKNOWN\x10\x03\"\xd7\x01\n" +
 	"\vPingRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -1363,14 +1381,18 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x12\n" +
 	"\x04time\x18\x05 \x01(\x03R\x04time\x12\x1f\n" +
 	"\vclock_wrong\x18\x06 \x01(\bR\n" +
-	"clockWrong\"\xaa\x01\n" +
+	"clockWrong\x12\x19\n" +
+	"\bdisk_low\x18\n" +
+	" \x01(\bR\adiskLow\"\xc7\x01\n" +
 	"\fPingResponse\x12\x18\n" +
 	"\agranted\x18\x01 \x01(\bR\agranted\x12!\n" +
 	"\fcommit_index\x18\x02 \x01(\x04R\vcommitIndex\x12\x12\n" +
 	"\x04time\x18\x03 \x01(\x03R\x04time\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12!\n" +
-	"\fcluster_time\x18\x06 \x01(\x03R\vclusterTime\"D\n" +
+	"\fcluster_time\x18\x06 \x01(\x03R\vclusterTime\x12\x1b\n" +
+	"\tdisks_low\x18\n" +
+	" \x01(\bR\bdisksLow\"D\n" +
 	"\rDigestRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +

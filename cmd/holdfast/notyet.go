@@ -1,0 +1,63 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// notYetCommands are the commands of the contract that this version doesn't
+// have, with what to do meanwhile. They are refused in words and don't show in
+// the help.
+var notYetCommands = map[string]string{
+	"account":             "accounts for SMTP AUTH",
+	"apply":               "set domains and destinations one by one",
+	"cluster drill":       "kill or cut off a node by hand",
+	"cluster recover":     "copy the data folders first",
+	"destination resume":  "destinations can't be suspended",
+	"destination suspend": "set its --slots to 1",
+	"destination test":    "use `holdfast send --server HOST:PORT`",
+	"export":              "`domain list --json` and `destination list --json` show what is set",
+	"log tail":            "follow the nodes' own logs",
+
+	"queue bounce":   "mail is returned at the end of its retention",
+	"queue delete":   "mail is returned at the end of its retention",
+	"queue hold":     "stop the destination",
+	"queue redirect": "`destination set --host` moves the mail of a destination",
+	"queue release":  "`queue retry ID` releases what is held",
+	"queue thaw":     "frozen reports stay",
+	"queue undelete": "nothing can be deleted",
+	"recipient":      "recipients are not verified",
+	"snapshot":       "stop a node and copy its data folder",
+	"tls":            "nodes must be on loopback",
+	"token":          "use a node's socket",
+}
+
+// refuseCommand adds a command that only says what there is instead, unless
+// there is one of that name.
+func refuseCommand(root *cobra.Command, path, instead string) {
+	parent, words := root, strings.Fields(path)
+	for _, word := range words[:len(words)-1] {
+		if parent = childOf(parent, word); parent == nil {
+			return
+		}
+	}
+	name := words[len(words)-1]
+	if childOf(parent, name) != nil {
+		return
+	}
+	parent.AddCommand(&cobra.Command{
+		Use: name, Hidden: true, DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error { return notYet("holdfast " + path + "; " + instead) },
+	})
+}
+
+func childOf(parent *cobra.Command, name string) *cobra.Command {
+	children := parent.Commands()
+	i := slices.IndexFunc(children, func(c *cobra.Command) bool { return c.Name() == name })
+	if i < 0 {
+		return nil
+	}
+	return children[i]
+}
