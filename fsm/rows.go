@@ -95,13 +95,11 @@ type rowCount struct {
 }
 
 func (c *rowCount) add(key, value []byte) error {
-	hash := uint64(0)
 	if family(key[0]) == famContent {
-		hash = contentHash(key, uint32(len(value)), crc32.Checksum(value, castagnoli))
+		c.digest.sum += contentHash(key, uint32(len(value)), crc32.Checksum(value, castagnoli))
 	} else {
-		hash = rowHash(key, value)
+		c.digest.sum += rowHash(key, value)
 	}
-	c.digest.sum += hash
 	c.digest.rows++
 	c.rows++
 	c.bytes += len(key) + len(value)

@@ -70,12 +70,12 @@ type State struct {
 
 	transfers atomic.Uint64 // numbers the folders of checkpoints sent and received
 
-	claims  claims
-	feed    feed
-	marks   marks
+	claims claims
+	feed   feed
+	marks  marks
 
 	rowCheck atomic.Pointer[pb.RowCheck] // the latest
-	waiters waiters
+	waiters  waiters
 }
 
 // Open opens the state in a folder, or makes a new one. It deletes what an
