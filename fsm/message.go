@@ -78,10 +78,10 @@ func RetentionFrom(m *pb.MessageRecord, r *pb.RecipientRecord) time.Time {
 }
 
 func classOf(m *pb.MessageRecord, rec *pb.RecipientRecord) Class {
-	switch {
-	case rec.State == pb.RecipientState_RECIPIENT_STATE_HELD:
+	switch rec.State {
+	case pb.RecipientState_RECIPIENT_STATE_HELD:
 		return classHeld
-	case rec.State == pb.RecipientState_RECIPIENT_STATE_FROZEN:
+	case pb.RecipientState_RECIPIENT_STATE_FROZEN:
 		return classFrozen
 	}
 	return PendingClass(m, rec)

@@ -69,9 +69,10 @@ func (r Report) opening() string {
 
 func (r Report) closing(whole bool) string {
 	text := "It will not be tried again. "
-	if r.Reason == Expired {
+	switch r.Reason {
+	case Expired:
 		text += "The cause may pass: you can send the message again later. "
-	} else if r.Reason == Rejected {
+	case Rejected:
 		text += "The answer above tells what to change before you send it again. "
 	}
 	attached := "The headers of your message are attached."
