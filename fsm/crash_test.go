@@ -147,6 +147,35 @@ func TestCrashAtEachStepOfAnInstall(t *testing.T) {
 	}
 }
 
+// A database that opens moves its marker to a new MANIFEST. Whatever a crash
+// keeps of names that weren't on disk yet, it can be opened again.
+func TestCrashAtEachStepOfAnOpen(t *testing.T) {
+	script := newScript(t, rand.New(rand.NewPCG(1, 1)).IntN)
+	disk := vfs.NewCrashableMem()
+	first := openState(t, crashDir, disk)
+	entries := script.setup()
+	fold(t, first, entries...)
+	want := digestsOf(t, first)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(roundsOf(t, "HOLDFAST_CRASH_ROUNDS", 40)) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		again := disk.CrashClone(vfs.CrashCloneCfg{})
+		hook := &crashPoints{disk: again, rng: rng, armed: true}
+		if err := mustOpen(t, crashDir, errorfs.Wrap(again, hook)).Close(); err != nil {
+			t.Fatal(err)
+		}
+		for i, crashed := range hook.clones {
+			state := mustOpen(t, crashDir, crashed)
+			checkSameDigests(t, fmt.Sprintf("seed %d, crash before step %d (%s)", seed, i, hook.steps[i]), digestsOf(t, state), want)
+			if err := state.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // checkLeftovers: nothing but one generation and CURRENT is in the folder.
 func checkLeftovers(t *testing.T, step string, fs vfs.FS) {
 	t.Helper()

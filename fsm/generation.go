@@ -55,7 +55,7 @@ const (
 func openGeneration(cfg Config, number uint64) (*generation, error) {
 	dir := cfg.FS.PathJoin(cfg.Dir, generationName(number))
 	watched := cfg
-	watched.FS = failFast{FS: cfg.FS, dir: dir, fatal: cfg.Fatal}
+	watched.FS = failFast{FS: markerOrder{cfg.FS}, dir: dir, fatal: cfg.Fatal}
 	db, err := pebble.Open(dir, databaseOptions(watched))
 	if err != nil {
 		return nil, fmt.Errorf("open state %s: %w", dir, err)
