@@ -127,6 +127,7 @@ func (t *tx) applyEntry(entry *raft.Log) any {
 		t.s.log.Error("entry refused", "index", entry.Index, "error", err)
 		return &Applied{Index: entry.Index}
 	}
+	t.advanceClock(events)
 	results := make([]*pb.EventResult, len(events))
 	for i, event := range events {
 		t.event, t.payload = event, payloads[i]
@@ -134,6 +135,7 @@ func (t *tx) applyEntry(entry *raft.Log) any {
 	}
 	t.saveResults()
 	t.sweepOrphans()
+	t.saveFeed()
 	return &Applied{Index: entry.Index, Results: results}
 }
 

@@ -38,6 +38,9 @@ func (t *tx) messageAccepted(e *pb.MessageAccepted) *pb.EventResult {
 	}
 	m := t.newMessage(id, e.Envelope, e.Content, e.Origin)
 	m.rec.HeaderMessageId = e.HeaderMessageId
+	if e.HeaderMessageId != "" {
+		t.setIndex(keyOfHeader(e.HeaderMessageId, id), nil)
+	}
 	for i, r := range e.Recipients {
 		domain := domainOf(r)
 		destination, _ := t.route(domain)
@@ -71,18 +74,18 @@ func (t *tx) route(domain string) (destination string, ok bool) {
 func (t *tx) newMessage(id relay.MessageID, envelope *pb.Envelope, content *pb.Content, origin *pb.Origin) *message {
 	return &message{id: id, rec: &pb.MessageRecord{
 		Envelope: envelope, Content: content, Origin: origin,
-		AcceptedAt: t.event.Time, AcceptedIndex: t.index, AcceptedRow: t.nextRow(),
+		AcceptedAt: t.event.Time, AcceptedIndex: t.index, AcceptedRow: t.nextRow(id, feedAccepted),
 	}}
 }
 
 // addRecipient adds a recipient with its index rows.
 func (t *tx) addRecipient(m *message, number uint32, rec *pb.RecipientRecord) {
 	if m.rec.Recipients == 0 {
-		t.setIndex(keyOfIndex(indexFrom, m.rec.Envelope.From, m.id))
+		t.setIndex(keyOfIndex(indexFrom, m.rec.Envelope.From, m.id), nil)
 	}
 	m.rec.Recipients++
 	for _, key := range recipientIndexes(m.id, rec) {
-		t.setIndex(key)
+		t.setIndex(key, nil)
 	}
 	t.saveRecipient(m, &recipient{number: number, rec: rec})
 }

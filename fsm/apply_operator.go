@@ -251,7 +251,7 @@ func (t *tx) redirect(op *pb.Operation, m *message, rec *pb.RecipientRecord) str
 	}
 	rec.Recipient, rec.Domain, rec.Destination, rec.Elsewhere = now, domainOf(now), destination, false
 	for _, key := range recipientIndexes(m.id, rec) {
-		t.setIndex(key)
+		t.setIndex(key, nil)
 	}
 	t.resume(rec)
 	return ""

@@ -55,6 +55,7 @@ func (t *tx) historyPruned(e *pb.HistoryPruned) *pb.EventResult {
 	if left == maxPruned {
 		return stale("nothing ended before %d", e.Before)
 	}
+	t.forget(e.Before)
 	return resultOK
 }
 
@@ -71,10 +72,12 @@ func (t *tx) endedIDs(before int64) []relay.MessageID {
 	return ids
 }
 
-// pruneHistory removes up to limit rows, the oldest first. A long history goes
-// in pieces, and its message after it.
+// pruneHistory removes up to limit rows of what happened to a message and of what
+// it was before, the oldest first. A long history goes in pieces, and its message
+// after it.
 func (t *tx) pruneHistory(m *message, limit int) int {
 	keys := t.keysOf(keyOfID(famHistory, m.id), limit)
+	keys = append(keys, t.keysOf(pastPrefix(keyOfID(famRecipients, m.id)), limit-len(keys))...)
 	for _, key := range keys {
 		t.remove(key, t.get(key))
 	}
@@ -110,8 +113,14 @@ func (t *tx) removeRecipient(m *message, r *recipient) {
 	t.remove(keyOfPart(famRecipients, m.id, r.number), r.raw)
 }
 
-// removeRecord removes a message's own record with its search row.
+// removeRecord removes a message's own record with its search rows.
 func (t *tx) removeRecord(m *message) {
+	for _, state := range rareStates {
+		t.removeIndex(keyOfState(state, m.id))
+	}
+	if m.rec.HeaderMessageId != "" {
+		t.removeIndex(keyOfHeader(m.rec.HeaderMessageId, m.id))
+	}
 	t.removeIndex(keyOfIndex(indexFrom, m.rec.Envelope.GetFrom(), m.id))
 	t.remove(keyOfID(famMessages, m.id), m.raw)
 }

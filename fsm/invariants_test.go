@@ -173,9 +173,15 @@ func (a *audit) places() {
 			ended[string(endedKey(&message{id: id, rec: m}))] = true
 		}
 		index[string(keyOfIndex(indexFrom, m.Envelope.GetFrom(), id))] = true
+		if m.HeaderMessageId != "" {
+			index[string(keyOfHeader(m.HeaderMessageId, id))] = true
+		}
 		for number, r := range a.recipients[id] {
 			index[string(keyOfIndex(indexTo, r.Recipient.Address, id))] = true
 			index[string(keyOfIndex(indexDomain, r.Domain, id))] = true
+			if slices.Contains(rareStates, r.State) {
+				index[string(keyOfState(r.State, id))] = true
+			}
 			for _, earlier := range r.Earlier {
 				index[string(keyOfIndex(indexTo, earlier.Address, id))] = true
 				index[string(keyOfIndex(indexDomain, domainOf(earlier), id))] = true
@@ -204,9 +210,74 @@ func (a *audit) places() {
 	}
 	a.sameKeys("queue", famQueue, queue)
 	a.sameKeys("open", famOpen, open)
+	a.states(index)
+	a.feed(index)
 	a.sameKeys("index", famIndex, index)
 	a.sameKeys("ended", famEnded, ended)
 	a.sameKeys("leaving", famLeaving, leaving)
+}
+
+// states adds the rows of those who left such a state again: they were in it
+// once, as the rows kept of them say.
+func (a *audit) states(index map[string]bool) {
+	for key, value := range a.rows[famPast] {
+		if family(key[1]) != famRecipients {
+			continue
+		}
+		r := &pb.RecipientRecord{}
+		if err := proto.Unmarshal(value, r); err != nil {
+			a.t.Fatalf("past row %x: %v", key, err)
+		}
+		id := relay.MessageID([]byte(key[2:18]))
+		if a.messages[id] == nil {
+			a.t.Errorf("past of a missing message: %x", key)
+		}
+		if slices.Contains(rareStates, r.State) {
+			index[string(keyOfState(r.State, id))] = true
+		}
+	}
+}
+
+// feed: each row of history is on the feed, once, at its place. The clock's rows
+// are in order of index.
+func (a *audit) feed(index map[string]bool) {
+	want := make(map[Position]string)
+	for id, m := range a.messages {
+		want[Position{m.AcceptedIndex, m.AcceptedRow}] = string(feedAccepted) + string(id[:])
+	}
+	for key := range a.rows[famHistory] {
+		at := Position{binary.BigEndian.Uint64([]byte(key[17:])), binary.BigEndian.Uint32([]byte(key[25:]))}
+		want[at] = string(feedHistory) + key[1:17]
+	}
+	var last uint64
+	for _, key := range slices.Sorted(maps.Keys(a.rows[famIndex])) {
+		value := a.rows[famIndex][key]
+		switch key[1] {
+		case indexFeed:
+			index[key] = true
+			at := Position{Index: binary.BigEndian.Uint64([]byte(key[2:]))}
+			for ; len(value) > 0; value, at = value[feedItem:], at.Behind() {
+				item := string(value[:feedItem])
+				// What was taken back is still on the feed, though its id may be in use again.
+				if want[at] == item {
+					delete(want, at)
+				}
+			}
+		case indexClock:
+			index[key] = true
+			at := binary.BigEndian.Uint64(value)
+			if at <= last {
+				a.t.Errorf("the clock goes from index %d to %d", last, at)
+			}
+			last = at
+		}
+	}
+	for at, item := range want {
+		if at.Index < a.s.live.applied.Forgotten {
+			continue
+		}
+		a.t.Errorf("the feed lacks %x at %v", item, at)
+	}
 }
 
 func (a *audit) sameKeys(name string, f family, want map[string]bool) {

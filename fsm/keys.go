@@ -21,6 +21,7 @@ const (
 	famOpen         family = 'x' // domain, class, accepted, id, number: pending, held or frozen
 	famClaims       family = 'k' // incarnation, attempt
 	famHistory      family = 'h' // id, index, row
+	famPast         family = 'v' // key of a recipient or of configuration, index: as it was before that
 	famDomains      family = 'd' // name
 	famDestinations family = 'D' // name
 	famPolicies     family = 'P' // name: operators' own
@@ -32,7 +33,7 @@ const (
 	famSettings     family = 'g' // one row
 	famBulks        family = 'b' // id: bulk operations, and the latest that have ended
 	famLeaving      family = 'l' // kind, (destination,) time, id, number: recipients that go without an attempt
-	famIndex        family = 'i' // derived: 'f', 't' or 'd', address or domain, id
+	famIndex        family = 'i' // derived: by what the log is searched and followed
 	famSystem       family = 0   // this node's: applied index, raft configuration
 )
 
@@ -55,6 +56,7 @@ var replicated = []struct {
 	{famMessages, "messages"},
 	{famNodes, "nodes"},
 	{famOpen, "open"},
+	{famPast, "past"},
 	{famPieces, "pieces"},
 	{famPolicies, "policies"},
 	{famQueue, "queue"},
@@ -160,11 +162,19 @@ func tailOf(key []byte) (at int64, id relay.MessageID, number uint32) {
 		binary.BigEndian.Uint32(tail[24:])
 }
 
-// Indexes over all messages, by which the log is searched.
+// Indexes over all messages, by which the log is searched: a term, then the id.
 const (
 	indexFrom   byte = 'f'
 	indexTo     byte = 't'
 	indexDomain byte = 'd'
+	indexHeader byte = 'm' // the Message-ID header
+	indexState  byte = 's' // a state that few messages come to
+)
+
+// Indexes of the log itself.
+const (
+	indexFeed  byte = 'L' // raft index: the messages whose history it added to
+	indexClock byte = 'T' // second: the first raft index in it
 )
 
 func indexPrefix(index byte, term string) []byte {
@@ -180,6 +190,10 @@ func indexTerm(term string) string {
 
 func keyOfIndex(index byte, term string, id relay.MessageID) []byte {
 	return append(indexPrefix(index, term), id[:]...)
+}
+
+func keyOfNumber(index byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(famIndex), index}, n)
 }
 
 // after is the smallest key behind all keys with the prefix.

@@ -108,6 +108,10 @@ func (t *tx) saveRecipient(m *message, r *recipient) {
 	if r.before != nil && !sameToFilters(r.before, r.rec) {
 		r.rec.ChangedIndex = t.index
 	}
+	t.keepRecipient(m, r)
+	if r.before.GetState() != r.rec.State && slices.Contains(rareStates, r.rec.State) {
+		t.setIndex(keyOfState(r.rec.State, m.id), nil)
+	}
 	value := encode(r.rec)
 	t.put(keyOfPart(famRecipients, m.id, r.number), r.raw, value)
 	t.moveRow(t.queueKey(m, r.number, r.before), t.queueKey(m, r.number, r.rec), r.rec.Destination)
@@ -208,7 +212,7 @@ func (t *tx) addTo(c *pb.CounterRecord, rec *pb.RecipientRecord, n uint64) {
 // body goes; the rest is history.
 func (t *tx) saveMessage(m *message) {
 	if m.rec.Open == 0 && !m.ended {
-		m.rec.EndedAt, m.ended = max(1, t.event.Time), true
+		m.rec.EndedAt, m.rec.EndedIndex, m.ended = max(1, t.event.Time), t.index, true
 		t.put(endedKey(m), nil, []byte{})
 		t.removeBody(m)
 	}
@@ -245,12 +249,5 @@ func (t *tx) addHistory(m *message, row *pb.HistoryRecord) {
 	if row.Node == "" {
 		row.Node = t.node
 	}
-	t.put(keyOfHistory(m.id, t.index, t.nextRow()), nil, encode(row))
-}
-
-// nextRow numbers the rows of history of the current entry.
-func (t *tx) nextRow() uint32 {
-	row := t.historyRows
-	t.historyRows++
-	return row
+	t.put(keyOfHistory(m.id, t.index, t.nextRow(m.id, feedHistory)), nil, encode(row))
 }

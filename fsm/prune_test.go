@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -81,6 +82,64 @@ func TestPruneSparesWhatIsOpen(t *testing.T) {
 	}
 }
 
+// What is left of the past after pruning is whole, and says where it begins.
+func TestPruneForgetsThePast(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	for range 20 {
+		w.deliver(w.accept(1, "x@example.test"), 0)
+		w.must(1, destinationFailed("dest", w.probes("dest"), w.now), nil)
+		w.must(1, destinationSet("dest"), nil)
+		w.now = w.now.Add(24 * time.Hour)
+	}
+	w.now = w.now.Add(20 * 24 * time.Hour) // the first ten days are out
+	if r := w.prune(w.now.Add(-retention)); r.Code != pb.EventResult_CODE_OK {
+		t.Fatalf("%v %s", r.Code, r.Text)
+	}
+	v := w.view()
+	begin := v.Forgotten()
+	if begin == 0 || begin >= w.index {
+		t.Fatalf("the past begins at %d of %d", begin, w.index)
+	}
+	if _, _, err := v.Follow(Position{Index: begin - 1}, 10); !errors.Is(err, ErrForgotten) {
+		t.Errorf("follow from before: %v", err)
+	}
+	if rows, _, err := v.Follow(Position{Index: begin}, 100); err != nil || len(rows) != 18 {
+		t.Errorf("follow from there: %d rows, %v", len(rows), err)
+	}
+	if _, err := v.IndexAt(w.now.Add(-retention - 24*time.Hour)); !errors.Is(err, ErrForgotten) {
+		t.Errorf("a time before: %v", err)
+	}
+	if err := w.view().Rewind(begin - 1); !errors.Is(err, ErrForgotten) {
+		t.Errorf("rewound to before: %v", err)
+	}
+	if err := v.Rewind(begin); err != nil {
+		t.Errorf("rewound to there: %v", err)
+	}
+	kept := func() int {
+		n := 0
+		_ = scan(w.view().snap, pastPrefix(keyOfName(famDestinations, "dest")), func(_, _ []byte) error {
+			n++
+			return nil
+		})
+		return n
+	}
+	before := kept()
+	for range 20 {
+		w.must(1, destinationFailed("dest", w.probes("dest"), w.now), nil)
+	}
+	if after := kept(); after >= before+20 {
+		t.Errorf("the past of a destination goes from %d to %d rows", before, after)
+	}
+	checkState(t, w.state)
+}
+
+func (w *world) probes(destination string) uint64 {
+	record, _ := w.state.Destination(destination)
+	return record.GetHealth().GetProbes()
+}
+
 // Whoever proposes too early, by a wrong clock or an old setting, prunes nothing.
 func TestPruneKeepsTheRetention(t *testing.T) {
 	w := newWorld(t)
@@ -105,6 +164,12 @@ func TestPruneInPieces(t *testing.T) {
 	w := newWorld(t)
 	w.up("a", 1, 0)
 	w.configure(1)
+	var configuration uint64 // rows that the past has of it
+	for _, d := range digestsOf(t, w.state) {
+		if d.Family == "past" {
+			configuration = d.Rows
+		}
+	}
 	long := w.accept(1, "x@example.test")
 	for attempt := range uint64(1200) {
 		w.must(1, claimOf(attempt+1, long, 0), nil)
@@ -129,11 +194,11 @@ func TestPruneInPieces(t *testing.T) {
 	rows := func() (n uint64) {
 		for _, d := range digestsOf(t, w.state) {
 			switch d.Family {
-			case "history", "messages", "recipients":
+			case "history", "messages", "recipients", "past":
 				n += d.Rows
 			}
 		}
-		return n
+		return n - configuration
 	}
 	events := 0
 	for left := rows(); ; events++ {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -24,6 +22,11 @@ type Filter struct {
 	Until       time.Time
 	// Index leaves out what came or changed after a raft index; 0 for none.
 	Index uint64
+
+	// Of the log's listing alone.
+	HeaderMessageID string // with or without its brackets
+	Reply           string // part of what a remote server said, in any case
+	OldestFirst     bool
 }
 
 // ErrCursor is returned for a cursor that isn't of this listing.
@@ -39,6 +42,9 @@ const maxScanned = 20_000
 // nil starts, and comes back at the end. A message with recipients in several
 // domains is listed with the first of its recipients that matches.
 func (v *View) Queue(f Filter, cursor []byte, limit int) (ids []relay.MessageID, next []byte, err error) {
+	if v.past {
+		return v.queueAt(f, cursor, limit)
+	}
 	next, err = v.scanQueue(f, cursor, func(id relay.MessageID, _ []*pb.RecipientRecord) visit {
 		ids = append(ids, id)
 		if len(ids) == limit {
@@ -77,7 +83,7 @@ func (v *View) scanQueue(f Filter, cursor []byte, each func(relay.MessageID, []*
 		scanned++
 		_, id, number := tailOf(key)
 		if last.id != id {
-			// The rows of one message lie together: it is read once for all of them.
+			// The rows of one message in a domain lie together: it is read once for them.
 			if last, err = v.listing(f, id); err != nil {
 				return err
 			}
@@ -85,7 +91,11 @@ func (v *View) scanQueue(f Filter, cursor []byte, each func(relay.MessageID, []*
 		if !last.matches || last.number != number {
 			return nil
 		}
-		switch each(id, last.recipients) {
+		recipients, err := v.Recipients(id)
+		if err != nil {
+			return err
+		}
+		switch each(id, recipients) {
 		case stopAfter:
 			stopped = true
 		case stopBefore:
@@ -126,10 +136,9 @@ func (f Filter) MatchesQueued(r *pb.RecipientRecord) bool {
 // listing says with which of its recipients a message is listed: the first one
 // that matches.
 type listing struct {
-	id         relay.MessageID
-	matches    bool
-	number     uint32
-	recipients []*pb.RecipientRecord
+	id      relay.MessageID
+	matches bool
+	number  uint32
 }
 
 func (v *View) listing(f Filter, id relay.MessageID) (listing, error) {
@@ -138,104 +147,24 @@ func (v *View) listing(f Filter, id relay.MessageID) (listing, error) {
 	if err != nil || !f.matchesMessage(m) {
 		return l, err
 	}
-	l.recipients, err = v.Recipients(id)
-	for i, rec := range l.recipients {
+	// It reads on only up to the first that matches: a message with a thousand
+	// recipients in as many domains is met a thousand times.
+	for number := range m.Recipients {
+		rec, err := v.Recipient(id, number)
+		if err != nil {
+			return l, err
+		}
 		if f.MatchesQueued(rec) {
-			l.matches, l.number = true, uint32(i)
+			l.matches, l.number = true, number
 			break
 		}
 	}
-	return l, err
+	return l, nil
 }
 
 // within reports whether a cursor that came from outside lies in a range.
 func within(cursor, lower, upper []byte) bool {
 	return bytes.Compare(cursor, lower) >= 0 && bytes.Compare(cursor, upper) < 0
-}
-
-// Log lists messages, also those that have ended, newest first. A cursor is the
-// next of the call before; nil starts, and comes back at the end.
-func (v *View) Log(f Filter, cursor []byte, limit int) (ids []relay.MessageID, next []byte, err error) {
-	prefix := f.logPrefix()
-	if cursor != nil && !within(cursor, prefix, after(prefix)) {
-		return nil, nil, ErrCursor
-	}
-	iter, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: f.logLower(prefix), UpperBound: f.logUpper(prefix)})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, iter.Close()) }()
-	var valid bool
-	if cursor == nil {
-		valid = iter.Last()
-	} else {
-		valid = iter.SeekLT(cursor)
-	}
-	for scanned := 0; valid; valid = iter.Prev() {
-		if len(ids) == limit || scanned == maxScanned {
-			return ids, append(slices.Clone(iter.Key()), 0), nil
-		}
-		scanned++
-		id := relay.MessageID(iter.Key()[len(iter.Key())-len(relay.MessageID{}):])
-		matches, err := v.matches(f, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		if matches {
-			ids = append(ids, id)
-		}
-	}
-	return ids, nil, iter.Error()
-}
-
-func (v *View) matches(f Filter, id relay.MessageID) (bool, error) {
-	m, err := v.Message(id)
-	if err != nil {
-		return false, err
-	}
-	if !f.matchesMessage(m) {
-		return false, nil
-	}
-	if f.Domain == "" && f.Destination == "" && f.To == "" && len(f.States) == 0 {
-		return true, nil
-	}
-	recipients, err := v.Recipients(id)
-	return slices.ContainsFunc(recipients, f.MatchesRecipient), err
-}
-
-// logPrefix chooses the narrowest index that the filter names.
-func (f Filter) logPrefix() []byte {
-	switch {
-	case f.To != "" && !strings.HasPrefix(f.To, "*@"):
-		return indexPrefix(indexTo, f.To)
-	case f.From == "<>":
-		return indexPrefix(indexFrom, "")
-	case f.From != "" && !strings.HasPrefix(f.From, "*@"):
-		return indexPrefix(indexFrom, f.From)
-	case f.Domain != "":
-		return indexPrefix(indexDomain, f.Domain)
-	case strings.HasPrefix(f.To, "*@"):
-		return indexPrefix(indexDomain, f.To[2:])
-	}
-	return []byte{byte(famMessages)}
-}
-
-// Ids sort by the time they were made, which is at most a session's length
-// before acceptance; the bounds leave room for that.
-const idSlack = 2 * time.Hour
-
-func (f Filter) logLower(prefix []byte) []byte {
-	if f.Since.IsZero() {
-		return prefix
-	}
-	return append(slices.Clone(prefix), relay.LowestMessageID(f.Since.Add(-idSlack))...)
-}
-
-func (f Filter) logUpper(prefix []byte) []byte {
-	if f.Until.IsZero() {
-		return after(prefix)
-	}
-	return append(slices.Clone(prefix), relay.LowestMessageID(f.Until.Add(idSlack))...)
 }
 
 func (f Filter) matchesMessage(m *pb.MessageRecord) bool {
@@ -246,11 +175,19 @@ func (f Filter) matchesMessage(m *pb.MessageRecord) bool {
 	if f.Index != 0 && m.AcceptedIndex > f.Index {
 		return false
 	}
+	if f.HeaderMessageID != "" && headerTerm(m.HeaderMessageId) != headerTerm(f.HeaderMessageID) {
+		return false
+	}
 	from := m.Envelope.GetFrom()
 	if f.From == "<>" {
 		return from == ""
 	}
 	return f.From == "" || matchesAddress(f.From, from)
+}
+
+// aboutRecipients: the filter says more than sender and time.
+func (f Filter) aboutRecipients() bool {
+	return f.Domain != "" || f.Destination != "" || f.To != "" || len(f.States) > 0
 }
 
 // MatchesRecipient reports whether the filter means a recipient; sender and time

@@ -37,14 +37,23 @@ func emptyTables() tables {
 }
 
 func loadTables(db pebble.Reader) (tables, error) {
+	return readTables(func(f family, each func(key, value []byte) error) error {
+		return scan(db, []byte{byte(f)}, each)
+	})
+}
+
+// familyScan calls each with the rows of a family in the order of their keys.
+type familyScan func(f family, each func(key, value []byte) error) error
+
+func readTables(rows familyScan) (tables, error) {
 	t := emptyTables()
 	err := firstError(
-		loadTree(db, famDomains, &t.domains, func() *pb.DomainConfig { return &pb.DomainConfig{} }),
-		loadTree(db, famDestinations, &t.destinations, func() *pb.DestinationRecord { return &pb.DestinationRecord{} }),
-		loadTree(db, famPolicies, &t.policies, func() *pb.PolicyConfig { return &pb.PolicyConfig{} }),
-		loadTree(db, famNodes, &t.nodes, func() *pb.NodeRecord { return &pb.NodeRecord{} }),
-		loadTree(db, famCounters, &t.counters, func() *pb.CounterRecord { return &pb.CounterRecord{} }),
-		loadRecord(db, keyOfSettings(), t.settings),
+		loadTree(rows, famDomains, &t.domains, func() *pb.DomainConfig { return &pb.DomainConfig{} }),
+		loadTree(rows, famDestinations, &t.destinations, func() *pb.DestinationRecord { return &pb.DestinationRecord{} }),
+		loadTree(rows, famPolicies, &t.policies, func() *pb.PolicyConfig { return &pb.PolicyConfig{} }),
+		loadTree(rows, famNodes, &t.nodes, func() *pb.NodeRecord { return &pb.NodeRecord{} }),
+		loadTree(rows, famCounters, &t.counters, func() *pb.CounterRecord { return &pb.CounterRecord{} }),
+		rows(famSettings, func(_, value []byte) error { return proto.Unmarshal(value, t.settings) }),
 	)
 	t.eligible = eligibleNodes(t.nodes)
 	return t, err
@@ -52,9 +61,9 @@ func loadTables(db pebble.Reader) (tables, error) {
 
 // loadTree reads a family into a tree. Counters keep their whole key, since it
 // says which kind of name follows; the others are known by name alone.
-func loadTree[T proto.Message](db pebble.Reader, f family, tree **iradix.Tree[T], empty func() T) error {
+func loadTree[T proto.Message](rows familyScan, f family, tree **iradix.Tree[T], empty func() T) error {
 	txn := (*tree).Txn()
-	err := scan(db, []byte{byte(f)}, func(key, value []byte) error {
+	err := rows(f, func(key, value []byte) error {
 		record := empty()
 		if err := proto.Unmarshal(value, record); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,6 +31,7 @@ type tx struct {
 	// The entry and the event that are being applied.
 	index, term uint64
 	historyRows uint32
+	feedRow     []byte // what the entry adds to the feed
 	event       *pb.Event
 	payload     []byte
 	node        string // the proposer
@@ -87,6 +89,9 @@ func (t *tx) load(key []byte, record proto.Message) []byte {
 
 // put writes a row over old, which is nil where there was none.
 func (t *tx) put(key, old, value []byte) {
+	if inTables(family(key[0])) && !bytes.Equal(old, value) {
+		t.keepTableRow(key, old)
+	}
 	if old != nil {
 		t.digests.remove(key, rowHash(key, old))
 	}
@@ -98,6 +103,9 @@ func (t *tx) put(key, old, value []byte) {
 
 // remove deletes a row that stands as old.
 func (t *tx) remove(key, old []byte) {
+	if inTables(family(key[0])) {
+		t.keepTableRow(key, old)
+	}
 	t.digests.remove(key, rowHash(key, old))
 	if err := t.batch.Delete(key, nil); err != nil {
 		t.failed(fmt.Errorf("delete row %x: %w", key, err))
@@ -120,8 +128,8 @@ func (t *tx) removeContent(key []byte, size, crc uint32) {
 }
 
 // setIndex writes a derived row, which has no digest.
-func (t *tx) setIndex(key []byte) {
-	if err := t.batch.Set(key, nil, nil); err != nil {
+func (t *tx) setIndex(key, value []byte) {
+	if err := t.batch.Set(key, value, nil); err != nil {
 		t.failed(fmt.Errorf("write index %x: %w", key, err))
 	}
 }
@@ -129,6 +137,13 @@ func (t *tx) setIndex(key []byte) {
 func (t *tx) removeIndex(key []byte) {
 	if err := t.batch.Delete(key, nil); err != nil {
 		t.failed(fmt.Errorf("delete index %x: %w", key, err))
+	}
+}
+
+// removeRange deletes derived rows.
+func (t *tx) removeRange(lower, upper []byte) {
+	if err := t.batch.DeleteRange(lower, upper, nil); err != nil {
+		t.failed(fmt.Errorf("delete index %x to %x: %w", lower, upper, err))
 	}
 }
 

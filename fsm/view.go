@@ -18,6 +18,8 @@ type View struct {
 	snap    *pebble.Snapshot
 	tables  tables
 	applied *pb.AppliedRecord
+	past    bool   // rewound
+	index   uint64 // that it is of
 }
 
 // View pins the state as it is now.
@@ -30,6 +32,7 @@ func (s *State) View() (*View, error) {
 	s.live.gen.retain()
 	return &View{
 		gen: s.live.gen, snap: s.live.gen.db.NewSnapshot(), tables: s.live.tables, applied: s.live.applied,
+		index: s.live.applied.Index,
 	}, nil
 }
 
@@ -41,7 +44,7 @@ func (v *View) Close() error {
 }
 
 // Index is the raft index that the view is of.
-func (v *View) Index() uint64 { return v.applied.Index }
+func (v *View) Index() uint64 { return v.index }
 
 // ClusterID is the cluster's id, "" before its first event.
 func (v *View) ClusterID() string { return v.applied.ClusterId }
@@ -131,17 +134,27 @@ func (v *View) Counters() *pb.CounterRecord {
 // Message reads a message's record, or ErrNotFound.
 func (v *View) Message(id relay.MessageID) (*pb.MessageRecord, error) {
 	record := &pb.MessageRecord{}
-	return record, readRow(v.snap, keyOfID(famMessages, id), record)
+	err := readRow(v.snap, keyOfID(famMessages, id), record)
+	if err == nil && record.AcceptedIndex > v.index {
+		err = ErrNotFound
+	}
+	return record, err
 }
 
 // Recipient reads one recipient of a message, or ErrNotFound.
 func (v *View) Recipient(id relay.MessageID, number uint32) (*pb.RecipientRecord, error) {
+	if v.past {
+		return v.recipientAt(id, number, v.index)
+	}
 	record := &pb.RecipientRecord{}
 	return record, readRow(v.snap, keyOfPart(famRecipients, id, number), record)
 }
 
 // Recipients reads a message's recipients in the order of RCPT.
 func (v *View) Recipients(id relay.MessageID) ([]*pb.RecipientRecord, error) {
+	if v.past {
+		return v.recipientsAt(id)
+	}
 	var records []*pb.RecipientRecord
 	err := scan(v.snap, keyOfID(famRecipients, id), func(_, value []byte) error {
 		record := &pb.RecipientRecord{}

@@ -447,6 +447,7 @@ var QueueService_ServiceDesc = grpc.ServiceDesc{
 const (
 	LogService_SearchLog_FullMethodName = "/holdfast.v1.LogService/SearchLog"
 	LogService_GetLog_FullMethodName    = "/holdfast.v1.LogService/GetLog"
+	LogService_TailLog_FullMethodName   = "/holdfast.v1.LogService/TailLog"
 )
 
 // LogServiceClient is the client API for LogService service.
@@ -459,6 +460,12 @@ type LogServiceClient interface {
 	SearchLog(ctx context.Context, in *SearchLogRequest, opts ...grpc.CallOption) (*SearchLogResponse, error)
 	// GetLog shows one message with its history, oldest first.
 	GetLog(ctx context.Context, in *GetLogRequest, opts ...grpc.CallOption) (*GetLogResponse, error)
+	// TailLog follows the history of all messages in the order of the log, from any
+	// index on, without an end. Rows have the same index and number on every node:
+	// who goes on behind the last row that he has, here or at another node, misses
+	// none and sees none twice. A node that hasn't come to the index yet is waited
+	// for. A response comes every 5 s at least.
+	TailLog(ctx context.Context, in *TailLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailLogResponse], error)
 }
 
 type logServiceClient struct {
@@ -489,6 +496,25 @@ func (c *logServiceClient) GetLog(ctx context.Context, in *GetLogRequest, opts .
 	return out, nil
 }
 
+func (c *logServiceClient) TailLog(ctx context.Context, in *TailLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailLogResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LogService_ServiceDesc.Streams[0], LogService_TailLog_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TailLogRequest, TailLogResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogService_TailLogClient = grpc.ServerStreamingClient[TailLogResponse]
+
 // LogServiceServer is the server API for LogService service.
 // All implementations must embed UnimplementedLogServiceServer
 // for forward compatibility.
@@ -499,6 +525,12 @@ type LogServiceServer interface {
 	SearchLog(context.Context, *SearchLogRequest) (*SearchLogResponse, error)
 	// GetLog shows one message with its history, oldest first.
 	GetLog(context.Context, *GetLogRequest) (*GetLogResponse, error)
+	// TailLog follows the history of all messages in the order of the log, from any
+	// index on, without an end. Rows have the same index and number on every node:
+	// who goes on behind the last row that he has, here or at another node, misses
+	// none and sees none twice. A node that hasn't come to the index yet is waited
+	// for. A response comes every 5 s at least.
+	TailLog(*TailLogRequest, grpc.ServerStreamingServer[TailLogResponse]) error
 	mustEmbedUnimplementedLogServiceServer()
 }
 
@@ -514,6 +546,9 @@ func (UnimplementedLogServiceServer) SearchLog(context.Context, *SearchLogReques
 }
 func (UnimplementedLogServiceServer) GetLog(context.Context, *GetLogRequest) (*GetLogResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetLog not implemented")
+}
+func (UnimplementedLogServiceServer) TailLog(*TailLogRequest, grpc.ServerStreamingServer[TailLogResponse]) error {
+	return status.Error(codes.Unimplemented, "method TailLog not implemented")
 }
 func (UnimplementedLogServiceServer) mustEmbedUnimplementedLogServiceServer() {}
 func (UnimplementedLogServiceServer) testEmbeddedByValue()                    {}
@@ -572,6 +607,17 @@ func _LogService_GetLog_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LogService_TailLog_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TailLogRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LogServiceServer).TailLog(m, &grpc.GenericServerStream[TailLogRequest, TailLogResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogService_TailLogServer = grpc.ServerStreamingServer[TailLogResponse]
+
 // LogService_ServiceDesc is the grpc.ServiceDesc for LogService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -588,7 +634,13 @@ var LogService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _LogService_GetLog_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "TailLog",
+			Handler:       _LogService_TailLog_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "holdfast/v1/admin.proto",
 }
 

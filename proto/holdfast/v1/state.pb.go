@@ -273,7 +273,9 @@ type MessageRecord struct {
 	// Its number among the rows of history that the entry wrote.
 	AcceptedRow uint32 `protobuf:"varint,40,opt,name=accepted_row,json=acceptedRow,proto3" json:"accepted_row,omitempty"`
 	// Domains with open recipients, in the order of RCPT.
-	Shares        []*MessageRecord_Share `protobuf:"bytes,30,rep,name=shares,proto3" json:"shares,omitempty"`
+	Shares []*MessageRecord_Share `protobuf:"bytes,30,rep,name=shares,proto3" json:"shares,omitempty"`
+	// The raft index at which the last recipient ended, 0 before.
+	EndedIndex    uint64 `protobuf:"varint,41,opt,name=ended_index,json=endedIndex,proto3" json:"ended_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -399,6 +401,13 @@ func (x *MessageRecord) GetShares() []*MessageRecord_Share {
 	return nil
 }
 
+func (x *MessageRecord) GetEndedIndex() uint64 {
+	if x != nil {
+		return x.EndedIndex
+	}
+	return 0
+}
+
 // RecipientRecord is one recipient of a message.
 type RecipientRecord struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -439,7 +448,11 @@ type RecipientRecord struct {
 	Earlier []*Recipient `protobuf:"bytes,37,rep,name=earlier,proto3" json:"earlier,omitempty"`
 	// The raft index at which state, destination or address changed last, 0 for
 	// that of the acceptance.
-	ChangedIndex  uint64 `protobuf:"varint,38,opt,name=changed_index,json=changedIndex,proto3" json:"changed_index,omitempty"`
+	ChangedIndex uint64 `protobuf:"varint,38,opt,name=changed_index,json=changedIndex,proto3" json:"changed_index,omitempty"`
+	// The raft index since which it is as it is, but for the claim, and that of the
+	// claim, 0 where there is none.
+	SinceIndex    uint64 `protobuf:"varint,60,opt,name=since_index,json=sinceIndex,proto3" json:"since_index,omitempty"`
+	ClaimedIndex  uint64 `protobuf:"varint,61,opt,name=claimed_index,json=claimedIndex,proto3" json:"claimed_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -631,6 +644,20 @@ func (x *RecipientRecord) GetEarlier() []*Recipient {
 func (x *RecipientRecord) GetChangedIndex() uint64 {
 	if x != nil {
 		return x.ChangedIndex
+	}
+	return 0
+}
+
+func (x *RecipientRecord) GetSinceIndex() uint64 {
+	if x != nil {
+		return x.SinceIndex
+	}
+	return 0
+}
+
+func (x *RecipientRecord) GetClaimedIndex() uint64 {
+	if x != nil {
+		return x.ClaimedIndex
 	}
 	return 0
 }
@@ -1772,7 +1799,11 @@ type AppliedRecord struct {
 	Version   uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	ClusterId string `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// Sorted by family.
-	Digests       []*AppliedRecord_Digest `protobuf:"bytes,5,rep,name=digests,proto3" json:"digests,omitempty"`
+	Digests []*AppliedRecord_Digest `protobuf:"bytes,5,rep,name=digests,proto3" json:"digests,omitempty"`
+	// The latest time of any event so far, nanoseconds since 1970.
+	Clock int64 `protobuf:"varint,20,opt,name=clock,proto3" json:"clock,omitempty"`
+	// The past before this raft index is pruned.
+	Forgotten     uint64 `protobuf:"varint,21,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1840,6 +1871,20 @@ func (x *AppliedRecord) GetDigests() []*AppliedRecord_Digest {
 		return x.Digests
 	}
 	return nil
+}
+
+func (x *AppliedRecord) GetClock() int64 {
+	if x != nil {
+		return x.Clock
+	}
+	return 0
+}
+
+func (x *AppliedRecord) GetForgotten() uint64 {
+	if x != nil {
+		return x.Forgotten
+	}
+	return 0
 }
 
 // ConfigurationRecord is the raft configuration as of an index.
@@ -2065,7 +2110,7 @@ var File_holdfast_v1_state_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\xaf\x04\n" +
+	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\xd0\x04\n" +
 	"\rMessageRecord\x121\n" +
 	"\benvelope\x18\x01 \x01(\v2\x15.holdfast.v1.EnvelopeR\benvelope\x12.\n" +
 	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12+\n" +
@@ -2083,10 +2128,12 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	" \x01(\bR\tattempted\x12%\n" +
 	"\x0eaccepted_index\x18\v \x01(\x04R\racceptedIndex\x12!\n" +
 	"\faccepted_row\x18( \x01(\rR\vacceptedRow\x128\n" +
-	"\x06shares\x18\x1e \x03(\v2 .holdfast.v1.MessageRecord.ShareR\x06shares\x1a3\n" +
+	"\x06shares\x18\x1e \x03(\v2 .holdfast.v1.MessageRecord.ShareR\x06shares\x12\x1f\n" +
+	"\vended_index\x18) \x01(\x04R\n" +
+	"endedIndex\x1a3\n" +
 	"\x05Share\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x12\n" +
-	"\x04open\x18\x02 \x01(\rR\x04open\"\x95\a\n" +
+	"\x04open\x18\x02 \x01(\rR\x04open\"\xdb\a\n" +
 	"\x0fRecipientRecord\x124\n" +
 	"\trecipient\x18\x01 \x01(\v2\x16.holdfast.v1.RecipientR\trecipient\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12 \n" +
@@ -2115,7 +2162,10 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x0eretention_from\x18# \x01(\x03R\rretentionFrom\x12\x1c\n" +
 	"\telsewhere\x18$ \x01(\bR\telsewhere\x120\n" +
 	"\aearlier\x18% \x03(\v2\x16.holdfast.v1.RecipientR\aearlier\x12#\n" +
-	"\rchanged_index\x18& \x01(\x04R\fchangedIndex\"W\n" +
+	"\rchanged_index\x18& \x01(\x04R\fchangedIndex\x12\x1f\n" +
+	"\vsince_index\x18< \x01(\x04R\n" +
+	"sinceIndex\x12#\n" +
+	"\rclaimed_index\x18= \x01(\x04R\fclaimedIndex\"W\n" +
 	"\x0fOperationRecord\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\"\xe5\x03\n" +
@@ -2257,14 +2307,16 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\vKIND_THAWED\x10-\x12\x10\n" +
 	"\fKIND_ORDERED\x10.\x12\x0f\n" +
 	"\vKIND_PURGED\x10/\x12\x17\n" +
-	"\x13KIND_FROZEN_EXPIRED\x100\"\xf7\x01\n" +
+	"\x13KIND_FROZEN_EXPIRED\x100\"\xab\x02\n" +
 	"\rAppliedRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x04 \x01(\tR\tclusterId\x12;\n" +
-	"\adigests\x18\x05 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x1aF\n" +
+	"\adigests\x18\x05 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x12\x14\n" +
+	"\x05clock\x18\x14 \x01(\x03R\x05clock\x12\x1c\n" +
+	"\tforgotten\x18\x15 \x01(\x04R\tforgotten\x1aF\n" +
 	"\x06Digest\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\x06R\x03sum\x12\x12\n" +

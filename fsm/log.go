@@ -1,0 +1,157 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// rareStates have an index of the messages of which a recipient came to them.
+// Nearly every message is pending once and delivered in the end: an index of
+// these would say nothing.
+var rareStates = []pb.RecipientState{
+	pb.RecipientState_RECIPIENT_STATE_BOUNCED, pb.RecipientState_RECIPIENT_STATE_DROPPED,
+	pb.RecipientState_RECIPIENT_STATE_FROZEN, pb.RecipientState_RECIPIENT_STATE_DELETED,
+}
+
+func keyOfState(state pb.RecipientState, id relay.MessageID) []byte {
+	return append(statePrefix(state), id[:]...)
+}
+
+func statePrefix(state pb.RecipientState) []byte {
+	return []byte{byte(famIndex), indexState, byte(state)}
+}
+
+func keyOfHeader(messageID string, id relay.MessageID) []byte {
+	return keyOfIndex(indexHeader, headerTerm(messageID), id)
+}
+
+// headerTerm is a Message-ID without what people leave out when they copy it.
+func headerTerm(messageID string) string {
+	return indexTerm(strings.Trim(messageID, "<> \t"))
+}
+
+// Log lists messages, also those that have ended, newest first or oldest first.
+// A cursor is the next of the call before; nil starts, and comes back at the end.
+// Messages that come meanwhile change nothing of what is listed behind it.
+func (v *View) Log(f Filter, cursor []byte, limit int) (ids []relay.MessageID, next []byte, err error) {
+	return v.walk(f, cursor, limit, func(id relay.MessageID, _ *pb.MessageRecord) (bool, error) {
+		return v.matchesLog(f, id)
+	})
+}
+
+func (v *View) matchesLog(f Filter, id relay.MessageID) (bool, error) {
+	if !f.aboutRecipients() && f.Reply == "" {
+		return true, nil
+	}
+	matching := make(map[uint32]bool)
+	number := uint32(0)
+	err := scan(v.snap, keyOfID(famRecipients, id), func(_, value []byte) error {
+		r := &pb.RecipientRecord{}
+		if err := proto.Unmarshal(value, r); err != nil {
+			return err
+		}
+		if f.MatchesRecipient(r) {
+			matching[number] = true
+		}
+		number++
+		if f.Reply == "" && len(matching) > 0 {
+			return errStop
+		}
+		return nil
+	})
+	if err != nil || len(matching) == 0 || f.Reply == "" {
+		return len(matching) > 0, err
+	}
+	return v.heard(f.Reply, id, matching)
+}
+
+// heard reports whether a remote said something about one of the recipients.
+func (v *View) heard(reply string, id relay.MessageID, recipients map[uint32]bool) (found bool, err error) {
+	reply = strings.ToLower(reply)
+	err = scan(v.snap, keyOfID(famHistory, id), func(_, value []byte) error {
+		row := &pb.HistoryRecord{}
+		if err := proto.Unmarshal(value, row); err != nil {
+			return err
+		}
+		if !strings.Contains(strings.ToLower(replyOf(row)), reply) {
+			return nil
+		}
+		for _, number := range row.Recipients {
+			if found = recipients[number]; found {
+				return errStop
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// replyOf is a reply as it came: code, enhanced code, text.
+func replyOf(row *pb.HistoryRecord) string {
+	f := row.Failure
+	if f == nil {
+		return row.Text
+	}
+	if f.Code == 0 {
+		return f.Text
+	}
+	if f.Enhanced == "" {
+		return fmt.Sprintf("%d %s", f.Code, f.Text)
+	}
+	return fmt.Sprintf("%d %s %s", f.Code, f.Enhanced, f.Text)
+}
+
+// Ids sort by the time they were made, which is at most a session's length
+// before acceptance; the bounds leave room for that.
+const idSlack = 2 * time.Hour
+
+// walk calls matches with the messages that the indexes offer for a filter, in
+// the order of their ids, and lists those that match. A cursor is the id to go
+// on with.
+func (v *View) walk(f Filter, cursor []byte, limit int, matches func(relay.MessageID, *pb.MessageRecord) (bool, error),
+) (ids []relay.MessageID, next []byte, err error) {
+	offered, err := v.offer(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = firstError(err, offered.close()) }()
+	first, last := f.idRange()
+	id, more := first, true
+	if cursor != nil {
+		if len(cursor) != len(id) {
+			return nil, nil, ErrCursor
+		}
+		id = relay.MessageID(cursor)
+	}
+	for scanned := 0; ; scanned++ {
+		if id, more = offered.seek(id); !more || f.passed(id, last) {
+			return ids, nil, nil
+		}
+		if len(ids) == limit || scanned == maxScanned {
+			return ids, id[:], nil
+		}
+		m, err := v.Message(id)
+		switch {
+		case err == nil && f.matchesMessage(m):
+			matched, err := matches(id, m)
+			if err != nil {
+				return nil, nil, err
+			}
+			if matched {
+				ids = append(ids, id)
+			}
+		case err != nil && !errors.Is(err, ErrNotFound):
+			return nil, nil, err
+		}
+		if id, more = f.behind(id); !more {
+			return ids, nil, nil
+		}
+	}
+}
