@@ -26,6 +26,20 @@ func (s *queueService) CountQueue(ctx context.Context, req *pb.CountQueueRequest
 	}
 	defer w.release()
 	out := &pb.CountQueueResponse{Stale: !w.quorum}
+	if req.At != nil {
+		if req.By != pb.CountQueueRequest_BY_UNSPECIFIED {
+			return nil, invalid("by", "counting by domain or destination goes without a past point")
+		}
+		if _, err := w.rewind("queue", req.At); err != nil {
+			return nil, err
+		}
+		count, err := w.countByReading(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		out.Rows = []*pb.CountQueueResponse_Row{{Count: count}}
+		return out, nil
+	}
 	switch req.By {
 	case pb.CountQueueRequest_BY_DOMAIN:
 		configured := names(w.Domains(), (*pb.DomainConfig).GetName)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -18,12 +19,24 @@ type logService struct {
 }
 
 func (s *logService) SearchLog(_ context.Context, req *pb.SearchLogRequest) (*pb.SearchLogResponse, error) {
+	f, err := toFilter(req.Filter)
+	if err != nil {
+		return nil, err
+	}
+	if req.Reply != "" && f.Since.IsZero() {
+		return nil, invalid("filter.since", "searching by reply reads every message of the time: say since when")
+	}
+	f.HeaderMessageID, f.Reply, f.OldestFirst = req.HeaderMessageId, req.Reply, req.OldestFirst
+	pages, err := listingOf(fmt.Sprintf("log %q %q %v", req.HeaderMessageId, req.Reply, req.OldestFirst), req.Filter)
+	if err != nil {
+		return nil, err
+	}
 	w, err := s.window()
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
-	messages, next, err := w.page("log", w.Log, req.Filter, req.PageSize, req.PageToken)
+	messages, next, err := w.pageOf(pages, w.Log, f, req.PageSize, req.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -64,14 +77,20 @@ func (s *logService) GetLog(_ context.Context, req *pb.GetLogRequest) (*pb.GetLo
 			out.NextPageToken = pages.token(positionKey(row.Position))
 			break
 		}
-		entry := historyEntry(row, recipients)
+		var addresses []string
+		for _, number := range row.Record.Recipients {
+			if int(number) < len(recipients) {
+				addresses = append(addresses, recipients[number].Recipient.GetAddress())
+			}
+		}
+		entry := historyEntry(row, addresses)
 		out.History = append(out.History, entry)
 		bytes += proto.Size(entry)
 	}
 	return out, nil
 }
 
-func historyEntry(at fsm.HistoryRow, recipients []*pb.RecipientRecord) *pb.HistoryEntry {
+func historyEntry(at fsm.HistoryRow, addresses []string) *pb.HistoryEntry {
 	row := at.Record
 	entry := &pb.HistoryEntry{
 		Kind:        row.Kind,
@@ -82,6 +101,7 @@ func historyEntry(at fsm.HistoryRow, recipients []*pb.RecipientRecord) *pb.Histo
 		Host:        row.Attempt.GetHost(),
 		Tls:         row.Attempt.GetTls(),
 		Error:       deliveryError(row.Failure),
+		Recipients:  addresses,
 		NextAttempt: timestamp(row.NextAttempt),
 		Text:        row.Text,
 		By:          row.By,
@@ -91,11 +111,6 @@ func historyEntry(at fsm.HistoryRow, recipients []*pb.RecipientRecord) *pb.Histo
 		entry.Duration = durationpb.New(time.Duration(row.Attempt.Duration))
 		if entry.Node == "" {
 			entry.Node = row.Attempt.Node
-		}
-	}
-	for _, number := range row.Recipients {
-		if int(number) < len(recipients) {
-			entry.Recipients = append(entry.Recipients, recipients[number].Recipient.GetAddress())
 		}
 	}
 	if report, err := relay.MessageIDFromBytes(row.Report); err == nil {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -19,22 +20,27 @@ type queueService struct {
 // lister is View.Queue or View.Log.
 type lister func(f fsm.Filter, cursor []byte, limit int) ([]relay.MessageID, []byte, error)
 
-// maxVain ends a page whose filter matches little: a call to a lister reads up
-// to 20,000 rows in vain before it comes back short.
-const maxVain = 5
+// maxSearch ends a page whose filter matches little: the caller hears of it, and
+// goes on with the next one.
+const maxSearch = 200 * time.Millisecond
 
-// page reads a page of messages. It asks for few ids at a time, so that it can
-// stop between two of them once the page is large enough.
+// page reads a page of messages.
 func (w window) page(name string, list lister, filter *pb.MessageFilter, size uint32, token string) ([]*pb.Message, string, error) {
-	limit, err := pageSize(size)
-	if err != nil {
-		return nil, "", err
-	}
 	f, err := toFilter(filter)
 	if err != nil {
 		return nil, "", err
 	}
 	pages, err := listingOf(name, filter)
+	if err != nil {
+		return nil, "", err
+	}
+	return w.pageOf(pages, list, f, size, token)
+}
+
+// pageOf reads a page of a listing. It asks for few ids at a time, so that it can
+// stop between two of them once the page is large enough, or has taken long.
+func (w window) pageOf(pages listing, list lister, f fsm.Filter, size uint32, token string) ([]*pb.Message, string, error) {
+	limit, err := pageSize(size)
 	if err != nil {
 		return nil, "", err
 	}
@@ -44,14 +50,12 @@ func (w window) page(name string, list lister, filter *pb.MessageFilter, size ui
 	}
 	const batch = 16
 	var messages []*pb.Message
-	for bytes, vain := 0, 0; len(messages) < limit && bytes < maxPageBytes && vain < maxVain; {
+	began := time.Now()
+	for bytes := 0; len(messages) < limit && bytes < maxPageBytes && time.Since(began) < maxSearch; {
 		asked := min(batch, limit-len(messages))
 		ids, next, err := list(f, cursor, asked)
 		if err != nil {
 			return nil, "", readError(err, "the list of messages")
-		}
-		if len(ids) < asked {
-			vain++
 		}
 		for _, id := range ids {
 			m, _, err := w.message(id)
@@ -74,11 +78,16 @@ func (s *queueService) ListQueue(_ context.Context, req *pb.ListQueueRequest) (*
 		return nil, err
 	}
 	defer w.release()
-	messages, next, err := w.page("queue", w.Queue, req.Filter, req.PageSize, req.PageToken)
+	stale := !w.quorum
+	name, err := w.rewind("queue", req.At)
 	if err != nil {
 		return nil, err
 	}
-	return &pb.ListQueueResponse{Messages: messages, NextPageToken: next, Stale: !w.quorum}, nil
+	messages, next, err := w.page(name, w.Queue, req.Filter, req.PageSize, req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ListQueueResponse{Messages: messages, NextPageToken: next, Stale: stale, Index: w.Index()}, nil
 }
 
 func (s *queueService) GetQueued(_ context.Context, req *pb.GetQueuedRequest) (*pb.GetQueuedResponse, error) {

@@ -34,7 +34,7 @@ var ErrCursor = errors.New("the cursor is not of this listing")
 
 // maxScanned bounds the rows one call reads: a filter that matches little then
 // returns an incomplete page with a cursor.
-const maxScanned = 20_000
+const maxScanned = 2_000
 
 // Queue lists messages with pending, held or frozen recipients, by domain and
 // then by age; or, where the filter is for deleted ones alone, those that can

@@ -12,14 +12,19 @@ import (
 
 func (a *app) logSearchCommand() *cobra.Command {
 	var filter filterFlags
-	var id string
-	var asJSON bool
+	var id, header, reply string
+	var oldest, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "search",
-		Short: "Search messages, newest first",
-		Long:  "Search messages, pending and finished, newest first.\n" + filterHelp,
+		Short: "Search messages, pending and finished",
+		Long: `Search messages, pending and finished, newest first. All that is given must fit.
+--reply looks for part of what a remote server replied, its codes included, in
+every message that the rest picks, and so needs --since.
+` + filterHelp,
 		Example: `  holdfast log search --to user@example.com --since 2d
   holdfast log search --domain example.com --state failed --json
+  holdfast log search --since 2h --reply 'greylisted'
+  holdfast log search --message-id '<4711@mail.example.com>'
   holdfast log search --id 01KAP4T8B3Q6W5CEXJ2MRZ7HDV`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -27,8 +32,11 @@ func (a *app) logSearchCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if id != "" && (f != nil || filter.limit > 0) {
+			if id != "" && (f != nil || filter.limit > 0 || header != "" || reply != "" || oldest) {
 				return usage("--id names one message: no other filter goes with it")
+			}
+			if reply != "" && filter.since == "" {
+				return usage("--reply reads every message of the time: say --since when")
 			}
 			show := a.messageLister(asJSON, a.logRows)
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -42,7 +50,9 @@ func (a *app) logSearchCommand() *cobra.Command {
 					return show([]*pb.Message{r.Message})
 				}
 				fetch := func(size uint32, token string) (page[*pb.Message], error) {
-					r, err := log.SearchLog(ctx, &pb.SearchLogRequest{Filter: f, PageSize: size, PageToken: token})
+					r, err := log.SearchLog(ctx, &pb.SearchLogRequest{
+						Filter: f, PageSize: size, PageToken: token, HeaderMessageId: header, Reply: reply, OldestFirst: oldest,
+					})
 					return page[*pb.Message]{items: r.GetMessages(), next: r.GetNextPageToken(), stale: r.GetStale()}, err
 				}
 				return eachPage(a, filter.limit, fetch, show)
@@ -51,6 +61,9 @@ func (a *app) logSearchCommand() *cobra.Command {
 	}
 	filter.add(cmd)
 	cmd.Flags().StringVar(&id, "id", "", "the message with this id")
+	cmd.Flags().StringVar(&header, "message-id", "", "messages with this Message-ID header")
+	cmd.Flags().StringVar(&reply, "reply", "", "part of what a remote server replied")
+	cmd.Flags().BoolVar(&oldest, "oldest-first", false, "oldest first")
 	addJSON(cmd, &asJSON)
 	return cmd
 }

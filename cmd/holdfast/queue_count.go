@@ -43,7 +43,7 @@ type destinationCountJSON struct {
 
 func (a *app) queueCountCommand() *cobra.Command {
 	var filter filterFlags
-	var by string
+	var by, at string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "count",
@@ -54,11 +54,15 @@ destination; the latter also counts what was delivered and what failed
 ` + filterHelp,
 		Example: `  holdfast queue count
   holdfast queue count --by domain
+  holdfast queue count --at 2026-01-31T03:12:00Z
   holdfast queue count --to '*@example.com' --older 1d`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			req, err := countRequest(a, &filter, by)
 			if err != nil {
+				return err
+			}
+			if req.At, err = a.parsePast(at); err != nil {
 				return err
 			}
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -76,6 +80,7 @@ destination; the latter also counts what was delivered and what failed
 	}
 	filter.add(cmd)
 	hide(cmd.Flags(), "limit")
+	addAt(cmd.Flags(), &at)
 	cmd.Flags().StringVar(&by, "by", "", "count apart: domain or destination")
 	addJSON(cmd, &asJSON)
 	return cmd

@@ -11,13 +11,16 @@ import (
 
 func (a *app) queueListCommand() *cobra.Command {
 	var filter filterFlags
+	var at string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List waiting messages, by domain, oldest first",
-		Long:  "List waiting messages by domain, oldest first, with the reason why each waits.\n" + filterHelp,
+		Long: "List waiting messages by domain, oldest first, with the reason why each waits.\n" +
+			"With --at, the queue as it was then, in order of acceptance.\n" + filterHelp,
 		Example: `  holdfast queue list
   holdfast queue list --domain example.com --older 4h
+  holdfast queue list --at 03:12
   holdfast queue list --from '<>' --state frozen --json`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -25,10 +28,17 @@ func (a *app) queueListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			past, err := a.parsePast(at)
+			if err != nil {
+				return err
+			}
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				queue := pb.NewQueueServiceClient(conn)
 				fetch := func(size uint32, token string) (page[*pb.Message], error) {
-					r, err := queue.ListQueue(ctx, &pb.ListQueueRequest{Filter: f, PageSize: size, PageToken: token})
+					r, err := queue.ListQueue(ctx, &pb.ListQueueRequest{Filter: f, PageSize: size, PageToken: token, At: past})
+					if past != nil && err == nil {
+						past.Index = r.Index // of all pages
+					}
 					return page[*pb.Message]{items: r.GetMessages(), next: r.GetNextPageToken(), stale: r.GetStale()}, err
 				}
 				return eachPage(a, filter.limit, fetch, a.messageLister(asJSON, a.queueRows))
@@ -36,6 +46,7 @@ func (a *app) queueListCommand() *cobra.Command {
 		},
 	}
 	filter.add(cmd)
+	addAt(cmd.Flags(), &at)
 	addJSON(cmd, &asJSON)
 	return cmd
 }

@@ -43,6 +43,22 @@ func (a *app) parseTime(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("time %q: want 2006-01-02T15:04:05Z, 2006-01-02, or how long ago, such as 2h", s)
 }
 
+// parseClock takes a time of day: its latest occurrence, in UTC.
+func (a *app) parseClock(s string) (time.Time, error) {
+	clock, err := time.Parse("15:04", s)
+	if err != nil {
+		if clock, err = time.Parse("15:04:05", s); err != nil {
+			return time.Time{}, err
+		}
+	}
+	now := a.now().UTC()
+	t := time.Date(now.Year(), now.Month(), now.Day(), clock.Hour(), clock.Minute(), clock.Second(), 0, time.UTC)
+	if t.After(now) {
+		t = t.AddDate(0, 0, -1)
+	}
+	return t, nil
+}
+
 // when shows a time both ways: as it is, and from now.
 func (a *app) when(t *timestamppb.Timestamp) string {
 	if t == nil {
