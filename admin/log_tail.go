@@ -71,7 +71,7 @@ func (s *logService) tailFrom(req *pb.TailLogRequest) (fsm.Position, error) {
 	}
 	index, err := w.IndexAt(req.Since.AsTime().Truncate(time.Second))
 	if errors.Is(err, fsm.ErrForgotten) {
-		return fsm.Position{}, nil
+		return fsm.Position{Index: w.Forgotten()}, nil
 	}
 	if err != nil {
 		return fsm.Position{}, readError(err, "the log")
@@ -87,6 +87,9 @@ func (s *logService) tailed(f fsm.Filter, at fsm.Position) (*pb.TailLogResponse,
 	}
 	defer w.release()
 	rows, next, err := w.Follow(at, tailRows)
+	if errors.Is(err, fsm.ErrForgotten) {
+		return nil, at, w.pastError(err)
+	}
 	if err != nil {
 		return nil, at, readError(err, "the log")
 	}

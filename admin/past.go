@@ -26,7 +26,7 @@ func (w *window) rewind(name string, at *pb.PastPoint) (string, error) {
 	case errors.Is(err, fsm.ErrFuture):
 		return "", status.Error(codes.OutOfRange, fmt.Sprintf("index %d is still to come: this node is at index %d", index, w.Index()))
 	case err != nil:
-		return "", readError(err, "the past")
+		return "", w.pastError(err)
 	}
 	if w.now = timeOf(at.Time); w.now.IsZero() {
 		if w.now, err = w.TimeOf(index); err != nil {
@@ -58,7 +58,8 @@ func (w *window) indexOf(at *pb.PastPoint) (uint64, error) {
 
 func (w *window) pastError(err error) error {
 	if errors.Is(err, fsm.ErrForgotten) {
-		return status.Error(codes.OutOfRange, "nothing is kept of that time; it is before the cluster's first event, or before the retention of the log")
+		return status.Error(codes.OutOfRange, fmt.Sprintf(
+			"nothing is kept of that time: the past begins at index %d, by the retention of the log (`holdfast settings show`) or the age of the cluster", w.Forgotten()))
 	}
 	return readError(err, "the past")
 }
