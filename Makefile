@@ -4,7 +4,7 @@ BIN     := $(CURDIR)/build/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test lint generate bench chaos failover diskfault clean
+.PHONY: build test lint generate bench search chaos failover diskfault clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
@@ -37,6 +37,11 @@ bench: build
 	go run ./test/bench $(ARGS)
 
 # All runs take an hour; make chaos ARGS='-short' five minutes, and
+# Times of searches in a store of ARGS='-messages N' messages, kept under build/.
+search:
+	go run ./test/search $(ARGS)
+
+# All runs take half an hour; make chaos ARGS='-short' five minutes, and
 # ARGS='-run partition,install' only these. ARGS='-h' lists them.
 chaos: build
 	go run ./test/chaos $(ARGS)
