@@ -217,23 +217,17 @@ func (a *audit) places() {
 	a.sameKeys("leaving", famLeaving, leaving)
 }
 
-// states adds the rows of those who left such a state again: they were in it
-// once, as the rows kept of them say.
+// states adds the rows of those who left such a state again, if only within the
+// entry that brought them to it.
 func (a *audit) states(index map[string]bool) {
-	for key, value := range a.rows[famPast] {
-		if family(key[1]) != famRecipients {
-			continue
+	for key := range a.rows[famIndex] {
+		if key[1] == indexState && a.messages[relay.MessageID([]byte(key[3:]))] != nil {
+			index[key] = true
 		}
-		r := &pb.RecipientRecord{}
-		if err := proto.Unmarshal(value, r); err != nil {
-			a.t.Fatalf("past row %x: %v", key, err)
-		}
-		id := relay.MessageID([]byte(key[2:18]))
-		if a.messages[id] == nil {
+	}
+	for key := range a.rows[famPast] {
+		if family(key[1]) == famRecipients && a.messages[relay.MessageID([]byte(key[2:18]))] == nil {
 			a.t.Errorf("past of a missing message: %x", key)
-		}
-		if slices.Contains(rareStates, r.State) {
-			index[string(keyOfState(r.State, id))] = true
 		}
 	}
 }
