@@ -36,12 +36,11 @@ generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
 bench: build
 	go run ./test/bench $(ARGS)
 
-# All runs take an hour; make chaos ARGS='-short' five minutes, and
 # Times of searches in a store of ARGS='-messages N' messages, kept under build/.
 search:
 	go run ./test/search $(ARGS)
 
-# All runs take half an hour; make chaos ARGS='-short' five minutes, and
+# All runs take an hour; make chaos ARGS='-short' five minutes, and
 # ARGS='-run partition,install' only these. ARGS='-h' lists them.
 chaos: build
 	go run ./test/chaos $(ARGS)

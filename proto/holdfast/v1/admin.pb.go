@@ -83,7 +83,7 @@ func (x CountQueueRequest_By) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CountQueueRequest_By.Descriptor instead.
 func (CountQueueRequest_By) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{9, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // MessageFilter picks messages and recipients. Fields that are not set match
@@ -641,9 +641,66 @@ func (x *QueueCount) GetFailed() uint64 {
 	return 0
 }
 
+// PastPoint is a point in the log: an index, or a time, or both, which is the
+// index as it was to be seen at that time.
+type PastPoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Index uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Alone: all that was in the log before, in whole seconds, rounded up.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PastPoint) Reset() {
+	*x = PastPoint{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PastPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PastPoint) ProtoMessage() {}
+
+func (x *PastPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PastPoint.ProtoReflect.Descriptor instead.
+func (*PastPoint) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PastPoint) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *PastPoint) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 type ListQueueRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Filter *MessageFilter         `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue as it was then; in order of acceptance. Not set for now.
+	At     *PastPoint     `protobuf:"bytes,10,opt,name=at,proto3" json:"at,omitempty"`
+	Filter *MessageFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Messages at most, 1 to 1,000; 0 is 100. A page may be shorter.
 	PageSize      uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -653,7 +710,7 @@ type ListQueueRequest struct {
 
 func (x *ListQueueRequest) Reset() {
 	*x = ListQueueRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[5]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +722,7 @@ func (x *ListQueueRequest) String() string {
 func (*ListQueueRequest) ProtoMessage() {}
 
 func (x *ListQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[5]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +735,14 @@ func (x *ListQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueueRequest.ProtoReflect.Descriptor instead.
 func (*ListQueueRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListQueueRequest) GetAt() *PastPoint {
+	if x != nil {
+		return x.At
+	}
+	return nil
 }
 
 func (x *ListQueueRequest) GetFilter() *MessageFilter {
@@ -703,8 +767,11 @@ func (x *ListQueueRequest) GetPageToken() string {
 }
 
 type ListQueueResponse struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Messages []*Message             `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The raft index that the page is of. Give it as at.index for the next page of
+	// a past queue; pages of the present queue are each of an index of their own.
+	Index    uint64     `protobuf:"varint,10,opt,name=index,proto3" json:"index,omitempty"`
+	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
 	// "" at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The node has no quorum: this is its own state.
@@ -715,7 +782,7 @@ type ListQueueResponse struct {
 
 func (x *ListQueueResponse) Reset() {
 	*x = ListQueueResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[6]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +794,7 @@ func (x *ListQueueResponse) String() string {
 func (*ListQueueResponse) ProtoMessage() {}
 
 func (x *ListQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[6]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +807,14 @@ func (x *ListQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueueResponse.ProtoReflect.Descriptor instead.
 func (*ListQueueResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListQueueResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 func (x *ListQueueResponse) GetMessages() []*Message {
@@ -773,7 +847,7 @@ type GetQueuedRequest struct {
 
 func (x *GetQueuedRequest) Reset() {
 	*x = GetQueuedRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[7]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +859,7 @@ func (x *GetQueuedRequest) String() string {
 func (*GetQueuedRequest) ProtoMessage() {}
 
 func (x *GetQueuedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[7]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +872,7 @@ func (x *GetQueuedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueuedRequest.ProtoReflect.Descriptor instead.
 func (*GetQueuedRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetQueuedRequest) GetId() string {
@@ -819,7 +893,7 @@ type GetQueuedResponse struct {
 
 func (x *GetQueuedResponse) Reset() {
 	*x = GetQueuedResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[8]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +905,7 @@ func (x *GetQueuedResponse) String() string {
 func (*GetQueuedResponse) ProtoMessage() {}
 
 func (x *GetQueuedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[8]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +918,7 @@ func (x *GetQueuedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueuedResponse.ProtoReflect.Descriptor instead.
 func (*GetQueuedResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetQueuedResponse) GetMessage() *Message {
@@ -863,6 +937,9 @@ func (x *GetQueuedResponse) GetStale() bool {
 
 type CountQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue as it was then, counted by reading it; goes with BY_UNSPECIFIED
+	// only. Not set for now.
+	At *PastPoint `protobuf:"bytes,10,opt,name=at,proto3" json:"at,omitempty"`
 	// Goes with BY_UNSPECIFIED only. A filter by more than a domain or a
 	// destination alone reads the whole queue, and counts open recipients only.
 	Filter        *MessageFilter       `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -873,7 +950,7 @@ type CountQueueRequest struct {
 
 func (x *CountQueueRequest) Reset() {
 	*x = CountQueueRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[9]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +962,7 @@ func (x *CountQueueRequest) String() string {
 func (*CountQueueRequest) ProtoMessage() {}
 
 func (x *CountQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[9]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +975,14 @@ func (x *CountQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountQueueRequest.ProtoReflect.Descriptor instead.
 func (*CountQueueRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CountQueueRequest) GetAt() *PastPoint {
+	if x != nil {
+		return x.At
+	}
+	return nil
 }
 
 func (x *CountQueueRequest) GetFilter() *MessageFilter {
@@ -927,7 +1011,7 @@ type CountQueueResponse struct {
 
 func (x *CountQueueResponse) Reset() {
 	*x = CountQueueResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[10]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1023,7 @@ func (x *CountQueueResponse) String() string {
 func (*CountQueueResponse) ProtoMessage() {}
 
 func (x *CountQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[10]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1036,7 @@ func (x *CountQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountQueueResponse.ProtoReflect.Descriptor instead.
 func (*CountQueueResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CountQueueResponse) GetRows() []*CountQueueResponse_Row {
@@ -980,7 +1064,7 @@ type ReadBodyRequest struct {
 
 func (x *ReadBodyRequest) Reset() {
 	*x = ReadBodyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[11]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1076,7 @@ func (x *ReadBodyRequest) String() string {
 func (*ReadBodyRequest) ProtoMessage() {}
 
 func (x *ReadBodyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[11]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1089,7 @@ func (x *ReadBodyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBodyRequest.ProtoReflect.Descriptor instead.
 func (*ReadBodyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadBodyRequest) GetId() string {
@@ -1032,7 +1116,7 @@ type ReadBodyResponse struct {
 
 func (x *ReadBodyResponse) Reset() {
 	*x = ReadBodyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[12]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1128,7 @@ func (x *ReadBodyResponse) String() string {
 func (*ReadBodyResponse) ProtoMessage() {}
 
 func (x *ReadBodyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[12]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1141,7 @@ func (x *ReadBodyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBodyResponse.ProtoReflect.Descriptor instead.
 func (*ReadBodyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadBodyResponse) GetData() []byte {
@@ -1082,7 +1166,7 @@ type QueueOperation struct {
 
 func (x *QueueOperation) Reset() {
 	*x = QueueOperation{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[13]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1178,7 @@ func (x *QueueOperation) String() string {
 func (*QueueOperation) ProtoMessage() {}
 
 func (x *QueueOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[13]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1191,7 @@ func (x *QueueOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueOperation.ProtoReflect.Descriptor instead.
 func (*QueueOperation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *QueueOperation) GetKind() Operation_Kind {
@@ -1151,7 +1235,7 @@ type OperateQueuedRequest struct {
 
 func (x *OperateQueuedRequest) Reset() {
 	*x = OperateQueuedRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[14]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1247,7 @@ func (x *OperateQueuedRequest) String() string {
 func (*OperateQueuedRequest) ProtoMessage() {}
 
 func (x *OperateQueuedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[14]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1260,7 @@ func (x *OperateQueuedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateQueuedRequest.ProtoReflect.Descriptor instead.
 func (*OperateQueuedRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OperateQueuedRequest) GetOperation() *QueueOperation {
@@ -1213,7 +1297,7 @@ type OperateQueuedResponse struct {
 
 func (x *OperateQueuedResponse) Reset() {
 	*x = OperateQueuedResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[15]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1309,7 @@ func (x *OperateQueuedResponse) String() string {
 func (*OperateQueuedResponse) ProtoMessage() {}
 
 func (x *OperateQueuedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[15]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1322,7 @@ func (x *OperateQueuedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateQueuedResponse.ProtoReflect.Descriptor instead.
 func (*OperateQueuedResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OperateQueuedResponse) GetMessages() uint64 {
@@ -1275,7 +1359,7 @@ type PreviewBulkRequest struct {
 
 func (x *PreviewBulkRequest) Reset() {
 	*x = PreviewBulkRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[16]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1371,7 @@ func (x *PreviewBulkRequest) String() string {
 func (*PreviewBulkRequest) ProtoMessage() {}
 
 func (x *PreviewBulkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[16]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1384,7 @@ func (x *PreviewBulkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewBulkRequest.ProtoReflect.Descriptor instead.
 func (*PreviewBulkRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PreviewBulkRequest) GetOperation() *QueueOperation {
@@ -1339,7 +1423,7 @@ type PreviewBulkResponse struct {
 
 func (x *PreviewBulkResponse) Reset() {
 	*x = PreviewBulkResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[17]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1435,7 @@ func (x *PreviewBulkResponse) String() string {
 func (*PreviewBulkResponse) ProtoMessage() {}
 
 func (x *PreviewBulkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[17]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1448,7 @@ func (x *PreviewBulkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewBulkResponse.ProtoReflect.Descriptor instead.
 func (*PreviewBulkResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PreviewBulkResponse) GetMessages() uint64 {
@@ -1418,7 +1502,7 @@ type StartBulkRequest struct {
 
 func (x *StartBulkRequest) Reset() {
 	*x = StartBulkRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[18]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1514,7 @@ func (x *StartBulkRequest) String() string {
 func (*StartBulkRequest) ProtoMessage() {}
 
 func (x *StartBulkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[18]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1527,7 @@ func (x *StartBulkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartBulkRequest.ProtoReflect.Descriptor instead.
 func (*StartBulkRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StartBulkRequest) GetOperation() *QueueOperation {
@@ -1490,7 +1574,7 @@ type StartBulkResponse struct {
 
 func (x *StartBulkResponse) Reset() {
 	*x = StartBulkResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[19]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1586,7 @@ func (x *StartBulkResponse) String() string {
 func (*StartBulkResponse) ProtoMessage() {}
 
 func (x *StartBulkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[19]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1599,7 @@ func (x *StartBulkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartBulkResponse.ProtoReflect.Descriptor instead.
 func (*StartBulkResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StartBulkResponse) GetBulkId() string {
@@ -1534,7 +1618,7 @@ type WatchBulkRequest struct {
 
 func (x *WatchBulkRequest) Reset() {
 	*x = WatchBulkRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[20]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1630,7 @@ func (x *WatchBulkRequest) String() string {
 func (*WatchBulkRequest) ProtoMessage() {}
 
 func (x *WatchBulkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[20]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1643,7 @@ func (x *WatchBulkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBulkRequest.ProtoReflect.Descriptor instead.
 func (*WatchBulkRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchBulkRequest) GetBulkId() string {
@@ -1578,7 +1662,7 @@ type WatchBulkResponse struct {
 
 func (x *WatchBulkResponse) Reset() {
 	*x = WatchBulkResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[21]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1674,7 @@ func (x *WatchBulkResponse) String() string {
 func (*WatchBulkResponse) ProtoMessage() {}
 
 func (x *WatchBulkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[21]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1687,7 @@ func (x *WatchBulkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBulkResponse.ProtoReflect.Descriptor instead.
 func (*WatchBulkResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchBulkResponse) GetBulk() *Bulk {
@@ -1641,7 +1725,7 @@ type Bulk struct {
 
 func (x *Bulk) Reset() {
 	*x = Bulk{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[22]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1737,7 @@ func (x *Bulk) String() string {
 func (*Bulk) ProtoMessage() {}
 
 func (x *Bulk) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[22]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1750,7 @@ func (x *Bulk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bulk.ProtoReflect.Descriptor instead.
 func (*Bulk) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Bulk) GetId() string {
@@ -1761,8 +1845,16 @@ func (x *Bulk) GetExpected() uint64 {
 }
 
 type SearchLogRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Filter *MessageFilter         `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Message-ID header, with or without its brackets.
+	HeaderMessageId string `protobuf:"bytes,10,opt,name=header_message_id,json=headerMessageId,proto3" json:"header_message_id,omitempty"`
+	// Part of what a remote server replied, its codes included, in any case. It is
+	// looked for in every message of the rest of the filter, so filter.since is
+	// needed.
+	Reply string `protobuf:"bytes,11,opt,name=reply,proto3" json:"reply,omitempty"`
+	// Newest first is usual.
+	OldestFirst bool           `protobuf:"varint,12,opt,name=oldest_first,json=oldestFirst,proto3" json:"oldest_first,omitempty"`
+	Filter      *MessageFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Messages at most, 1 to 1,000; 0 is 100. A page may be shorter.
 	PageSize      uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -1772,7 +1864,7 @@ type SearchLogRequest struct {
 
 func (x *SearchLogRequest) Reset() {
 	*x = SearchLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[23]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +1876,7 @@ func (x *SearchLogRequest) String() string {
 func (*SearchLogRequest) ProtoMessage() {}
 
 func (x *SearchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[23]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +1889,28 @@ func (x *SearchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchLogRequest.ProtoReflect.Descriptor instead.
 func (*SearchLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SearchLogRequest) GetHeaderMessageId() string {
+	if x != nil {
+		return x.HeaderMessageId
+	}
+	return ""
+}
+
+func (x *SearchLogRequest) GetReply() string {
+	if x != nil {
+		return x.Reply
+	}
+	return ""
+}
+
+func (x *SearchLogRequest) GetOldestFirst() bool {
+	if x != nil {
+		return x.OldestFirst
+	}
+	return false
 }
 
 func (x *SearchLogRequest) GetFilter() *MessageFilter {
@@ -1834,7 +1947,7 @@ type SearchLogResponse struct {
 
 func (x *SearchLogResponse) Reset() {
 	*x = SearchLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1959,7 @@ func (x *SearchLogResponse) String() string {
 func (*SearchLogResponse) ProtoMessage() {}
 
 func (x *SearchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1972,7 @@ func (x *SearchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchLogResponse.ProtoReflect.Descriptor instead.
 func (*SearchLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SearchLogResponse) GetMessages() []*Message {
@@ -1883,6 +1996,211 @@ func (x *SearchLogResponse) GetStale() bool {
 	return false
 }
 
+type TailLogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not set for all. Those about recipients go by how they were after the row's
+	// entry.
+	Filter *MessageFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The first row to send; index 0 begins with what comes from now on.
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Row   uint32 `protobuf:"varint,3,opt,name=row,proto3" json:"row,omitempty"`
+	// Begins with the first row of this second instead.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailLogRequest) Reset() {
+	*x = TailLogRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailLogRequest) ProtoMessage() {}
+
+func (x *TailLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailLogRequest.ProtoReflect.Descriptor instead.
+func (*TailLogRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *TailLogRequest) GetFilter() *MessageFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *TailLogRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *TailLogRequest) GetRow() uint32 {
+	if x != nil {
+		return x.Row
+	}
+	return 0
+}
+
+func (x *TailLogRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type TailLogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the log; none where there is nothing new.
+	Rows []*TailedRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	// Where to go on after a broken connection: index and row of the next request.
+	NextIndex uint64 `protobuf:"varint,2,opt,name=next_index,json=nextIndex,proto3" json:"next_index,omitempty"`
+	NextRow   uint32 `protobuf:"varint,3,opt,name=next_row,json=nextRow,proto3" json:"next_row,omitempty"`
+	// The node has no quorum: others may know more.
+	Stale         bool `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailLogResponse) Reset() {
+	*x = TailLogResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailLogResponse) ProtoMessage() {}
+
+func (x *TailLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailLogResponse.ProtoReflect.Descriptor instead.
+func (*TailLogResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *TailLogResponse) GetRows() []*TailedRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *TailLogResponse) GetNextIndex() uint64 {
+	if x != nil {
+		return x.NextIndex
+	}
+	return 0
+}
+
+func (x *TailLogResponse) GetNextRow() uint32 {
+	if x != nil {
+		return x.NextRow
+	}
+	return 0
+}
+
+func (x *TailLogResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// TailedRow is one thing that happened, and the message that it happened to.
+type TailedRow struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// "" is the null sender.
+	From          string        `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	Entry         *HistoryEntry `protobuf:"bytes,3,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailedRow) Reset() {
+	*x = TailedRow{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailedRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailedRow) ProtoMessage() {}
+
+func (x *TailedRow) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailedRow.ProtoReflect.Descriptor instead.
+func (*TailedRow) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *TailedRow) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *TailedRow) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *TailedRow) GetEntry() *HistoryEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
 type GetLogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1895,7 +2213,7 @@ type GetLogRequest struct {
 
 func (x *GetLogRequest) Reset() {
 	*x = GetLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2225,7 @@ func (x *GetLogRequest) String() string {
 func (*GetLogRequest) ProtoMessage() {}
 
 func (x *GetLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2238,7 @@ func (x *GetLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogRequest.ProtoReflect.Descriptor instead.
 func (*GetLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetLogRequest) GetId() string {
@@ -1960,7 +2278,7 @@ type GetLogResponse struct {
 
 func (x *GetLogResponse) Reset() {
 	*x = GetLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2290,7 @@ func (x *GetLogResponse) String() string {
 func (*GetLogResponse) ProtoMessage() {}
 
 func (x *GetLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2303,7 @@ func (x *GetLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogResponse.ProtoReflect.Descriptor instead.
 func (*GetLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetLogResponse) GetMessage() *Message {
@@ -2051,7 +2369,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2381,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2394,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HistoryEntry) GetKind() HistoryRecord_Kind {
@@ -2209,7 +2527,7 @@ type Domain struct {
 
 func (x *Domain) Reset() {
 	*x = Domain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2539,7 @@ func (x *Domain) String() string {
 func (*Domain) ProtoMessage() {}
 
 func (x *Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2552,7 @@ func (x *Domain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Domain.ProtoReflect.Descriptor instead.
 func (*Domain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Domain) GetName() string {
@@ -2327,7 +2645,7 @@ type SetDomainRequest struct {
 
 func (x *SetDomainRequest) Reset() {
 	*x = SetDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2657,7 @@ func (x *SetDomainRequest) String() string {
 func (*SetDomainRequest) ProtoMessage() {}
 
 func (x *SetDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2670,7 @@ func (x *SetDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDomainRequest.ProtoReflect.Descriptor instead.
 func (*SetDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SetDomainRequest) GetName() string {
@@ -2415,7 +2733,7 @@ type SetDomainResponse struct {
 
 func (x *SetDomainResponse) Reset() {
 	*x = SetDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2745,7 @@ func (x *SetDomainResponse) String() string {
 func (*SetDomainResponse) ProtoMessage() {}
 
 func (x *SetDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2758,7 @@ func (x *SetDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDomainResponse.ProtoReflect.Descriptor instead.
 func (*SetDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetDomainResponse) GetDomain() *Domain {
@@ -2466,7 +2784,7 @@ type GetDomainRequest struct {
 
 func (x *GetDomainRequest) Reset() {
 	*x = GetDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2796,7 @@ func (x *GetDomainRequest) String() string {
 func (*GetDomainRequest) ProtoMessage() {}
 
 func (x *GetDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2809,7 @@ func (x *GetDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDomainRequest.ProtoReflect.Descriptor instead.
 func (*GetDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetDomainRequest) GetName() string {
@@ -2512,7 +2830,7 @@ type GetDomainResponse struct {
 
 func (x *GetDomainResponse) Reset() {
 	*x = GetDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +2842,7 @@ func (x *GetDomainResponse) String() string {
 func (*GetDomainResponse) ProtoMessage() {}
 
 func (x *GetDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +2855,7 @@ func (x *GetDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDomainResponse.ProtoReflect.Descriptor instead.
 func (*GetDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetDomainResponse) GetDomain() *Domain {
@@ -2565,7 +2883,7 @@ type ListDomainsRequest struct {
 
 func (x *ListDomainsRequest) Reset() {
 	*x = ListDomainsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2895,7 @@ func (x *ListDomainsRequest) String() string {
 func (*ListDomainsRequest) ProtoMessage() {}
 
 func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2908,7 @@ func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsRequest.ProtoReflect.Descriptor instead.
 func (*ListDomainsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListDomainsRequest) GetPageSize() uint32 {
@@ -2620,7 +2938,7 @@ type ListDomainsResponse struct {
 
 func (x *ListDomainsResponse) Reset() {
 	*x = ListDomainsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +2950,7 @@ func (x *ListDomainsResponse) String() string {
 func (*ListDomainsResponse) ProtoMessage() {}
 
 func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +2963,7 @@ func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsResponse.ProtoReflect.Descriptor instead.
 func (*ListDomainsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListDomainsResponse) GetDomains() []*Domain {
@@ -2678,7 +2996,7 @@ type RemoveDomainRequest struct {
 
 func (x *RemoveDomainRequest) Reset() {
 	*x = RemoveDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +3008,7 @@ func (x *RemoveDomainRequest) String() string {
 func (*RemoveDomainRequest) ProtoMessage() {}
 
 func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +3021,7 @@ func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveDomainRequest) GetName() string {
@@ -2721,7 +3039,7 @@ type RemoveDomainResponse struct {
 
 func (x *RemoveDomainResponse) Reset() {
 	*x = RemoveDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +3051,7 @@ func (x *RemoveDomainResponse) String() string {
 func (*RemoveDomainResponse) ProtoMessage() {}
 
 func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +3064,7 @@ func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 // PolicyPhase is a stretch of a retry policy. Ages count from acceptance.
@@ -2764,7 +3082,7 @@ type PolicyPhase struct {
 
 func (x *PolicyPhase) Reset() {
 	*x = PolicyPhase{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +3094,7 @@ func (x *PolicyPhase) String() string {
 func (*PolicyPhase) ProtoMessage() {}
 
 func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +3107,7 @@ func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyPhase.ProtoReflect.Descriptor instead.
 func (*PolicyPhase) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PolicyPhase) GetUntil() *durationpb.Duration {
@@ -2839,7 +3157,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2851,7 +3169,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2864,7 +3182,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Policy) GetName() string {
@@ -2948,7 +3266,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3278,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3291,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetPolicyRequest) GetName() string {
@@ -3029,7 +3347,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3041,7 +3359,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3054,7 +3372,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetPolicyResponse) GetPolicy() *Policy {
@@ -3080,7 +3398,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3410,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3423,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetPolicyRequest) GetName() string {
@@ -3128,7 +3446,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3458,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3471,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -3188,7 +3506,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3518,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3531,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListPoliciesRequest) GetPageSize() uint32 {
@@ -3243,7 +3561,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3573,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3586,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -3301,7 +3619,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3313,7 +3631,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3326,7 +3644,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemovePolicyRequest) GetName() string {
@@ -3344,7 +3662,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3674,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3687,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 // DestinationHost is one server of a destination.
@@ -3387,7 +3705,7 @@ type DestinationHost struct {
 
 func (x *DestinationHost) Reset() {
 	*x = DestinationHost{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +3717,7 @@ func (x *DestinationHost) String() string {
 func (*DestinationHost) ProtoMessage() {}
 
 func (x *DestinationHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +3730,7 @@ func (x *DestinationHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationHost.ProtoReflect.Descriptor instead.
 func (*DestinationHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DestinationHost) GetAddress() string {
@@ -3463,7 +3781,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3475,7 +3793,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3488,7 +3806,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Destination) GetName() string {
@@ -3585,7 +3903,7 @@ type SetDestinationRequest struct {
 
 func (x *SetDestinationRequest) Reset() {
 	*x = SetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +3915,7 @@ func (x *SetDestinationRequest) String() string {
 func (*SetDestinationRequest) ProtoMessage() {}
 
 func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3610,7 +3928,7 @@ func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SetDestinationRequest) GetName() string {
@@ -3659,7 +3977,7 @@ type SetDestinationResponse struct {
 
 func (x *SetDestinationResponse) Reset() {
 	*x = SetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3671,7 +3989,7 @@ func (x *SetDestinationResponse) String() string {
 func (*SetDestinationResponse) ProtoMessage() {}
 
 func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3684,7 +4002,7 @@ func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SetDestinationResponse) GetDestination() *Destination {
@@ -3710,7 +4028,7 @@ type GetDestinationRequest struct {
 
 func (x *GetDestinationRequest) Reset() {
 	*x = GetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3722,7 +4040,7 @@ func (x *GetDestinationRequest) String() string {
 func (*GetDestinationRequest) ProtoMessage() {}
 
 func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3735,7 +4053,7 @@ func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*GetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetDestinationRequest) GetName() string {
@@ -3756,7 +4074,7 @@ type GetDestinationResponse struct {
 
 func (x *GetDestinationResponse) Reset() {
 	*x = GetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3768,7 +4086,7 @@ func (x *GetDestinationResponse) String() string {
 func (*GetDestinationResponse) ProtoMessage() {}
 
 func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3781,7 +4099,7 @@ func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*GetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetDestinationResponse) GetDestination() *Destination {
@@ -3809,7 +4127,7 @@ type ListDestinationsRequest struct {
 
 func (x *ListDestinationsRequest) Reset() {
 	*x = ListDestinationsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +4139,7 @@ func (x *ListDestinationsRequest) String() string {
 func (*ListDestinationsRequest) ProtoMessage() {}
 
 func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +4152,7 @@ func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsRequest.ProtoReflect.Descriptor instead.
 func (*ListDestinationsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListDestinationsRequest) GetPageSize() uint32 {
@@ -3864,7 +4182,7 @@ type ListDestinationsResponse struct {
 
 func (x *ListDestinationsResponse) Reset() {
 	*x = ListDestinationsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3876,7 +4194,7 @@ func (x *ListDestinationsResponse) String() string {
 func (*ListDestinationsResponse) ProtoMessage() {}
 
 func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3889,7 +4207,7 @@ func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsResponse.ProtoReflect.Descriptor instead.
 func (*ListDestinationsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListDestinationsResponse) GetDestinations() []*Destination {
@@ -3922,7 +4240,7 @@ type RemoveDestinationRequest struct {
 
 func (x *RemoveDestinationRequest) Reset() {
 	*x = RemoveDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3934,7 +4252,7 @@ func (x *RemoveDestinationRequest) String() string {
 func (*RemoveDestinationRequest) ProtoMessage() {}
 
 func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3947,7 +4265,7 @@ func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RemoveDestinationRequest) GetName() string {
@@ -3965,7 +4283,7 @@ type RemoveDestinationResponse struct {
 
 func (x *RemoveDestinationResponse) Reset() {
 	*x = RemoveDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3977,7 +4295,7 @@ func (x *RemoveDestinationResponse) String() string {
 func (*RemoveDestinationResponse) ProtoMessage() {}
 
 func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3990,7 +4308,7 @@ func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 type RetryDestinationRequest struct {
@@ -4002,7 +4320,7 @@ type RetryDestinationRequest struct {
 
 func (x *RetryDestinationRequest) Reset() {
 	*x = RetryDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4332,7 @@ func (x *RetryDestinationRequest) String() string {
 func (*RetryDestinationRequest) ProtoMessage() {}
 
 func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4345,7 @@ func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RetryDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RetryDestinationRequest) GetName() string {
@@ -4046,7 +4364,7 @@ type RetryDestinationResponse struct {
 
 func (x *RetryDestinationResponse) Reset() {
 	*x = RetryDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4058,7 +4376,7 @@ func (x *RetryDestinationResponse) String() string {
 func (*RetryDestinationResponse) ProtoMessage() {}
 
 func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4071,7 +4389,7 @@ func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RetryDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RetryDestinationResponse) GetDestination() *Destination {
@@ -4089,7 +4407,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4101,7 +4419,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4114,7 +4432,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 type GetStatusResponse struct {
@@ -4139,7 +4457,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4151,7 +4469,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4164,7 +4482,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetStatusResponse) GetLeader() string {
@@ -4238,7 +4556,7 @@ type VerifyStateRequest struct {
 
 func (x *VerifyStateRequest) Reset() {
 	*x = VerifyStateRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4250,7 +4568,7 @@ func (x *VerifyStateRequest) String() string {
 func (*VerifyStateRequest) ProtoMessage() {}
 
 func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4263,7 +4581,7 @@ func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateRequest.ProtoReflect.Descriptor instead.
 func (*VerifyStateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 type VerifyStateResponse struct {
@@ -4281,7 +4599,7 @@ type VerifyStateResponse struct {
 
 func (x *VerifyStateResponse) Reset() {
 	*x = VerifyStateResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4611,7 @@ func (x *VerifyStateResponse) String() string {
 func (*VerifyStateResponse) ProtoMessage() {}
 
 func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4624,7 @@ func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *VerifyStateResponse) GetIndex() uint64 {
@@ -4338,7 +4656,7 @@ type VerifyRowsRequest struct {
 
 func (x *VerifyRowsRequest) Reset() {
 	*x = VerifyRowsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4668,7 @@ func (x *VerifyRowsRequest) String() string {
 func (*VerifyRowsRequest) ProtoMessage() {}
 
 func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4363,7 +4681,7 @@ func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRowsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 type VerifyRowsResponse struct {
@@ -4383,7 +4701,7 @@ type VerifyRowsResponse struct {
 
 func (x *VerifyRowsResponse) Reset() {
 	*x = VerifyRowsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4395,7 +4713,7 @@ func (x *VerifyRowsResponse) String() string {
 func (*VerifyRowsResponse) ProtoMessage() {}
 
 func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4408,7 +4726,7 @@ func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsResponse.ProtoReflect.Descriptor instead.
 func (*VerifyRowsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *VerifyRowsResponse) GetNode() string {
@@ -4454,7 +4772,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4466,7 +4784,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4479,7 +4797,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 type GetSettingsResponse struct {
@@ -4494,7 +4812,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4506,7 +4824,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4519,7 +4837,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -4546,7 +4864,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4558,7 +4876,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4571,7 +4889,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -4591,7 +4909,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4603,7 +4921,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4616,7 +4934,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -4637,7 +4955,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4649,7 +4967,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4662,7 +4980,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4687,7 +5005,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4699,7 +5017,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4712,7 +5030,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 type PromoteNodeRequest struct {
@@ -4724,7 +5042,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4736,7 +5054,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4749,7 +5067,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *PromoteNodeRequest) GetName() string {
@@ -4767,7 +5085,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4779,7 +5097,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4792,7 +5110,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 type TransferLeadershipRequest struct {
@@ -4805,7 +5123,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4817,7 +5135,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4830,7 +5148,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *TransferLeadershipRequest) GetName() string {
@@ -4850,7 +5168,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4862,7 +5180,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4875,7 +5193,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -4895,7 +5213,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4907,7 +5225,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4920,7 +5238,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *JoinClusterRequest) GetAddresses() []string {
@@ -4942,7 +5260,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4954,7 +5272,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4967,7 +5285,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *JoinClusterResponse) GetVoter() bool {
@@ -4994,7 +5312,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5006,7 +5324,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5019,7 +5337,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *DrainNodeRequest) GetName() string {
@@ -5038,7 +5356,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5050,7 +5368,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5063,7 +5381,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *DrainNodeResponse) GetDrain() *Drain {
@@ -5083,7 +5401,7 @@ type ResumeNodeRequest struct {
 
 func (x *ResumeNodeRequest) Reset() {
 	*x = ResumeNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5095,7 +5413,7 @@ func (x *ResumeNodeRequest) String() string {
 func (*ResumeNodeRequest) ProtoMessage() {}
 
 func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5108,7 +5426,7 @@ func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ResumeNodeRequest) GetName() string {
@@ -5127,7 +5445,7 @@ type ResumeNodeResponse struct {
 
 func (x *ResumeNodeResponse) Reset() {
 	*x = ResumeNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5139,7 +5457,7 @@ func (x *ResumeNodeResponse) String() string {
 func (*ResumeNodeResponse) ProtoMessage() {}
 
 func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5152,7 +5470,7 @@ func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ResumeNodeResponse) GetDrain() *Drain {
@@ -5172,7 +5490,7 @@ type GetDrainRequest struct {
 
 func (x *GetDrainRequest) Reset() {
 	*x = GetDrainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5184,7 +5502,7 @@ func (x *GetDrainRequest) String() string {
 func (*GetDrainRequest) ProtoMessage() {}
 
 func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5197,7 +5515,7 @@ func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
 func (*GetDrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *GetDrainRequest) GetName() string {
@@ -5216,7 +5534,7 @@ type GetDrainResponse struct {
 
 func (x *GetDrainResponse) Reset() {
 	*x = GetDrainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5228,7 +5546,7 @@ func (x *GetDrainResponse) String() string {
 func (*GetDrainResponse) ProtoMessage() {}
 
 func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5241,7 +5559,7 @@ func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
 func (*GetDrainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *GetDrainResponse) GetDrain() *Drain {
@@ -5270,7 +5588,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5282,7 +5600,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5295,7 +5613,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Drain) GetNode() string {
@@ -5352,7 +5670,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5364,7 +5682,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5377,7 +5695,7 @@ func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountQueueResponse_Row.ProtoReflect.Descriptor instead.
 func (*CountQueueResponse_Row) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{10, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *CountQueueResponse_Row) GetName() string {
@@ -5414,7 +5732,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5426,7 +5744,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5439,7 +5757,7 @@ func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Node.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64, 0}
 }
 
 func (x *GetStatusResponse_Node) GetName() string {
@@ -5510,7 +5828,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5522,7 +5840,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5535,7 +5853,7 @@ func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_DestinationDown.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_DestinationDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64, 1}
 }
 
 func (x *GetStatusResponse_DestinationDown) GetName() string {
@@ -5585,7 +5903,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5597,7 +5915,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5610,7 +5928,7 @@ func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Warning.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Warning) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60, 2}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64, 2}
 }
 
 func (x *GetStatusResponse_Warning) GetCode() string {
@@ -5650,7 +5968,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5662,7 +5980,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5675,7 +5993,7 @@ func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Node.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66, 0}
 }
 
 func (x *VerifyStateResponse_Node) GetName() string {
@@ -5765,13 +6083,20 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x06frozen\x18\x03 \x01(\x04R\x06frozen\x12\x19\n" +
 	"\bin_doubt\x18\x04 \x01(\x04R\ainDoubt\x12\x1c\n" +
 	"\tdelivered\x18\x05 \x01(\x04R\tdelivered\x12\x16\n" +
-	"\x06failed\x18\x06 \x01(\x04R\x06failed\"\x82\x01\n" +
-	"\x10ListQueueRequest\x122\n" +
+	"\x06failed\x18\x06 \x01(\x04R\x06failed\"Q\n" +
+	"\tPastPoint\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xaa\x01\n" +
+	"\x10ListQueueRequest\x12&\n" +
+	"\x02at\x18\n" +
+	" \x01(\v2\x16.holdfast.v1.PastPointR\x02at\x122\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\x83\x01\n" +
-	"\x11ListQueueResponse\x120\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x99\x01\n" +
+	"\x11ListQueueResponse\x12\x14\n" +
+	"\x05index\x18\n" +
+	" \x01(\x04R\x05index\x120\n" +
 	"\bmessages\x18\x01 \x03(\v2\x14.holdfast.v1.MessageR\bmessages\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
 	"\x05stale\x18\x03 \x01(\bR\x05stale\"\"\n" +
@@ -5779,8 +6104,10 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"Y\n" +
 	"\x11GetQueuedResponse\x12.\n" +
 	"\amessage\x18\x01 \x01(\v2\x14.holdfast.v1.MessageR\amessage\x12\x14\n" +
-	"\x05stale\x18\x02 \x01(\bR\x05stale\"\xb7\x01\n" +
-	"\x11CountQueueRequest\x122\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"\xdf\x01\n" +
+	"\x11CountQueueRequest\x12&\n" +
+	"\x02at\x18\n" +
+	" \x01(\v2\x16.holdfast.v1.PastPointR\x02at\x122\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x121\n" +
 	"\x02by\x18\x02 \x01(\x0e2!.holdfast.v1.CountQueueRequest.ByR\x02by\";\n" +
 	"\x02By\x12\x12\n" +
@@ -5855,8 +6182,12 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	" \x01(\x04R\awaiting\x12\x18\n" +
 	"\arefused\x18\v \x01(\x04R\arefused\x12\x18\n" +
 	"\arefusal\x18\f \x01(\tR\arefusal\x12\x1a\n" +
-	"\bexpected\x18\r \x01(\x04R\bexpected\"\x82\x01\n" +
-	"\x10SearchLogRequest\x122\n" +
+	"\bexpected\x18\r \x01(\x04R\bexpected\"\xe7\x01\n" +
+	"\x10SearchLogRequest\x12*\n" +
+	"\x11header_message_id\x18\n" +
+	" \x01(\tR\x0fheaderMessageId\x12\x14\n" +
+	"\x05reply\x18\v \x01(\tR\x05reply\x12!\n" +
+	"\foldest_first\x18\f \x01(\bR\voldestFirst\x122\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -5864,7 +6195,23 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x11SearchLogResponse\x120\n" +
 	"\bmessages\x18\x01 \x03(\v2\x14.holdfast.v1.MessageR\bmessages\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
-	"\x05stale\x18\x03 \x01(\bR\x05stale\"[\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"\x9e\x01\n" +
+	"\x0eTailLogRequest\x122\n" +
+	"\x06filter\x18\x01 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x10\n" +
+	"\x03row\x18\x03 \x01(\rR\x03row\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x8d\x01\n" +
+	"\x0fTailLogResponse\x12*\n" +
+	"\x04rows\x18\x01 \x03(\v2\x16.holdfast.v1.TailedRowR\x04rows\x12\x1d\n" +
+	"\n" +
+	"next_index\x18\x02 \x01(\x04R\tnextIndex\x12\x19\n" +
+	"\bnext_row\x18\x03 \x01(\rR\anextRow\x12\x14\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"o\n" +
+	"\tTailedRow\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12/\n" +
+	"\x05entry\x18\x03 \x01(\v2\x19.holdfast.v1.HistoryEntryR\x05entry\"[\n" +
 	"\rGetLogRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -6135,11 +6482,12 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\rOperateQueued\x12!.holdfast.v1.OperateQueuedRequest\x1a\".holdfast.v1.OperateQueuedResponse\x12R\n" +
 	"\vPreviewBulk\x12\x1f.holdfast.v1.PreviewBulkRequest\x1a .holdfast.v1.PreviewBulkResponse0\x01\x12J\n" +
 	"\tStartBulk\x12\x1d.holdfast.v1.StartBulkRequest\x1a\x1e.holdfast.v1.StartBulkResponse\x12L\n" +
-	"\tWatchBulk\x12\x1d.holdfast.v1.WatchBulkRequest\x1a\x1e.holdfast.v1.WatchBulkResponse0\x012\x9b\x01\n" +
+	"\tWatchBulk\x12\x1d.holdfast.v1.WatchBulkRequest\x1a\x1e.holdfast.v1.WatchBulkResponse0\x012\xe3\x01\n" +
 	"\n" +
 	"LogService\x12J\n" +
 	"\tSearchLog\x12\x1d.holdfast.v1.SearchLogRequest\x1a\x1e.holdfast.v1.SearchLogResponse\x12A\n" +
-	"\x06GetLog\x12\x1a.holdfast.v1.GetLogRequest\x1a\x1b.holdfast.v1.GetLogResponse2\xce\x02\n" +
+	"\x06GetLog\x12\x1a.holdfast.v1.GetLogRequest\x1a\x1b.holdfast.v1.GetLogResponse\x12F\n" +
+	"\aTailLog\x12\x1b.holdfast.v1.TailLogRequest\x1a\x1c.holdfast.v1.TailLogResponse0\x012\xce\x02\n" +
 	"\rDomainService\x12J\n" +
 	"\tSetDomain\x12\x1d.holdfast.v1.SetDomainRequest\x1a\x1e.holdfast.v1.SetDomainResponse\x12J\n" +
 	"\tGetDomain\x12\x1d.holdfast.v1.GetDomainRequest\x1a\x1e.holdfast.v1.GetDomainResponse\x12P\n" +
@@ -6187,7 +6535,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(*MessageFilter)(nil),                     // 1: holdfast.v1.MessageFilter
@@ -6195,263 +6543,276 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*MessageRecipient)(nil),                  // 3: holdfast.v1.MessageRecipient
 	(*DeliveryError)(nil),                     // 4: holdfast.v1.DeliveryError
 	(*QueueCount)(nil),                        // 5: holdfast.v1.QueueCount
-	(*ListQueueRequest)(nil),                  // 6: holdfast.v1.ListQueueRequest
-	(*ListQueueResponse)(nil),                 // 7: holdfast.v1.ListQueueResponse
-	(*GetQueuedRequest)(nil),                  // 8: holdfast.v1.GetQueuedRequest
-	(*GetQueuedResponse)(nil),                 // 9: holdfast.v1.GetQueuedResponse
-	(*CountQueueRequest)(nil),                 // 10: holdfast.v1.CountQueueRequest
-	(*CountQueueResponse)(nil),                // 11: holdfast.v1.CountQueueResponse
-	(*ReadBodyRequest)(nil),                   // 12: holdfast.v1.ReadBodyRequest
-	(*ReadBodyResponse)(nil),                  // 13: holdfast.v1.ReadBodyResponse
-	(*QueueOperation)(nil),                    // 14: holdfast.v1.QueueOperation
-	(*OperateQueuedRequest)(nil),              // 15: holdfast.v1.OperateQueuedRequest
-	(*OperateQueuedResponse)(nil),             // 16: holdfast.v1.OperateQueuedResponse
-	(*PreviewBulkRequest)(nil),                // 17: holdfast.v1.PreviewBulkRequest
-	(*PreviewBulkResponse)(nil),               // 18: holdfast.v1.PreviewBulkResponse
-	(*StartBulkRequest)(nil),                  // 19: holdfast.v1.StartBulkRequest
-	(*StartBulkResponse)(nil),                 // 20: holdfast.v1.StartBulkResponse
-	(*WatchBulkRequest)(nil),                  // 21: holdfast.v1.WatchBulkRequest
-	(*WatchBulkResponse)(nil),                 // 22: holdfast.v1.WatchBulkResponse
-	(*Bulk)(nil),                              // 23: holdfast.v1.Bulk
-	(*SearchLogRequest)(nil),                  // 24: holdfast.v1.SearchLogRequest
-	(*SearchLogResponse)(nil),                 // 25: holdfast.v1.SearchLogResponse
-	(*GetLogRequest)(nil),                     // 26: holdfast.v1.GetLogRequest
-	(*GetLogResponse)(nil),                    // 27: holdfast.v1.GetLogResponse
-	(*HistoryEntry)(nil),                      // 28: holdfast.v1.HistoryEntry
-	(*Domain)(nil),                            // 29: holdfast.v1.Domain
-	(*SetDomainRequest)(nil),                  // 30: holdfast.v1.SetDomainRequest
-	(*SetDomainResponse)(nil),                 // 31: holdfast.v1.SetDomainResponse
-	(*GetDomainRequest)(nil),                  // 32: holdfast.v1.GetDomainRequest
-	(*GetDomainResponse)(nil),                 // 33: holdfast.v1.GetDomainResponse
-	(*ListDomainsRequest)(nil),                // 34: holdfast.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),               // 35: holdfast.v1.ListDomainsResponse
-	(*RemoveDomainRequest)(nil),               // 36: holdfast.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),              // 37: holdfast.v1.RemoveDomainResponse
-	(*PolicyPhase)(nil),                       // 38: holdfast.v1.PolicyPhase
-	(*Policy)(nil),                            // 39: holdfast.v1.Policy
-	(*SetPolicyRequest)(nil),                  // 40: holdfast.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),                 // 41: holdfast.v1.SetPolicyResponse
-	(*GetPolicyRequest)(nil),                  // 42: holdfast.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),                 // 43: holdfast.v1.GetPolicyResponse
-	(*ListPoliciesRequest)(nil),               // 44: holdfast.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),              // 45: holdfast.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),               // 46: holdfast.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),              // 47: holdfast.v1.RemovePolicyResponse
-	(*DestinationHost)(nil),                   // 48: holdfast.v1.DestinationHost
-	(*Destination)(nil),                       // 49: holdfast.v1.Destination
-	(*SetDestinationRequest)(nil),             // 50: holdfast.v1.SetDestinationRequest
-	(*SetDestinationResponse)(nil),            // 51: holdfast.v1.SetDestinationResponse
-	(*GetDestinationRequest)(nil),             // 52: holdfast.v1.GetDestinationRequest
-	(*GetDestinationResponse)(nil),            // 53: holdfast.v1.GetDestinationResponse
-	(*ListDestinationsRequest)(nil),           // 54: holdfast.v1.ListDestinationsRequest
-	(*ListDestinationsResponse)(nil),          // 55: holdfast.v1.ListDestinationsResponse
-	(*RemoveDestinationRequest)(nil),          // 56: holdfast.v1.RemoveDestinationRequest
-	(*RemoveDestinationResponse)(nil),         // 57: holdfast.v1.RemoveDestinationResponse
-	(*RetryDestinationRequest)(nil),           // 58: holdfast.v1.RetryDestinationRequest
-	(*RetryDestinationResponse)(nil),          // 59: holdfast.v1.RetryDestinationResponse
-	(*GetStatusRequest)(nil),                  // 60: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),                 // 61: holdfast.v1.GetStatusResponse
-	(*VerifyStateRequest)(nil),                // 62: holdfast.v1.VerifyStateRequest
-	(*VerifyStateResponse)(nil),               // 63: holdfast.v1.VerifyStateResponse
-	(*VerifyRowsRequest)(nil),                 // 64: holdfast.v1.VerifyRowsRequest
-	(*VerifyRowsResponse)(nil),                // 65: holdfast.v1.VerifyRowsResponse
-	(*GetSettingsRequest)(nil),                // 66: holdfast.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),               // 67: holdfast.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),                // 68: holdfast.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),               // 69: holdfast.v1.SetSettingsResponse
-	(*RemoveNodeRequest)(nil),                 // 70: holdfast.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),                // 71: holdfast.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),                // 72: holdfast.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),               // 73: holdfast.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),         // 74: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil),        // 75: holdfast.v1.TransferLeadershipResponse
-	(*JoinClusterRequest)(nil),                // 76: holdfast.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),               // 77: holdfast.v1.JoinClusterResponse
-	(*DrainNodeRequest)(nil),                  // 78: holdfast.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),                 // 79: holdfast.v1.DrainNodeResponse
-	(*ResumeNodeRequest)(nil),                 // 80: holdfast.v1.ResumeNodeRequest
-	(*ResumeNodeResponse)(nil),                // 81: holdfast.v1.ResumeNodeResponse
-	(*GetDrainRequest)(nil),                   // 82: holdfast.v1.GetDrainRequest
-	(*GetDrainResponse)(nil),                  // 83: holdfast.v1.GetDrainResponse
-	(*Drain)(nil),                             // 84: holdfast.v1.Drain
-	(*CountQueueResponse_Row)(nil),            // 85: holdfast.v1.CountQueueResponse.Row
-	(*GetStatusResponse_Node)(nil),            // 86: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 87: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 88: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 89: holdfast.v1.VerifyStateResponse.Node
-	(RecipientState)(0),                       // 90: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 91: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 92: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 93: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 94: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 95: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 96: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 97: holdfast.v1.Settings
-	(*AppliedRecord_Digest)(nil),              // 98: holdfast.v1.AppliedRecord.Digest
+	(*PastPoint)(nil),                         // 6: holdfast.v1.PastPoint
+	(*ListQueueRequest)(nil),                  // 7: holdfast.v1.ListQueueRequest
+	(*ListQueueResponse)(nil),                 // 8: holdfast.v1.ListQueueResponse
+	(*GetQueuedRequest)(nil),                  // 9: holdfast.v1.GetQueuedRequest
+	(*GetQueuedResponse)(nil),                 // 10: holdfast.v1.GetQueuedResponse
+	(*CountQueueRequest)(nil),                 // 11: holdfast.v1.CountQueueRequest
+	(*CountQueueResponse)(nil),                // 12: holdfast.v1.CountQueueResponse
+	(*ReadBodyRequest)(nil),                   // 13: holdfast.v1.ReadBodyRequest
+	(*ReadBodyResponse)(nil),                  // 14: holdfast.v1.ReadBodyResponse
+	(*QueueOperation)(nil),                    // 15: holdfast.v1.QueueOperation
+	(*OperateQueuedRequest)(nil),              // 16: holdfast.v1.OperateQueuedRequest
+	(*OperateQueuedResponse)(nil),             // 17: holdfast.v1.OperateQueuedResponse
+	(*PreviewBulkRequest)(nil),                // 18: holdfast.v1.PreviewBulkRequest
+	(*PreviewBulkResponse)(nil),               // 19: holdfast.v1.PreviewBulkResponse
+	(*StartBulkRequest)(nil),                  // 20: holdfast.v1.StartBulkRequest
+	(*StartBulkResponse)(nil),                 // 21: holdfast.v1.StartBulkResponse
+	(*WatchBulkRequest)(nil),                  // 22: holdfast.v1.WatchBulkRequest
+	(*WatchBulkResponse)(nil),                 // 23: holdfast.v1.WatchBulkResponse
+	(*Bulk)(nil),                              // 24: holdfast.v1.Bulk
+	(*SearchLogRequest)(nil),                  // 25: holdfast.v1.SearchLogRequest
+	(*SearchLogResponse)(nil),                 // 26: holdfast.v1.SearchLogResponse
+	(*TailLogRequest)(nil),                    // 27: holdfast.v1.TailLogRequest
+	(*TailLogResponse)(nil),                   // 28: holdfast.v1.TailLogResponse
+	(*TailedRow)(nil),                         // 29: holdfast.v1.TailedRow
+	(*GetLogRequest)(nil),                     // 30: holdfast.v1.GetLogRequest
+	(*GetLogResponse)(nil),                    // 31: holdfast.v1.GetLogResponse
+	(*HistoryEntry)(nil),                      // 32: holdfast.v1.HistoryEntry
+	(*Domain)(nil),                            // 33: holdfast.v1.Domain
+	(*SetDomainRequest)(nil),                  // 34: holdfast.v1.SetDomainRequest
+	(*SetDomainResponse)(nil),                 // 35: holdfast.v1.SetDomainResponse
+	(*GetDomainRequest)(nil),                  // 36: holdfast.v1.GetDomainRequest
+	(*GetDomainResponse)(nil),                 // 37: holdfast.v1.GetDomainResponse
+	(*ListDomainsRequest)(nil),                // 38: holdfast.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),               // 39: holdfast.v1.ListDomainsResponse
+	(*RemoveDomainRequest)(nil),               // 40: holdfast.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),              // 41: holdfast.v1.RemoveDomainResponse
+	(*PolicyPhase)(nil),                       // 42: holdfast.v1.PolicyPhase
+	(*Policy)(nil),                            // 43: holdfast.v1.Policy
+	(*SetPolicyRequest)(nil),                  // 44: holdfast.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),                 // 45: holdfast.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),                  // 46: holdfast.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                 // 47: holdfast.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),               // 48: holdfast.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),              // 49: holdfast.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),               // 50: holdfast.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),              // 51: holdfast.v1.RemovePolicyResponse
+	(*DestinationHost)(nil),                   // 52: holdfast.v1.DestinationHost
+	(*Destination)(nil),                       // 53: holdfast.v1.Destination
+	(*SetDestinationRequest)(nil),             // 54: holdfast.v1.SetDestinationRequest
+	(*SetDestinationResponse)(nil),            // 55: holdfast.v1.SetDestinationResponse
+	(*GetDestinationRequest)(nil),             // 56: holdfast.v1.GetDestinationRequest
+	(*GetDestinationResponse)(nil),            // 57: holdfast.v1.GetDestinationResponse
+	(*ListDestinationsRequest)(nil),           // 58: holdfast.v1.ListDestinationsRequest
+	(*ListDestinationsResponse)(nil),          // 59: holdfast.v1.ListDestinationsResponse
+	(*RemoveDestinationRequest)(nil),          // 60: holdfast.v1.RemoveDestinationRequest
+	(*RemoveDestinationResponse)(nil),         // 61: holdfast.v1.RemoveDestinationResponse
+	(*RetryDestinationRequest)(nil),           // 62: holdfast.v1.RetryDestinationRequest
+	(*RetryDestinationResponse)(nil),          // 63: holdfast.v1.RetryDestinationResponse
+	(*GetStatusRequest)(nil),                  // 64: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                 // 65: holdfast.v1.GetStatusResponse
+	(*VerifyStateRequest)(nil),                // 66: holdfast.v1.VerifyStateRequest
+	(*VerifyStateResponse)(nil),               // 67: holdfast.v1.VerifyStateResponse
+	(*VerifyRowsRequest)(nil),                 // 68: holdfast.v1.VerifyRowsRequest
+	(*VerifyRowsResponse)(nil),                // 69: holdfast.v1.VerifyRowsResponse
+	(*GetSettingsRequest)(nil),                // 70: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 71: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 72: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 73: holdfast.v1.SetSettingsResponse
+	(*RemoveNodeRequest)(nil),                 // 74: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 75: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 76: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 77: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 78: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 79: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 80: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 81: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 82: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 83: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 84: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 85: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 86: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 87: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 88: holdfast.v1.Drain
+	(*CountQueueResponse_Row)(nil),            // 89: holdfast.v1.CountQueueResponse.Row
+	(*GetStatusResponse_Node)(nil),            // 90: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 91: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 92: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 93: holdfast.v1.VerifyStateResponse.Node
+	(RecipientState)(0),                       // 94: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 95: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 96: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 97: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 98: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 99: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 100: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 101: holdfast.v1.Settings
+	(*AppliedRecord_Digest)(nil),              // 102: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	90,  // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	91,  // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	91,  // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	91,  // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	90,  // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	94,  // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	95,  // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	95,  // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	95,  // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	94,  // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	3,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	90,  // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	91,  // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	91,  // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	95,  // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	95,  // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	4,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	91,  // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	1,   // 11: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,   // 12: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
-	2,   // 13: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
-	1,   // 14: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
-	0,   // 15: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	85,  // 16: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	92,  // 17: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
-	14,  // 18: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
-	14,  // 19: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
-	1,   // 20: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,   // 21: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
-	14,  // 22: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
-	1,   // 23: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
-	23,  // 24: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	92,  // 25: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	91,  // 26: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	91,  // 27: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
-	1,   // 28: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,   // 29: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
-	2,   // 30: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
-	28,  // 31: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	93,  // 32: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	91,  // 33: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	94,  // 34: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
-	4,   // 35: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	91,  // 36: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
-	5,   // 37: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	94,  // 38: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	94,  // 39: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
-	29,  // 40: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	29,  // 41: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	29,  // 42: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	94,  // 43: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	94,  // 44: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	38,  // 45: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	94,  // 46: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	94,  // 47: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	38,  // 48: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	94,  // 49: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	94,  // 50: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	39,  // 51: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	39,  // 52: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	94,  // 53: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	39,  // 54: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	48,  // 55: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	94,  // 56: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	95,  // 57: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	91,  // 58: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	4,   // 59: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	91,  // 60: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	5,   // 61: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	48,  // 62: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	94,  // 63: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	49,  // 64: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	49,  // 65: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	49,  // 66: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	49,  // 67: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	86,  // 68: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	5,   // 69: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	87,  // 70: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	88,  // 71: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	89,  // 72: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	96,  // 73: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	97,  // 74: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	97,  // 75: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	97,  // 76: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	84,  // 77: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	84,  // 78: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	84,  // 79: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	91,  // 80: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	5,   // 81: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	91,  // 82: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	4,   // 83: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	91,  // 84: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	98,  // 85: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	91,  // 86: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	6,   // 87: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	8,   // 88: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	10,  // 89: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	12,  // 90: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	15,  // 91: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	17,  // 92: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	19,  // 93: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	21,  // 94: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	24,  // 95: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	26,  // 96: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	30,  // 97: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	32,  // 98: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	34,  // 99: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	36,  // 100: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	50,  // 101: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	52,  // 102: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	54,  // 103: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	56,  // 104: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	58,  // 105: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	40,  // 106: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	42,  // 107: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	44,  // 108: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	46,  // 109: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	60,  // 110: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	62,  // 111: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	70,  // 112: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	72,  // 113: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	74,  // 114: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	76,  // 115: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	78,  // 116: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	80,  // 117: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	82,  // 118: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	64,  // 119: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	66,  // 120: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	68,  // 121: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	7,   // 122: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	9,   // 123: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	11,  // 124: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	13,  // 125: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	16,  // 126: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	18,  // 127: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	20,  // 128: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	22,  // 129: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	25,  // 130: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	27,  // 131: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	31,  // 132: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	33,  // 133: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	35,  // 134: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	37,  // 135: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	51,  // 136: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	53,  // 137: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	55,  // 138: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	57,  // 139: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	59,  // 140: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	41,  // 141: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	43,  // 142: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	45,  // 143: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	47,  // 144: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	61,  // 145: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	63,  // 146: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	71,  // 147: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	73,  // 148: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	75,  // 149: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	77,  // 150: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	79,  // 151: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	81,  // 152: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	83,  // 153: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	65,  // 154: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	67,  // 155: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	69,  // 156: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	122, // [122:157] is the sub-list for method output_type
-	87,  // [87:122] is the sub-list for method input_type
-	87,  // [87:87] is the sub-list for extension type_name
-	87,  // [87:87] is the sub-list for extension extendee
-	0,   // [0:87] is the sub-list for field type_name
+	95,  // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	95,  // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	6,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
+	1,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	2,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
+	2,   // 15: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
+	6,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
+	1,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
+	89,  // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	96,  // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	15,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
+	15,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	1,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	2,   // 24: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
+	15,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	1,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	24,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
+	96,  // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	95,  // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	95,  // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	1,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	2,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
+	1,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	95,  // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	29,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
+	32,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
+	2,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
+	32,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
+	97,  // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	95,  // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	98,  // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	4,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
+	95,  // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	5,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
+	98,  // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	98,  // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	33,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	33,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	33,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	98,  // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	98,  // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	42,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	98,  // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	98,  // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	42,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	98,  // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	98,  // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	43,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	43,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	98,  // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	43,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	52,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	98,  // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	99,  // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	95,  // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	4,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	95,  // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	5,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	52,  // 69: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	98,  // 70: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	53,  // 71: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	53,  // 72: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	53,  // 73: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	53,  // 74: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	90,  // 75: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	5,   // 76: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	91,  // 77: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	92,  // 78: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	93,  // 79: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	100, // 80: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	101, // 81: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	101, // 82: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	101, // 83: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	88,  // 84: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	88,  // 85: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	88,  // 86: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	95,  // 87: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	5,   // 88: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	95,  // 89: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	4,   // 90: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	95,  // 91: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	102, // 92: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	95,  // 93: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	7,   // 94: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	9,   // 95: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	11,  // 96: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	13,  // 97: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	16,  // 98: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	18,  // 99: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	20,  // 100: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	22,  // 101: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	25,  // 102: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	30,  // 103: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	27,  // 104: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	34,  // 105: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	36,  // 106: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	38,  // 107: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	40,  // 108: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	54,  // 109: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	56,  // 110: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	58,  // 111: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	60,  // 112: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	62,  // 113: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	44,  // 114: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	46,  // 115: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	48,  // 116: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	50,  // 117: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	64,  // 118: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	66,  // 119: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	74,  // 120: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	76,  // 121: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	78,  // 122: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	80,  // 123: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	82,  // 124: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	84,  // 125: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	86,  // 126: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	68,  // 127: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	70,  // 128: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	72,  // 129: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	8,   // 130: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	10,  // 131: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	12,  // 132: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	14,  // 133: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	17,  // 134: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	19,  // 135: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	21,  // 136: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	23,  // 137: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	26,  // 138: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	31,  // 139: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	28,  // 140: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	35,  // 141: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	37,  // 142: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	39,  // 143: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	41,  // 144: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	55,  // 145: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	57,  // 146: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	59,  // 147: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	61,  // 148: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	63,  // 149: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	45,  // 150: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	47,  // 151: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	49,  // 152: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	51,  // 153: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	65,  // 154: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	67,  // 155: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	75,  // 156: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	77,  // 157: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	79,  // 158: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	81,  // 159: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	83,  // 160: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	85,  // 161: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	87,  // 162: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	69,  // 163: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	71,  // 164: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	73,  // 165: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	130, // [130:166] is the sub-list for method output_type
+	94,  // [94:130] is the sub-list for method input_type
+	94,  // [94:94] is the sub-list for extension type_name
+	94,  // [94:94] is the sub-list for extension extendee
+	0,   // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -6462,17 +6823,17 @@ func file_holdfast_v1_admin_proto_init() {
 	file_holdfast_v1_event_proto_init()
 	file_holdfast_v1_peer_proto_init()
 	file_holdfast_v1_state_proto_init()
-	file_holdfast_v1_admin_proto_msgTypes[29].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[39].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[49].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[83].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[33].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[43].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[53].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[87].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   89,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   7,
 		},
