@@ -123,7 +123,7 @@ func (v *View) walk(f Filter, cursor []byte, limit int, matches func(relay.Messa
 	}
 	defer func() { err = firstError(err, offered.close()) }()
 	first, last := f.idRange()
-	id, more := first, true
+	id := first
 	if cursor != nil {
 		if len(cursor) != len(id) {
 			return nil, nil, ErrCursor
@@ -131,7 +131,8 @@ func (v *View) walk(f Filter, cursor []byte, limit int, matches func(relay.Messa
 		id = relay.MessageID(cursor)
 	}
 	for scanned := 0; ; scanned++ {
-		if id, more = offered.seek(id); !more || f.passed(id, last) {
+		found, more := offered.seek(id)
+		if id = found; !more || f.passed(id, last) {
 			return ids, nil, nil
 		}
 		if len(ids) == limit || scanned == maxScanned {

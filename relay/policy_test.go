@@ -16,7 +16,7 @@ func ages(t testing.TB, text string) []time.Duration {
 	t.Helper()
 	var all []time.Duration
 	for _, word := range strings.Fields(text) {
-		var d, h, m, s time.Duration
+		var d, h, m, s int
 		if before, rest, ok := strings.Cut(word, "d"); ok {
 			if _, err := fmt.Sscan(before, &d); err != nil {
 				t.Fatal(err)
@@ -28,7 +28,7 @@ func ages(t testing.TB, text string) []time.Duration {
 				t.Fatalf("%q: %v", word, err)
 			}
 		}
-		all = append(all, d*day+h*time.Hour+m*time.Minute+s*time.Second)
+		all = append(all, time.Duration(d)*day+time.Duration(h)*time.Hour+time.Duration(m)*time.Minute+time.Duration(s)*time.Second)
 	}
 	return all
 }

@@ -149,10 +149,10 @@ func (t *tail) follow(cmd *cobra.Command) error {
 			heard = true
 			return t.read(ctx, conn)
 		})
-		switch {
-		case errors.Is(err, errEnough), ctx.Err() != nil:
-			return nil
-		case !heard, !passing(err):
+		if errors.Is(err, errEnough) || ctx.Err() != nil {
+			return nil //nolint:nilerr // an interrupt or the end that was asked for is no failure
+		}
+		if !heard || !passing(err) {
 			return err
 		}
 		if !t.warned {

@@ -85,7 +85,7 @@ func TestOperationThatDoesNotFit(t *testing.T) {
 	wantError(t, sh.run(t, "queue", "hold", "01ARZ3NDEKTSV4RRFFQ69G5FAV"), exitNotFound, "no message")
 	wantError(t, sh.run(t, "queue", "release", "--state", "pending", "--yes"), exitUsage, "release is for recipients that are held")
 	wantError(t, sh.run(t, "queue", "redirect", "--all", "--yes", "--destination-new", "x"), exitNotFound, `no destination "x"`)
-	w.LoseQuorum(admintest.NoQuorum)
+	w.LoseQuorum(admintest.ErrNoQuorum)
 	wantError(t, sh.run(t, "queue", "hold", ids["WAITING"]), exitNoAnswer, "nothing was changed")
 	wantError(t, sh.run(t, "queue", "hold", "--all", "--yes"), exitNoAnswer, "nothing was changed")
 }

@@ -130,8 +130,8 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// NoQuorum is how a proposal fails that never went into the log.
-var NoQuorum = fmt.Errorf("%w: %w", cluster.ErrNoQuorum, context.DeadlineExceeded)
+// ErrNoQuorum is how a proposal fails that never went into the log.
+var ErrNoQuorum = fmt.Errorf("%w: %w", cluster.ErrNoQuorum, context.DeadlineExceeded)
 
 // LoseQuorum makes proposals fail as they do without a quorum.
 func (w *World) LoseQuorum(err error) {

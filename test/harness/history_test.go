@@ -103,8 +103,11 @@ func TestTailAndThePastSurviveKills(t *testing.T) {
 	}
 	must(t, harness.Eventually(ctx, "an empty queue", func(ctx context.Context) error {
 		var count harness.Count
-		if err := leader.JSON(ctx, &count, "queue", "count"); err != nil || count.Pending+count.Held > 0 {
-			return fmt.Errorf("%+v, %v", count, err)
+		if err := leader.JSON(ctx, &count, "queue", "count"); err != nil {
+			return err
+		}
+		if count.Pending+count.Held > 0 {
+			return fmt.Errorf("%+v", count)
 		}
 		return nil
 	}))

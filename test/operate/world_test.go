@@ -159,8 +159,8 @@ func (w *world) audit(inDoubt int) {
 	w.t.Helper()
 	w.awaitEmpty(w.Nodes[0])
 	found, err := audit.Cluster(w.ctx, &w.journal, w.Cluster, audit.Books{
-		Answers: w.answers, Transactions: w.sink.Messages(), MaxDuplicates: inDoubt,
-	})
+		Answers: w.answers, MaxDuplicates: inDoubt,
+	}, w.sink.Messages)
 	w.must(err)
 	if found.InDoubt > inDoubt {
 		w.t.Errorf("%d messages were in doubt, at most %d may be", found.InDoubt, inDoubt)
