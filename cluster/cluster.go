@@ -47,7 +47,7 @@ type Cluster struct {
 
 	clock    *wallClock
 	lease    lease
-	noLease  atomic.Pointer[string] // why there is none; never nil
+	noLease  atomic.Pointer[string] // why the latest ping brought none; never nil
 	disksLow atomic.Bool
 	// clockOffset is the leader's clock less this node's, in nanoseconds.
 	clockOffset atomic.Int64

@@ -169,9 +169,17 @@ func TestNoQuorum(t *testing.T) {
 	w.nodes["a"].configure()
 	leader := w.leader(w.names...)
 	rest := w.others(leader.name)
+	for _, name := range w.names {
+		if c, err := leader.cluster.Condition(t.Context(), name); err != nil || c.NoLease != "" {
+			t.Errorf("node %s has its lease, and says %q, %v", name, c.NoLease, err)
+		}
+	}
 	w.nodes[rest[0]].stop()
 	w.nodes[rest[1]].stop()
 	eventually(t, "no lease", func() bool { return !leader.cluster.Leased() })
+	if c, err := leader.cluster.Condition(t.Context(), leader.name); err != nil || c.NoLease == "" {
+		t.Errorf("without a lease the node gives no reason: %v", err)
+	}
 	log := logs[leader.name]
 	eventually(t, "a line about the loss", func() bool {
 		return strings.Count(log.String(), `level=ERROR msg="no quorum: `) == 1

@@ -14,9 +14,6 @@ type lease struct {
 	mu     sync.Mutex // guards the fields below
 	grants []grant    // not ended yet as of the latest, oldest first
 
-	// refusal is why the latest ping was no success, "" where it was.
-	refusal string
-
 	changed broadcast
 	renewed chan struct{} // capacity 1
 }
@@ -36,19 +33,6 @@ func (l *lease) renew(now, until time.Duration, commit uint64) {
 	l.grants = append(l.grants, grant{until: until, commit: commit})
 	l.mu.Unlock()
 	kick(l.renewed)
-}
-
-// refused keeps why there is no new grant.
-func (l *lease) refused(reason string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.refusal = reason
-}
-
-func (l *lease) lastRefusal() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.refusal
 }
 
 func (l *lease) drop() {
@@ -131,7 +115,7 @@ func (c *Cluster) sayLease(held bool, since time.Time) {
 	}
 	c.metrics.leasesLost.Inc()
 	c.log.Error("no quorum: the node lost its lease, it takes and delivers nothing until it is back",
-		"reason", c.lease.lastRefusal(), "leased_since", since, "leased_for", lasted)
+		"reason", *c.noLease.Load(), "leased_since", since, "leased_for", lasted)
 }
 
 // keepLease pings the leader while an incarnation is active.
@@ -142,7 +126,7 @@ func (c *Cluster) keepLease(ctx context.Context) {
 	for {
 		if s := c.session.Load(); s != nil {
 			refusal := c.renewLease(ctx, s)
-			c.lease.refused(refusal)
+			c.denied(refusal)
 			// A ping may fail while the lease holds: the next one comes in time.
 			if refusal != "" && refusal != reason && ctx.Err() == nil && !c.Leased() {
 				c.log.Info("no lease", "reason", refusal)
@@ -161,8 +145,16 @@ func (c *Cluster) keepLease(ctx context.Context) {
 	}
 }
 
-// denied notes why there is no lease, "" where there is one.
+// denied notes why the latest ping brought no lease, "" where it did.
 func (c *Cluster) denied(reason string) { c.noLease.Store(&reason) }
+
+// whyNoLease is "" while there is one: a ping may fail meanwhile.
+func (c *Cluster) whyNoLease() string {
+	if c.Leased() {
+		return ""
+	}
+	return *c.noLease.Load()
+}
 
 // renewLease returns why there is no lease, "" where there is one.
 func (c *Cluster) renewLease(ctx context.Context, s *session) string {

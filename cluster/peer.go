@@ -36,7 +36,7 @@ func (p *peerServer) Hello(_ context.Context, req *pb.HelloRequest) (*pb.HelloRe
 		Node: c.cfg.Node, RaftId: c.raftID, RaftAddress: c.cfg.RaftAdvertise,
 		AdminAddress: c.cfg.AdminAdvertise, ClusterId: c.clusterID(),
 		LeaderNode: node, LeaderAddress: address, AppliedIndex: c.cfg.State.AppliedIndex(),
-		NoLease: *c.noLease.Load(), Sessions: uint32(c.cfg.Sessions()), HasData: c.hasData(),
+		NoLease: c.whyNoLease(), Sessions: uint32(c.cfg.Sessions()), HasData: c.hasData(),
 		Mismatches: c.mismatches(),
 	}
 	if resp.ClusterId == "" && c.hasData() {

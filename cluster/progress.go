@@ -23,7 +23,7 @@ type Condition struct {
 func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error) {
 	if node == c.cfg.Node {
 		return Condition{
-			AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: *c.noLease.Load(), Sessions: c.cfg.Sessions(),
+			AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: c.whyNoLease(), Sessions: c.cfg.Sessions(),
 			Mismatches: c.mismatches(),
 		}, nil
 	}
