@@ -3,7 +3,9 @@ package delivery
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
@@ -174,4 +176,40 @@ func TestOutcomeThatTheLogDoesNotTake(t *testing.T) {
 		t.Errorf("the failure is %v", got)
 	}
 	w.checkOnce([]relay.MessageID{id}, s)
+}
+
+// forgetful loses its way into the log twice.
+type forgetful struct {
+	*node
+	lost atomic.Int32
+}
+
+func (n *forgetful) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
+	if event.GetDelivered() != nil && n.lost.Add(1) <= 2 {
+		return nil, 0, errEnded
+	}
+	return n.node.Propose(ctx, event, payload)
+}
+
+// An outcome that doesn't come into the log at once is proposed again: without
+// it the message would be sent again.
+func TestOutcomeIsProposedUntilItIsKnown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	w.timing.Reconcile = 50 * time.Millisecond
+	n := w.nodes["a"]
+	s := w.sink(sink.Config{})
+	w.route("example.test", "dest", 2, s.Addr())
+	id := w.accept(testSender, "user@example.test")
+	config := n.config()
+	proposer := &forgetful{node: n}
+	config.Proposer = proposer
+	scheduler, err := New(config)
+	must(t, err)
+	n.runWith(scheduler)
+	w.awaitDelivered("dest", 1)
+	w.checkOnce([]relay.MessageID{id}, s)
+	if lost := proposer.lost.Load(); lost != 3 {
+		t.Errorf("proposed %d times, want 3", lost)
+	}
 }
