@@ -4,7 +4,7 @@ BIN     := $(CURDIR)/build/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test lint generate bench search chaos failover diskfault clean
+.PHONY: build test lint generate bench search chaos failover diskfault rules repeat clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
@@ -53,6 +53,22 @@ failover: build
 # Needs root and /dev/fuse; skips without.
 diskfault: build
 	go run ./test/diskfault $(ARGS)
+
+# Takes each rule of the protocol out of the code and wants its test to fail:
+# half an hour. make rules ARGS='-run lease' only those that match.
+rules:
+	go run ./test/rules $(ARGS)
+
+# The whole short suite and the short chaos, N times in a row. The first failure
+# ends it and leaves its output in build/repeat.log.
+N ?= 20
+repeat: build
+	@mkdir -p build; for i in $$(seq $(N)); do \
+		echo "run $$i of $(N), $$(date +%H:%M:%S)"; \
+		{ PATH="$$PATH:/usr/sbin" go test -race -count=1 -timeout 20m $(or $(PACKAGES),./...) && \
+		  { [ -n "$(PACKAGES)" ] || go run ./test/chaos -short; }; } >build/repeat.log 2>&1 || \
+		{ tail -n 50 build/repeat.log; echo "run $$i failed, all of its output is in build/repeat.log"; exit 1; }; \
+	done; echo "$(N) runs without a failure"
 
 clean:
 	rm -rf build

@@ -1,0 +1,128 @@
+package main
+
+func claims() []rule {
+	return []rule{
+		{
+			text:    "Only the owner at that index is granted a claim",
+			in:      "grant",
+			without: []change{{"fsm/apply_attempt.go", "if !ok || t.tables.owner(destination) != t.node {", "if !ok {"}},
+			test:    "fsm.TestClaimsThatDoNotHold", says: "not the owner",
+		},
+		{
+			text:    "A claim that doesn't hold is dropped alone",
+			in:      "grant",
+			without: []change{{"fsm/apply_attempt.go", "r.rec.Destination != c.Destination {\n\t\t\tcontinue\n", "r.rec.Destination != c.Destination {\n\t\t\treturn false\n"}},
+			test:    "fsm.TestClaimsThatDoNotHold", says: "claim_test.go",
+		},
+		{
+			text:    "While a destination isn't up, only its one probe is granted",
+			in:      "grant",
+			without: []change{{"fsm/apply_attempt.go", "if !up && (!c.Probe || t.s.claims.hasProbe(c.Destination)) {", "if !up && !c.Probe {"}},
+			test:    "fsm.TestOneProbeWhileDown", says: "second probe",
+		},
+		{
+			text:    "An attempt's number is used once in an incarnation",
+			in:      "grant",
+			without: []change{{"fsm/apply_attempt.go", "taken := t.s.claims.get(t.event.Incarnation, c.Attempt); taken {", "taken := t.s.claims.get(t.event.Incarnation, c.Attempt); taken && false {"}},
+			test:    "fsm.TestClaimsThatDoNotHold", says: "the same attempt twice",
+			note: "model 12",
+		},
+		{
+			text:    "NodeDown and NodeUp revoke claims: in doubt, and due again",
+			in:      "endIncarnation",
+			without: []change{{"fsm/apply_cluster.go", "\tt.revokeClaims(node.Incarnation, node.Name)\n", ""}},
+			test:    "fsm.TestClaimsOfDeadNodes", says: "after the first death",
+			note: "model 21",
+		},
+		{
+			text:    "A recipient twice in doubt through deaths is held",
+			in:      "maxDeaths",
+			without: []change{{"fsm/apply_attempt.go", "const maxDeaths = 2", "const maxDeaths = 3"}},
+			test:    "fsm.TestClaimsOfDeadNodes", says: "after the second death",
+		},
+		{
+			text:    "Outstanding claims are at most twice the slots",
+			in:      "claimDue",
+			without: []change{{"delivery/claim.go", "2*q.limit-foreign, 2*q.slots()-foreign", "4*q.limit-foreign, 4*q.slots()-foreign"}},
+			test:    "delivery.TestOwnershipMoves", says: "claims wait",
+		},
+		{
+			text:    "Slot first: an attempt begins only in a free one",
+			in:      "startReady",
+			without: []change{{"delivery/claim.go", "if !isProbe(l.ready[0]) && s.freeSlots(q, number) <= 0 {", "if !isProbe(l.ready[0]) && s.freeSlots(q, number) <= 0 && false {"}},
+			test:    "delivery.TestOutage", says: "connections at once",
+		},
+		{
+			text:    "The new owner counts other nodes' live claims as slots in use",
+			in:      "freeSlots",
+			without: []change{{"delivery/claim.go", "elsewhere := q.closing + s.cfg.State.ForeignClaims(q.name, s.incarnation)", "elsewhere := q.closing"}},
+			test:    "delivery.TestForeignClaimsTakeSlots", says: "free slots of 3",
+		},
+		{
+			text:    "An old owner gives back the claims that have no attempt",
+			in:      "schedule",
+			without: []change{{"delivery/scheduler.go", "\t\ts.releaseReady(q, every)\n\t\ts.closeConns(q, q.takeIdle(time.Time{}))\n\t\tif q.empty() {", "\t\ts.closeConns(q, q.takeIdle(time.Time{}))\n\t\tif q.empty() {"}},
+			test:    "delivery.TestOwnershipMoves", says: "waited in vain",
+		},
+		{
+			text:    "And closes its idle connections",
+			in:      "schedule",
+			without: []change{{"delivery/scheduler.go", "\t\ts.releaseReady(q, every)\n\t\ts.closeConns(q, q.takeIdle(time.Time{}))\n\t\tif q.empty() {", "\t\ts.releaseReady(q, every)\n\t\tif q.empty() {"}},
+			test:    "delivery.TestDestinationRemoved", says: "deliver_test.go",
+		},
+		{
+			text:    "The scheduler learns its claims from Apply: one of an earlier proposal that the next incarnation got is carried out",
+			in:      "absorb",
+			without: []change{{"delivery/scheduler.go", "\t// A claim that was proposed in one incarnation may be granted in the next.\n\ts.followIncarnation()\n", ""}},
+			test:    "delivery.TestGrantOfTheNextIncarnation", says: "claims are ready",
+			note: "model 11",
+		},
+		{
+			text:    "Claims of this incarnation without an attempt are given back",
+			in:      "reconcile",
+			without: []change{{"delivery/claim.go", "\t\tcase before[attempt]:\n", "\t\tcase false:\n"}},
+			test:    "delivery.TestOrphanClaimIsReleased", says: "waited in vain",
+		},
+		{
+			text:    "An attempt ends after 30 minutes at the latest",
+			in:      "startAttempt",
+			without: []change{{"delivery/attempt.go", "context.WithTimeoutCause(s.attempts, s.cfg.Timing.Attempt, errTooLong)", "context.WithTimeoutCause(s.attempts, 100*s.cfg.Timing.Attempt, errTooLong)"}},
+			test:    "delivery.TestAttemptThatTakesTooLong", says: "waited in vain",
+		},
+		{
+			text:    "What belongs to an incarnation that has ended is reset before the next one begins",
+			in:      "followIncarnation",
+			without: []change{{"delivery/scheduler.go", "\ts.abort()\n\ts.incarnation, s.unknown = now, nil\n", "\ts.incarnation, s.unknown = now, nil\n"}},
+			test:    "delivery.TestNewIncarnation", says: "lease_test.go",
+		},
+		{
+			text:    "A returning node owns destinations only once the leader says so",
+			in:      "nodeUp",
+			without: []change{{"fsm/apply_cluster.go", "\t\tEligible: !known,\n", "\t\tEligible: true,\n"}},
+			test:    "fsm.TestEligibility", says: "eligible:",
+		},
+		{
+			text:    "The leader says so after 30 s",
+			in:      "review",
+			without: []change{{"cluster/leadership.go", "case !record.Eligible && now-w.seen > t.Eligible:", "case !record.Eligible:"}},
+			test:    "cluster.TestReview", says: "eligible too soon",
+		},
+		{
+			text: "Where all nodes are new, none has to wait",
+			in:   "eligibleNodes",
+			note: "`fsm` TestEligibility",
+		},
+		{
+			text:    "Claims that are refused don't fill the log",
+			in:      "claimsAnswered",
+			without: []change{{"delivery/claim.go", "\tif denied == len(answer.attempts) {\n", "\tif false {\n"}},
+			test:    "delivery.TestRefusedClaimsPause", says: "proposals of a claim that is refused",
+		},
+		{
+			text:    "A stop gives claims back and leaves doubt in the log where the last byte went out",
+			in:      "stop",
+			without: []change{{"delivery/outcome.go", "\ts.proposeReleased(a, o.doubted, true)\n", "\ts.proposeReleased(a, o.doubted, false)\n"}},
+			test:    "delivery.TestStopWithoutAnswers", says: "after the stop",
+		},
+	}
+}
