@@ -98,8 +98,8 @@ func newNode(cfg Config) *node {
 
 func (n *node) stale() bool { return !n.Cluster.Leased() }
 
-// propose brings an event into the log. A result other than OK is an error;
-// subject names what the event is about, for the operator.
+// propose brings an event into the log. A result other than OK is an error, with
+// the index all the same; subject names what the event is about, for the operator.
 func (n *node) propose(ctx context.Context, event *pb.Event, subject string) (uint64, error) {
 	_, index, err := n.proposeResult(ctx, event, subject)
 	return index, err
@@ -123,7 +123,7 @@ func (n *node) proposeResult(ctx context.Context, event *pb.Event, subject strin
 		return nil, 0, proposeError(err)
 	}
 	if err := resultError(result, subject); err != nil {
-		return nil, 0, err
+		return nil, index, err
 	}
 	n.Logger.Info("administration", "event", kind, "subject", subject, "by", operatorOf(ctx), "index", index)
 	return result, index, nil
@@ -136,6 +136,11 @@ func (n *node) configure(ctx context.Context, event *pb.Event, subject string) e
 	if err != nil {
 		return err
 	}
+	return n.inEffect(ctx, index)
+}
+
+// inEffect returns once every leased node is at the index, this one included.
+func (n *node) inEffect(ctx context.Context, index uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, n.Patience)
 	defer cancel()
 	if err := n.Cluster.WaitEverywhere(ctx, index); err != nil {

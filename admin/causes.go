@@ -54,6 +54,10 @@ func (w window) pendingCauses(r *pb.RecipientRecord) []string {
 	if !ok {
 		return append(causes, fmt.Sprintf("destination %s is not configured", r.Destination))
 	}
+	if s := destination.Suspended; s != nil {
+		causes = append(causes, fmt.Sprintf("destination %s is suspended since %s by %s%s: no attempt is made until it is resumed",
+			r.Destination, stamp(s.Since), s.By, inBrackets(s.Reason)))
+	}
 	health := destination.Health
 	switch health.GetState() {
 	case pb.DestinationHealth_STATE_DOWN:
@@ -64,6 +68,9 @@ func (w window) pendingCauses(r *pb.RecipientRecord) []string {
 		return append(causes,
 			fmt.Sprintf("node %s could not reach destination %s at %s (%s)", health.FirstNode, r.Destination, stamp(health.Since), describe(health.Failure)),
 			w.probeCause(r.Destination, health))
+	}
+	if destination.Suspended != nil {
+		return appendFailure(causes, "last attempt", r.LastError)
 	}
 	if time.Unix(0, r.NextAttempt).After(w.now) {
 		causes = appendFailure(causes, "last attempt", r.LastError)
@@ -94,6 +101,13 @@ func ordered(o *pb.OperationRecord) string {
 		text += fmt.Sprintf(" (%s)", reason)
 	}
 	return text
+}
+
+func inBrackets(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
 }
 
 func (w window) claimCause(r *pb.RecipientRecord) string {

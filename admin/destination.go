@@ -3,9 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
-	"math"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -26,23 +24,20 @@ const (
 type destinationService struct {
 	pb.UnimplementedDestinationServiceServer
 	*node
-	// changing is held from reading a destination to its change being applied:
-	// what isn't given in a request stays as it was.
-	changing sync.Mutex
 }
 
 func (s *destinationService) SetDestination(ctx context.Context, req *pb.SetDestinationRequest) (*pb.SetDestinationResponse, error) {
 	if err := checkDestinationName("name", req.Name); err != nil {
 		return nil, err
 	}
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	config, existed, err := s.changed(req)
+	var existed bool
+	err := s.merge(ctx, "destination "+req.Name, func() (*pb.Event, error) {
+		var config *pb.DestinationConfig
+		var err error
+		config, existed, err = s.changed(req)
+		return &pb.Event{Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: config}}}, err
+	})
 	if err != nil {
-		return nil, err
-	}
-	event := &pb.Event{Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: config}}}
-	if err := s.configure(ctx, event, "destination "+req.Name); err != nil {
 		return nil, err
 	}
 	destination, err := s.show(req.Name)
@@ -52,7 +47,7 @@ func (s *destinationService) SetDestination(ctx context.Context, req *pb.SetDest
 	return &pb.SetDestinationResponse{Destination: destination, Created: !existed}, nil
 }
 
-// changed is the destination as it will be.
+// changed is the destination as it will be: what isn't given stays as it is.
 func (s *destinationService) changed(req *pb.SetDestinationRequest) (*pb.DestinationConfig, bool, error) {
 	w, err := s.window()
 	if err != nil {
@@ -66,8 +61,10 @@ func (s *destinationService) changed(req *pb.SetDestinationRequest) (*pb.Destina
 	if existed {
 		config = proto.CloneOf(present.Config)
 	}
-	if err := changeHosts(config, req.Hosts); err != nil {
-		return nil, false, err
+	for _, change := range []func(*pb.DestinationConfig, *pb.SetDestinationRequest) error{changeHosts, changeRefusals, changeLogin} {
+		if err := change(config, req); err != nil {
+			return nil, false, err
+		}
 	}
 	if req.Slots != nil {
 		if *req.Slots < 1 || *req.Slots > relay.MaxSlots {
@@ -91,30 +88,6 @@ func (s *destinationService) changed(req *pb.SetDestinationRequest) (*pb.Destina
 		config.ProbeMax = int64(longest)
 	}
 	return config, existed, nil
-}
-
-func changeHosts(config *pb.DestinationConfig, hosts []*pb.DestinationHost) error {
-	if len(hosts) == 0 {
-		if len(config.Hosts) == 0 {
-			return invalid("hosts", "destination %s is new: say where it is with --host HOST:PORT", config.Name)
-		}
-		return nil
-	}
-	const most = 100
-	if len(hosts) > most {
-		return invalid("hosts", "%d hosts: %d at most", len(hosts), most)
-	}
-	config.Hosts = nil
-	for _, host := range hosts {
-		if err := checkHost(host.Address); err != nil {
-			return err
-		}
-		if host.Priority > math.MaxUint16 || host.Weight > math.MaxUint16 {
-			return invalid("hosts", "host %s: priority and weight are 0 to %d", host.Address, math.MaxUint16)
-		}
-		config.Hosts = append(config.Hosts, &pb.DestinationConfig_Host{Address: host.Address, Priority: host.Priority, Weight: host.Weight})
-	}
-	return nil
 }
 
 func (s *destinationService) GetDestination(_ context.Context, req *pb.GetDestinationRequest) (*pb.GetDestinationResponse, error) {
@@ -144,8 +117,6 @@ func (s *destinationService) ListDestinations(_ context.Context, req *pb.ListDes
 }
 
 func (s *destinationService) RemoveDestination(ctx context.Context, req *pb.RemoveDestinationRequest) (*pb.RemoveDestinationResponse, error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
 	if err := s.removable(req.Name); err != nil {
 		return nil, err
 	}
@@ -234,6 +205,10 @@ func (w window) destination(record *pb.DestinationRecord) *pb.Destination {
 		ProbeMax: durationpb.New(time.Duration(config.GetProbeMax())),
 		State:    pb.DestinationHealth_STATE_UP,
 		Count:    queueCount(w.DestinationCounter(config.GetName())),
+	}
+	out.Mx, out.On_5Xx, out.AuthUser = config.GetMx(), onRejected(config), config.GetAuthUser()
+	if suspended := record.Suspended; suspended != nil {
+		out.SuspendedSince, out.SuspendedBy, out.SuspendedReason = timestamp(suspended.Since), suspended.By, suspended.Reason
 	}
 	for _, host := range config.GetHosts() {
 		out.Hosts = append(out.Hosts, &pb.DestinationHost{Address: host.Address, Priority: host.Priority, Weight: host.Weight})

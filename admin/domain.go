@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -18,9 +17,6 @@ import (
 type domainService struct {
 	pb.UnimplementedDomainServiceServer
 	*node
-	// changing is held from reading a domain to its change being applied: what
-	// isn't given in a request stays as it was.
-	changing sync.Mutex
 }
 
 func (s *domainService) SetDomain(ctx context.Context, req *pb.SetDomainRequest) (*pb.SetDomainResponse, error) {
@@ -28,14 +24,13 @@ func (s *domainService) SetDomain(ctx context.Context, req *pb.SetDomainRequest)
 	if err != nil {
 		return nil, err
 	}
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	domain, existed, err := s.changed(name, req)
+	var domain *pb.DomainConfig
+	var existed bool
+	err = s.merge(ctx, "domain "+name, func() (event *pb.Event, err error) {
+		domain, existed, err = s.changed(name, req)
+		return &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{Domain: domain}}}, err
+	})
 	if err != nil {
-		return nil, err
-	}
-	event := &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{Domain: domain}}}
-	if err := s.configure(ctx, event, "domain "+name); err != nil {
 		return nil, err
 	}
 	w, err := s.window()
@@ -46,7 +41,7 @@ func (s *domainService) SetDomain(ctx context.Context, req *pb.SetDomainRequest)
 	return &pb.SetDomainResponse{Domain: w.domain(domain), Created: !existed}, nil
 }
 
-// changed is the domain as it will be.
+// changed is the domain as it will be: what isn't given stays as it is.
 func (s *domainService) changed(name string, req *pb.SetDomainRequest) (*pb.DomainConfig, bool, error) {
 	w, err := s.window()
 	if err != nil {
@@ -114,8 +109,6 @@ func (s *domainService) ListDomains(_ context.Context, req *pb.ListDomainsReques
 }
 
 func (s *domainService) RemoveDomain(ctx context.Context, req *pb.RemoveDomainRequest) (*pb.RemoveDomainResponse, error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
 	name := strings.ToLower(req.Name)
 	if err := s.removable(name); err != nil {
 		return nil, err

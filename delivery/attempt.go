@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,16 +25,16 @@ var errTooLong = errors.New("the attempt took too long")
 
 // attempt is one try for one message at one destination.
 type attempt struct {
-	queue  string
-	lane   fsm.Lane
-	grant  fsm.Grant
-	id     relay.MessageID
-	number uint64
-	probe  bool
-	probes uint64 // the probe number that this attempt answers
-	hosts  []string
-	level  relay.TLS
-	// revision of the destination's configuration that hosts and level are from
+	queue   string
+	lane    fsm.Lane
+	grant   fsm.Grant
+	id      relay.MessageID
+	number  uint64
+	probe   bool
+	probes  uint64 // the probe number that this attempt answers
+	config  *pb.DestinationConfig
+	trouble hostTrouble // as of its start
+	// revision of config, to tell connections made under an earlier one
 	revision int
 
 	mu      sync.Mutex // guards conn, aborted and cancel
@@ -57,8 +58,7 @@ func (s *Scheduler) startAttempt(q *queue, l fsm.Lane, grant fsm.Grant) {
 		queue: q.name, lane: l, grant: grant, id: relay.MessageID(grant.Record.MessageId),
 		number: grant.Claim.Attempt, probe: grant.Record.Probe,
 		probes: q.record.Health.Probes, cancel: cancel,
-		hosts: q.hosts.order(q.record.Config.Hosts, s.cfg.Now(), s.cfg.Chance),
-		level: relay.TLS(q.record.Config.Tls), revision: q.revision,
+		config: q.record.Config, trouble: maps.Clone(q.hosts), revision: q.revision,
 		conn: q.takeConn(),
 	}
 	q.running[a.number] = a
@@ -103,11 +103,18 @@ func (s *Scheduler) carry(ctx context.Context, a *attempt) {
 	if a.conn != nil && a.send(ctx, a.conn, transaction) {
 		return
 	}
-	for _, host := range a.hosts {
+	hosts, failure := s.hostsOf(ctx, a)
+	if failure != nil {
+		a.failure = failure
+		return
+	}
+	for _, host := range hosts {
 		if slices.Contains(a.failedHosts, host) {
 			continue
 		}
-		conn, failure := s.connect(ctx, host, a.level)
+		begin := s.cfg.Now()
+		conn, failure := connect(ctx, s.cfg.Dialer, host, a.config)
+		s.metrics.connected(failure, s.cfg.Now().Sub(begin))
 		if failure != nil {
 			a.failure = failure
 			if ctx.Err() != nil {
@@ -161,17 +168,35 @@ func (s *Scheduler) holds(a *attempt) bool {
 	return s.cfg.Lease.Leased() && s.cfg.State.HoldsClaim(a.grant.Claim)
 }
 
-// connect opens a connection to one host.
-func (s *Scheduler) connect(ctx context.Context, host string, level relay.TLS) (*smtpout.Conn, *relay.Failure) {
-	begin := s.cfg.Now()
-	conn, err := s.cfg.Dialer.Connect(ctx, host, level)
-	if f := asFailure(err); f != nil && level == relay.TLSOpportunistic && f.Phase == relay.PhaseTLS {
-		// RFC 7435: encryption that fails is no worse than none that was asked for.
-		conn, err = s.cfg.Dialer.Connect(ctx, host, relay.TLSNone)
+// hostsOf lists the hosts of the attempt's destination in the order in which
+// they are to be tried.
+func (s *Scheduler) hostsOf(ctx context.Context, a *attempt) ([]string, *relay.Failure) {
+	hosts := a.config.Hosts
+	if a.config.Mx != "" {
+		found, err := s.cfg.Dialer.LookupMX(ctx, a.config.Mx)
+		if err != nil {
+			return nil, asFailure(err)
+		}
+		for _, h := range found {
+			hosts = append(hosts, &pb.DestinationConfig_Host{Address: h.Address, Priority: h.Priority, Weight: h.Weight})
+		}
 	}
-	failure := asFailure(err)
-	s.metrics.connected(failure, s.cfg.Now().Sub(begin))
-	return conn, failure
+	return a.trouble.order(hosts, a.started, s.cfg.Chance), nil
+}
+
+// connect opens a connection to one host of a destination.
+func connect(ctx context.Context, dialer *smtpout.Dialer, host string, config *pb.DestinationConfig) (*smtpout.Conn, *relay.Failure) {
+	level := relay.TLS(config.Tls)
+	var login *smtpout.Login
+	if config.AuthUser != "" {
+		login = &smtpout.Login{User: config.AuthUser, Password: config.AuthPassword}
+	}
+	conn, err := dialer.Connect(ctx, host, level, login)
+	if f := asFailure(err); f != nil && level == relay.TLSOpportunistic && f.Phase == relay.PhaseTLS && login == nil {
+		// RFC 7435: encryption that fails is no worse than none that was asked for.
+		conn, err = dialer.Connect(ctx, host, relay.TLSNone, nil)
+	}
+	return conn, asFailure(err)
 }
 
 func asFailure(err error) *relay.Failure {

@@ -95,10 +95,10 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 	return message, expired, nil
 }
 
-// attemptComes: the destination is up, and the recipient is due, or hasn't been
+// attemptComes: the destination is up and not suspended, and the recipient is due, or hasn't been
 // tried since an outage was over.
 func (s *Scheduler) attemptComes(record *pb.RecipientRecord, destination *pb.DestinationRecord) bool {
-	if destination.GetHealth().GetState() != pb.DestinationHealth_STATE_UP {
+	if destination.GetHealth().GetState() != pb.DestinationHealth_STATE_UP || destination.Suspended != nil {
 		return false
 	}
 	return !time.Unix(0, record.NextAttempt).After(s.cfg.Now()) ||

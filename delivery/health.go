@@ -13,6 +13,7 @@ import (
 // verdict is what an attempt says of its destination.
 type verdict struct {
 	failed    *relay.Failure // the destination can't take mail
+	refuses   bool           // the host's 4xx says nothing of this message
 	recovered bool           // it can again
 	delay     time.Duration  // before recipients that met a host failure are due again
 }
@@ -21,6 +22,9 @@ type verdict struct {
 // the message, nil if there is none.
 func (a *attempt) hostFailure() *relay.Failure {
 	if a.failure != nil {
+		if a.failure.Class() == relay.PermanentFailure {
+			return nil
+		}
 		return a.failure
 	}
 	for _, outcome := range a.result.Outcomes {
@@ -74,6 +78,9 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 		if a.result.Accepted() > 0 {
 			q.succeeded(a.ended)
 		}
+		if v, refuses := s.verdictOnRefusal(q, a); refuses {
+			return v
+		}
 		return verdict{recovered: a.probe, delay: s.cfg.Timing.HostDelay}
 	}
 	switch {
@@ -88,6 +95,26 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 		return verdict{delay: s.cfg.Timing.HostDelay}
 	}
 	return verdict{failed: failure}
+}
+
+// verdictOnRefusal: a host that gives message after message the same 4xx can't
+// take mail; the destination can't where no other host is left.
+func (s *Scheduler) verdictOnRefusal(q *queue, a *attempt) (v verdict, refuses bool) {
+	refusal := a.refusal()
+	full := q.refusals.learn(a, refusal)
+	switch {
+	case a.probe && goesOn(q.record.Health.Failure, refusal):
+		return verdict{failed: refusal, refuses: true}, true
+	case a.probe || !full:
+		return verdict{}, false
+	}
+	q.hosts[a.result.Host] = a.ended
+	s.closeConns(q, q.takeHost(a.result.Host))
+	v = verdict{refuses: true, delay: s.cfg.Timing.HostDelay}
+	if q.up() && !q.hosts.spares(q.record.Config.Hosts, a.ended) {
+		v = verdict{refuses: true, failed: refusal}
+	}
+	return v, true
 }
 
 // nextProbe doubles the time between probes from 5 s to the destination's most.

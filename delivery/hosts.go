@@ -26,9 +26,8 @@ func (h hostTrouble) order(hosts []*pb.DestinationConfig_Host, now time.Time, ch
 	}
 	candidates := make([]candidate, len(hosts))
 	for i, host := range hosts {
-		failed, ok := h[host.Address]
 		candidates[i] = candidate{
-			host: host, avoid: ok && now.Sub(failed) < avoidHost,
+			host: host, avoid: h.avoids(host.Address, now),
 			// The highest of u^(1/w) is each one's with a chance of its share of all w.
 			lot: math.Pow(chance(), 1/float64(max(1, host.Weight))),
 		}
@@ -47,6 +46,19 @@ func (h hostTrouble) order(hosts []*pb.DestinationConfig_Host, now time.Time, ch
 		order[i] = c.host.Address
 	}
 	return order
+}
+
+// spares reports whether a host without recent trouble is left.
+func (h hostTrouble) spares(hosts []*pb.DestinationConfig_Host, now time.Time) bool {
+	return slices.ContainsFunc(hosts, func(host *pb.DestinationConfig_Host) bool {
+		return !h.avoids(host.Address, now)
+	})
+}
+
+// avoids reports whether a host had trouble lately.
+func (h hostTrouble) avoids(host string, now time.Time) bool {
+	failed, ok := h[host]
+	return ok && now.Sub(failed) < avoidHost
 }
 
 // learn keeps which hosts an attempt found in trouble, and which not.

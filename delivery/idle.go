@@ -28,10 +28,19 @@ func (q *queue) takeConn() *smtpout.Conn {
 // takeIdle takes connections that have waited since before a time; the zero
 // time means all.
 func (q *queue) takeIdle(before time.Time) []*smtpout.Conn {
+	return q.take(func(c idleConn) bool { return before.IsZero() || c.since.Before(before) })
+}
+
+// takeHost takes the connections to one host.
+func (q *queue) takeHost(host string) []*smtpout.Conn {
+	return q.take(func(c idleConn) bool { return c.conn.Host() == host })
+}
+
+func (q *queue) take(which func(idleConn) bool) []*smtpout.Conn {
 	var taken []*smtpout.Conn
 	kept := q.idle[:0]
 	for _, idle := range q.idle {
-		if before.IsZero() || idle.since.Before(before) {
+		if which(idle) {
 			taken = append(taken, idle.conn)
 		} else {
 			kept = append(kept, idle)
@@ -48,7 +57,7 @@ func (s *Scheduler) keep(q *queue, a *attempt) {
 	if conn == nil {
 		return
 	}
-	if !conn.Reusable() || !s.mayAct() || !q.owned || a.revision != q.revision || len(q.idle) >= q.slots() {
+	if !conn.Reusable() || !s.mayAct() || !q.owned || q.hosts.avoids(conn.Host(), a.ended) || a.revision != q.revision || len(q.idle) >= q.slots() {
 		s.closeConns(q, []*smtpout.Conn{conn})
 		return
 	}

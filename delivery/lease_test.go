@@ -390,7 +390,7 @@ func TestNoHosts(t *testing.T) {
 	w.must(w.any(), claimEvent(1, id, "dest", false, 0), nil)
 	s, err := New(n.config())
 	must(t, err)
-	a := &attempt{id: id, grant: n.state.Claims(w.any())[0]}
+	a := &attempt{id: id, grant: n.state.Claims(w.any())[0], config: &pb.DestinationConfig{}}
 	s.carry(context.Background(), a)
 	if failure := a.hostFailure(); failure == nil || failure.Cause != relay.CauseDNS {
 		t.Errorf("got %v", failure)

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -61,9 +62,10 @@ func (n *node) config() Config {
 	return Config{
 		Node: n.name, Hostname: n.name + ".relay.test", State: n.state, Proposer: n, Lease: n,
 		Dialer: &smtpout.Dialer{
-			LocalName: n.name + ".relay.test", Now: n.w.clock.now, Timeouts: n.w.timeouts,
+			LocalName: n.name + ".relay.test", Now: n.w.clock.now, Timeouts: n.w.timeouts, Resolver: n.w.resolver,
 			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 				n.dials.Add(1)
+				address = cmp.Or(n.w.dialTo[address], address)
 				if n.w.dial != nil {
 					return n.w.dial(ctx, network, address)
 				}

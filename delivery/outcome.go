@@ -117,7 +117,7 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float6
 		}
 		return
 	}
-	switch classOf(e.failure) {
+	switch a.classOf(e.failure, v) {
 	case relay.PermanentFailure:
 		o.rejected = append(o.rejected, e)
 	case relay.HostFailure:
@@ -153,11 +153,16 @@ func (s *Scheduler) sortDeferred(o *outcome, a *attempt, chance float64, e ended
 
 func isReport(m *pb.MessageRecord) bool { return len(m.GetReportOn()) > 0 }
 
-// classOf is the failure's class; an attempt that was cut off for its length is
-// tried again by the message's own schedule.
-func classOf(f *relay.Failure) relay.Class {
-	if errors.Is(f, errTooLong) {
+// classOf is the failure's class for the recipient; an attempt that was cut off
+// for its length is tried again by the message's own schedule.
+func (a *attempt) classOf(f *relay.Failure, v verdict) relay.Class {
+	switch class := f.Class(); {
+	case errors.Is(f, errTooLong):
 		return relay.TemporaryFailure
+	case class == relay.PermanentFailure && a.config.GetHoldRejected():
+		return relay.TemporaryFailure
+	case class == relay.TemporaryFailure && v.refuses && !f.InDoubt:
+		return relay.HostFailure
 	}
 	return f.Class()
 }

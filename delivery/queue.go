@@ -31,11 +31,12 @@ type queue struct {
 	lastSuccess time.Time // of a message that was taken
 	lastAnswer  time.Time // of a reply to MAIL, which proves a host up
 	hosts       hostTrouble
+	refusals    refusals
 }
 
 func newQueue(name string, record *pb.DestinationRecord) *queue {
 	return &queue{
-		name: name, record: record, limit: 1, hosts: make(hostTrouble),
+		name: name, record: record, limit: 1, hosts: make(hostTrouble), refusals: make(refusals),
 		claiming: make(map[uint64]fsm.Lane), running: make(map[uint64]*attempt),
 	}
 }
@@ -48,11 +49,13 @@ func (q *queue) update(record *pb.DestinationRecord) (reconfigured bool) {
 		reconfigured = true
 		q.revision++
 		clear(q.hosts)
+		clear(q.refusals)
 	}
 	q.record = record
 	switch {
 	case !wasUp && q.up():
 		q.limit = 1
+		clear(q.refusals)
 		q.rewind()
 	case wasUp && !q.up():
 		q.rewind()

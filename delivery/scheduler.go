@@ -222,6 +222,12 @@ func (s *Scheduler) schedule(q *queue) {
 		}
 		return
 	}
+	if q.record.Suspended != nil {
+		// What is under way ends; nothing else begins until it is resumed.
+		s.releaseReady(q, every)
+		s.closeConns(q, q.takeIdle(time.Time{}))
+		return
+	}
 	s.startReady(q)
 	if q.up() {
 		s.claimDue(q)

@@ -28,7 +28,9 @@ type world struct {
 	timing   Timing
 	timeouts smtpout.Timeouts
 	grace    time.Duration
-	logs     lockedBuffer // of the schedulers
+	resolver smtpout.Resolver
+	dialTo   map[string]string // other addresses to dial in place of some
+	logs     lockedBuffer      // of the schedulers
 	// dial makes connections in place of real ones, where it is set.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -124,21 +126,27 @@ func (w *world) sink(config sink.Config) *sink.Server {
 	return server
 }
 
-// route sets up a destination for a domain.
+// route sets up a destination for a domain; without hosts it is there already.
 func (w *world) route(domain, destination string, slots uint32, hosts ...string) {
 	w.t.Helper()
-	w.destination(destination, slots, hosts...)
-	w.must(w.any(), &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{
-		Domain: &pb.DomainConfig{Name: domain, Destination: destination, Policy: relay.DefaultPolicy},
-	}}}, nil)
+	if len(hosts) > 0 {
+		w.destination(destination, slots, hosts...)
+	}
+	w.setDomain(&pb.DomainConfig{Name: domain, Destination: destination, Policy: relay.DefaultPolicy})
+}
+
+// setDomain creates or changes a domain.
+func (w *world) setDomain(config *pb.DomainConfig) {
+	w.t.Helper()
+	present, _ := w.observer().Domain(config.Name)
+	config.Revision = present.GetRevision()
+	w.must(w.any(), &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{Domain: config}}}, nil)
 }
 
 // follow gives a domain a policy.
 func (w *world) follow(domain, destination, policy string) {
 	w.t.Helper()
-	w.must(w.any(), &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{
-		Domain: &pb.DomainConfig{Name: domain, Destination: destination, Policy: policy},
-	}}}, nil)
+	w.setDomain(&pb.DomainConfig{Name: domain, Destination: destination, Policy: policy})
 }
 
 // probeMax keeps outages short in tests.
@@ -150,6 +158,14 @@ func (w *world) destination(name string, slots uint32, hosts ...string) {
 	for i, host := range hosts {
 		config.Hosts = append(config.Hosts, &pb.DestinationConfig_Host{Address: host, Priority: uint32(i), Weight: 1})
 	}
+	w.set(config)
+}
+
+// set creates or changes a destination.
+func (w *world) set(config *pb.DestinationConfig) {
+	w.t.Helper()
+	present, _ := w.observer().Destination(config.Name)
+	config.Revision = present.GetConfig().GetRevision()
 	w.must(w.any(), &pb.Event{Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: config}}}, nil)
 }
 

@@ -187,6 +187,10 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.destinationFailed(kind.DestinationFailed)
 	case *pb.Event_DestinationRecovered:
 		return t.destinationRecovered(kind.DestinationRecovered)
+	case *pb.Event_DestinationSuspended:
+		return t.destinationSuspended(kind.DestinationSuspended)
+	case *pb.Event_DestinationResumed:
+		return t.destinationResumed(kind.DestinationResumed)
 	case *pb.Event_RetryRequested:
 		return t.retryRequested(kind.RetryRequested)
 	case *pb.Event_DomainSet:

@@ -24,11 +24,11 @@ func (t *tx) attemptStarted(e *pb.AttemptStarted) *pb.EventResult {
 }
 
 // grant checks a claim: its proposer owns the destination at this index, the
-// destination is up or this is its probe, and the recipients are pending and
-// unclaimed. Recipients that aren't are left out of it.
+// destination isn't suspended, it is up or this is its probe, and the recipients
+// are pending and unclaimed. Recipients that aren't are left out of it.
 func (t *tx) grant(c *pb.AttemptStarted_Claim) bool {
 	destination, ok := lookup(t.tables.destinations, c.Destination)
-	if !ok || t.tables.owner(destination) != t.node {
+	if !ok || destination.Suspended != nil || t.tables.owner(destination) != t.node {
 		return false
 	}
 	up := destination.Health.GetState() == pb.DestinationHealth_STATE_UP

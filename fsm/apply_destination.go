@@ -19,18 +19,21 @@ func (t *tx) saveDestination(name string, old, now *pb.DestinationRecord) {
 
 func (t *tx) destinationSet(e *pb.DestinationSet) *pb.EventResult {
 	name := e.Destination.GetName()
-	if name == "" || len(e.Destination.Hosts) == 0 {
+	if name == "" || len(e.Destination.Hosts) == 0 && e.Destination.Mx == "" {
 		return invalid("a destination needs a name and a host")
 	}
 	if !isName(name) {
 		return invalid("the destination name %q has a zero byte", name)
 	}
 	old, _ := lookup(t.tables.destinations, name)
-	health := old.GetHealth()
+	if e.Destination.Revision != old.GetConfig().GetRevision() {
+		return stale("destination %q was changed meanwhile", name)
+	}
+	config, health := proto.CloneOf(e.Destination), old.GetHealth()
 	switch {
 	case health == nil:
 		health = &pb.DestinationHealth{State: pb.DestinationHealth_STATE_UP, Since: t.event.Time}
-	case !proto.Equal(old.Config, e.Destination):
+	case !proto.Equal(old.Config, config): // of one revision until here
 		// Other hosts, another port: what was found out about the old ones says
 		// nothing of them. Verdicts under way answer an older probe number now.
 		health = proto.Clone(health).(*pb.DestinationHealth)
@@ -39,7 +42,8 @@ func (t *tx) destinationSet(e *pb.DestinationSet) *pb.EventResult {
 			health.NextProbe = t.event.Time
 		}
 	}
-	t.saveDestination(name, old, &pb.DestinationRecord{Config: e.Destination, Health: health})
+	config.Revision = t.index
+	t.saveDestination(name, old, &pb.DestinationRecord{Config: config, Health: health, Suspended: old.GetSuspended()})
 	return resultOK
 }
 
@@ -117,6 +121,41 @@ func (t *tx) destinationRecovered(e *pb.DestinationRecovered) *pb.EventResult {
 	return resultOK
 }
 
+// maxReason bounds what an operator gives as a reason, in bytes.
+const maxReason = 500
+
+// destinationSuspended: claims are refused from here on. Attempts under way end
+// by themselves; no clock stops.
+func (t *tx) destinationSuspended(e *pb.DestinationSuspended) *pb.EventResult {
+	old, ok := lookup(t.tables.destinations, e.Name)
+	switch {
+	case !ok:
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Name)
+	case len(e.Reason) > maxReason || len(e.By) > maxReason:
+		return invalid("a reason has %d bytes at most", maxReason)
+	case old.Suspended != nil:
+		return stale("destination %q is suspended already, by %s", e.Name, old.Suspended.By)
+	}
+	record := proto.CloneOf(old)
+	record.Suspended = &pb.Suspension{Since: t.event.Time, By: e.By, Reason: e.Reason}
+	t.saveDestination(e.Name, old, record)
+	return resultOK
+}
+
+func (t *tx) destinationResumed(e *pb.DestinationResumed) *pb.EventResult {
+	old, ok := lookup(t.tables.destinations, e.Name)
+	switch {
+	case !ok:
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Name)
+	case old.Suspended == nil:
+		return stale("destination %q is not suspended", e.Name)
+	}
+	record := proto.CloneOf(old)
+	record.Suspended = nil
+	t.saveDestination(e.Name, old, record)
+	return resultOK
+}
+
 // retryRequested makes a destination's probe due now.
 func (t *tx) retryRequested(e *pb.RetryRequested) *pb.EventResult {
 	if _, ok := lookup(t.tables.destinations, e.Destination); !ok {
@@ -159,9 +198,15 @@ func (t *tx) domainSet(e *pb.DomainSet) *pb.EventResult {
 		return refused(pb.EventResult_CODE_NOT_FOUND,
 			"no policy %q: create it with `holdfast policy set %s` first", e.Domain.Policy, e.Domain.Policy)
 	}
+	old, _ := lookup(t.tables.domains, name)
+	if e.Domain.Revision != old.GetRevision() {
+		return stale("domain %s was changed meanwhile", name)
+	}
+	config := proto.CloneOf(e.Domain)
+	config.Revision = t.index
 	key := keyOfName(famDomains, name)
-	t.put(key, t.get(key), encode(e.Domain))
-	t.tables.domains, _, _ = t.tables.domains.Insert([]byte(name), e.Domain)
+	t.put(key, t.get(key), encode(config))
+	t.tables.domains, _, _ = t.tables.domains.Insert([]byte(name), config)
 	t.staged.changes.touch(e.Domain.Destination)
 	return resultOK
 }

@@ -318,7 +318,7 @@ func TestVerdictOnOldHostsIsStale(t *testing.T) {
 	before, _ := w.state.Destination("dest")
 	moved := destinationSet("dest")
 	moved.GetDestinationSet().Destination.Hosts[0].Address = "127.0.0.1:2525"
-	w.must(1, moved, nil)
+	w.must(1, w.renewed(moved), nil)
 	failed := &pb.Event{Kind: &pb.Event_DestinationFailed{DestinationFailed: &pb.DestinationFailed{
 		Name: "dest", Probes: before.Health.Probes, Failure: &pb.Failure{Cause: "refused"},
 	}}}
@@ -332,7 +332,7 @@ func TestVerdictOnOldHostsIsStale(t *testing.T) {
 	// The same configuration again changes nothing that is under way.
 	same := destinationSet("dest")
 	same.GetDestinationSet().Destination.Hosts[0].Address = "127.0.0.1:2525"
-	w.must(1, same, nil)
+	w.must(1, w.renewed(same), nil)
 	if again, _ := w.state.Destination("dest"); again.Health.Probes != now.Health.Probes {
 		t.Errorf("probe number %d, want %d still", again.Health.Probes, now.Health.Probes)
 	}

@@ -53,20 +53,20 @@ func TestMarkedMailHasARetentionOfItsOwn(t *testing.T) {
 	w := newWorld(t)
 	w.up("a", 1, 0)
 	w.configure(1)
-	event := domainWithPolicy("month")
+	event := w.renewed(domainWithPolicy("month"))
 	w.must(1, event, nil)
 	if got := w.state.PolicyFor("example.test", ClassSpam).Retention; got != 5*24*time.Hour {
 		t.Errorf("marked mail is kept for %s by default", got)
 	}
 	short := domainWithPolicy("month")
 	short.GetDomainSet().Domain.SpamRetention = int64(time.Hour)
-	w.must(1, short, nil)
+	w.must(1, w.renewed(short), nil)
 	if got := w.state.PolicyFor("example.test", ClassSpam).Retention; got != time.Hour {
 		t.Errorf("marked mail is kept for %s", got)
 	}
 	long := domainWithPolicy("eleven")
 	long.GetDomainSet().Domain.SpamRetention = int64(1000 * time.Hour)
-	w.must(1, long, nil)
+	w.must(1, w.renewed(long), nil)
 	if got := w.state.PolicyFor("example.test", ClassSpam).Retention; got != 4*24*time.Hour {
 		t.Errorf("marked mail is kept for %s, longer than its policy", got)
 	}

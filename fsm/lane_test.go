@@ -55,6 +55,15 @@ func TestLanes(t *testing.T) {
 	w.must(1, claimOf(4, local, 0), nil)
 	w.must(1, bounced(ref(1, 4), local, w.newID(), 0), testBody)
 	want("refused, with a report to a domain of ours", [Lanes]int{0, 2, 1})
+
+	marked := w.newID()
+	event := accepted(marked, testBody, "", "four@example.test")
+	event.GetMessageAccepted().Recipients[0].Spam = true
+	w.must(1, event, testBody)
+	want("marked as spam", [Lanes]int{1, 2, 1})
+	w.must(1, claimOf(5, marked, 0), nil)
+	w.must(1, deferred(ref(1, 5), marked, w.now.Add(time.Hour), 0), nil)
+	want("marked as spam, and deferred", [Lanes]int{0, 2, 2})
 }
 
 // What the feed tells of comes lane by lane.

@@ -20,7 +20,7 @@ func TestPolicyInUseStays(t *testing.T) {
 	w.up("a", 1, 0)
 	w.configure(1)
 	w.must(1, policySet("own", 10*time.Hour), nil)
-	w.must(1, domainWithPolicy("own"), nil)
+	w.must(1, w.renewed(domainWithPolicy("own")), nil)
 	for _, tt := range []struct {
 		event *pb.Event
 		code  pb.EventResult_Code
@@ -32,14 +32,14 @@ func TestPolicyInUseStays(t *testing.T) {
 		{policySet("month", time.Hour), pb.EventResult_CODE_INVALID, "ships with the program"},
 		{policySet("a b", time.Hour), pb.EventResult_CODE_INVALID, "letters"},
 		{policySet("own", -time.Hour), pb.EventResult_CODE_INVALID, "retention"},
-		{domainWithPolicy("other"), pb.EventResult_CODE_NOT_FOUND, "holdfast policy set other"},
+		{w.renewed(domainWithPolicy("other")), pb.EventResult_CODE_NOT_FOUND, "holdfast policy set other"},
 		{&pb.Event{Kind: &pb.Event_PolicySet{PolicySet: &pb.PolicySet{}}}, pb.EventResult_CODE_INVALID, "no policy"},
 	} {
 		if r := w.fold(1, tt.event, nil); r.Code != tt.code || !strings.Contains(r.Text, tt.text) {
 			t.Errorf("%v: %v %q, want %v with %q", tt.event.Kind, r.Code, r.Text, tt.code, tt.text)
 		}
 	}
-	w.must(1, domainWithPolicy("month"), nil)
+	w.must(1, w.renewed(domainWithPolicy("month")), nil)
 	w.must(1, policyRemoved("own"), nil)
 	w.checkConsistent()
 	checkState(t, w.state)
@@ -50,7 +50,7 @@ func TestPolicyIsReadAsSet(t *testing.T) {
 	w.up("a", 1, 0)
 	w.configure(1)
 	w.must(1, policySet("own", 10*time.Hour), nil)
-	w.must(1, domainWithPolicy("own"), nil)
+	w.must(1, w.renewed(domainWithPolicy("own")), nil)
 	if p := w.state.PolicyFor("example.test", ClassMail); p.Retention != 10*time.Hour || p.Jitter != 0.125 ||
 		p.MaxAttempts != 20 || p.WarnAfter != 5*time.Hour || p.Phases[0].Factor != 1.5 || p.Phases[0].Every != time.Minute {
 		t.Errorf("read as %+v", p)

@@ -89,7 +89,7 @@ func TestSweepsDoNotDependOnRestarts(t *testing.T) {
 	}
 	restarted.state = openState(t, crashDir, disk)
 	for range 8 {
-		both(func(w *world) { w.must(1, destinationSet("other"), nil) })
+		both(func(w *world) { w.must(1, w.renewed(destinationSet("other")), nil) })
 		checkSameDigests(t, "after a restart", digestsOf(t, restarted.state), digestsOf(t, steady.state))
 	}
 	if n := steady.state.digests[famPieces].rows; n != 0 {

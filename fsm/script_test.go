@@ -31,6 +31,7 @@ type script struct {
 	attempts    uint64
 	probes      map[string]uint64    // events about a destination's health so far
 	bulks       []*pb.BulkProgressed // by bulk operation, what comes next
+	revisions   map[string][]uint64  // at which a destination or domain may have been set
 }
 
 type scriptNode struct {
@@ -60,7 +61,8 @@ type scriptClaim struct {
 func newScript(t tester, pick func(int) int) *script {
 	return &script{
 		t: t, pick: pick, index: 1, term: 1, now: time.Unix(1_700_000_000, 0), probes: make(map[string]uint64),
-		nodes: []*scriptNode{{name: "a"}, {name: "b"}, {name: "c"}},
+		revisions: make(map[string][]uint64),
+		nodes:     []*scriptNode{{name: "a"}, {name: "b"}, {name: "c"}},
 	}
 }
 
@@ -104,6 +106,11 @@ func (g *script) pack(events []scriptEvent) *raft.Log {
 		g.t.Fatalf("encode: %v", err)
 	}
 	g.index += 1 + uint64(g.pick(2)) // raft has entries of its own in between
+	for _, event := range list {
+		if name := configured(event); name != "" {
+			g.revisions[name] = append(g.revisions[name], g.index)
+		}
+	}
 	return &raft.Log{Index: g.index, Term: g.term, Type: raft.LogCommand, Data: data}
 }
 
@@ -420,22 +427,6 @@ func destinationFailed(name string, probes uint64, next time.Time) *pb.Event {
 func (g *script) retry(n *scriptNode) scriptEvent {
 	e := &pb.RetryRequested{Destination: []string{"dest", "nowhere"}[g.pick(2)]}
 	return g.send(n, &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: e}}, nil)
-}
-
-func (g *script) configuration(n *scriptNode) scriptEvent {
-	switch g.pick(7) {
-	case 0:
-		return g.send(n, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "other.test"}}}, nil)
-	case 1:
-		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: "other"}}}, nil)
-	case 2:
-		return g.send(n, destinationSet("other"), nil)
-	case 3, 4:
-		return g.policy(n)
-	}
-	event := domainSet("other.test", []string{"dest", "other"}[g.pick(2)])
-	event.GetDomainSet().Domain.Policy = []string{"five-day", "own", "month", "nobody's"}[g.pick(4)]
-	return g.send(n, event, nil)
 }
 
 func (g *script) policy(n *scriptNode) scriptEvent {

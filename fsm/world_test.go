@@ -144,6 +144,19 @@ func destinationSet(name string) *pb.Event {
 	}}}
 }
 
+// renewed makes a change of what is set at present.
+func (w *world) renewed(event *pb.Event) *pb.Event {
+	switch kind := event.Kind.(type) {
+	case *pb.Event_DestinationSet:
+		present, _ := w.state.Destination(kind.DestinationSet.Destination.Name)
+		kind.DestinationSet.Destination.Revision = present.GetConfig().GetRevision()
+	case *pb.Event_DomainSet:
+		present, _ := w.state.Domain(kind.DomainSet.Domain.Name)
+		kind.DomainSet.Domain.Revision = present.GetRevision()
+	}
+	return event
+}
+
 func domainSet(name, destination string) *pb.Event {
 	return &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{
 		Domain: &pb.DomainConfig{Name: name, Destination: destination, Policy: "five-day"},

@@ -84,6 +84,9 @@ func (f *Failure) Class() Class {
 		// The remote may have taken it. Trying again at once would double it; the
 		// message's own schedule decides when.
 		return TemporaryFailure
+	case f.Phase == PhaseDNS && f.Code >= 500:
+		// RFC 7505 section 5: a null MX record says that the name takes no mail.
+		return PermanentFailure
 	case f.Phase.BeforeMail(), f.Code == 421, f.Cause == CauseTimeout:
 		return HostFailure
 	case f.Phase == PhaseRcpt && f.Code == 552:

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -197,44 +198,45 @@ func TestUsage(t *testing.T) {
 	w, ids := scene(t)
 	sh := shellFor(w)
 	for line, want := range map[string]string{
-		"bogus":                                  `unknown command "bogus"`,
-		"queue retyr":                            "did you mean retry?",
-		"status --bogus":                         "unknown flag: --bogus",
-		"status extra":                           "want no arguments",
-		"queue show":                             "want one message id",
-		"queue show x":                           "not a ULID",
-		"queue list --state odd":                 `state "odd"`,
-		"queue list --from odd":                  `from "odd"`,
-		"queue list --since yesterday":           "--since: time",
-		"queue list --older 2h --until 3h":       "give one of them",
-		"queue list --limit -1":                  "want 1 or more",
-		"queue count --by sender":                "want domain or destination",
-		"queue count --by domain --to a@b.c":     "without a filter",
-		"queue retry":                            "say which messages",
-		"queue redirect x":                       "--destination-new or --rcpt-new",
-		"queue retry --all":                      "add --yes",
-		"queue retry --domain one.test":          "add --yes",
-		"queue retry --all --domain x":           "contradict",
-		"queue retry x --all":                    "not several",
-		"domain set new.test":                    "--destination",
-		"domain set one.test --verify callout":   "not in this version: --verify callout",
-		"domain set one.test --spam-if X~5":      "spam rule \"X~5\": want HEADER",
-		"domain set one.test --spam-if X>five":   "compares numbers",
-		"domain set one.test --max-messages x":   "--max-messages",
-		"domain set one.test --spam-retention 0": "want 1s to 366d",
-		"destination set new":                    "--host HOST:PORT",
-		"destination set one --mx x.test":        "not in this version: --mx",
-		"destination set one --on-5xx hold":      "not in this version: --on-5xx hold",
-		"destination set one --auth-user u":      "not in this version: --auth-user",
-		"destination set one --slots 0":          "want 1 to 1000",
-		"destination set one --host x":           "want HOST:PORT",
-		"destination set one --probe-max soon":   "want something like",
-		"status --token-file f":                  "not in this version: --token-file",
-		"status --addr nonsense":                 "want unix:PATH or HOST:PORT",
-		"server":                                 "--config FILE",
-		"send":                                   "--to ADDRESS",
-		"send --to x":                            "not a mail address",
-		"dev --nodes 9":                          "want 1 to 5",
+		"bogus":                                             `unknown command "bogus"`,
+		"queue retyr":                                       "did you mean retry?",
+		"status --bogus":                                    "unknown flag: --bogus",
+		"status extra":                                      "want no arguments",
+		"queue show":                                        "want one message id",
+		"queue show x":                                      "not a ULID",
+		"queue list --state odd":                            `state "odd"`,
+		"queue list --from odd":                             `from "odd"`,
+		"queue list --since yesterday":                      "--since: time",
+		"queue list --older 2h --until 3h":                  "give one of them",
+		"queue list --limit -1":                             "want 1 or more",
+		"queue count --by sender":                           "want domain or destination",
+		"queue count --by domain --to a@b.c":                "without a filter",
+		"queue retry":                                       "say which messages",
+		"queue redirect x":                                  "--destination-new or --rcpt-new",
+		"queue retry --all":                                 "add --yes",
+		"queue retry --domain one.test":                     "add --yes",
+		"queue retry --all --domain x":                      "contradict",
+		"queue retry x --all":                               "not several",
+		"domain set new.test":                               "--destination",
+		"domain set one.test --verify callout":              "not in this version: --verify callout",
+		"domain set one.test --spam-if X~5":                 "spam rule \"X~5\": want HEADER",
+		"domain set one.test --spam-if X>five":              "compares numbers",
+		"domain set one.test --max-messages x":              "--max-messages",
+		"domain set one.test --spam-retention 0":            "want 1s to 366d",
+		"destination set new":                               "--host HOST:PORT",
+		"destination set one --mx x.test --host y.test:25":  "not both",
+		"destination set one --on-5xx drop":                 "bounce or hold",
+		"destination set one --auth-user u":                 "--auth-user needs --auth-password-file",
+		"destination set one --auth-password-file /no/such": "no such file",
+		"destination set one --slots 0":                     "want 1 to 1000",
+		"destination set one --host x":                      "want HOST:PORT",
+		"destination set one --probe-max soon":              "want something like",
+		"status --token-file f":                             "not in this version: --token-file",
+		"status --addr nonsense":                            "want unix:PATH or HOST:PORT",
+		"server":                                            "--config FILE",
+		"send":                                              "--to ADDRESS",
+		"send --to x":                                       "not a mail address",
+		"dev --nodes 9":                                     "want 1 to 5",
 	} {
 		t.Run(line, func(t *testing.T) {
 			r := sh.run(t, strings.Fields(line)...)
@@ -295,11 +297,18 @@ func TestAddressesAreTriedInTurn(t *testing.T) {
 }
 
 func TestConfigure(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := admintest.Start(t)
 	sh := shellFor(w)
 	for _, step := range []struct{ line, want string }{
 		{"destination set office --host mail.example.com:25 --host [::1]:2525,priority=20", "destination office created: mail.example.com:25, [::1]:2525, 20 slots, tls opportunistic\n"},
 		{"destination set office --slots 5 --tls none --probe-max 1h --on-5xx bounce", "destination office changed: mail.example.com:25, [::1]:2525, 5 slots, tls none\n"},
+		{"destination suspend office --reason moving", "destination office is suspended since 2026-01-02 03:04:05Z (now) by local user " + me.Username + "; 0 recipients wait for it\n"},
+		{"destination resume office", "destination office is resumed and up; 0 recipients wait for it\n"},
+		{"destination set far --mx example.com --on-5xx hold", "destination far created: MX of example.com, 20 slots, tls opportunistic\n"},
 		{"domain set Example.COM --destination office --verify off", "domain example.com created: its mail goes to office, policy five-day\n"},
 		{"domain set example.com --policy five-day", "domain example.com changed: its mail goes to office, policy five-day\n"},
 		{"destination retry office", "destination office is up, there is nothing to probe\n"},

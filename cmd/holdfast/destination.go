@@ -11,17 +11,27 @@ import (
 )
 
 type destinationJSON struct {
-	Name      string     `json:"name"`
-	Hosts     []hostJSON `json:"hosts"`
-	Slots     uint32     `json:"slots"`
-	TLS       string     `json:"tls"`
-	ProbeMax  float64    `json:"probeMaxSeconds"`
-	State     string     `json:"state"`
-	Since     *string    `json:"since"`
-	LastError *errorJSON `json:"lastError"`
-	NextProbe *string    `json:"nextProbe"`
-	Owner     *string    `json:"owner"`
+	Name      string         `json:"name"`
+	Hosts     []hostJSON     `json:"hosts"`
+	Slots     uint32         `json:"slots"`
+	TLS       string         `json:"tls"`
+	ProbeMax  float64        `json:"probeMaxSeconds"`
+	State     string         `json:"state"`
+	Since     *string        `json:"since"`
+	LastError *errorJSON     `json:"lastError"`
+	NextProbe *string        `json:"nextProbe"`
+	Owner     *string        `json:"owner"`
+	MX        *string        `json:"mx"`
+	On5xx     string         `json:"on5xx"`
+	AuthUser  *string        `json:"authUser"`
+	Suspended *suspendedJSON `json:"suspended"`
 	endedJSON
+}
+
+type suspendedJSON struct {
+	Since  *string `json:"since"`
+	By     string  `json:"by"`
+	Reason *string `json:"reason"`
 }
 
 type hostJSON struct {
@@ -35,7 +45,8 @@ func (a *app) destinationCommand() *cobra.Command {
 		`A destination is one or more mail servers that take the mail of domains. Its
 health is the cluster's: while it is down, one probe is all it costs.`)
 	destination.AddCommand(a.destinationSetCommand(), a.destinationShowCommand(), a.destinationListCommand(),
-		a.destinationRemoveCommand(), a.destinationRetryCommand())
+		a.destinationRemoveCommand(), a.destinationRetryCommand(), a.destinationSuspendCommand(),
+		a.destinationResumeCommand())
 	return destination
 }
 
@@ -43,7 +54,11 @@ func toDestinationJSON(d *pb.Destination) destinationJSON {
 	out := destinationJSON{
 		Name: d.Name, Hosts: []hostJSON{}, Slots: d.Slots, TLS: d.Tls, ProbeMax: d.ProbeMax.AsDuration().Seconds(),
 		State: healthWord(d.State), Since: timeJSON(d.Since), LastError: toErrorJSON(d.Error),
-		NextProbe: timeJSON(d.NextProbe), Owner: orNull(d.Owner), endedJSON: toEndedJSON(d.Count),
+		NextProbe: timeJSON(d.NextProbe), Owner: orNull(d.Owner), MX: orNull(d.Mx), On5xx: d.On_5Xx,
+		AuthUser: orNull(d.AuthUser), endedJSON: toEndedJSON(d.Count),
+	}
+	if d.SuspendedSince != nil {
+		out.Suspended = &suspendedJSON{Since: timeJSON(d.SuspendedSince), By: d.SuspendedBy, Reason: orNull(d.SuspendedReason)}
 	}
 	for _, h := range d.Hosts {
 		out.Hosts = append(out.Hosts, hostJSON{Address: h.Address, Priority: h.Priority, Weight: h.Weight})
@@ -65,10 +80,20 @@ func (a *app) showDestination(d *pb.Destination) error {
 		}
 		t.row(name, fmt.Sprintf("%s priority %d weight %d", h.Address, h.Priority, h.Weight))
 	}
+	if d.Mx != "" {
+		t.row("hosts", hostList(d))
+	}
 	t.row("slots", d.Slots)
 	t.row("tls", d.Tls)
+	if d.AuthUser != "" {
+		t.row("auth", "as "+d.AuthUser)
+	}
+	t.row("on 5xx", d.On_5Xx)
 	t.row("probes", "every "+shortDuration(d.ProbeMax.AsDuration().Round(time.Second))+" at most while it is down")
 	t.row("state", healthWord(d.State))
+	if d.SuspendedSince != nil {
+		t.row("suspended", strings.TrimSpace(fmt.Sprintf("since %s by %s %s", a.when(d.SuspendedSince), d.SuspendedBy, d.SuspendedReason)))
+	}
 	if d.Since != nil {
 		t.row("since", a.when(d.Since))
 	}

@@ -46,7 +46,7 @@ func (a *app) listDestinations(asJSON bool, fetch func(uint32, string) (page[*pb
 				}
 				continue
 			}
-			t.row(d.Name, hostList(d.Hosts), healthWord(d.State), a.when(d.Since),
+			t.row(d.Name, hostList(d), stateWords(d), a.when(d.Since),
 				d.Count.GetPending()+d.Count.GetHeld(), d.Count.GetDelivered(), d.Count.GetFailed())
 		}
 		return nil
@@ -57,9 +57,20 @@ func (a *app) listDestinations(asJSON bool, fetch func(uint32, string) (page[*pb
 	return t.flush()
 }
 
-func hostList(hosts []*pb.DestinationHost) string {
+// stateWords is a destination's state with what an operator did to it.
+func stateWords(d *pb.Destination) string {
+	if d.SuspendedSince != nil {
+		return healthWord(d.State) + ", suspended"
+	}
+	return healthWord(d.State)
+}
+
+func hostList(d *pb.Destination) string {
+	if d.Mx != "" {
+		return "MX of " + d.Mx
+	}
 	var names []string
-	for _, h := range hosts {
+	for _, h := range d.Hosts {
 		names = append(names, h.Address)
 	}
 	return strings.Join(names, ", ")

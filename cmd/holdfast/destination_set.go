@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -15,9 +18,8 @@ import (
 func (a *app) destinationSetCommand() *cobra.Command {
 	var hosts []string
 	var slots uint32
-	var tls string
+	var mx, tls, on5xx, user, passwordFile string
 	var probeMax durationFlag
-	missing := later{"mx": nil, "on-5xx": {"bounce"}, "auth-user": nil, "auth-password-file": nil}
 	cmd := &cobra.Command{
 		Use:   "set NAME --host HOST:PORT[,priority=N,weight=N]...",
 		Short: "Create a destination, or change it",
@@ -26,12 +28,11 @@ replaces the whole list. New and queued mail alike go to the new hosts. It
 returns when every node has it.`,
 		Example: `  holdfast destination set office --host mail.example.com:25
   holdfast destination set office --host mx1.example.com:25,priority=10 --host mx2.example.com:25,priority=20
-  holdfast destination set office --slots 5 --tls require`,
+  holdfast destination set office --slots 5 --tls require
+  holdfast destination set office --mx example.com --on-5xx hold
+  holdfast destination set office --auth-user relay --auth-password-file /etc/holdfast/office.password`,
 		Args: oneArgument("destination"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := missing.refuse(cmd); err != nil {
-				return err
-			}
 			req := &pb.SetDestinationRequest{Name: args[0]}
 			for _, text := range hosts {
 				h, err := relay.ParseHost(text)
@@ -43,8 +44,20 @@ returns when every node has it.`,
 			if cmd.Flags().Changed("slots") {
 				req.Slots = &slots
 			}
-			if cmd.Flags().Changed("tls") {
-				req.Tls = &tls
+			for name, f := range map[string]struct {
+				value *string
+				field **string
+			}{"mx": {&mx, &req.Mx}, "tls": {&tls, &req.Tls}, "on-5xx": {&on5xx, &req.On_5Xx}, "auth-user": {&user, &req.AuthUser}} {
+				if cmd.Flags().Changed(name) {
+					*f.field = f.value
+				}
+			}
+			if cmd.Flags().Changed("auth-password-file") {
+				password, err := a.readPassword(passwordFile)
+				if err != nil {
+					return err
+				}
+				req.AuthPassword = &password
 			}
 			if cmd.Flags().Changed("probe-max") {
 				req.ProbeMax = durationpb.New(probeMax.value)
@@ -55,15 +68,38 @@ returns when every node has it.`,
 					return err
 				}
 				_, err = fmt.Fprintf(a.out, "destination %s %s: %s, %d slots, tls %s\n",
-					r.Destination.Name, createdWord(r.Created), hostList(r.Destination.Hosts), r.Destination.Slots, r.Destination.Tls)
+					r.Destination.Name, createdWord(r.Created), hostList(r.Destination), r.Destination.Slots, r.Destination.Tls)
 				return err
 			})
 		},
 	}
 	cmd.Flags().StringArrayVar(&hosts, "host", nil, "HOST:PORT[,priority=N,weight=N], several are allowed (needed for a new destination)")
+	cmd.Flags().StringVar(&mx, "mx", "", "the hosts are those of this name's MX records, in place of --host")
 	cmd.Flags().Uint32Var(&slots, "slots", 0, fmt.Sprintf("connections at most, over all nodes (default %d for a new destination)", relay.DefaultSlots))
 	cmd.Flags().StringVar(&tls, "tls", "", "none, opportunistic, require or verify (default opportunistic for a new destination)")
 	cmd.Flags().Var(&probeMax, "probe-max", "longest time between probes while it is down (default 5m for a new destination)")
-	missing.add(cmd.Flags())
+	cmd.Flags().StringVar(&on5xx, "on-5xx", "", "bounce, or hold what is refused as if it were deferred (default bounce for a new destination)")
+	cmd.Flags().StringVar(&user, "auth-user", "", "user name for AUTH, \"\" to end it")
+	cmd.Flags().StringVar(&passwordFile, "auth-password-file", "", "file with the password for AUTH in its first line, - is stdin")
 	return cmd
+}
+
+// readPassword reads the first line of a file: a password on the command line
+// would be seen by everybody on the machine.
+func (a *app) readPassword(name string) (string, error) {
+	var content []byte
+	var err error
+	if name == "-" {
+		content, err = io.ReadAll(a.in)
+	} else {
+		content, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return "", usage("--auth-password-file: %v", err)
+	}
+	line, _, _ := strings.Cut(string(content), "\n")
+	if line = strings.TrimSuffix(line, "\r"); line == "" {
+		return "", usage("--auth-password-file: %s has no password in its first line", name)
+	}
+	return line, nil
 }

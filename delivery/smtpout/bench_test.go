@@ -24,7 +24,7 @@ func BenchmarkSend(b *testing.B) {
 
 func benchmarkSend(b *testing.B, offer []string, size int) {
 	server := startSink(b, sink.Config{Offer: offer, Recording: sink.RecordCount})
-	conn, err := newDialer().Connect(b.Context(), server.Addr(), relay.TLSNone)
+	conn, err := newDialer().Connect(b.Context(), server.Addr(), relay.TLSNone, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

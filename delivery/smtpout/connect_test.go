@@ -67,7 +67,7 @@ func TestConnectFailures(t *testing.T) {
 
 func connectFailure(t *testing.T, d *smtpout.Dialer, host string, level relay.TLS) *relay.Failure {
 	t.Helper()
-	conn, err := d.Connect(testContext(t), host, level)
+	conn, err := d.Connect(testContext(t), host, level, nil)
 	if err == nil {
 		conn.Close()
 		t.Fatal("connected")
@@ -168,7 +168,7 @@ func TestTLS(t *testing.T) {
 		if level == relay.TLSVerify {
 			d = trusting
 		}
-		conn, err := d.Connect(testContext(t), server.Addr(), level)
+		conn, err := d.Connect(testContext(t), server.Addr(), level, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", level, err)
 		}
@@ -199,7 +199,7 @@ func TestTLSNotToBeHad(t *testing.T) {
 	plain := startSink(t, sink.Config{})
 	refusing := startSink(t, sink.Config{STARTTLS: true, Answer: sink.On("STARTTLS", sink.Reply{Code: 454, Text: "no entropy"})})
 	for server, code := range map[*sink.Server]int{plain: 0, refusing: 454} {
-		conn, err := newDialer().Connect(testContext(t), server.Addr(), relay.TLSOpportunistic)
+		conn, err := newDialer().Connect(testContext(t), server.Addr(), relay.TLSOpportunistic, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestPlaintextBehindStartTLSIsDropped(t *testing.T) {
 	server := startSink(t, sink.Config{STARTTLS: true, Answer: sink.On("STARTTLS", sink.Reply{
 		Code: 220, Raw: "220 go\r\n250 injected\r\n",
 	})})
-	conn, err := newDialer().Connect(testContext(t), server.Addr(), relay.TLSRequire)
+	conn, err := newDialer().Connect(testContext(t), server.Addr(), relay.TLSRequire, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestConnectIsCancelled(t *testing.T) {
 		<-reached
 		cancel(reason)
 	}()
-	_, err := newDialer().Connect(ctx, server.Addr(), relay.TLSNone)
+	_, err := newDialer().Connect(ctx, server.Addr(), relay.TLSNone, nil)
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, reason) {
 		t.Errorf("error %v, want cancellation and its reason", err)
 	}

@@ -12,13 +12,17 @@ import (
 	"holdfast/relay"
 )
 
+// Resolver answers questions about names.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+	LookupMX(ctx context.Context, name string) ([]*net.MX, error)
+}
+
 // Dialer makes connections to the hosts of destinations. It may be used by
 // several goroutines; it must not be changed after its first use.
 type Dialer struct {
 	// Resolver looks names up; *net.Resolver fits. nil is the system's.
-	Resolver interface {
-		LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-	}
+	Resolver Resolver
 	// Dial connects to an IP address and port; nil is a net.Dialer.
 	Dial      func(ctx context.Context, network, address string) (net.Conn, error)
 	LocalName string           // name for EHLO, required
@@ -31,14 +35,14 @@ type Dialer struct {
 }
 
 // Connect opens a connection to host ("name:port" or "address:port") and takes
-// it through greeting, EHLO and TLS. Addresses are tried in the resolver's
+// it through greeting, EHLO, TLS, and AUTH where login isn't nil. Addresses are tried in the resolver's
 // order until one connects; the last one's failure is returned if none does.
 //
 // Every error is a *relay.Failure. One whose Phase is relay.PhaseTLS under
 // relay.TLSOpportunistic means that STARTTLS was begun and failed: the caller
 // may connect again with relay.TLSNone. A peer that doesn't offer STARTTLS, or
 // answers it with a refusal, is talked to in the clear at that level.
-func (d *Dialer) Connect(ctx context.Context, host string, level relay.TLS) (*Conn, error) {
+func (d *Dialer) Connect(ctx context.Context, host string, level relay.TLS, login *Login) (*Conn, error) {
 	c := d.newConn(host)
 	name, port, err := net.SplitHostPort(host)
 	if err != nil {
@@ -58,6 +62,9 @@ func (d *Dialer) Connect(ctx context.Context, host string, level relay.TLS) (*Co
 	}
 	release := c.bind(ctx)
 	failure := c.open(level, name, d.TLSConfig)
+	if failure == nil && login != nil {
+		failure = c.authenticate(login)
+	}
 	release()
 	if failure != nil {
 		c.Abort()
@@ -81,13 +88,9 @@ func (d *Dialer) lookup(ctx context.Context, name string, limit time.Duration) (
 	if address, err := netip.ParseAddr(name); err == nil {
 		return []netip.Addr{address}, nil
 	}
-	resolver := d.Resolver
-	if resolver == nil {
-		resolver = net.DefaultResolver
-	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	addresses, err := resolver.LookupNetIP(ctx, "ip", name)
+	addresses, err := d.resolver().LookupNetIP(ctx, "ip", name)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +98,13 @@ func (d *Dialer) lookup(ctx context.Context, name string, limit time.Duration) (
 		return nil, &net.DNSError{Err: "no address", Name: name, IsNotFound: true}
 	}
 	return addresses, nil
+}
+
+func (d *Dialer) resolver() Resolver {
+	if d.Resolver == nil {
+		return net.DefaultResolver
+	}
+	return d.Resolver
 }
 
 // dialAny connects to the first address that takes it.

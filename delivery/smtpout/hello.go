@@ -3,6 +3,7 @@ package smtpout
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 type extensions struct {
 	pipelining, chunking, startTLS    bool
 	eightBit, binary, utf8, dsn, size bool
+	authPlain, authLogin              bool
 	maxSize                           int64 // octets, 0 for no limit
 	maxMail, maxRecipients            int   // RFC 9422, 0 for no limit
 }
@@ -68,6 +70,9 @@ func parseExtensions(text []byte) extensions {
 		case "SIZE":
 			e.size = true
 			e.maxSize = sizeLimit(words[1:])
+		case "AUTH": // RFC 4954 section 3
+			e.authPlain = slices.Contains(words[1:], "PLAIN")
+			e.authLogin = slices.Contains(words[1:], "LOGIN")
 		case "LIMITS":
 			e.limits(words[1:])
 		}

@@ -51,7 +51,7 @@ func startSink(t testing.TB, config sink.Config) *sink.Server {
 
 func connect(t testing.TB, d *smtpout.Dialer, address string) *smtpout.Conn {
 	t.Helper()
-	conn, err := d.Connect(testContext(t), address, relay.TLSNone)
+	conn, err := d.Connect(testContext(t), address, relay.TLSNone, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +129,7 @@ func lastMessage(t *testing.T, server *sink.Server, n int) sink.Message {
 
 type fakeResolver struct {
 	addresses []netip.Addr
+	mx        []*net.MX
 	err       error
 	wait      bool // until ctx ends
 }
@@ -139,6 +140,14 @@ func (r fakeResolver) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Add
 		return nil, ctx.Err()
 	}
 	return r.addresses, r.err
+}
+
+func (r fakeResolver) LookupMX(ctx context.Context, _ string) ([]*net.MX, error) {
+	if r.wait {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return r.mx, r.err
 }
 
 // scripted is a server that gives fixed answers to whatever it reads, one for

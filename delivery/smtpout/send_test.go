@@ -389,7 +389,7 @@ func TestTraceShowsDialogue(t *testing.T) {
 		}
 		lines = append(lines, direction+line)
 	}
-	conn, err := d.Connect(testContext(t), server.Addr(), relay.TLSNone)
+	conn, err := d.Connect(testContext(t), server.Addr(), relay.TLSNone, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

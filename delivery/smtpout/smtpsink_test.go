@@ -109,7 +109,7 @@ func TestPostfixFaults(t *testing.T) {
 // attempt connects and sends, and returns what failed.
 func attempt(t *testing.T, address string) *relay.Failure {
 	t.Helper()
-	conn, err := newDialer().Connect(testContext(t), address, relay.TLSNone)
+	conn, err := newDialer().Connect(testContext(t), address, relay.TLSNone, nil)
 	if err != nil {
 		failure, _ := errors.AsType[*relay.Failure](err)
 		return failure

@@ -70,7 +70,7 @@ func pressure() []rule {
 			in:      "AppendEntries",
 			without: []change{{"cluster/transport.go", "\tif err := t.disk(); err != nil {\n\t\treturn err\n\t}\n\tasked", "\tasked"}},
 			test:    "cluster.TestLeaderWhoseDiskHangs", says: "not within 20 s",
-			note: "decisions/0013",
+			note: "decisions/0012",
 		},
 	}
 }

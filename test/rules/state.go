@@ -79,7 +79,7 @@ func stateRules() []rule {
 			in:      "trailingLogs",
 			without: []change{{"cluster/compact.go", "\treturn math.MaxUint64\n}", "\treturn min(trailing, math.MaxUint64)\n}"}},
 			test:    "cluster.TestLogStaysWhileFollowerInstalls", says: "the follower will need",
-			note: "a new leader forgets it: see decisions/0013",
+			note: "a new leader forgets it: see decisions/0012",
 		},
 		{
 			text:    "But not for a follower that is silent",

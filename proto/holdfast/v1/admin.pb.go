@@ -86,6 +86,59 @@ func (CountQueueRequest_By) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{10, 0}
 }
 
+type TestDestinationResponse_Line_Kind int32
+
+const (
+	TestDestinationResponse_Line_KIND_UNSPECIFIED TestDestinationResponse_Line_Kind = 0
+	// What the node does: looking up, connecting, securing.
+	TestDestinationResponse_Line_KIND_STEP     TestDestinationResponse_Line_Kind = 1
+	TestDestinationResponse_Line_KIND_SENT     TestDestinationResponse_Line_Kind = 2
+	TestDestinationResponse_Line_KIND_RECEIVED TestDestinationResponse_Line_Kind = 3
+)
+
+// Enum value maps for TestDestinationResponse_Line_Kind.
+var (
+	TestDestinationResponse_Line_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_STEP",
+		2: "KIND_SENT",
+		3: "KIND_RECEIVED",
+	}
+	TestDestinationResponse_Line_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_STEP":        1,
+		"KIND_SENT":        2,
+		"KIND_RECEIVED":    3,
+	}
+)
+
+func (x TestDestinationResponse_Line_Kind) Enum() *TestDestinationResponse_Line_Kind {
+	p := new(TestDestinationResponse_Line_Kind)
+	*p = x
+	return p
+}
+
+func (x TestDestinationResponse_Line_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TestDestinationResponse_Line_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (TestDestinationResponse_Line_Kind) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_admin_proto_enumTypes[1]
+}
+
+func (x TestDestinationResponse_Line_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TestDestinationResponse_Line_Kind.Descriptor instead.
+func (TestDestinationResponse_Line_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68, 0, 0}
+}
+
 // MessageFilter picks messages and recipients. Fields that are not set match
 // all; those that are set must all match, those about recipients on the same
 // recipient.
@@ -3773,10 +3826,20 @@ type Destination struct {
 	// Not set while it is up.
 	NextProbe *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next_probe,json=nextProbe,proto3" json:"next_probe,omitempty"`
 	// The node that delivers to it, "" where none may.
-	Owner         string      `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
-	Count         *QueueCount `protobuf:"bytes,11,opt,name=count,proto3" json:"count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Owner string      `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
+	Count *QueueCount `protobuf:"bytes,11,opt,name=count,proto3" json:"count,omitempty"`
+	// The hosts are those of this name's MX records, "" where they are listed.
+	Mx string `protobuf:"bytes,12,opt,name=mx,proto3" json:"mx,omitempty"`
+	// bounce or hold.
+	On_5Xx string `protobuf:"bytes,13,opt,name=on_5xx,json=on5xx,proto3" json:"on_5xx,omitempty"`
+	// The user name for AUTH, "" for none.
+	AuthUser string `protobuf:"bytes,14,opt,name=auth_user,json=authUser,proto3" json:"auth_user,omitempty"`
+	// Not set while it isn't suspended.
+	SuspendedSince  *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=suspended_since,json=suspendedSince,proto3" json:"suspended_since,omitempty"`
+	SuspendedBy     string                 `protobuf:"bytes,16,opt,name=suspended_by,json=suspendedBy,proto3" json:"suspended_by,omitempty"`
+	SuspendedReason string                 `protobuf:"bytes,17,opt,name=suspended_reason,json=suspendedReason,proto3" json:"suspended_reason,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Destination) Reset() {
@@ -3886,17 +3949,66 @@ func (x *Destination) GetCount() *QueueCount {
 	return nil
 }
 
+func (x *Destination) GetMx() string {
+	if x != nil {
+		return x.Mx
+	}
+	return ""
+}
+
+func (x *Destination) GetOn_5Xx() string {
+	if x != nil {
+		return x.On_5Xx
+	}
+	return ""
+}
+
+func (x *Destination) GetAuthUser() string {
+	if x != nil {
+		return x.AuthUser
+	}
+	return ""
+}
+
+func (x *Destination) GetSuspendedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuspendedSince
+	}
+	return nil
+}
+
+func (x *Destination) GetSuspendedBy() string {
+	if x != nil {
+		return x.SuspendedBy
+	}
+	return ""
+}
+
+func (x *Destination) GetSuspendedReason() string {
+	if x != nil {
+		return x.SuspendedReason
+	}
+	return ""
+}
+
 type SetDestinationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Replaces the list; needed for a new destination.
+	// Replaces the list, or mx; one of them is needed for a new destination.
 	Hosts []*DestinationHost `protobuf:"bytes,2,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	// 1 to 1,000; 20 for a new destination where not given.
 	Slots *uint32 `protobuf:"varint,3,opt,name=slots,proto3,oneof" json:"slots,omitempty"`
 	// "opportunistic" for a new destination where not given.
 	Tls *string `protobuf:"bytes,4,opt,name=tls,proto3,oneof" json:"tls,omitempty"`
 	// 5 s to 24 h; 5 min for a new destination where not given.
-	ProbeMax      *durationpb.Duration `protobuf:"bytes,5,opt,name=probe_max,json=probeMax,proto3" json:"probe_max,omitempty"`
+	ProbeMax *durationpb.Duration `protobuf:"bytes,5,opt,name=probe_max,json=probeMax,proto3" json:"probe_max,omitempty"`
+	// A name whose MX records are the hosts; replaces the list.
+	Mx *string `protobuf:"bytes,6,opt,name=mx,proto3,oneof" json:"mx,omitempty"`
+	// bounce or hold; bounce for a new destination where not given.
+	On_5Xx *string `protobuf:"bytes,7,opt,name=on_5xx,json=on5xx,proto3,oneof" json:"on_5xx,omitempty"`
+	// For AUTH, both or none; "" ends it.
+	AuthUser      *string `protobuf:"bytes,8,opt,name=auth_user,json=authUser,proto3,oneof" json:"auth_user,omitempty"`
+	AuthPassword  *string `protobuf:"bytes,9,opt,name=auth_password,json=authPassword,proto3,oneof" json:"auth_password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3964,6 +4076,34 @@ func (x *SetDestinationRequest) GetProbeMax() *durationpb.Duration {
 		return x.ProbeMax
 	}
 	return nil
+}
+
+func (x *SetDestinationRequest) GetMx() string {
+	if x != nil && x.Mx != nil {
+		return *x.Mx
+	}
+	return ""
+}
+
+func (x *SetDestinationRequest) GetOn_5Xx() string {
+	if x != nil && x.On_5Xx != nil {
+		return *x.On_5Xx
+	}
+	return ""
+}
+
+func (x *SetDestinationRequest) GetAuthUser() string {
+	if x != nil && x.AuthUser != nil {
+		return *x.AuthUser
+	}
+	return ""
+}
+
+func (x *SetDestinationRequest) GetAuthPassword() string {
+	if x != nil && x.AuthPassword != nil {
+		return *x.AuthPassword
+	}
+	return ""
 }
 
 type SetDestinationResponse struct {
@@ -4399,6 +4539,353 @@ func (x *RetryDestinationResponse) GetDestination() *Destination {
 	return nil
 }
 
+type SuspendDestinationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why, in the operator's words; at most 500 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendDestinationRequest) Reset() {
+	*x = SuspendDestinationRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendDestinationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendDestinationRequest) ProtoMessage() {}
+
+func (x *SuspendDestinationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendDestinationRequest.ProtoReflect.Descriptor instead.
+func (*SuspendDestinationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *SuspendDestinationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SuspendDestinationRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type SuspendDestinationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Destination   *Destination           `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendDestinationResponse) Reset() {
+	*x = SuspendDestinationResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendDestinationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendDestinationResponse) ProtoMessage() {}
+
+func (x *SuspendDestinationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendDestinationResponse.ProtoReflect.Descriptor instead.
+func (*SuspendDestinationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *SuspendDestinationResponse) GetDestination() *Destination {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+type ResumeDestinationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeDestinationRequest) Reset() {
+	*x = ResumeDestinationRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeDestinationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeDestinationRequest) ProtoMessage() {}
+
+func (x *ResumeDestinationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeDestinationRequest.ProtoReflect.Descriptor instead.
+func (*ResumeDestinationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ResumeDestinationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ResumeDestinationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Destination   *Destination           `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeDestinationResponse) Reset() {
+	*x = ResumeDestinationResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeDestinationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeDestinationResponse) ProtoMessage() {}
+
+func (x *ResumeDestinationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeDestinationResponse.ProtoReflect.Descriptor instead.
+func (*ResumeDestinationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ResumeDestinationResponse) GetDestination() *Destination {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+type TestDestinationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// host:port to test with the destination's settings in place of its own hosts.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// The sender, "" is the null sender.
+	From string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	// Recipients to ask for; without one the test ends before MAIL.
+	Recipients []string `protobuf:"bytes,4,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// Send a short message to the recipients that are taken.
+	Send          bool `protobuf:"varint,5,opt,name=send,proto3" json:"send,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestDestinationRequest) Reset() {
+	*x = TestDestinationRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestDestinationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestDestinationRequest) ProtoMessage() {}
+
+func (x *TestDestinationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestDestinationRequest.ProtoReflect.Descriptor instead.
+func (*TestDestinationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *TestDestinationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TestDestinationRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *TestDestinationRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *TestDestinationRequest) GetRecipients() []string {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *TestDestinationRequest) GetSend() bool {
+	if x != nil {
+		return x.Send
+	}
+	return false
+}
+
+type TestDestinationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*TestDestinationResponse_Line_
+	//	*TestDestinationResponse_Verdict_
+	What          isTestDestinationResponse_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestDestinationResponse) Reset() {
+	*x = TestDestinationResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestDestinationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestDestinationResponse) ProtoMessage() {}
+
+func (x *TestDestinationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestDestinationResponse.ProtoReflect.Descriptor instead.
+func (*TestDestinationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *TestDestinationResponse) GetWhat() isTestDestinationResponse_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *TestDestinationResponse) GetLine() *TestDestinationResponse_Line {
+	if x != nil {
+		if x, ok := x.What.(*TestDestinationResponse_Line_); ok {
+			return x.Line
+		}
+	}
+	return nil
+}
+
+func (x *TestDestinationResponse) GetVerdict() *TestDestinationResponse_Verdict {
+	if x != nil {
+		if x, ok := x.What.(*TestDestinationResponse_Verdict_); ok {
+			return x.Verdict
+		}
+	}
+	return nil
+}
+
+type isTestDestinationResponse_What interface {
+	isTestDestinationResponse_What()
+}
+
+type TestDestinationResponse_Line_ struct {
+	Line *TestDestinationResponse_Line `protobuf:"bytes,1,opt,name=line,proto3,oneof"`
+}
+
+type TestDestinationResponse_Verdict_ struct {
+	Verdict *TestDestinationResponse_Verdict `protobuf:"bytes,2,opt,name=verdict,proto3,oneof"`
+}
+
+func (*TestDestinationResponse_Line_) isTestDestinationResponse_What() {}
+
+func (*TestDestinationResponse_Verdict_) isTestDestinationResponse_What() {}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4407,7 +4894,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4419,7 +4906,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4432,7 +4919,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 type GetStatusResponse struct {
@@ -4457,7 +4944,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4469,7 +4956,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4482,7 +4969,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetStatusResponse) GetLeader() string {
@@ -4556,7 +5043,7 @@ type VerifyStateRequest struct {
 
 func (x *VerifyStateRequest) Reset() {
 	*x = VerifyStateRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +5055,7 @@ func (x *VerifyStateRequest) String() string {
 func (*VerifyStateRequest) ProtoMessage() {}
 
 func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +5068,7 @@ func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateRequest.ProtoReflect.Descriptor instead.
 func (*VerifyStateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 type VerifyStateResponse struct {
@@ -4599,7 +5086,7 @@ type VerifyStateResponse struct {
 
 func (x *VerifyStateResponse) Reset() {
 	*x = VerifyStateResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4611,7 +5098,7 @@ func (x *VerifyStateResponse) String() string {
 func (*VerifyStateResponse) ProtoMessage() {}
 
 func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4624,7 +5111,7 @@ func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *VerifyStateResponse) GetIndex() uint64 {
@@ -4656,7 +5143,7 @@ type VerifyRowsRequest struct {
 
 func (x *VerifyRowsRequest) Reset() {
 	*x = VerifyRowsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4668,7 +5155,7 @@ func (x *VerifyRowsRequest) String() string {
 func (*VerifyRowsRequest) ProtoMessage() {}
 
 func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4681,7 +5168,7 @@ func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRowsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 type VerifyRowsResponse struct {
@@ -4701,7 +5188,7 @@ type VerifyRowsResponse struct {
 
 func (x *VerifyRowsResponse) Reset() {
 	*x = VerifyRowsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4713,7 +5200,7 @@ func (x *VerifyRowsResponse) String() string {
 func (*VerifyRowsResponse) ProtoMessage() {}
 
 func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4726,7 +5213,7 @@ func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsResponse.ProtoReflect.Descriptor instead.
 func (*VerifyRowsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *VerifyRowsResponse) GetNode() string {
@@ -4772,7 +5259,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4784,7 +5271,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4797,7 +5284,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 type GetSettingsResponse struct {
@@ -4812,7 +5299,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4824,7 +5311,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4837,7 +5324,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -4864,7 +5351,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4876,7 +5363,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4889,7 +5376,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -4909,7 +5396,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4921,7 +5408,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4934,7 +5421,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -4955,7 +5442,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4967,7 +5454,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4980,7 +5467,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -5005,7 +5492,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5017,7 +5504,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5030,7 +5517,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 type PromoteNodeRequest struct {
@@ -5042,7 +5529,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5054,7 +5541,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5067,7 +5554,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PromoteNodeRequest) GetName() string {
@@ -5085,7 +5572,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5097,7 +5584,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5110,7 +5597,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 type TransferLeadershipRequest struct {
@@ -5123,7 +5610,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5135,7 +5622,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5148,7 +5635,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *TransferLeadershipRequest) GetName() string {
@@ -5168,7 +5655,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5180,7 +5667,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5193,7 +5680,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -5213,7 +5700,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5225,7 +5712,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5238,7 +5725,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *JoinClusterRequest) GetAddresses() []string {
@@ -5260,7 +5747,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5272,7 +5759,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5285,7 +5772,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *JoinClusterResponse) GetVoter() bool {
@@ -5312,7 +5799,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5324,7 +5811,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5337,7 +5824,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DrainNodeRequest) GetName() string {
@@ -5356,7 +5843,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5368,7 +5855,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5381,7 +5868,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DrainNodeResponse) GetDrain() *Drain {
@@ -5401,7 +5888,7 @@ type ResumeNodeRequest struct {
 
 func (x *ResumeNodeRequest) Reset() {
 	*x = ResumeNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5413,7 +5900,7 @@ func (x *ResumeNodeRequest) String() string {
 func (*ResumeNodeRequest) ProtoMessage() {}
 
 func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5426,7 +5913,7 @@ func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ResumeNodeRequest) GetName() string {
@@ -5445,7 +5932,7 @@ type ResumeNodeResponse struct {
 
 func (x *ResumeNodeResponse) Reset() {
 	*x = ResumeNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5457,7 +5944,7 @@ func (x *ResumeNodeResponse) String() string {
 func (*ResumeNodeResponse) ProtoMessage() {}
 
 func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5470,7 +5957,7 @@ func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ResumeNodeResponse) GetDrain() *Drain {
@@ -5490,7 +5977,7 @@ type GetDrainRequest struct {
 
 func (x *GetDrainRequest) Reset() {
 	*x = GetDrainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5502,7 +5989,7 @@ func (x *GetDrainRequest) String() string {
 func (*GetDrainRequest) ProtoMessage() {}
 
 func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5515,7 +6002,7 @@ func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
 func (*GetDrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *GetDrainRequest) GetName() string {
@@ -5534,7 +6021,7 @@ type GetDrainResponse struct {
 
 func (x *GetDrainResponse) Reset() {
 	*x = GetDrainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5546,7 +6033,7 @@ func (x *GetDrainResponse) String() string {
 func (*GetDrainResponse) ProtoMessage() {}
 
 func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5559,7 +6046,7 @@ func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
 func (*GetDrainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *GetDrainResponse) GetDrain() *Drain {
@@ -5588,7 +6075,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5600,7 +6087,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5613,7 +6100,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Drain) GetNode() string {
@@ -5670,7 +6157,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +6169,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5712,6 +6199,123 @@ func (x *CountQueueResponse_Row) GetCount() *QueueCount {
 	return nil
 }
 
+// One line of the dialogue, or of what is done.
+type TestDestinationResponse_Line struct {
+	state         protoimpl.MessageState            `protogen:"open.v1"`
+	Kind          TestDestinationResponse_Line_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=holdfast.v1.TestDestinationResponse_Line_Kind" json:"kind,omitempty"`
+	Text          string                            `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestDestinationResponse_Line) Reset() {
+	*x = TestDestinationResponse_Line{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestDestinationResponse_Line) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestDestinationResponse_Line) ProtoMessage() {}
+
+func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestDestinationResponse_Line.ProtoReflect.Descriptor instead.
+func (*TestDestinationResponse_Line) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68, 0}
+}
+
+func (x *TestDestinationResponse_Line) GetKind() TestDestinationResponse_Line_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return TestDestinationResponse_Line_KIND_UNSPECIFIED
+}
+
+func (x *TestDestinationResponse_Line) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// How the test of one host ended.
+type TestDestinationResponse_Verdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// host:port.
+	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	// Not set where everything was taken.
+	Error *DeliveryError `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// "TLS 1.3" …, "" in plain text.
+	Tls           string `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestDestinationResponse_Verdict) Reset() {
+	*x = TestDestinationResponse_Verdict{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestDestinationResponse_Verdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestDestinationResponse_Verdict) ProtoMessage() {}
+
+func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestDestinationResponse_Verdict.ProtoReflect.Descriptor instead.
+func (*TestDestinationResponse_Verdict) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68, 1}
+}
+
+func (x *TestDestinationResponse_Verdict) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *TestDestinationResponse_Verdict) GetError() *DeliveryError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *TestDestinationResponse_Verdict) GetTls() string {
+	if x != nil {
+		return x.Tls
+	}
+	return ""
+}
+
 type GetStatusResponse_Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -5732,7 +6336,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5744,7 +6348,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5757,7 +6361,7 @@ func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Node.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 0}
 }
 
 func (x *GetStatusResponse_Node) GetName() string {
@@ -5828,7 +6432,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5840,7 +6444,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5853,7 +6457,7 @@ func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_DestinationDown.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_DestinationDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 1}
 }
 
 func (x *GetStatusResponse_DestinationDown) GetName() string {
@@ -5903,7 +6507,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5915,7 +6519,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5928,7 +6532,7 @@ func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Warning.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Warning) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64, 2}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 2}
 }
 
 func (x *GetStatusResponse_Warning) GetCode() string {
@@ -5968,7 +6572,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5980,7 +6584,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5993,7 +6597,7 @@ func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Node.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 0}
 }
 
 func (x *VerifyStateResponse_Node) GetName() string {
@@ -6332,7 +6936,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x0fDestinationHost\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bpriority\x18\x02 \x01(\rR\bpriority\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xd5\x03\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xac\x05\n" +
 	"\vDestination\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x05hosts\x18\x02 \x03(\v2\x1c.holdfast.v1.DestinationHostR\x05hosts\x12\x14\n" +
@@ -6346,15 +6950,30 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"next_probe\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tnextProbe\x12\x14\n" +
 	"\x05owner\x18\n" +
 	" \x01(\tR\x05owner\x12-\n" +
-	"\x05count\x18\v \x01(\v2\x17.holdfast.v1.QueueCountR\x05count\"\xdb\x01\n" +
+	"\x05count\x18\v \x01(\v2\x17.holdfast.v1.QueueCountR\x05count\x12\x0e\n" +
+	"\x02mx\x18\f \x01(\tR\x02mx\x12\x15\n" +
+	"\x06on_5xx\x18\r \x01(\tR\x05on5xx\x12\x1b\n" +
+	"\tauth_user\x18\x0e \x01(\tR\bauthUser\x12C\n" +
+	"\x0fsuspended_since\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0esuspendedSince\x12!\n" +
+	"\fsuspended_by\x18\x10 \x01(\tR\vsuspendedBy\x12)\n" +
+	"\x10suspended_reason\x18\x11 \x01(\tR\x0fsuspendedReason\"\x8a\x03\n" +
 	"\x15SetDestinationRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x05hosts\x18\x02 \x03(\v2\x1c.holdfast.v1.DestinationHostR\x05hosts\x12\x19\n" +
 	"\x05slots\x18\x03 \x01(\rH\x00R\x05slots\x88\x01\x01\x12\x15\n" +
 	"\x03tls\x18\x04 \x01(\tH\x01R\x03tls\x88\x01\x01\x126\n" +
-	"\tprobe_max\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bprobeMaxB\b\n" +
+	"\tprobe_max\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bprobeMax\x12\x13\n" +
+	"\x02mx\x18\x06 \x01(\tH\x02R\x02mx\x88\x01\x01\x12\x1a\n" +
+	"\x06on_5xx\x18\a \x01(\tH\x03R\x05on5xx\x88\x01\x01\x12 \n" +
+	"\tauth_user\x18\b \x01(\tH\x04R\bauthUser\x88\x01\x01\x12(\n" +
+	"\rauth_password\x18\t \x01(\tH\x05R\fauthPassword\x88\x01\x01B\b\n" +
 	"\x06_slotsB\x06\n" +
-	"\x04_tls\"n\n" +
+	"\x04_tlsB\x05\n" +
+	"\x03_mxB\t\n" +
+	"\a_on_5xxB\f\n" +
+	"\n" +
+	"_auth_userB\x10\n" +
+	"\x0e_auth_password\"n\n" +
 	"\x16SetDestinationResponse\x12:\n" +
 	"\vdestination\x18\x01 \x01(\v2\x18.holdfast.v1.DestinationR\vdestination\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\"+\n" +
@@ -6377,7 +6996,40 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x17RetryDestinationRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"V\n" +
 	"\x18RetryDestinationResponse\x12:\n" +
-	"\vdestination\x18\x01 \x01(\v2\x18.holdfast.v1.DestinationR\vdestination\"\x12\n" +
+	"\vdestination\x18\x01 \x01(\v2\x18.holdfast.v1.DestinationR\vdestination\"G\n" +
+	"\x19SuspendDestinationRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"X\n" +
+	"\x1aSuspendDestinationResponse\x12:\n" +
+	"\vdestination\x18\x01 \x01(\v2\x18.holdfast.v1.DestinationR\vdestination\".\n" +
+	"\x18ResumeDestinationRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"W\n" +
+	"\x19ResumeDestinationResponse\x12:\n" +
+	"\vdestination\x18\x01 \x01(\v2\x18.holdfast.v1.DestinationR\vdestination\"\x88\x01\n" +
+	"\x16TestDestinationRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x04 \x03(\tR\n" +
+	"recipients\x12\x12\n" +
+	"\x04send\x18\x05 \x01(\bR\x04send\"\xbf\x03\n" +
+	"\x17TestDestinationResponse\x12?\n" +
+	"\x04line\x18\x01 \x01(\v2).holdfast.v1.TestDestinationResponse.LineH\x00R\x04line\x12H\n" +
+	"\averdict\x18\x02 \x01(\v2,.holdfast.v1.TestDestinationResponse.VerdictH\x00R\averdict\x1a\xad\x01\n" +
+	"\x04Line\x12B\n" +
+	"\x04kind\x18\x01 \x01(\x0e2..holdfast.v1.TestDestinationResponse.Line.KindR\x04kind\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"M\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tKIND_STEP\x10\x01\x12\r\n" +
+	"\tKIND_SENT\x10\x02\x12\x11\n" +
+	"\rKIND_RECEIVED\x10\x03\x1aa\n" +
+	"\aVerdict\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x120\n" +
+	"\x05error\x18\x02 \x01(\v2\x1a.holdfast.v1.DeliveryErrorR\x05error\x12\x10\n" +
+	"\x03tls\x18\x03 \x01(\tR\x03tlsB\x06\n" +
+	"\x04what\"\x12\n" +
 	"\x10GetStatusRequest\"\xa4\a\n" +
 	"\x11GetStatusResponse\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x14\n" +
@@ -6492,13 +7144,16 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tSetDomain\x12\x1d.holdfast.v1.SetDomainRequest\x1a\x1e.holdfast.v1.SetDomainResponse\x12J\n" +
 	"\tGetDomain\x12\x1d.holdfast.v1.GetDomainRequest\x1a\x1e.holdfast.v1.GetDomainResponse\x12P\n" +
 	"\vListDomains\x12\x1f.holdfast.v1.ListDomainsRequest\x1a .holdfast.v1.ListDomainsResponse\x12S\n" +
-	"\fRemoveDomain\x12 .holdfast.v1.RemoveDomainRequest\x1a!.holdfast.v1.RemoveDomainResponse2\xf0\x03\n" +
+	"\fRemoveDomain\x12 .holdfast.v1.RemoveDomainRequest\x1a!.holdfast.v1.RemoveDomainResponse2\x9b\x06\n" +
 	"\x12DestinationService\x12Y\n" +
 	"\x0eSetDestination\x12\".holdfast.v1.SetDestinationRequest\x1a#.holdfast.v1.SetDestinationResponse\x12Y\n" +
 	"\x0eGetDestination\x12\".holdfast.v1.GetDestinationRequest\x1a#.holdfast.v1.GetDestinationResponse\x12_\n" +
 	"\x10ListDestinations\x12$.holdfast.v1.ListDestinationsRequest\x1a%.holdfast.v1.ListDestinationsResponse\x12b\n" +
 	"\x11RemoveDestination\x12%.holdfast.v1.RemoveDestinationRequest\x1a&.holdfast.v1.RemoveDestinationResponse\x12_\n" +
-	"\x10RetryDestination\x12$.holdfast.v1.RetryDestinationRequest\x1a%.holdfast.v1.RetryDestinationResponse2\xd1\x02\n" +
+	"\x10RetryDestination\x12$.holdfast.v1.RetryDestinationRequest\x1a%.holdfast.v1.RetryDestinationResponse\x12e\n" +
+	"\x12SuspendDestination\x12&.holdfast.v1.SuspendDestinationRequest\x1a'.holdfast.v1.SuspendDestinationResponse\x12b\n" +
+	"\x11ResumeDestination\x12%.holdfast.v1.ResumeDestinationRequest\x1a&.holdfast.v1.ResumeDestinationResponse\x12^\n" +
+	"\x0fTestDestination\x12#.holdfast.v1.TestDestinationRequest\x1a$.holdfast.v1.TestDestinationResponse0\x012\xd1\x02\n" +
 	"\rPolicyService\x12J\n" +
 	"\tSetPolicy\x12\x1d.holdfast.v1.SetPolicyRequest\x1a\x1e.holdfast.v1.SetPolicyResponse\x12J\n" +
 	"\tGetPolicy\x12\x1d.holdfast.v1.GetPolicyRequest\x1a\x1e.holdfast.v1.GetPolicyResponse\x12S\n" +
@@ -6534,285 +7189,307 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_admin_proto_rawDescData
 }
 
-var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
+var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
-	(*MessageFilter)(nil),                     // 1: holdfast.v1.MessageFilter
-	(*Message)(nil),                           // 2: holdfast.v1.Message
-	(*MessageRecipient)(nil),                  // 3: holdfast.v1.MessageRecipient
-	(*DeliveryError)(nil),                     // 4: holdfast.v1.DeliveryError
-	(*QueueCount)(nil),                        // 5: holdfast.v1.QueueCount
-	(*PastPoint)(nil),                         // 6: holdfast.v1.PastPoint
-	(*ListQueueRequest)(nil),                  // 7: holdfast.v1.ListQueueRequest
-	(*ListQueueResponse)(nil),                 // 8: holdfast.v1.ListQueueResponse
-	(*GetQueuedRequest)(nil),                  // 9: holdfast.v1.GetQueuedRequest
-	(*GetQueuedResponse)(nil),                 // 10: holdfast.v1.GetQueuedResponse
-	(*CountQueueRequest)(nil),                 // 11: holdfast.v1.CountQueueRequest
-	(*CountQueueResponse)(nil),                // 12: holdfast.v1.CountQueueResponse
-	(*ReadBodyRequest)(nil),                   // 13: holdfast.v1.ReadBodyRequest
-	(*ReadBodyResponse)(nil),                  // 14: holdfast.v1.ReadBodyResponse
-	(*QueueOperation)(nil),                    // 15: holdfast.v1.QueueOperation
-	(*OperateQueuedRequest)(nil),              // 16: holdfast.v1.OperateQueuedRequest
-	(*OperateQueuedResponse)(nil),             // 17: holdfast.v1.OperateQueuedResponse
-	(*PreviewBulkRequest)(nil),                // 18: holdfast.v1.PreviewBulkRequest
-	(*PreviewBulkResponse)(nil),               // 19: holdfast.v1.PreviewBulkResponse
-	(*StartBulkRequest)(nil),                  // 20: holdfast.v1.StartBulkRequest
-	(*StartBulkResponse)(nil),                 // 21: holdfast.v1.StartBulkResponse
-	(*WatchBulkRequest)(nil),                  // 22: holdfast.v1.WatchBulkRequest
-	(*WatchBulkResponse)(nil),                 // 23: holdfast.v1.WatchBulkResponse
-	(*Bulk)(nil),                              // 24: holdfast.v1.Bulk
-	(*SearchLogRequest)(nil),                  // 25: holdfast.v1.SearchLogRequest
-	(*SearchLogResponse)(nil),                 // 26: holdfast.v1.SearchLogResponse
-	(*TailLogRequest)(nil),                    // 27: holdfast.v1.TailLogRequest
-	(*TailLogResponse)(nil),                   // 28: holdfast.v1.TailLogResponse
-	(*TailedRow)(nil),                         // 29: holdfast.v1.TailedRow
-	(*GetLogRequest)(nil),                     // 30: holdfast.v1.GetLogRequest
-	(*GetLogResponse)(nil),                    // 31: holdfast.v1.GetLogResponse
-	(*HistoryEntry)(nil),                      // 32: holdfast.v1.HistoryEntry
-	(*Domain)(nil),                            // 33: holdfast.v1.Domain
-	(*SetDomainRequest)(nil),                  // 34: holdfast.v1.SetDomainRequest
-	(*SetDomainResponse)(nil),                 // 35: holdfast.v1.SetDomainResponse
-	(*GetDomainRequest)(nil),                  // 36: holdfast.v1.GetDomainRequest
-	(*GetDomainResponse)(nil),                 // 37: holdfast.v1.GetDomainResponse
-	(*ListDomainsRequest)(nil),                // 38: holdfast.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),               // 39: holdfast.v1.ListDomainsResponse
-	(*RemoveDomainRequest)(nil),               // 40: holdfast.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),              // 41: holdfast.v1.RemoveDomainResponse
-	(*PolicyPhase)(nil),                       // 42: holdfast.v1.PolicyPhase
-	(*Policy)(nil),                            // 43: holdfast.v1.Policy
-	(*SetPolicyRequest)(nil),                  // 44: holdfast.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),                 // 45: holdfast.v1.SetPolicyResponse
-	(*GetPolicyRequest)(nil),                  // 46: holdfast.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),                 // 47: holdfast.v1.GetPolicyResponse
-	(*ListPoliciesRequest)(nil),               // 48: holdfast.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),              // 49: holdfast.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),               // 50: holdfast.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),              // 51: holdfast.v1.RemovePolicyResponse
-	(*DestinationHost)(nil),                   // 52: holdfast.v1.DestinationHost
-	(*Destination)(nil),                       // 53: holdfast.v1.Destination
-	(*SetDestinationRequest)(nil),             // 54: holdfast.v1.SetDestinationRequest
-	(*SetDestinationResponse)(nil),            // 55: holdfast.v1.SetDestinationResponse
-	(*GetDestinationRequest)(nil),             // 56: holdfast.v1.GetDestinationRequest
-	(*GetDestinationResponse)(nil),            // 57: holdfast.v1.GetDestinationResponse
-	(*ListDestinationsRequest)(nil),           // 58: holdfast.v1.ListDestinationsRequest
-	(*ListDestinationsResponse)(nil),          // 59: holdfast.v1.ListDestinationsResponse
-	(*RemoveDestinationRequest)(nil),          // 60: holdfast.v1.RemoveDestinationRequest
-	(*RemoveDestinationResponse)(nil),         // 61: holdfast.v1.RemoveDestinationResponse
-	(*RetryDestinationRequest)(nil),           // 62: holdfast.v1.RetryDestinationRequest
-	(*RetryDestinationResponse)(nil),          // 63: holdfast.v1.RetryDestinationResponse
-	(*GetStatusRequest)(nil),                  // 64: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),                 // 65: holdfast.v1.GetStatusResponse
-	(*VerifyStateRequest)(nil),                // 66: holdfast.v1.VerifyStateRequest
-	(*VerifyStateResponse)(nil),               // 67: holdfast.v1.VerifyStateResponse
-	(*VerifyRowsRequest)(nil),                 // 68: holdfast.v1.VerifyRowsRequest
-	(*VerifyRowsResponse)(nil),                // 69: holdfast.v1.VerifyRowsResponse
-	(*GetSettingsRequest)(nil),                // 70: holdfast.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),               // 71: holdfast.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),                // 72: holdfast.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),               // 73: holdfast.v1.SetSettingsResponse
-	(*RemoveNodeRequest)(nil),                 // 74: holdfast.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),                // 75: holdfast.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),                // 76: holdfast.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),               // 77: holdfast.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),         // 78: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil),        // 79: holdfast.v1.TransferLeadershipResponse
-	(*JoinClusterRequest)(nil),                // 80: holdfast.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),               // 81: holdfast.v1.JoinClusterResponse
-	(*DrainNodeRequest)(nil),                  // 82: holdfast.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),                 // 83: holdfast.v1.DrainNodeResponse
-	(*ResumeNodeRequest)(nil),                 // 84: holdfast.v1.ResumeNodeRequest
-	(*ResumeNodeResponse)(nil),                // 85: holdfast.v1.ResumeNodeResponse
-	(*GetDrainRequest)(nil),                   // 86: holdfast.v1.GetDrainRequest
-	(*GetDrainResponse)(nil),                  // 87: holdfast.v1.GetDrainResponse
-	(*Drain)(nil),                             // 88: holdfast.v1.Drain
-	(*CountQueueResponse_Row)(nil),            // 89: holdfast.v1.CountQueueResponse.Row
-	(*GetStatusResponse_Node)(nil),            // 90: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 91: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 92: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 93: holdfast.v1.VerifyStateResponse.Node
-	(RecipientState)(0),                       // 94: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 95: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 96: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 97: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 98: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 99: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 100: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 101: holdfast.v1.Settings
-	(*AppliedRecord_Digest)(nil),              // 102: holdfast.v1.AppliedRecord.Digest
+	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
+	(*MessageFilter)(nil),                     // 2: holdfast.v1.MessageFilter
+	(*Message)(nil),                           // 3: holdfast.v1.Message
+	(*MessageRecipient)(nil),                  // 4: holdfast.v1.MessageRecipient
+	(*DeliveryError)(nil),                     // 5: holdfast.v1.DeliveryError
+	(*QueueCount)(nil),                        // 6: holdfast.v1.QueueCount
+	(*PastPoint)(nil),                         // 7: holdfast.v1.PastPoint
+	(*ListQueueRequest)(nil),                  // 8: holdfast.v1.ListQueueRequest
+	(*ListQueueResponse)(nil),                 // 9: holdfast.v1.ListQueueResponse
+	(*GetQueuedRequest)(nil),                  // 10: holdfast.v1.GetQueuedRequest
+	(*GetQueuedResponse)(nil),                 // 11: holdfast.v1.GetQueuedResponse
+	(*CountQueueRequest)(nil),                 // 12: holdfast.v1.CountQueueRequest
+	(*CountQueueResponse)(nil),                // 13: holdfast.v1.CountQueueResponse
+	(*ReadBodyRequest)(nil),                   // 14: holdfast.v1.ReadBodyRequest
+	(*ReadBodyResponse)(nil),                  // 15: holdfast.v1.ReadBodyResponse
+	(*QueueOperation)(nil),                    // 16: holdfast.v1.QueueOperation
+	(*OperateQueuedRequest)(nil),              // 17: holdfast.v1.OperateQueuedRequest
+	(*OperateQueuedResponse)(nil),             // 18: holdfast.v1.OperateQueuedResponse
+	(*PreviewBulkRequest)(nil),                // 19: holdfast.v1.PreviewBulkRequest
+	(*PreviewBulkResponse)(nil),               // 20: holdfast.v1.PreviewBulkResponse
+	(*StartBulkRequest)(nil),                  // 21: holdfast.v1.StartBulkRequest
+	(*StartBulkResponse)(nil),                 // 22: holdfast.v1.StartBulkResponse
+	(*WatchBulkRequest)(nil),                  // 23: holdfast.v1.WatchBulkRequest
+	(*WatchBulkResponse)(nil),                 // 24: holdfast.v1.WatchBulkResponse
+	(*Bulk)(nil),                              // 25: holdfast.v1.Bulk
+	(*SearchLogRequest)(nil),                  // 26: holdfast.v1.SearchLogRequest
+	(*SearchLogResponse)(nil),                 // 27: holdfast.v1.SearchLogResponse
+	(*TailLogRequest)(nil),                    // 28: holdfast.v1.TailLogRequest
+	(*TailLogResponse)(nil),                   // 29: holdfast.v1.TailLogResponse
+	(*TailedRow)(nil),                         // 30: holdfast.v1.TailedRow
+	(*GetLogRequest)(nil),                     // 31: holdfast.v1.GetLogRequest
+	(*GetLogResponse)(nil),                    // 32: holdfast.v1.GetLogResponse
+	(*HistoryEntry)(nil),                      // 33: holdfast.v1.HistoryEntry
+	(*Domain)(nil),                            // 34: holdfast.v1.Domain
+	(*SetDomainRequest)(nil),                  // 35: holdfast.v1.SetDomainRequest
+	(*SetDomainResponse)(nil),                 // 36: holdfast.v1.SetDomainResponse
+	(*GetDomainRequest)(nil),                  // 37: holdfast.v1.GetDomainRequest
+	(*GetDomainResponse)(nil),                 // 38: holdfast.v1.GetDomainResponse
+	(*ListDomainsRequest)(nil),                // 39: holdfast.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),               // 40: holdfast.v1.ListDomainsResponse
+	(*RemoveDomainRequest)(nil),               // 41: holdfast.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),              // 42: holdfast.v1.RemoveDomainResponse
+	(*PolicyPhase)(nil),                       // 43: holdfast.v1.PolicyPhase
+	(*Policy)(nil),                            // 44: holdfast.v1.Policy
+	(*SetPolicyRequest)(nil),                  // 45: holdfast.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),                 // 46: holdfast.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),                  // 47: holdfast.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                 // 48: holdfast.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),               // 49: holdfast.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),              // 50: holdfast.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),               // 51: holdfast.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),              // 52: holdfast.v1.RemovePolicyResponse
+	(*DestinationHost)(nil),                   // 53: holdfast.v1.DestinationHost
+	(*Destination)(nil),                       // 54: holdfast.v1.Destination
+	(*SetDestinationRequest)(nil),             // 55: holdfast.v1.SetDestinationRequest
+	(*SetDestinationResponse)(nil),            // 56: holdfast.v1.SetDestinationResponse
+	(*GetDestinationRequest)(nil),             // 57: holdfast.v1.GetDestinationRequest
+	(*GetDestinationResponse)(nil),            // 58: holdfast.v1.GetDestinationResponse
+	(*ListDestinationsRequest)(nil),           // 59: holdfast.v1.ListDestinationsRequest
+	(*ListDestinationsResponse)(nil),          // 60: holdfast.v1.ListDestinationsResponse
+	(*RemoveDestinationRequest)(nil),          // 61: holdfast.v1.RemoveDestinationRequest
+	(*RemoveDestinationResponse)(nil),         // 62: holdfast.v1.RemoveDestinationResponse
+	(*RetryDestinationRequest)(nil),           // 63: holdfast.v1.RetryDestinationRequest
+	(*RetryDestinationResponse)(nil),          // 64: holdfast.v1.RetryDestinationResponse
+	(*SuspendDestinationRequest)(nil),         // 65: holdfast.v1.SuspendDestinationRequest
+	(*SuspendDestinationResponse)(nil),        // 66: holdfast.v1.SuspendDestinationResponse
+	(*ResumeDestinationRequest)(nil),          // 67: holdfast.v1.ResumeDestinationRequest
+	(*ResumeDestinationResponse)(nil),         // 68: holdfast.v1.ResumeDestinationResponse
+	(*TestDestinationRequest)(nil),            // 69: holdfast.v1.TestDestinationRequest
+	(*TestDestinationResponse)(nil),           // 70: holdfast.v1.TestDestinationResponse
+	(*GetStatusRequest)(nil),                  // 71: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                 // 72: holdfast.v1.GetStatusResponse
+	(*VerifyStateRequest)(nil),                // 73: holdfast.v1.VerifyStateRequest
+	(*VerifyStateResponse)(nil),               // 74: holdfast.v1.VerifyStateResponse
+	(*VerifyRowsRequest)(nil),                 // 75: holdfast.v1.VerifyRowsRequest
+	(*VerifyRowsResponse)(nil),                // 76: holdfast.v1.VerifyRowsResponse
+	(*GetSettingsRequest)(nil),                // 77: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 78: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 79: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 80: holdfast.v1.SetSettingsResponse
+	(*RemoveNodeRequest)(nil),                 // 81: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 82: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 83: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 84: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 85: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 86: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 87: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 88: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 89: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 90: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 91: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 92: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 93: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 94: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 95: holdfast.v1.Drain
+	(*CountQueueResponse_Row)(nil),            // 96: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 97: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 98: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 99: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 100: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 101: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 102: holdfast.v1.VerifyStateResponse.Node
+	(RecipientState)(0),                       // 103: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 104: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 105: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 106: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 107: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 108: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 109: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 110: holdfast.v1.Settings
+	(*AppliedRecord_Digest)(nil),              // 111: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	94,  // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	95,  // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	95,  // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	95,  // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	94,  // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
-	3,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	94,  // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	95,  // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	95,  // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
-	4,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	95,  // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	95,  // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
-	6,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
-	1,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
-	2,   // 15: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
-	6,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
-	1,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	103, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	104, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	104, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	104, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	103, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	4,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
+	103, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	104, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	104, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	5,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
+	104, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	104, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	7,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
+	2,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	3,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
+	3,   // 15: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
+	7,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
+	2,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	89,  // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	96,  // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
-	15,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
-	15,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
-	1,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,   // 24: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
-	15,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
-	1,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
-	24,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	96,  // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	95,  // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	95,  // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
-	1,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	2,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
-	1,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	95,  // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
-	29,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
-	32,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
-	2,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
-	32,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	97,  // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	95,  // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	98,  // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
-	4,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	95,  // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
-	5,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	98,  // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	98,  // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
-	33,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	33,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	33,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	98,  // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	98,  // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	42,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	98,  // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	98,  // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	42,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	98,  // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	98,  // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	43,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	43,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	98,  // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	43,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	52,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	98,  // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	99,  // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	95,  // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	4,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	95,  // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	5,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	52,  // 69: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	98,  // 70: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	53,  // 71: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	53,  // 72: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	53,  // 73: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	53,  // 74: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	90,  // 75: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	5,   // 76: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	91,  // 77: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	92,  // 78: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	93,  // 79: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	100, // 80: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	101, // 81: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	101, // 82: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	101, // 83: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	88,  // 84: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	88,  // 85: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	88,  // 86: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	95,  // 87: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	5,   // 88: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	95,  // 89: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	4,   // 90: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	95,  // 91: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	102, // 92: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	95,  // 93: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	7,   // 94: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	9,   // 95: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	11,  // 96: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	13,  // 97: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	16,  // 98: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	18,  // 99: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	20,  // 100: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	22,  // 101: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	25,  // 102: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	30,  // 103: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	27,  // 104: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	34,  // 105: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	36,  // 106: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	38,  // 107: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	40,  // 108: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	54,  // 109: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	56,  // 110: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	58,  // 111: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	60,  // 112: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	62,  // 113: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	44,  // 114: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	46,  // 115: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	48,  // 116: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	50,  // 117: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	64,  // 118: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	66,  // 119: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	74,  // 120: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	76,  // 121: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	78,  // 122: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	80,  // 123: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	82,  // 124: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	84,  // 125: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	86,  // 126: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	68,  // 127: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	70,  // 128: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	72,  // 129: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	8,   // 130: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	10,  // 131: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	12,  // 132: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	14,  // 133: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	17,  // 134: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	19,  // 135: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	21,  // 136: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	23,  // 137: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	26,  // 138: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	31,  // 139: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	28,  // 140: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	35,  // 141: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	37,  // 142: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	39,  // 143: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	41,  // 144: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	55,  // 145: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	57,  // 146: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	59,  // 147: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	61,  // 148: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	63,  // 149: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	45,  // 150: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	47,  // 151: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	49,  // 152: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	51,  // 153: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	65,  // 154: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	67,  // 155: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	75,  // 156: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	77,  // 157: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	79,  // 158: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	81,  // 159: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	83,  // 160: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	85,  // 161: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	87,  // 162: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	69,  // 163: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	71,  // 164: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	73,  // 165: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	130, // [130:166] is the sub-list for method output_type
-	94,  // [94:130] is the sub-list for method input_type
-	94,  // [94:94] is the sub-list for extension type_name
-	94,  // [94:94] is the sub-list for extension extendee
-	0,   // [0:94] is the sub-list for field type_name
+	96,  // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	105, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	16,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
+	16,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	2,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	3,   // 24: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
+	16,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	2,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	25,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
+	105, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	104, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	104, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	2,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	3,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
+	2,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	104, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	30,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
+	33,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
+	3,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
+	33,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
+	106, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	104, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	107, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	5,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
+	104, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	6,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
+	107, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	107, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	34,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	34,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	34,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	107, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	107, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	43,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	107, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	107, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	43,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	107, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	107, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	44,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	44,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	107, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	44,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	53,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	107, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	108, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	104, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	5,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	104, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	6,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	104, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	53,  // 70: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	107, // 71: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	54,  // 72: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	54,  // 73: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	54,  // 74: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	54,  // 75: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	54,  // 76: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	54,  // 77: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	97,  // 78: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	98,  // 79: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	99,  // 80: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	6,   // 81: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	100, // 82: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	101, // 83: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	102, // 84: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	109, // 85: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	110, // 86: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	110, // 87: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	110, // 88: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	95,  // 89: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	95,  // 90: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	95,  // 91: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	104, // 92: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	6,   // 93: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	1,   // 94: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	5,   // 95: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	104, // 96: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	5,   // 97: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	104, // 98: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	111, // 99: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	104, // 100: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	8,   // 101: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	10,  // 102: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	12,  // 103: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	14,  // 104: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	17,  // 105: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	19,  // 106: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	21,  // 107: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	23,  // 108: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	26,  // 109: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	31,  // 110: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	28,  // 111: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	35,  // 112: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	37,  // 113: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	39,  // 114: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	41,  // 115: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	55,  // 116: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	57,  // 117: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	59,  // 118: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	61,  // 119: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	63,  // 120: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	65,  // 121: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	67,  // 122: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	69,  // 123: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	45,  // 124: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	47,  // 125: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	49,  // 126: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	51,  // 127: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	71,  // 128: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	73,  // 129: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	81,  // 130: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	83,  // 131: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	85,  // 132: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	87,  // 133: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	89,  // 134: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	91,  // 135: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	93,  // 136: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	75,  // 137: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	77,  // 138: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	79,  // 139: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	9,   // 140: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	11,  // 141: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	13,  // 142: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	15,  // 143: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	18,  // 144: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	20,  // 145: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	22,  // 146: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	24,  // 147: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	27,  // 148: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	32,  // 149: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	29,  // 150: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	36,  // 151: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	38,  // 152: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	40,  // 153: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	42,  // 154: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	56,  // 155: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	58,  // 156: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	60,  // 157: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	62,  // 158: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	64,  // 159: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	66,  // 160: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	68,  // 161: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	70,  // 162: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	46,  // 163: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	48,  // 164: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	50,  // 165: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	52,  // 166: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	72,  // 167: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	74,  // 168: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	82,  // 169: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	84,  // 170: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	86,  // 171: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	88,  // 172: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	90,  // 173: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	92,  // 174: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	94,  // 175: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	76,  // 176: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	78,  // 177: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	80,  // 178: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	140, // [140:179] is the sub-list for method output_type
+	101, // [101:140] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -6826,14 +7503,18 @@ func file_holdfast_v1_admin_proto_init() {
 	file_holdfast_v1_admin_proto_msgTypes[33].OneofWrappers = []any{}
 	file_holdfast_v1_admin_proto_msgTypes[43].OneofWrappers = []any{}
 	file_holdfast_v1_admin_proto_msgTypes[53].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[87].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[68].OneofWrappers = []any{
+		(*TestDestinationResponse_Line_)(nil),
+		(*TestDestinationResponse_Verdict_)(nil),
+	}
+	file_holdfast_v1_admin_proto_msgTypes[93].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   93,
+			NumEnums:      2,
+			NumMessages:   101,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

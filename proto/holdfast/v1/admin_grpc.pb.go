@@ -875,11 +875,14 @@ var DomainService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	DestinationService_SetDestination_FullMethodName    = "/holdfast.v1.DestinationService/SetDestination"
-	DestinationService_GetDestination_FullMethodName    = "/holdfast.v1.DestinationService/GetDestination"
-	DestinationService_ListDestinations_FullMethodName  = "/holdfast.v1.DestinationService/ListDestinations"
-	DestinationService_RemoveDestination_FullMethodName = "/holdfast.v1.DestinationService/RemoveDestination"
-	DestinationService_RetryDestination_FullMethodName  = "/holdfast.v1.DestinationService/RetryDestination"
+	DestinationService_SetDestination_FullMethodName     = "/holdfast.v1.DestinationService/SetDestination"
+	DestinationService_GetDestination_FullMethodName     = "/holdfast.v1.DestinationService/GetDestination"
+	DestinationService_ListDestinations_FullMethodName   = "/holdfast.v1.DestinationService/ListDestinations"
+	DestinationService_RemoveDestination_FullMethodName  = "/holdfast.v1.DestinationService/RemoveDestination"
+	DestinationService_RetryDestination_FullMethodName   = "/holdfast.v1.DestinationService/RetryDestination"
+	DestinationService_SuspendDestination_FullMethodName = "/holdfast.v1.DestinationService/SuspendDestination"
+	DestinationService_ResumeDestination_FullMethodName  = "/holdfast.v1.DestinationService/ResumeDestination"
+	DestinationService_TestDestination_FullMethodName    = "/holdfast.v1.DestinationService/TestDestination"
 )
 
 // DestinationServiceClient is the client API for DestinationService service.
@@ -901,6 +904,16 @@ type DestinationServiceClient interface {
 	RemoveDestination(ctx context.Context, in *RemoveDestinationRequest, opts ...grpc.CallOption) (*RemoveDestinationResponse, error)
 	// RetryDestination makes the next probe of a destination that is down due now.
 	RetryDestination(ctx context.Context, in *RetryDestinationRequest, opts ...grpc.CallOption) (*RetryDestinationResponse, error)
+	// SuspendDestination keeps all attempts from a destination; those under way
+	// end. Its mail waits, and grows older.
+	SuspendDestination(ctx context.Context, in *SuspendDestinationRequest, opts ...grpc.CallOption) (*SuspendDestinationResponse, error)
+	// ResumeDestination ends a suspension.
+	ResumeDestination(ctx context.Context, in *ResumeDestinationRequest, opts ...grpc.CallOption) (*ResumeDestinationResponse, error)
+	// TestDestination connects from the node that is asked, as a delivery would,
+	// and streams the dialogue. It changes nothing, and no mail is sent unless
+	// send is set. The error of a step that fails is the last message, not the
+	// call's status.
+	TestDestination(ctx context.Context, in *TestDestinationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TestDestinationResponse], error)
 }
 
 type destinationServiceClient struct {
@@ -961,6 +974,45 @@ func (c *destinationServiceClient) RetryDestination(ctx context.Context, in *Ret
 	return out, nil
 }
 
+func (c *destinationServiceClient) SuspendDestination(ctx context.Context, in *SuspendDestinationRequest, opts ...grpc.CallOption) (*SuspendDestinationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SuspendDestinationResponse)
+	err := c.cc.Invoke(ctx, DestinationService_SuspendDestination_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *destinationServiceClient) ResumeDestination(ctx context.Context, in *ResumeDestinationRequest, opts ...grpc.CallOption) (*ResumeDestinationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeDestinationResponse)
+	err := c.cc.Invoke(ctx, DestinationService_ResumeDestination_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *destinationServiceClient) TestDestination(ctx context.Context, in *TestDestinationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TestDestinationResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DestinationService_ServiceDesc.Streams[0], DestinationService_TestDestination_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TestDestinationRequest, TestDestinationResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DestinationService_TestDestinationClient = grpc.ServerStreamingClient[TestDestinationResponse]
+
 // DestinationServiceServer is the server API for DestinationService service.
 // All implementations must embed UnimplementedDestinationServiceServer
 // for forward compatibility.
@@ -980,6 +1032,16 @@ type DestinationServiceServer interface {
 	RemoveDestination(context.Context, *RemoveDestinationRequest) (*RemoveDestinationResponse, error)
 	// RetryDestination makes the next probe of a destination that is down due now.
 	RetryDestination(context.Context, *RetryDestinationRequest) (*RetryDestinationResponse, error)
+	// SuspendDestination keeps all attempts from a destination; those under way
+	// end. Its mail waits, and grows older.
+	SuspendDestination(context.Context, *SuspendDestinationRequest) (*SuspendDestinationResponse, error)
+	// ResumeDestination ends a suspension.
+	ResumeDestination(context.Context, *ResumeDestinationRequest) (*ResumeDestinationResponse, error)
+	// TestDestination connects from the node that is asked, as a delivery would,
+	// and streams the dialogue. It changes nothing, and no mail is sent unless
+	// send is set. The error of a step that fails is the last message, not the
+	// call's status.
+	TestDestination(*TestDestinationRequest, grpc.ServerStreamingServer[TestDestinationResponse]) error
 	mustEmbedUnimplementedDestinationServiceServer()
 }
 
@@ -1004,6 +1066,15 @@ func (UnimplementedDestinationServiceServer) RemoveDestination(context.Context, 
 }
 func (UnimplementedDestinationServiceServer) RetryDestination(context.Context, *RetryDestinationRequest) (*RetryDestinationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryDestination not implemented")
+}
+func (UnimplementedDestinationServiceServer) SuspendDestination(context.Context, *SuspendDestinationRequest) (*SuspendDestinationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SuspendDestination not implemented")
+}
+func (UnimplementedDestinationServiceServer) ResumeDestination(context.Context, *ResumeDestinationRequest) (*ResumeDestinationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeDestination not implemented")
+}
+func (UnimplementedDestinationServiceServer) TestDestination(*TestDestinationRequest, grpc.ServerStreamingServer[TestDestinationResponse]) error {
+	return status.Error(codes.Unimplemented, "method TestDestination not implemented")
 }
 func (UnimplementedDestinationServiceServer) mustEmbedUnimplementedDestinationServiceServer() {}
 func (UnimplementedDestinationServiceServer) testEmbeddedByValue()                            {}
@@ -1116,6 +1187,53 @@ func _DestinationService_RetryDestination_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DestinationService_SuspendDestination_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SuspendDestinationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DestinationServiceServer).SuspendDestination(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DestinationService_SuspendDestination_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DestinationServiceServer).SuspendDestination(ctx, req.(*SuspendDestinationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DestinationService_ResumeDestination_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeDestinationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DestinationServiceServer).ResumeDestination(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DestinationService_ResumeDestination_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DestinationServiceServer).ResumeDestination(ctx, req.(*ResumeDestinationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DestinationService_TestDestination_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TestDestinationRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DestinationServiceServer).TestDestination(m, &grpc.GenericServerStream[TestDestinationRequest, TestDestinationResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DestinationService_TestDestinationServer = grpc.ServerStreamingServer[TestDestinationResponse]
+
 // DestinationService_ServiceDesc is the grpc.ServiceDesc for DestinationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1143,8 +1261,22 @@ var DestinationService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RetryDestination",
 			Handler:    _DestinationService_RetryDestination_Handler,
 		},
+		{
+			MethodName: "SuspendDestination",
+			Handler:    _DestinationService_SuspendDestination_Handler,
+		},
+		{
+			MethodName: "ResumeDestination",
+			Handler:    _DestinationService_ResumeDestination_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "TestDestination",
+			Handler:       _DestinationService_TestDestination_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "holdfast/v1/admin.proto",
 }
 

@@ -348,7 +348,7 @@ func (x Operation_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation_Kind.Descriptor instead.
 func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -434,6 +434,8 @@ type Event struct {
 	//	*Event_DestinationFailed
 	//	*Event_DestinationRecovered
 	//	*Event_RetryRequested
+	//	*Event_DestinationSuspended
+	//	*Event_DestinationResumed
 	//	*Event_DomainSet
 	//	*Event_DomainRemoved
 	//	*Event_PolicySet
@@ -705,6 +707,24 @@ func (x *Event) GetRetryRequested() *RetryRequested {
 	return nil
 }
 
+func (x *Event) GetDestinationSuspended() *DestinationSuspended {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DestinationSuspended); ok {
+			return x.DestinationSuspended
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDestinationResumed() *DestinationResumed {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DestinationResumed); ok {
+			return x.DestinationResumed
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetDomainSet() *DomainSet {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_DomainSet); ok {
@@ -931,6 +951,14 @@ type Event_RetryRequested struct {
 	RetryRequested *RetryRequested `protobuf:"bytes,44,opt,name=retry_requested,json=retryRequested,proto3,oneof"`
 }
 
+type Event_DestinationSuspended struct {
+	DestinationSuspended *DestinationSuspended `protobuf:"bytes,45,opt,name=destination_suspended,json=destinationSuspended,proto3,oneof"`
+}
+
+type Event_DestinationResumed struct {
+	DestinationResumed *DestinationResumed `protobuf:"bytes,46,opt,name=destination_resumed,json=destinationResumed,proto3,oneof"`
+}
+
 type Event_DomainSet struct {
 	// Configuration.
 	DomainSet *DomainSet `protobuf:"bytes,60,opt,name=domain_set,json=domainSet,proto3,oneof"`
@@ -1036,6 +1064,10 @@ func (*Event_DestinationFailed) isEvent_Kind() {}
 func (*Event_DestinationRecovered) isEvent_Kind() {}
 
 func (*Event_RetryRequested) isEvent_Kind() {}
+
+func (*Event_DestinationSuspended) isEvent_Kind() {}
+
+func (*Event_DestinationResumed) isEvent_Kind() {}
 
 func (*Event_DomainSet) isEvent_Kind() {}
 
@@ -2405,7 +2437,17 @@ type DestinationConfig struct {
 	// none, opportunistic, require or verify.
 	Tls string `protobuf:"bytes,4,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Longest time between probes while it is down, nanoseconds.
-	ProbeMax      int64 `protobuf:"varint,5,opt,name=probe_max,json=probeMax,proto3" json:"probe_max,omitempty"`
+	ProbeMax int64 `protobuf:"varint,5,opt,name=probe_max,json=probeMax,proto3" json:"probe_max,omitempty"`
+	// A 5xx holds a recipient as a 4xx does.
+	HoldRejected bool `protobuf:"varint,6,opt,name=hold_rejected,json=holdRejected,proto3" json:"hold_rejected,omitempty"`
+	// The hosts are those of this name's MX records; hosts is empty then.
+	Mx string `protobuf:"bytes,7,opt,name=mx,proto3" json:"mx,omitempty"`
+	// For AUTH, "" for none. The password is never shown.
+	AuthUser     string `protobuf:"bytes,8,opt,name=auth_user,json=authUser,proto3" json:"auth_user,omitempty"`
+	AuthPassword string `protobuf:"bytes,9,opt,name=auth_password,json=authPassword,proto3" json:"auth_password,omitempty"`
+	// The index of the event that set it. In the event: the revision that it was
+	// made from, 0 for a new destination.
+	Revision      uint64 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2475,7 +2517,43 @@ func (x *DestinationConfig) GetProbeMax() int64 {
 	return 0
 }
 
-// DestinationSet creates or replaces a destination's configuration.
+func (x *DestinationConfig) GetHoldRejected() bool {
+	if x != nil {
+		return x.HoldRejected
+	}
+	return false
+}
+
+func (x *DestinationConfig) GetMx() string {
+	if x != nil {
+		return x.Mx
+	}
+	return ""
+}
+
+func (x *DestinationConfig) GetAuthUser() string {
+	if x != nil {
+		return x.AuthUser
+	}
+	return ""
+}
+
+func (x *DestinationConfig) GetAuthPassword() string {
+	if x != nil {
+		return x.AuthPassword
+	}
+	return ""
+}
+
+func (x *DestinationConfig) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// DestinationSet creates or replaces a destination's configuration. It is stale
+// where that was changed since the revision that it was made from.
 type DestinationSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Destination   *DestinationConfig     `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
@@ -2707,6 +2785,122 @@ func (x *DestinationRecovered) GetNode() string {
 	return ""
 }
 
+// DestinationSuspended keeps all attempts from a destination until it is resumed.
+type DestinationSuspended struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who did it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// In the operator's words; may be empty.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DestinationSuspended) Reset() {
+	*x = DestinationSuspended{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DestinationSuspended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DestinationSuspended) ProtoMessage() {}
+
+func (x *DestinationSuspended) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DestinationSuspended.ProtoReflect.Descriptor instead.
+func (*DestinationSuspended) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DestinationSuspended) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DestinationSuspended) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *DestinationSuspended) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// DestinationResumed ends a suspension.
+type DestinationResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DestinationResumed) Reset() {
+	*x = DestinationResumed{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DestinationResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DestinationResumed) ProtoMessage() {}
+
+func (x *DestinationResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DestinationResumed.ProtoReflect.Descriptor instead.
+func (*DestinationResumed) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DestinationResumed) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DestinationResumed) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // RetryRequested makes the next probe of a destination that is down due now.
 type RetryRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2717,7 +2911,7 @@ type RetryRequested struct {
 
 func (x *RetryRequested) Reset() {
 	*x = RetryRequested{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[26]
+	mi := &file_holdfast_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2923,7 @@ func (x *RetryRequested) String() string {
 func (*RetryRequested) ProtoMessage() {}
 
 func (x *RetryRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[26]
+	mi := &file_holdfast_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2936,7 @@ func (x *RetryRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequested.ProtoReflect.Descriptor instead.
 func (*RetryRequested) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RetryRequested) GetDestination() string {
@@ -2766,15 +2960,17 @@ type DomainConfig struct {
 	// nanoseconds, 0 is the default.
 	SpamRetention int64 `protobuf:"varint,5,opt,name=spam_retention,json=spamRetention,proto3" json:"spam_retention,omitempty"`
 	// Messages and bytes that may be held for it at a time, 0 for no limit.
-	MaxMessages   uint64 `protobuf:"varint,6,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
-	MaxBytes      uint64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	MaxMessages uint64 `protobuf:"varint,6,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	MaxBytes    uint64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// As in DestinationConfig.
+	Revision      uint64 `protobuf:"varint,20,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DomainConfig) Reset() {
 	*x = DomainConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[27]
+	mi := &file_holdfast_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2786,7 +2982,7 @@ func (x *DomainConfig) String() string {
 func (*DomainConfig) ProtoMessage() {}
 
 func (x *DomainConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[27]
+	mi := &file_holdfast_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2799,7 +2995,7 @@ func (x *DomainConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainConfig.ProtoReflect.Descriptor instead.
 func (*DomainConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DomainConfig) GetName() string {
@@ -2851,7 +3047,15 @@ func (x *DomainConfig) GetMaxBytes() uint64 {
 	return 0
 }
 
-// DomainSet creates or replaces a domain.
+func (x *DomainConfig) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// DomainSet creates or replaces a domain. It is stale where that was changed
+// since the revision that it was made from.
 type DomainSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Domain        *DomainConfig          `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
@@ -2861,7 +3065,7 @@ type DomainSet struct {
 
 func (x *DomainSet) Reset() {
 	*x = DomainSet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[28]
+	mi := &file_holdfast_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +3077,7 @@ func (x *DomainSet) String() string {
 func (*DomainSet) ProtoMessage() {}
 
 func (x *DomainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[28]
+	mi := &file_holdfast_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +3090,7 @@ func (x *DomainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainSet.ProtoReflect.Descriptor instead.
 func (*DomainSet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DomainSet) GetDomain() *DomainConfig {
@@ -2906,7 +3110,7 @@ type DomainRemoved struct {
 
 func (x *DomainRemoved) Reset() {
 	*x = DomainRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	mi := &file_holdfast_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3122,7 @@ func (x *DomainRemoved) String() string {
 func (*DomainRemoved) ProtoMessage() {}
 
 func (x *DomainRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	mi := &file_holdfast_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3135,7 @@ func (x *DomainRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainRemoved.ProtoReflect.Descriptor instead.
 func (*DomainRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DomainRemoved) GetName() string {
@@ -2961,7 +3165,7 @@ type PolicyConfig struct {
 
 func (x *PolicyConfig) Reset() {
 	*x = PolicyConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	mi := &file_holdfast_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2973,7 +3177,7 @@ func (x *PolicyConfig) String() string {
 func (*PolicyConfig) ProtoMessage() {}
 
 func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	mi := &file_holdfast_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2986,7 +3190,7 @@ func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyConfig.ProtoReflect.Descriptor instead.
 func (*PolicyConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PolicyConfig) GetName() string {
@@ -3042,7 +3246,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3258,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3271,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PolicySet) GetPolicy() *PolicyConfig {
@@ -3087,7 +3291,7 @@ type PolicyRemoved struct {
 
 func (x *PolicyRemoved) Reset() {
 	*x = PolicyRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[32]
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3303,7 @@ func (x *PolicyRemoved) String() string {
 func (*PolicyRemoved) ProtoMessage() {}
 
 func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[32]
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3316,7 @@ func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRemoved.ProtoReflect.Descriptor instead.
 func (*PolicyRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PolicyRemoved) GetName() string {
@@ -3132,7 +3336,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3348,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3361,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ClusterCreated) GetClusterId() string {
@@ -3186,7 +3390,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3198,7 +3402,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3211,7 +3415,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -3274,7 +3478,7 @@ type NodeEligible struct {
 
 func (x *NodeEligible) Reset() {
 	*x = NodeEligible{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3490,7 @@ func (x *NodeEligible) String() string {
 func (*NodeEligible) ProtoMessage() {}
 
 func (x *NodeEligible) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +3503,7 @@ func (x *NodeEligible) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEligible.ProtoReflect.Descriptor instead.
 func (*NodeEligible) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeEligible) GetNode() string {
@@ -3329,7 +3533,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3545,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3558,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -3389,7 +3593,7 @@ type VerifyMarked struct {
 
 func (x *VerifyMarked) Reset() {
 	*x = VerifyMarked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3605,7 @@ func (x *VerifyMarked) String() string {
 func (*VerifyMarked) ProtoMessage() {}
 
 func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3414,7 +3618,7 @@ func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyMarked.ProtoReflect.Descriptor instead.
 func (*VerifyMarked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *VerifyMarked) GetNonce() []byte {
@@ -3448,7 +3652,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3664,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3677,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Settings) GetLogRetention() int64 {
@@ -3535,7 +3739,7 @@ type SettingsChanged struct {
 
 func (x *SettingsChanged) Reset() {
 	*x = SettingsChanged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +3751,7 @@ func (x *SettingsChanged) String() string {
 func (*SettingsChanged) ProtoMessage() {}
 
 func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +3764,7 @@ func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
 func (*SettingsChanged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SettingsChanged) GetSettings() *Settings {
@@ -3583,7 +3787,7 @@ type HistoryPruned struct {
 
 func (x *HistoryPruned) Reset() {
 	*x = HistoryPruned{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3595,7 +3799,7 @@ func (x *HistoryPruned) String() string {
 func (*HistoryPruned) ProtoMessage() {}
 
 func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3608,7 +3812,7 @@ func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
 func (*HistoryPruned) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HistoryPruned) GetBefore() int64 {
@@ -3631,7 +3835,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3643,7 +3847,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3656,7 +3860,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeDraining) GetNode() string {
@@ -3683,7 +3887,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3695,7 +3899,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3708,7 +3912,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3731,7 +3935,7 @@ type NodeRemoved struct {
 
 func (x *NodeRemoved) Reset() {
 	*x = NodeRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3743,7 +3947,7 @@ func (x *NodeRemoved) String() string {
 func (*NodeRemoved) ProtoMessage() {}
 
 func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3756,7 +3960,7 @@ func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
 func (*NodeRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeRemoved) GetNode() string {
@@ -3794,7 +3998,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3806,7 +4010,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3819,7 +4023,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Operation) GetKind() Operation_Kind {
@@ -3883,7 +4087,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3895,7 +4099,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3908,7 +4112,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Target) GetMessageId() []byte {
@@ -3937,7 +4141,7 @@ type Operated struct {
 
 func (x *Operated) Reset() {
 	*x = Operated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3949,7 +4153,7 @@ func (x *Operated) String() string {
 func (*Operated) ProtoMessage() {}
 
 func (x *Operated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,7 +4166,7 @@ func (x *Operated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operated.ProtoReflect.Descriptor instead.
 func (*Operated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Operated) GetOperation() *Operation {
@@ -3990,7 +4194,7 @@ type Purged struct {
 
 func (x *Purged) Reset() {
 	*x = Purged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4002,7 +4206,7 @@ func (x *Purged) String() string {
 func (*Purged) ProtoMessage() {}
 
 func (x *Purged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4015,7 +4219,7 @@ func (x *Purged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purged.ProtoReflect.Descriptor instead.
 func (*Purged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Purged) GetTargets() []*Target {
@@ -4038,7 +4242,7 @@ type FrozenExpired struct {
 
 func (x *FrozenExpired) Reset() {
 	*x = FrozenExpired{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +4254,7 @@ func (x *FrozenExpired) String() string {
 func (*FrozenExpired) ProtoMessage() {}
 
 func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +4267,7 @@ func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
 func (*FrozenExpired) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *FrozenExpired) GetTargets() []*Target {
@@ -4101,7 +4305,7 @@ type BulkFilter struct {
 
 func (x *BulkFilter) Reset() {
 	*x = BulkFilter{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4113,7 +4317,7 @@ func (x *BulkFilter) String() string {
 func (*BulkFilter) ProtoMessage() {}
 
 func (x *BulkFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4126,7 +4330,7 @@ func (x *BulkFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
 func (*BulkFilter) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *BulkFilter) GetDomain() string {
@@ -4196,7 +4400,7 @@ type BulkStarted struct {
 
 func (x *BulkStarted) Reset() {
 	*x = BulkStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +4412,7 @@ func (x *BulkStarted) String() string {
 func (*BulkStarted) ProtoMessage() {}
 
 func (x *BulkStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +4425,7 @@ func (x *BulkStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
 func (*BulkStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *BulkStarted) GetBulkId() []byte {
@@ -4279,7 +4483,7 @@ type BulkProgressed struct {
 
 func (x *BulkProgressed) Reset() {
 	*x = BulkProgressed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4291,7 +4495,7 @@ func (x *BulkProgressed) String() string {
 func (*BulkProgressed) ProtoMessage() {}
 
 func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4304,7 +4508,7 @@ func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
 func (*BulkProgressed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *BulkProgressed) GetBulkId() []byte {
@@ -4371,7 +4575,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4587,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4446,7 +4650,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4458,7 +4662,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4507,7 +4711,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4519,7 +4723,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +4770,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4578,7 +4782,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4623,7 +4827,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4635,7 +4839,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4696,7 +4900,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4708,7 +4912,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4748,7 +4952,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4760,7 +4964,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4803,7 +5007,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4815,7 +5019,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4870,7 +5074,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4882,7 +5086,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4934,7 +5138,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4946,7 +5150,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4959,7 +5163,7 @@ func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyConfig_Phase.ProtoReflect.Descriptor instead.
 func (*PolicyConfig_Phase) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32, 0}
 }
 
 func (x *PolicyConfig_Phase) GetUntil() int64 {
@@ -4990,7 +5194,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xd5\x13\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\x83\x15\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -5017,7 +5221,9 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x13destination_removed\x18) \x01(\v2\x1f.holdfast.v1.DestinationRemovedH\x00R\x12destinationRemoved\x12O\n" +
 	"\x12destination_failed\x18* \x01(\v2\x1e.holdfast.v1.DestinationFailedH\x00R\x11destinationFailed\x12X\n" +
 	"\x15destination_recovered\x18+ \x01(\v2!.holdfast.v1.DestinationRecoveredH\x00R\x14destinationRecovered\x12F\n" +
-	"\x0fretry_requested\x18, \x01(\v2\x1b.holdfast.v1.RetryRequestedH\x00R\x0eretryRequested\x127\n" +
+	"\x0fretry_requested\x18, \x01(\v2\x1b.holdfast.v1.RetryRequestedH\x00R\x0eretryRequested\x12X\n" +
+	"\x15destination_suspended\x18- \x01(\v2!.holdfast.v1.DestinationSuspendedH\x00R\x14destinationSuspended\x12R\n" +
+	"\x13destination_resumed\x18. \x01(\v2\x1f.holdfast.v1.DestinationResumedH\x00R\x12destinationResumed\x127\n" +
 	"\n" +
 	"domain_set\x18< \x01(\v2\x16.holdfast.v1.DomainSetH\x00R\tdomainSet\x12C\n" +
 	"\x0edomain_removed\x18= \x01(\v2\x1a.holdfast.v1.DomainRemovedH\x00R\rdomainRemoved\x127\n" +
@@ -5218,13 +5424,19 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"recipients\x18\x03 \x03(\rR\n" +
 	"recipients\x12\x19\n" +
-	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt\"\xfd\x01\n" +
+	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt\"\x90\x03\n" +
 	"\x11DestinationConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\x05hosts\x18\x02 \x03(\v2#.holdfast.v1.DestinationConfig.HostR\x05hosts\x12\x14\n" +
 	"\x05slots\x18\x03 \x01(\rR\x05slots\x12\x10\n" +
 	"\x03tls\x18\x04 \x01(\tR\x03tls\x12\x1b\n" +
-	"\tprobe_max\x18\x05 \x01(\x03R\bprobeMax\x1aT\n" +
+	"\tprobe_max\x18\x05 \x01(\x03R\bprobeMax\x12#\n" +
+	"\rhold_rejected\x18\x06 \x01(\bR\fholdRejected\x12\x0e\n" +
+	"\x02mx\x18\a \x01(\tR\x02mx\x12\x1b\n" +
+	"\tauth_user\x18\b \x01(\tR\bauthUser\x12#\n" +
+	"\rauth_password\x18\t \x01(\tR\fauthPassword\x12\x1a\n" +
+	"\brevision\x18\n" +
+	" \x01(\x04R\brevision\x1aT\n" +
 	"\x04Host\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bpriority\x18\x02 \x01(\rR\bpriority\x12\x16\n" +
@@ -5243,9 +5455,16 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x14DestinationRecovered\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06probes\x18\x02 \x01(\x04R\x06probes\x12\x12\n" +
-	"\x04node\x18\x03 \x01(\tR\x04node\"Y\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\"R\n" +
+	"\x14DestinationSuspended\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"8\n" +
+	"\x12DestinationResumed\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"Y\n" +
 	"\x0eRetryRequested\x12 \n" +
-	"\vdestination\x18\x02 \x01(\tR\vdestinationJ\x04\b\x01\x10\x02J\x04\b\x03\x10\x04R\vmessage_idsR\frelease_held\"\xdc\x01\n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestinationJ\x04\b\x01\x10\x02J\x04\b\x03\x10\x04R\vmessage_idsR\frelease_held\"\xf8\x01\n" +
 	"\fDomainConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +
@@ -5253,7 +5472,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\aspam_if\x18\x04 \x03(\tR\x06spamIf\x12%\n" +
 	"\x0espam_retention\x18\x05 \x01(\x03R\rspamRetention\x12!\n" +
 	"\fmax_messages\x18\x06 \x01(\x04R\vmaxMessages\x12\x1b\n" +
-	"\tmax_bytes\x18\a \x01(\x04R\bmaxBytes\">\n" +
+	"\tmax_bytes\x18\a \x01(\x04R\bmaxBytes\x12\x1a\n" +
+	"\brevision\x18\x14 \x01(\x04R\brevision\">\n" +
 	"\tDomainSet\x121\n" +
 	"\x06domain\x18\x01 \x01(\v2\x19.holdfast.v1.DomainConfigR\x06domain\"#\n" +
 	"\rDomainRemoved\x12\x12\n" +
@@ -5399,7 +5619,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
 	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
@@ -5432,42 +5652,44 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*DestinationRemoved)(nil),      // 28: holdfast.v1.DestinationRemoved
 	(*DestinationFailed)(nil),       // 29: holdfast.v1.DestinationFailed
 	(*DestinationRecovered)(nil),    // 30: holdfast.v1.DestinationRecovered
-	(*RetryRequested)(nil),          // 31: holdfast.v1.RetryRequested
-	(*DomainConfig)(nil),            // 32: holdfast.v1.DomainConfig
-	(*DomainSet)(nil),               // 33: holdfast.v1.DomainSet
-	(*DomainRemoved)(nil),           // 34: holdfast.v1.DomainRemoved
-	(*PolicyConfig)(nil),            // 35: holdfast.v1.PolicyConfig
-	(*PolicySet)(nil),               // 36: holdfast.v1.PolicySet
-	(*PolicyRemoved)(nil),           // 37: holdfast.v1.PolicyRemoved
-	(*ClusterCreated)(nil),          // 38: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                  // 39: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),            // 40: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                // 41: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),            // 42: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                // 43: holdfast.v1.Settings
-	(*SettingsChanged)(nil),         // 44: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),           // 45: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),            // 46: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),             // 47: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),             // 48: holdfast.v1.NodeRemoved
-	(*Operation)(nil),               // 49: holdfast.v1.Operation
-	(*Target)(nil),                  // 50: holdfast.v1.Target
-	(*Operated)(nil),                // 51: holdfast.v1.Operated
-	(*Purged)(nil),                  // 52: holdfast.v1.Purged
-	(*FrozenExpired)(nil),           // 53: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),              // 54: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),             // 55: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),          // 56: holdfast.v1.BulkProgressed
-	(*AttemptStarted_Claim)(nil),    // 57: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 58: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 59: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 60: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 61: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 62: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),       // 63: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 64: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 65: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 66: holdfast.v1.PolicyConfig.Phase
+	(*DestinationSuspended)(nil),    // 31: holdfast.v1.DestinationSuspended
+	(*DestinationResumed)(nil),      // 32: holdfast.v1.DestinationResumed
+	(*RetryRequested)(nil),          // 33: holdfast.v1.RetryRequested
+	(*DomainConfig)(nil),            // 34: holdfast.v1.DomainConfig
+	(*DomainSet)(nil),               // 35: holdfast.v1.DomainSet
+	(*DomainRemoved)(nil),           // 36: holdfast.v1.DomainRemoved
+	(*PolicyConfig)(nil),            // 37: holdfast.v1.PolicyConfig
+	(*PolicySet)(nil),               // 38: holdfast.v1.PolicySet
+	(*PolicyRemoved)(nil),           // 39: holdfast.v1.PolicyRemoved
+	(*ClusterCreated)(nil),          // 40: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                  // 41: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),            // 42: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                // 43: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),            // 44: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                // 45: holdfast.v1.Settings
+	(*SettingsChanged)(nil),         // 46: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),           // 47: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),            // 48: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),             // 49: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),             // 50: holdfast.v1.NodeRemoved
+	(*Operation)(nil),               // 51: holdfast.v1.Operation
+	(*Target)(nil),                  // 52: holdfast.v1.Target
+	(*Operated)(nil),                // 53: holdfast.v1.Operated
+	(*Purged)(nil),                  // 54: holdfast.v1.Purged
+	(*FrozenExpired)(nil),           // 55: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),              // 56: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),             // 57: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),          // 58: holdfast.v1.BulkProgressed
+	(*AttemptStarted_Claim)(nil),    // 59: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 60: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 61: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 62: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 63: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 64: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),       // 65: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 66: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 67: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 68: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	6,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -5481,84 +5703,86 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	22, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
 	23, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
 	25, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	51, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	52, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	53, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	53, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	54, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	55, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
 	24, // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
 	27, // 15: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
 	28, // 16: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
 	29, // 17: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
 	30, // 18: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
-	31, // 19: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
-	33, // 20: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
-	34, // 21: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
-	36, // 22: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
-	37, // 23: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	44, // 24: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
-	38, // 25: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	39, // 26: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	40, // 27: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	41, // 28: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	42, // 29: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	46, // 30: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	47, // 31: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	48, // 32: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	55, // 33: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	56, // 34: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	45, // 35: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	1,  // 36: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 37: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	10, // 38: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	11, // 39: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	13, // 40: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	12, // 41: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	57, // 42: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	16, // 43: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	58, // 44: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	18, // 45: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	16, // 46: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	59, // 47: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	18, // 48: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	16, // 49: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	60, // 50: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	18, // 51: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 52: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	61, // 53: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	16, // 54: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	62, // 55: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	18, // 56: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	16, // 57: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	63, // 58: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	18, // 59: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	3,  // 60: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	64, // 61: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	65, // 62: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	26, // 63: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	19, // 64: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	32, // 65: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	66, // 66: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	35, // 67: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	43, // 68: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	4,  // 69: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	49, // 70: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	50, // 71: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	50, // 72: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	50, // 73: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	54, // 74: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	49, // 75: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	50, // 76: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	19, // 77: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	19, // 78: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	13, // 79: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 80: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	19, // 81: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	19, // 82: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	16, // 83: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	84, // [84:84] is the sub-list for method output_type
-	84, // [84:84] is the sub-list for method input_type
-	84, // [84:84] is the sub-list for extension type_name
-	84, // [84:84] is the sub-list for extension extendee
-	0,  // [0:84] is the sub-list for field type_name
+	33, // 19: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
+	31, // 20: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
+	32, // 21: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
+	35, // 22: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
+	36, // 23: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
+	38, // 24: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
+	39, // 25: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
+	46, // 26: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	40, // 27: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	41, // 28: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	42, // 29: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	43, // 30: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	44, // 31: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	48, // 32: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	49, // 33: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	50, // 34: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	57, // 35: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	58, // 36: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	47, // 37: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	1,  // 38: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 39: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	10, // 40: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	11, // 41: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	13, // 42: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	12, // 43: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	59, // 44: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	16, // 45: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	60, // 46: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	18, // 47: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	16, // 48: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	61, // 49: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	18, // 50: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	16, // 51: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	62, // 52: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	18, // 53: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	2,  // 54: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	63, // 55: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	16, // 56: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	64, // 57: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	18, // 58: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	16, // 59: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	65, // 60: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	18, // 61: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	3,  // 62: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	66, // 63: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	67, // 64: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	26, // 65: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	19, // 66: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	34, // 67: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	68, // 68: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	37, // 69: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	45, // 70: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	4,  // 71: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	51, // 72: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	52, // 73: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	52, // 74: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	52, // 75: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	56, // 76: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	51, // 77: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	52, // 78: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	19, // 79: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	19, // 80: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	13, // 81: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 82: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	19, // 83: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	19, // 84: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	16, // 85: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	86, // [86:86] is the sub-list for method output_type
+	86, // [86:86] is the sub-list for method input_type
+	86, // [86:86] is the sub-list for extension type_name
+	86, // [86:86] is the sub-list for extension extendee
+	0,  // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -5586,6 +5810,8 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_DestinationFailed)(nil),
 		(*Event_DestinationRecovered)(nil),
 		(*Event_RetryRequested)(nil),
+		(*Event_DestinationSuspended)(nil),
+		(*Event_DestinationResumed)(nil),
 		(*Event_DomainSet)(nil),
 		(*Event_DomainRemoved)(nil),
 		(*Event_PolicySet)(nil),
@@ -5603,14 +5829,14 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_BulkProgressed)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
-	file_holdfast_v1_event_proto_msgTypes[38].OneofWrappers = []any{}
+	file_holdfast_v1_event_proto_msgTypes[40].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   62,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

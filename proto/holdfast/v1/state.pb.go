@@ -248,7 +248,7 @@ func (x HistoryRecord_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryRecord_Kind.Descriptor instead.
 func (HistoryRecord_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // MessageRecord is a message without its recipients and its body.
@@ -1237,9 +1237,11 @@ func (x *DestinationHealth) GetRecoveredAt() int64 {
 
 // DestinationRecord is a destination with its health.
 type DestinationRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Config        *DestinationConfig     `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
-	Health        *DestinationHealth     `protobuf:"bytes,2,opt,name=health,proto3" json:"health,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Config *DestinationConfig     `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	Health *DestinationHealth     `protobuf:"bytes,2,opt,name=health,proto3" json:"health,omitempty"`
+	// Not set while it isn't suspended.
+	Suspended     *Suspension `protobuf:"bytes,3,opt,name=suspended,proto3" json:"suspended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1288,6 +1290,74 @@ func (x *DestinationRecord) GetHealth() *DestinationHealth {
 	return nil
 }
 
+func (x *DestinationRecord) GetSuspended() *Suspension {
+	if x != nil {
+		return x.Suspended
+	}
+	return nil
+}
+
+// Suspension says that an operator keeps all attempts from a destination.
+type Suspension struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Since         int64                  `protobuf:"varint,1,opt,name=since,proto3" json:"since,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Suspension) Reset() {
+	*x = Suspension{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Suspension) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Suspension) ProtoMessage() {}
+
+func (x *Suspension) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Suspension.ProtoReflect.Descriptor instead.
+func (*Suspension) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Suspension) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *Suspension) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Suspension) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // NodeRecord is a node of the cluster.
 type NodeRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1312,7 +1382,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	mi := &file_holdfast_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1394,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	mi := &file_holdfast_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1407,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodeRecord) GetName() string {
@@ -1435,7 +1505,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[11]
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1517,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[11]
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1530,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SessionRecord) GetNode() string {
@@ -1487,7 +1557,7 @@ type ResultsRecord struct {
 
 func (x *ResultsRecord) Reset() {
 	*x = ResultsRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1569,7 @@ func (x *ResultsRecord) String() string {
 func (*ResultsRecord) ProtoMessage() {}
 
 func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1582,7 @@ func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord.ProtoReflect.Descriptor instead.
 func (*ResultsRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResultsRecord) GetResults() []*ResultsRecord_Result {
@@ -1548,7 +1618,7 @@ type CounterRecord struct {
 
 func (x *CounterRecord) Reset() {
 	*x = CounterRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1630,7 @@ func (x *CounterRecord) String() string {
 func (*CounterRecord) ProtoMessage() {}
 
 func (x *CounterRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1643,7 @@ func (x *CounterRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRecord.ProtoReflect.Descriptor instead.
 func (*CounterRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CounterRecord) GetPending() uint64 {
@@ -1678,7 +1748,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1760,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1773,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HistoryRecord) GetKind() HistoryRecord_Kind {
@@ -1810,7 +1880,7 @@ type AppliedRecord struct {
 
 func (x *AppliedRecord) Reset() {
 	*x = AppliedRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1892,7 @@ func (x *AppliedRecord) String() string {
 func (*AppliedRecord) ProtoMessage() {}
 
 func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1905,7 @@ func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord.ProtoReflect.Descriptor instead.
 func (*AppliedRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AppliedRecord) GetIndex() uint64 {
@@ -1899,7 +1969,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +1981,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +1994,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -1952,7 +2022,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2034,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2074,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2086,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2099,7 @@ func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord_Result.ProtoReflect.Descriptor instead.
 func (*ResultsRecord_Result) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13, 0}
 }
 
 func (x *ResultsRecord_Result) GetSequence() uint64 {
@@ -2057,7 +2127,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2139,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2152,7 @@ func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord_Digest.ProtoReflect.Descriptor instead.
 func (*AppliedRecord_Digest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16, 0}
 }
 
 func (x *AppliedRecord_Digest) GetFamily() string {
@@ -2226,10 +2296,16 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\bSTATE_UP\x10\x01\x12\x11\n" +
 	"\rSTATE_SUSPECT\x10\x02\x12\x0e\n" +
 	"\n" +
-	"STATE_DOWN\x10\x03\"\x83\x01\n" +
+	"STATE_DOWN\x10\x03\"\xba\x01\n" +
 	"\x11DestinationRecord\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1e.holdfast.v1.DestinationConfigR\x06config\x126\n" +
-	"\x06health\x18\x02 \x01(\v2\x1e.holdfast.v1.DestinationHealthR\x06health\"\xfa\x02\n" +
+	"\x06health\x18\x02 \x01(\v2\x1e.holdfast.v1.DestinationHealthR\x06health\x125\n" +
+	"\tsuspended\x18\x03 \x01(\v2\x17.holdfast.v1.SuspensionR\tsuspended\"J\n" +
+	"\n" +
+	"Suspension\x12\x14\n" +
+	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xfa\x02\n" +
 	"\n" +
 	"NodeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
@@ -2347,7 +2423,7 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),          // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0), // 1: holdfast.v1.DestinationHealth.State
@@ -2362,60 +2438,62 @@ var file_holdfast_v1_state_proto_goTypes = []any{
 	(*ClaimRecord)(nil),          // 10: holdfast.v1.ClaimRecord
 	(*DestinationHealth)(nil),    // 11: holdfast.v1.DestinationHealth
 	(*DestinationRecord)(nil),    // 12: holdfast.v1.DestinationRecord
-	(*NodeRecord)(nil),           // 13: holdfast.v1.NodeRecord
-	(*SessionRecord)(nil),        // 14: holdfast.v1.SessionRecord
-	(*ResultsRecord)(nil),        // 15: holdfast.v1.ResultsRecord
-	(*CounterRecord)(nil),        // 16: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),        // 17: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),        // 18: holdfast.v1.AppliedRecord
-	(*ConfigurationRecord)(nil),  // 19: holdfast.v1.ConfigurationRecord
-	(*MessageRecord_Share)(nil),  // 20: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil), // 21: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil), // 22: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),             // 23: holdfast.v1.Envelope
-	(*Content)(nil),              // 24: holdfast.v1.Content
-	(*Origin)(nil),               // 25: holdfast.v1.Origin
-	(*Recipient)(nil),            // 26: holdfast.v1.Recipient
-	(*Failure)(nil),              // 27: holdfast.v1.Failure
-	(*ClaimRef)(nil),             // 28: holdfast.v1.ClaimRef
-	(*Operation)(nil),            // 29: holdfast.v1.Operation
-	(*BulkFilter)(nil),           // 30: holdfast.v1.BulkFilter
-	(*DestinationConfig)(nil),    // 31: holdfast.v1.DestinationConfig
-	(*Attempt)(nil),              // 32: holdfast.v1.Attempt
-	(*EventResult)(nil),          // 33: holdfast.v1.EventResult
+	(*Suspension)(nil),           // 13: holdfast.v1.Suspension
+	(*NodeRecord)(nil),           // 14: holdfast.v1.NodeRecord
+	(*SessionRecord)(nil),        // 15: holdfast.v1.SessionRecord
+	(*ResultsRecord)(nil),        // 16: holdfast.v1.ResultsRecord
+	(*CounterRecord)(nil),        // 17: holdfast.v1.CounterRecord
+	(*HistoryRecord)(nil),        // 18: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),        // 19: holdfast.v1.AppliedRecord
+	(*ConfigurationRecord)(nil),  // 20: holdfast.v1.ConfigurationRecord
+	(*MessageRecord_Share)(nil),  // 21: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil), // 22: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil), // 23: holdfast.v1.AppliedRecord.Digest
+	(*Envelope)(nil),             // 24: holdfast.v1.Envelope
+	(*Content)(nil),              // 25: holdfast.v1.Content
+	(*Origin)(nil),               // 26: holdfast.v1.Origin
+	(*Recipient)(nil),            // 27: holdfast.v1.Recipient
+	(*Failure)(nil),              // 28: holdfast.v1.Failure
+	(*ClaimRef)(nil),             // 29: holdfast.v1.ClaimRef
+	(*Operation)(nil),            // 30: holdfast.v1.Operation
+	(*BulkFilter)(nil),           // 31: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),    // 32: holdfast.v1.DestinationConfig
+	(*Attempt)(nil),              // 33: holdfast.v1.Attempt
+	(*EventResult)(nil),          // 34: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	23, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	24, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	25, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	20, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	26, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	24, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	25, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	26, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	21, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	27, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	27, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	28, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	28, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	28, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	29, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	29, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
 	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
 	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
-	26, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
-	29, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
-	30, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
-	29, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	27, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	30, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	31, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	30, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
 	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	27, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	31, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	28, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	32, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
 	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
-	21, // 20: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
-	2,  // 21: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	32, // 22: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	27, // 23: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	22, // 24: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	33, // 25: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	13, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
+	22, // 21: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	2,  // 22: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	33, // 23: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	28, // 24: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	23, // 25: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	34, // 26: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -2430,7 +2508,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

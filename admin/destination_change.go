@@ -1,0 +1,118 @@
+package admin
+
+import (
+	"math"
+	"net/netip"
+	"strings"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// What becomes of a recipient that is refused with 5xx.
+const (
+	bounceRejected = "bounce"
+	holdRejected   = "hold"
+)
+
+func onRejected(config *pb.DestinationConfig) string {
+	if config.GetHoldRejected() {
+		return holdRejected
+	}
+	return bounceRejected
+}
+
+// changeHosts takes a list of hosts, or the name whose MX records they are; one
+// takes the other's place.
+func changeHosts(config *pb.DestinationConfig, req *pb.SetDestinationRequest) error {
+	hosts := req.Hosts
+	switch {
+	case req.Mx != nil && len(hosts) > 0:
+		return invalid("mx", "destination %s has either --host or --mx, not both", config.Name)
+	case req.Mx != nil:
+		if !isHostName(*req.Mx) {
+			return invalid("mx", "mx %q is not a domain name", *req.Mx)
+		}
+		config.Mx, config.Hosts = strings.ToLower(*req.Mx), nil
+		return nil
+	case len(hosts) == 0 && len(config.Hosts) == 0 && config.Mx == "":
+		return invalid("hosts", "destination %s is new: say where it is with --host HOST:PORT", config.Name)
+	case len(hosts) == 0:
+		return nil
+	}
+	const most = 100
+	if len(hosts) > most {
+		return invalid("hosts", "%d hosts: %d at most", len(hosts), most)
+	}
+	config.Hosts, config.Mx = nil, ""
+	for _, host := range hosts {
+		if err := checkHost(host.Address); err != nil {
+			return err
+		}
+		if host.Priority > math.MaxUint16 || host.Weight > math.MaxUint16 {
+			return invalid("hosts", "host %s: priority and weight are 0 to %d", host.Address, math.MaxUint16)
+		}
+		config.Hosts = append(config.Hosts, &pb.DestinationConfig_Host{Address: host.Address, Priority: host.Priority, Weight: host.Weight})
+	}
+	return nil
+}
+
+// isHostName: letters, digits and hyphens in labels (RFC 1123 section 2.1), and
+// no address.
+func isHostName(name string) bool {
+	if _, err := netip.ParseAddr(name); err == nil || len(name) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label {
+			return false
+		}
+		for _, c := range label {
+			if c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func changeRefusals(config *pb.DestinationConfig, req *pb.SetDestinationRequest) error {
+	if req.On_5Xx == nil {
+		return nil
+	}
+	switch *req.On_5Xx {
+	case bounceRejected, holdRejected:
+		config.HoldRejected = *req.On_5Xx == holdRejected
+		return nil
+	}
+	return invalid("on_5xx", "on-5xx %q: want bounce or hold", *req.On_5Xx)
+}
+
+// maxLogin is what RFC 4616 section 2 asks servers to take of a user name and of
+// a password, in bytes.
+const maxLogin = 255
+
+func changeLogin(config *pb.DestinationConfig, req *pb.SetDestinationRequest) error {
+	if req.AuthUser == nil && req.AuthPassword == nil {
+		return nil
+	}
+	if req.AuthUser != nil {
+		config.AuthUser = *req.AuthUser
+	}
+	if req.AuthPassword != nil {
+		config.AuthPassword = *req.AuthPassword
+	}
+	if config.AuthUser == "" {
+		config.AuthPassword = ""
+	}
+	switch {
+	case config.AuthUser != "" && config.AuthPassword == "":
+		return invalid("auth_password", "destination %s: --auth-user needs --auth-password-file", config.Name)
+	case config.AuthUser == "" && req.AuthPassword != nil && *req.AuthPassword != "":
+		return invalid("auth_user", "destination %s: --auth-password-file needs --auth-user", config.Name)
+	case len(config.AuthUser) > maxLogin || len(config.AuthPassword) > maxLogin:
+		return invalid("auth_user", "user name and password have %d bytes at most", maxLogin)
+	case strings.ContainsRune(config.AuthUser+config.AuthPassword, 0):
+		return invalid("auth_user", "user name and password can't hold a zero byte") // RFC 4616 section 2
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package admin
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+func (s *destinationService) SuspendDestination(ctx context.Context, req *pb.SuspendDestinationRequest) (*pb.SuspendDestinationResponse, error) {
+	const most = 500
+	if len(req.Reason) > most {
+		return nil, invalid("reason", "the reason has %d bytes, %d at most", len(req.Reason), most)
+	}
+	destination, err := s.switched(ctx, req.Name, &pb.Event{Kind: &pb.Event_DestinationSuspended{
+		DestinationSuspended: &pb.DestinationSuspended{Name: req.Name, By: operatorOf(ctx), Reason: req.Reason},
+	}})
+	return &pb.SuspendDestinationResponse{Destination: destination}, err
+}
+
+func (s *destinationService) ResumeDestination(ctx context.Context, req *pb.ResumeDestinationRequest) (*pb.ResumeDestinationResponse, error) {
+	destination, err := s.switched(ctx, req.Name, &pb.Event{Kind: &pb.Event_DestinationResumed{
+		DestinationResumed: &pb.DestinationResumed{Name: req.Name, By: operatorOf(ctx)},
+	}})
+	return &pb.ResumeDestinationResponse{Destination: destination}, err
+}
+
+// switched proposes a suspension or its end. One that changes nothing is no
+// error: repeating it is safe.
+func (s *destinationService) switched(ctx context.Context, name string, event *pb.Event) (*pb.Destination, error) {
+	err := s.configure(ctx, event, "destination "+name)
+	if err != nil && status.Code(err) != codes.Aborted {
+		return nil, err
+	}
+	return s.show(name)
+}

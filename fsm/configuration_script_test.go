@@ -1,0 +1,51 @@
+package fsm
+
+import (
+	pb "holdfast/proto/holdfast/v1"
+)
+
+func (g *script) configuration(n *scriptNode) scriptEvent {
+	switch g.pick(9) {
+	case 0:
+		return g.send(n, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "other.test"}}}, nil)
+	case 1:
+		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: "other"}}}, nil)
+	case 2:
+		event := destinationSet("other")
+		event.GetDestinationSet().Destination.Revision = g.revision("other")
+		return g.send(n, event, nil)
+	case 3, 4:
+		return g.policy(n)
+	case 5:
+		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationSuspended{DestinationSuspended: &pb.DestinationSuspended{
+			Name: []string{"dest", "other"}[g.pick(2)], By: "root", Reason: "moving",
+		}}}, nil)
+	case 6:
+		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationResumed{DestinationResumed: &pb.DestinationResumed{
+			Name: []string{"dest", "other"}[g.pick(2)], By: "root",
+		}}}, nil)
+	}
+	event := domainSet("other.test", []string{"dest", "other"}[g.pick(2)])
+	event.GetDomainSet().Domain.Revision = g.revision("other.test")
+	event.GetDomainSet().Domain.Policy = []string{"five-day", "own", "month", "nobody's"}[g.pick(4)]
+	return g.send(n, event, nil)
+}
+
+// configured is the name that an event sets.
+func configured(event *pb.Event) string {
+	if e := event.GetDestinationSet(); e != nil {
+		return e.Destination.Name
+	}
+	return event.GetDomainSet().GetDomain().GetName()
+}
+
+// revision is one of lately: the present one, an earlier one, or that of what
+// doesn't exist.
+func (g *script) revision(name string) uint64 {
+	all := g.revisions[name]
+	back := g.pick(4)
+	if back >= len(all) || back == 3 {
+		return 0
+	}
+	return all[len(all)-1-back]
+}
