@@ -12,7 +12,7 @@ import (
 // expiryBatch is how many recipients of a domain one round returns at most.
 const expiryBatch = 200
 
-// expire returns what has outlived its retention, for the domains whose
+// expire returns what has outlived its retention, and warns of what is late, for the domains whose
 // destination this node owns. One round at a time.
 func (s *Scheduler) expire(ctx context.Context) {
 	if s.expiring || !s.mayAct() {
@@ -37,7 +37,7 @@ func (s *Scheduler) expireDomain(ctx context.Context, domain string) error {
 			return err
 		}
 	}
-	return nil
+	return s.warnDomain(ctx, domain)
 }
 
 func (s *Scheduler) expireClass(ctx context.Context, domain string, class fsm.Class, retention time.Duration) error {

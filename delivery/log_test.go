@@ -19,6 +19,7 @@ type testLog struct {
 	states    []*fsm.State
 	sequences map[uint64]uint64
 	events    []*pb.Event
+	payloads  [][]byte       // of the events
 	maxClaims map[string]int // by destination: the most that were live at once
 }
 
@@ -49,7 +50,7 @@ func (l *testLog) propose(incarnation uint64, event *pb.Event, payload []byte) (
 		}
 		result = applied.Results[0]
 	}
-	l.events = append(l.events, event)
+	l.events, l.payloads = append(l.events, event), append(l.payloads, payload)
 	for _, d := range l.states[0].Destinations() {
 		name := d.Config.Name
 		l.maxClaims[name] = max(l.maxClaims[name], l.states[0].ForeignClaims(name, 0))

@@ -44,13 +44,7 @@ func (s *Scheduler) settle(a *attempt, v verdict) {
 	o := s.sort(a, v)
 	s.logOutcome(a, &o)
 	claim := a.grant.Claim
-	if len(o.delivered) > 0 {
-		s.propose(func() *pb.Event {
-			return s.event(&pb.Event{Kind: &pb.Event_Delivered{Delivered: &pb.Delivered{
-				Claim: claim, MessageId: a.id[:], Recipients: o.delivered, Attempt: s.describe(a),
-			}}})
-		}, nil)
-	}
+	s.deliver(a, o.delivered)
 	s.proposeFailed(a, o.deferred, a.probe)
 	s.proposeFailed(a, o.unreachable, true)
 	s.giveUp(a.id, a.message, claim, o.rejected, pb.Bounced_REASON_REJECTED, s.describe(a))

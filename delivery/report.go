@@ -66,13 +66,8 @@ func failureOf(e ended) *pb.Failure {
 func (s *Scheduler) report(id relay.MessageID, m *pb.MessageRecord, recipients []ended,
 	reason pb.Bounced_Reason,
 ) (*pb.Bounced_Report, []byte, error) {
-	now := s.cfg.Now()
-	r := dsn.Report{
-		Date: now, ReportingMTA: s.cfg.Hostname, To: m.Envelope.GetFrom(),
-		EnvID: m.Envelope.GetEnvid(), Ret: m.Envelope.GetRet(), SMTPUTF8: m.Envelope.GetSmtputf8(),
-		ArrivalDate: time.Unix(0, m.AcceptedAt), OriginalID: id, HeaderMessageID: m.HeaderMessageId,
-		Reason: dsn.Rejected,
-	}
+	r := s.reportOn(id, m)
+	r.Reason = dsn.Rejected
 	switch reason {
 	case pb.Bounced_REASON_EXPIRED, pb.Bounced_REASON_ATTEMPTS:
 		r.Reason = dsn.Expired
@@ -87,14 +82,28 @@ func (s *Scheduler) report(id relay.MessageID, m *pb.MessageRecord, recipients [
 			})
 		}
 	}
+	return s.compose(r)
+}
+
+// reportOn is what all reports on a message have in common.
+func (s *Scheduler) reportOn(id relay.MessageID, m *pb.MessageRecord) dsn.Report {
+	return dsn.Report{
+		Date: s.cfg.Now(), ReportingMTA: s.cfg.Hostname, To: m.Envelope.GetFrom(),
+		EnvID: m.Envelope.GetEnvid(), Ret: m.Envelope.GetRet(), SMTPUTF8: m.Envelope.GetSmtputf8(),
+		ArrivalDate: time.Unix(0, m.AcceptedAt), OriginalID: id, HeaderMessageID: m.HeaderMessageId,
+	}
+}
+
+// compose renders a report as events carry it; without recipients there is none.
+func (s *Scheduler) compose(r dsn.Report) (*pb.Bounced_Report, []byte, error) {
 	if len(r.Recipients) == 0 {
 		return nil, nil, nil
 	}
 	var err error
-	if r.ID, err = relay.NewMessageID(now, rand.Reader); err != nil {
+	if r.ID, err = relay.NewMessageID(r.Date, rand.Reader); err != nil {
 		return nil, nil, err
 	}
-	body, err := s.render(r, id)
+	body, err := s.render(r, r.OriginalID)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -171,6 +171,8 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.frozen(kind.Frozen)
 	case *pb.Event_Dropped:
 		return t.dropped(kind.Dropped)
+	case *pb.Event_DelayWarned:
+		return t.delayWarned(kind.DelayWarned)
 	case *pb.Event_ClaimsReleased:
 		return t.claimsReleased(kind.ClaimsReleased)
 	case *pb.Event_Operated:

@@ -155,6 +155,7 @@ func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 	if m == nil {
 		return refused(pb.EventResult_CODE_NOT_FOUND, "no such message")
 	}
+	report := t.relayed(m, e)
 	for _, d := range e.Recipients {
 		r := t.recipient(m, d.Recipient)
 		if r == nil {
@@ -169,7 +170,9 @@ func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 		r.rec.DeliveredBy, r.rec.NextAttempt = e.Claim, 0
 		r.rec.Attempts++
 		t.saveRecipient(m, r)
-		t.addHistory(m, deliveryRow(pb.HistoryRecord_KIND_DELIVERED, e, d))
+		row := deliveryRow(pb.HistoryRecord_KIND_DELIVERED, e, d)
+		row.Report = report
+		t.addHistory(m, row)
 	}
 	t.saveMessage(m)
 	return resultOK

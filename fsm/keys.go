@@ -79,7 +79,8 @@ type Class byte
 
 // The classes of open recipients.
 const (
-	ClassMail   Class = 'p' // pending: the domain's policy
+	ClassMail   Class = 'p' // pending, and its sender may still be told of a delay: the domain's policy
+	ClassQuiet  Class = 'q' // pending, and its sender has been told or isn't to be: the same policy
 	ClassReport Class = 'r' // pending, of a report of our own: the reports' policy
 	ClassSpam   Class = 's' // pending, marked: the shorter of policy and the domain's spam retention
 	classHeld   Class = 'h'
@@ -87,7 +88,7 @@ const (
 )
 
 // PendingClasses lists the classes of pending recipients.
-func PendingClasses() []Class { return []Class{ClassMail, ClassReport, ClassSpam} }
+func PendingClasses() []Class { return []Class{ClassMail, ClassQuiet, ClassReport, ClassSpam} }
 
 // A name in the middle of a key ends with a zero byte; no name contains one.
 func appendName(key []byte, name string) []byte {

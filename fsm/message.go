@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -94,8 +95,15 @@ func PendingClass(m *pb.MessageRecord, rec *pb.RecipientRecord) Class {
 		return ClassReport
 	case rec.GetRecipient().GetSpam():
 		return ClassSpam
+	case rec.GetWarned() || m.GetEnvelope().GetFrom() == "" || !wantsDelay(rec.GetRecipient().GetNotify()):
+		return ClassQuiet
 	}
 	return ClassMail
+}
+
+// wantsDelay: RFC 3461 section 4.1 leaves it to the relay where NOTIFY is absent.
+func wantsDelay(notify string) bool {
+	return notify == "" || slices.Contains(strings.Split(notify, ","), "DELAY")
 }
 
 // saveRecipient writes a changed recipient, and whatever follows from its

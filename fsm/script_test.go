@@ -153,8 +153,11 @@ func (g *script) event() scriptEvent {
 	case 17:
 		return g.bounced(n)
 	case 18:
-		if g.pick(2) == 0 {
+		switch g.pick(3) {
+		case 0:
 			return g.dropped(n)
+		case 1:
+			return g.warned(n)
 		}
 		return g.frozen(n)
 	case 19:
@@ -260,7 +263,13 @@ func (g *script) lateClaim() *scriptClaim {
 
 func (g *script) delivered(n *scriptNode) scriptEvent {
 	c := g.lateClaim()
-	return g.send(n, delivered(c.ref, c.id, c.recipients...), nil)
+	event := delivered(c.ref, c.id, c.recipients...)
+	if g.pick(4) > 0 {
+		return g.send(n, event, nil)
+	}
+	report, payload := g.report()
+	event.GetDelivered().Report = report
+	return g.send(n, event, payload)
 }
 
 func (g *script) failed(n *scriptNode) scriptEvent {
@@ -283,11 +292,7 @@ func (g *script) bounced(n *scriptNode) scriptEvent {
 	}
 	var payload []byte
 	if g.pick(3) > 0 {
-		payload = []byte("report")
-		id := g.newID()
-		e.Report = &pb.Bounced_Report{MessageId: id[:], Content: &pb.Content{
-			Size: uint64(len(payload)), Crc32C: crc32.Checksum(payload, castagnoli),
-		}}
+		e.Report, payload = g.report()
 	}
 	return g.send(n, &pb.Event{Kind: &pb.Event_Bounced{Bounced: e}}, payload)
 }
@@ -299,6 +304,24 @@ func (g *script) frozen(n *scriptNode) scriptEvent {
 		e.Recipients = append(e.Recipients, &pb.Frozen_Recipient{Recipient: number})
 	}
 	return g.send(n, &pb.Event{Kind: &pb.Event_Frozen{Frozen: e}}, nil)
+}
+
+func (g *script) warned(n *scriptNode) scriptEvent {
+	id := g.id()
+	e := &pb.DelayWarned{MessageId: id[:], Recipients: g.numbers()}
+	var payload []byte
+	if g.pick(3) > 0 {
+		e.Report, payload = g.report()
+	}
+	return g.send(n, &pb.Event{Kind: &pb.Event_DelayWarned{DelayWarned: e}}, payload)
+}
+
+func (g *script) report() (*pb.Bounced_Report, []byte) {
+	payload := []byte("report")
+	id := g.newID()
+	return &pb.Bounced_Report{MessageId: id[:], Content: &pb.Content{
+		Size: uint64(len(payload)), Crc32C: crc32.Checksum(payload, castagnoli),
+	}}, payload
 }
 
 func (g *script) dropped(n *scriptNode) scriptEvent {

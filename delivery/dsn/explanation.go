@@ -53,10 +53,14 @@ func (r Report) opening() string {
 		message += ", taken on " + r.ArrivalDate.UTC().Format(humanTime) + ","
 	}
 	fate := " was refused and could not be delivered to "
-	if r.Reason == Expired {
+	switch r.Reason {
+	case Expired:
 		fate = " could not be delivered in " + inWords(r.Date.Sub(r.ArrivalDate)) + " to "
-	}
-	if r.Reason == Returned {
+	case Delayed:
+		fate = " could not be delivered yet to "
+	case Relayed:
+		fate = " was handed on for "
+	case Returned:
 		fate = " has not been delivered and is returned by the relay's administrator. It was for "
 	}
 	whom := "this recipient:"
@@ -68,12 +72,21 @@ func (r Report) opening() string {
 }
 
 func (r Report) closing(whole bool) string {
-	text := "It will not be tried again. "
+	var text string
 	switch r.Reason {
 	case Expired:
-		text += "The cause may pass: you can send the message again later. "
-	case Rejected:
-		text += "The answer above tells what to change before you send it again. "
+		text = "It will not be tried again. The cause may pass: you can send the message again later. "
+	case Delayed:
+		text = "It is still being tried: you need not send it again. "
+		if until := r.Recipients[0].RetryUntil; !until.IsZero() {
+			text = "It will be tried until " + until.UTC().Format(humanTime) + ": you need not send it again. "
+		}
+	case Relayed:
+		text = "That server doesn't confirm deliveries: this is the last that you hear of it from here, unless it fails there. "
+	case Returned:
+		text = "It will not be tried again. "
+	default:
+		text = "It will not be tried again. The answer above tells what to change before you send it again. "
 	}
 	attached := "The headers of your message are attached."
 	if whole {
@@ -86,8 +99,15 @@ func (r Report) closing(whole bool) string {
 // explain says in words what became of one recipient.
 func (r Report) explain(recipient Recipient) string {
 	text := "\n" + wrap("", "<"+clean(recipient.Address, maxAddress)+">")
+	if r.Reason == Relayed {
+		return text + wrap("    ", "The server "+clean(recipient.Host, maxHost)+" took it:") +
+			wrap("        ", clean(recipient.Reply, r.replyBound()))
+	}
 	f := recipient.Failure
 	if f == nil {
+		if r.Reason == Delayed {
+			return text + wrap("    ", "It waits for its turn.")
+		}
 		return text + wrap("    ", "No attempt could be made.")
 	}
 	text += wrap("    ", r.happened(f))

@@ -7,6 +7,7 @@ import (
 	"mime/multipart"
 	"net/mail"
 	"net/textproto"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -159,8 +160,11 @@ func checkStatus(t testing.TB, r Report, body []byte) {
 	onlyFields(t, groups[0], "Reporting-Mta", "Original-Envelope-Id", "Arrival-Date", "X-Holdfast-Message-Id")
 	for _, group := range groups[1:] {
 		onlyFields(t, group, "Original-Recipient", "Final-Recipient", "Action", "Status",
-			"Remote-Mta", "Diagnostic-Code", "Last-Attempt-Date")
-		if group.Get("Action") != "failed" || !enhancedCode.MatchString(group.Get("Status")) ||
+			"Remote-Mta", "Diagnostic-Code", "Last-Attempt-Date", "Will-Retry-Until")
+		// RFC 3464 sections 2.3.3 and 2.3.4: what goes with which class of status.
+		class := map[Reason]string{Rejected: "failed [45].", Expired: "failed [45].", Delayed: "delayed 4.", Relayed: "relayed 2."}[r.Reason]
+		if !regexp.MustCompile("^"+class).MatchString(group.Get("Action")+" "+group.Get("Status")) ||
+			group.Get("Will-Retry-Until") != "" && r.Reason != Delayed ||
 			!strings.Contains(group.Get("Final-Recipient"), ";") {
 			t.Errorf("recipient's fields: %v", group)
 		}

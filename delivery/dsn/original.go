@@ -21,7 +21,9 @@ func (r Report) returnedPart(original io.Reader, budget int) (p part, whole bool
 		return part{}, false, err
 	}
 	complete := len(raw) <= budget
-	if complete && !strings.EqualFold(r.Ret, "HDRS") && isText(raw) {
+	// RFC 3461 section 4.3: RET is about failures; other reports have headers only.
+	failed := r.Reason != Delayed && r.Reason != Relayed
+	if complete && failed && !strings.EqualFold(r.Ret, "HDRS") && isText(raw) {
 		return r.messagePart(raw), true, nil
 	}
 	return r.headersPart(headerSection(raw, complete), budget), false, nil
@@ -43,7 +45,7 @@ func (r Report) messagePart(raw []byte) part {
 func (r Report) headersPart(section []byte, budget int) part {
 	p := part{
 		contentType: "text/rfc822-headers",
-		description: "Headers of the undelivered message",
+		description: r.headersDescription(),
 		encoding:    bitsOf(section),
 		body:        section,
 	}
@@ -125,4 +127,11 @@ func bitsOf(data []byte) string {
 		}
 	}
 	return "7bit"
+}
+
+func (r Report) headersDescription() string {
+	if r.Reason == Relayed {
+		return "Headers of the message"
+	}
+	return "Headers of the undelivered message"
 }

@@ -48,6 +48,11 @@ const (
 	Expired
 	// Returned: the relay's operator gave it back.
 	Returned
+	// Delayed: the relay goes on trying (RFC 3464 section 2.3.3, delayed).
+	Delayed
+	// Relayed: handed on to a server that doesn't report deliveries (RFC 3461
+	// section 5.2.2, RFC 3464 section 2.3.3, relayed).
+	Relayed
 )
 
 // Report is one non-delivery report. Text from outside may be anything: what
@@ -76,27 +81,34 @@ type Report struct {
 	HeaderMessageID string
 }
 
-// Recipient is a recipient that was given up.
+// Recipient is a recipient that was given up, or what else the report is about.
 type Recipient struct {
 	Address string
 	// ORcpt is ORCPT as "type;address" (decoded), "" where not given.
 	ORcpt string
 	// Failure is the last attempt's, nil where none was made.
 	Failure *relay.Failure
+	// RetryUntil is when a delayed one is given up.
+	RetryUntil time.Time
+	// Host took a relayed one with Reply.
+	Host  string
+	Reply string
 }
 
 // Due reports whether a failure is to be reported: never to the null sender,
 // which is how reports themselves are sent (RFC 5321 section 4.5.5), and only
 // where NOTIFY is absent or asks for FAILURE (RFC 3461 section 4.1).
 func Due(from, notify string) bool {
-	if from == "" {
-		return false
-	}
-	if notify == "" {
-		return true
-	}
+	return from != "" && (notify == "" || asksFor(notify, "FAILURE"))
+}
+
+// SuccessDue reports whether a sender is to be told that a message was relayed:
+// only where NOTIFY asks for SUCCESS.
+func SuccessDue(from, notify string) bool { return from != "" && asksFor(notify, "SUCCESS") }
+
+func asksFor(notify, wanted string) bool {
 	for keyword := range strings.SplitSeq(notify, ",") {
-		if strings.EqualFold(strings.TrimSpace(keyword), "FAILURE") {
+		if strings.EqualFold(strings.TrimSpace(keyword), wanted) {
 			return true
 		}
 	}
@@ -184,10 +196,14 @@ func (r Report) writeHeader(b *bytes.Buffer, boundary string, parts []part) {
 }
 
 func (r Report) subject() string {
-	if r.Reason == Expired {
+	switch r.Reason {
+	case Expired:
 		return "Undelivered mail: gave up after " + inWords(r.Date.Sub(r.ArrivalDate))
-	}
-	if r.Reason == Returned {
+	case Delayed:
+		return "Delayed mail: not delivered after " + inWords(r.Date.Sub(r.ArrivalDate)) + ", still trying"
+	case Relayed:
+		return "Relayed mail: handed on to a server that doesn't confirm deliveries"
+	case Returned:
 		return "Undelivered mail: returned by the relay's administrator"
 	}
 	return "Undelivered mail: refused by the recipient's server"

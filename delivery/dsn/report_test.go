@@ -61,6 +61,8 @@ func TestGolden(t *testing.T) {
 		Text: "Greylisted, please come back in an hour; see our policy page for the reasons why we do this to you",
 		At:   time.Date(2026, 10, 7, 14, 1, 0, 0, time.UTC),
 	}
+	lately := *deferred
+	lately.At = time.Date(2026, 10, 2, 17, 40, 0, 0, time.UTC)
 	tests := []struct {
 		name     string
 		change   func(*Report)
@@ -83,6 +85,22 @@ func TestGolden(t *testing.T) {
 					Cause: relay.CauseDNS, Phase: relay.PhaseDNS, Text: "lookup mail.example.test: no such host", At: deferred.At,
 				}},
 				Recipient{Address: "erin@example.test"})
+		}},
+		{name: "delayed", original: original, change: func(r *Report) {
+			r.Reason, r.Date, r.Ret = Delayed, r.ArrivalDate.Add(4*time.Hour), "FULL"
+			r.Recipients[0].Failure, r.Recipients[0].RetryUntil = &lately, r.ArrivalDate.Add(5*24*time.Hour)
+			r.Recipients = append(r.Recipients, Recipient{Address: "erin@example.test", RetryUntil: r.ArrivalDate.Add(5 * 24 * time.Hour)})
+		}},
+		{name: "relayed", original: original, change: func(r *Report) {
+			r.Reason, r.EnvID = Relayed, "QQ314159"
+			r.Recipients[0] = Recipient{
+				Address: "bob@example.test", ORcpt: "rfc822;robert@example.test",
+				Host: "mail.example.test:25", Reply: "250 2.0.0 Ok: queued as 12345",
+			}
+		}},
+		{name: "smtputf8-delayed", original: strings.Replace(original, "Subject: the plan", "Subject: der Plan für Grün", 1), change: func(r *Report) {
+			r.Reason, r.Date, r.SMTPUTF8 = Delayed, r.ArrivalDate.Add(4*time.Hour), true
+			r.Recipients[0] = Recipient{Address: "grün@example.test", Failure: &lately, RetryUntil: r.ArrivalDate.Add(5 * 24 * time.Hour)}
 		}},
 		{name: "smtputf8", original: strings.Replace(original, "Subject: the plan", "Subject: der Plan für Grün", 1), change: func(r *Report) {
 			r.SMTPUTF8, r.To, r.Ret = true, "alíce@sender.test", "FULL"
@@ -123,6 +141,21 @@ func TestGolden(t *testing.T) {
 				t.Errorf("report differs from %s (go test -update rewrites it):\n%s", path, got)
 			}
 		})
+	}
+}
+
+// The sample in the docs is what the program writes.
+func TestSampleInDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reports.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sample, err := os.ReadFile("testdata/expired.eml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(page, bytes.ReplaceAll(sample, []byte("\r\n"), []byte("\n"))) {
+		t.Error("docs/reports.md doesn't have testdata/expired.eml as its sample")
 	}
 }
 

@@ -59,12 +59,33 @@ func (r Report) writeRecipient(b *bytes.Buffer, recipient Recipient) {
 		field(b, "Original-Recipient", r.typedAddress(kind, address))
 	}
 	field(b, "Final-Recipient", r.typedAddress("rfc822", recipient.Address))
-	field(b, "Action", "failed")
+	field(b, "Action", r.action())
 	field(b, "Status", statusCode(r.Reason, recipient.Failure))
-	f := recipient.Failure
-	if f == nil {
+	if r.Reason == Relayed {
+		field(b, "Remote-MTA", "dns; "+hostname(hostOf(recipient.Host)))
+		field(b, "Diagnostic-Code", "smtp; "+r.text(recipient.Reply, r.replyBound()))
 		return
 	}
+	if f := recipient.Failure; f != nil {
+		r.writeFailure(b, f)
+	}
+	if !recipient.RetryUntil.IsZero() {
+		field(b, "Will-Retry-Until", recipient.RetryUntil.UTC().Format(time.RFC1123Z))
+	}
+}
+
+// action is RFC 3464 section 2.3.3.
+func (r Report) action() string {
+	switch r.Reason {
+	case Delayed:
+		return "delayed"
+	case Relayed:
+		return "relayed"
+	}
+	return "failed"
+}
+
+func (r Report) writeFailure(b *bytes.Buffer, f *relay.Failure) {
 	if f.Code != 0 && f.Host != "" {
 		// RFC 3464 section 2.3.5: the MTA that reported; one that said nothing
 		// is named in the diagnostic only.
@@ -146,6 +167,9 @@ var enhancedCode = regexp.MustCompile(`^([45])(\.[0-9]{1,3}\.[0-9]{1,3})$`)
 // sending again may help. The remote's own code comes before 4.4.7, as RFC 3463
 // section 3.5 wants.
 func statusCode(reason Reason, f *relay.Failure) string {
+	if reason == Relayed {
+		return "2.0.0" // RFC 3464 section 2.3.4: the class of the action
+	}
 	if f != nil {
 		if m := enhancedCode.FindStringSubmatch(f.Enhanced); m != nil {
 			if f.Code >= 400 && f.Code < 600 {
@@ -163,6 +187,8 @@ func statusCode(reason Reason, f *relay.Failure) string {
 		return "5.0.0" // nothing failed, and sending again won't help
 	case f != nil && f.Code == 0:
 		return statusOfCause(f)
+	case reason == Delayed:
+		return "4.0.0" // 4.4.7 is for what has expired
 	}
 	return "4.4.7"
 }

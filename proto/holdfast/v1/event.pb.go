@@ -214,7 +214,7 @@ func (x Bounced_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Bounced_Reason.Descriptor instead.
 func (Bounced_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{17, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type Dropped_Reason int32
@@ -273,7 +273,7 @@ func (x Dropped_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Dropped_Reason.Descriptor instead.
 func (Dropped_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type Operation_Kind int32
@@ -348,7 +348,7 @@ func (x Operation_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation_Kind.Descriptor instead.
 func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -429,6 +429,7 @@ type Event struct {
 	//	*Event_Purged
 	//	*Event_FrozenExpired
 	//	*Event_Dropped
+	//	*Event_DelayWarned
 	//	*Event_DestinationSet
 	//	*Event_DestinationRemoved
 	//	*Event_DestinationFailed
@@ -657,6 +658,15 @@ func (x *Event) GetDropped() *Dropped {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_Dropped); ok {
 			return x.Dropped
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDelayWarned() *DelayWarned {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DelayWarned); ok {
+			return x.DelayWarned
 		}
 	}
 	return nil
@@ -930,6 +940,10 @@ type Event_Dropped struct {
 	Dropped *Dropped `protobuf:"bytes,32,opt,name=dropped,proto3,oneof"`
 }
 
+type Event_DelayWarned struct {
+	DelayWarned *DelayWarned `protobuf:"bytes,33,opt,name=delay_warned,json=delayWarned,proto3,oneof"`
+}
+
 type Event_DestinationSet struct {
 	// Destinations.
 	DestinationSet *DestinationSet `protobuf:"bytes,40,opt,name=destination_set,json=destinationSet,proto3,oneof"`
@@ -1054,6 +1068,8 @@ func (*Event_Purged) isEvent_Kind() {}
 func (*Event_FrozenExpired) isEvent_Kind() {}
 
 func (*Event_Dropped) isEvent_Kind() {}
+
+func (*Event_DelayWarned) isEvent_Kind() {}
 
 func (*Event_DestinationSet) isEvent_Kind() {}
 
@@ -2079,11 +2095,14 @@ func (x *AttemptFailed) GetUncounted() bool {
 // Delivered ends recipients. It holds whoever sends it: what was delivered
 // was delivered.
 type Delivered struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Claim         *ClaimRef              `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"`
-	MessageId     []byte                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Recipients    []*Delivered_Recipient `protobuf:"bytes,3,rep,name=recipients,proto3" json:"recipients,omitempty"`
-	Attempt       *Attempt               `protobuf:"bytes,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Claim      *ClaimRef              `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"`
+	MessageId  []byte                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Recipients []*Delivered_Recipient `protobuf:"bytes,3,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	Attempt    *Attempt               `protobuf:"bytes,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Set where a sender asked for it (NOTIFY=SUCCESS) and the next hop doesn't
+	// take the duty over: that the message was relayed. The payload is the report.
+	Report        *Bounced_Report `protobuf:"bytes,5,opt,name=report,proto3" json:"report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2146,6 +2165,78 @@ func (x *Delivered) GetAttempt() *Attempt {
 	return nil
 }
 
+func (x *Delivered) GetReport() *Bounced_Report {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// DelayWarned files a report that a message is late, once for each recipient. It
+// holds for all its recipients or for none: the report names them all. The payload
+// is the report.
+type DelayWarned struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MessageId []byte                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Positions in MessageAccepted.recipients, ascending.
+	Recipients []uint32 `protobuf:"varint,2,rep,packed,name=recipients,proto3" json:"recipients,omitempty"`
+	// Not set where the sender's domain has no destination here.
+	Report        *Bounced_Report `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DelayWarned) Reset() {
+	*x = DelayWarned{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DelayWarned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DelayWarned) ProtoMessage() {}
+
+func (x *DelayWarned) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DelayWarned.ProtoReflect.Descriptor instead.
+func (*DelayWarned) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DelayWarned) GetMessageId() []byte {
+	if x != nil {
+		return x.MessageId
+	}
+	return nil
+}
+
+func (x *DelayWarned) GetRecipients() []uint32 {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *DelayWarned) GetReport() *Bounced_Report {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
 // Bounced ends recipients for good and files the report about them as a message
 // of its own. The payload is the report.
 type Bounced struct {
@@ -2164,7 +2255,7 @@ type Bounced struct {
 
 func (x *Bounced) Reset() {
 	*x = Bounced{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[17]
+	mi := &file_holdfast_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2267,7 @@ func (x *Bounced) String() string {
 func (*Bounced) ProtoMessage() {}
 
 func (x *Bounced) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[17]
+	mi := &file_holdfast_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2280,7 @@ func (x *Bounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bounced.ProtoReflect.Descriptor instead.
 func (*Bounced) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Bounced) GetClaim() *ClaimRef {
@@ -2248,7 +2339,7 @@ type Frozen struct {
 
 func (x *Frozen) Reset() {
 	*x = Frozen{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[18]
+	mi := &file_holdfast_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2351,7 @@ func (x *Frozen) String() string {
 func (*Frozen) ProtoMessage() {}
 
 func (x *Frozen) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[18]
+	mi := &file_holdfast_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2364,7 @@ func (x *Frozen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frozen.ProtoReflect.Descriptor instead.
 func (*Frozen) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Frozen) GetClaim() *ClaimRef {
@@ -2320,7 +2411,7 @@ type Dropped struct {
 
 func (x *Dropped) Reset() {
 	*x = Dropped{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[19]
+	mi := &file_holdfast_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2423,7 @@ func (x *Dropped) String() string {
 func (*Dropped) ProtoMessage() {}
 
 func (x *Dropped) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[19]
+	mi := &file_holdfast_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2436,7 @@ func (x *Dropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dropped.ProtoReflect.Descriptor instead.
 func (*Dropped) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Dropped) GetClaim() *ClaimRef {
@@ -2393,7 +2484,7 @@ type ClaimsReleased struct {
 
 func (x *ClaimsReleased) Reset() {
 	*x = ClaimsReleased{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[20]
+	mi := &file_holdfast_v1_event_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +2496,7 @@ func (x *ClaimsReleased) String() string {
 func (*ClaimsReleased) ProtoMessage() {}
 
 func (x *ClaimsReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[20]
+	mi := &file_holdfast_v1_event_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +2509,7 @@ func (x *ClaimsReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimsReleased.ProtoReflect.Descriptor instead.
 func (*ClaimsReleased) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClaimsReleased) GetClaims() []*ClaimsReleased_Claim {
@@ -2454,7 +2545,7 @@ type DestinationConfig struct {
 
 func (x *DestinationConfig) Reset() {
 	*x = DestinationConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[21]
+	mi := &file_holdfast_v1_event_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2557,7 @@ func (x *DestinationConfig) String() string {
 func (*DestinationConfig) ProtoMessage() {}
 
 func (x *DestinationConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[21]
+	mi := &file_holdfast_v1_event_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2570,7 @@ func (x *DestinationConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationConfig.ProtoReflect.Descriptor instead.
 func (*DestinationConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DestinationConfig) GetName() string {
@@ -2563,7 +2654,7 @@ type DestinationSet struct {
 
 func (x *DestinationSet) Reset() {
 	*x = DestinationSet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[22]
+	mi := &file_holdfast_v1_event_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2666,7 @@ func (x *DestinationSet) String() string {
 func (*DestinationSet) ProtoMessage() {}
 
 func (x *DestinationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[22]
+	mi := &file_holdfast_v1_event_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2679,7 @@ func (x *DestinationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationSet.ProtoReflect.Descriptor instead.
 func (*DestinationSet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DestinationSet) GetDestination() *DestinationConfig {
@@ -2609,7 +2700,7 @@ type DestinationRemoved struct {
 
 func (x *DestinationRemoved) Reset() {
 	*x = DestinationRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[23]
+	mi := &file_holdfast_v1_event_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +2712,7 @@ func (x *DestinationRemoved) String() string {
 func (*DestinationRemoved) ProtoMessage() {}
 
 func (x *DestinationRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[23]
+	mi := &file_holdfast_v1_event_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +2725,7 @@ func (x *DestinationRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationRemoved.ProtoReflect.Descriptor instead.
 func (*DestinationRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DestinationRemoved) GetName() string {
@@ -2661,7 +2752,7 @@ type DestinationFailed struct {
 
 func (x *DestinationFailed) Reset() {
 	*x = DestinationFailed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[24]
+	mi := &file_holdfast_v1_event_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2673,7 +2764,7 @@ func (x *DestinationFailed) String() string {
 func (*DestinationFailed) ProtoMessage() {}
 
 func (x *DestinationFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[24]
+	mi := &file_holdfast_v1_event_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2686,7 +2777,7 @@ func (x *DestinationFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationFailed.ProtoReflect.Descriptor instead.
 func (*DestinationFailed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DestinationFailed) GetName() string {
@@ -2736,7 +2827,7 @@ type DestinationRecovered struct {
 
 func (x *DestinationRecovered) Reset() {
 	*x = DestinationRecovered{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[25]
+	mi := &file_holdfast_v1_event_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2748,7 +2839,7 @@ func (x *DestinationRecovered) String() string {
 func (*DestinationRecovered) ProtoMessage() {}
 
 func (x *DestinationRecovered) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[25]
+	mi := &file_holdfast_v1_event_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2761,7 +2852,7 @@ func (x *DestinationRecovered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationRecovered.ProtoReflect.Descriptor instead.
 func (*DestinationRecovered) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DestinationRecovered) GetName() string {
@@ -2799,7 +2890,7 @@ type DestinationSuspended struct {
 
 func (x *DestinationSuspended) Reset() {
 	*x = DestinationSuspended{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[26]
+	mi := &file_holdfast_v1_event_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +2902,7 @@ func (x *DestinationSuspended) String() string {
 func (*DestinationSuspended) ProtoMessage() {}
 
 func (x *DestinationSuspended) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[26]
+	mi := &file_holdfast_v1_event_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +2915,7 @@ func (x *DestinationSuspended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationSuspended.ProtoReflect.Descriptor instead.
 func (*DestinationSuspended) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DestinationSuspended) GetName() string {
@@ -2859,7 +2950,7 @@ type DestinationResumed struct {
 
 func (x *DestinationResumed) Reset() {
 	*x = DestinationResumed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[27]
+	mi := &file_holdfast_v1_event_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +2962,7 @@ func (x *DestinationResumed) String() string {
 func (*DestinationResumed) ProtoMessage() {}
 
 func (x *DestinationResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[27]
+	mi := &file_holdfast_v1_event_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +2975,7 @@ func (x *DestinationResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationResumed.ProtoReflect.Descriptor instead.
 func (*DestinationResumed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DestinationResumed) GetName() string {
@@ -2911,7 +3002,7 @@ type RetryRequested struct {
 
 func (x *RetryRequested) Reset() {
 	*x = RetryRequested{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[28]
+	mi := &file_holdfast_v1_event_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +3014,7 @@ func (x *RetryRequested) String() string {
 func (*RetryRequested) ProtoMessage() {}
 
 func (x *RetryRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[28]
+	mi := &file_holdfast_v1_event_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +3027,7 @@ func (x *RetryRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequested.ProtoReflect.Descriptor instead.
 func (*RetryRequested) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RetryRequested) GetDestination() string {
@@ -2970,7 +3061,7 @@ type DomainConfig struct {
 
 func (x *DomainConfig) Reset() {
 	*x = DomainConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	mi := &file_holdfast_v1_event_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3073,7 @@ func (x *DomainConfig) String() string {
 func (*DomainConfig) ProtoMessage() {}
 
 func (x *DomainConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[29]
+	mi := &file_holdfast_v1_event_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3086,7 @@ func (x *DomainConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainConfig.ProtoReflect.Descriptor instead.
 func (*DomainConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DomainConfig) GetName() string {
@@ -3065,7 +3156,7 @@ type DomainSet struct {
 
 func (x *DomainSet) Reset() {
 	*x = DomainSet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	mi := &file_holdfast_v1_event_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3077,7 +3168,7 @@ func (x *DomainSet) String() string {
 func (*DomainSet) ProtoMessage() {}
 
 func (x *DomainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[30]
+	mi := &file_holdfast_v1_event_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3090,7 +3181,7 @@ func (x *DomainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainSet.ProtoReflect.Descriptor instead.
 func (*DomainSet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DomainSet) GetDomain() *DomainConfig {
@@ -3110,7 +3201,7 @@ type DomainRemoved struct {
 
 func (x *DomainRemoved) Reset() {
 	*x = DomainRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	mi := &file_holdfast_v1_event_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3213,7 @@ func (x *DomainRemoved) String() string {
 func (*DomainRemoved) ProtoMessage() {}
 
 func (x *DomainRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[31]
+	mi := &file_holdfast_v1_event_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3226,7 @@ func (x *DomainRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DomainRemoved.ProtoReflect.Descriptor instead.
 func (*DomainRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DomainRemoved) GetName() string {
@@ -3165,7 +3256,7 @@ type PolicyConfig struct {
 
 func (x *PolicyConfig) Reset() {
 	*x = PolicyConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[32]
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3268,7 @@ func (x *PolicyConfig) String() string {
 func (*PolicyConfig) ProtoMessage() {}
 
 func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[32]
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3281,7 @@ func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyConfig.ProtoReflect.Descriptor instead.
 func (*PolicyConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PolicyConfig) GetName() string {
@@ -3246,7 +3337,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3258,7 +3349,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3271,7 +3362,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PolicySet) GetPolicy() *PolicyConfig {
@@ -3291,7 +3382,7 @@ type PolicyRemoved struct {
 
 func (x *PolicyRemoved) Reset() {
 	*x = PolicyRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3394,7 @@ func (x *PolicyRemoved) String() string {
 func (*PolicyRemoved) ProtoMessage() {}
 
 func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3407,7 @@ func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRemoved.ProtoReflect.Descriptor instead.
 func (*PolicyRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PolicyRemoved) GetName() string {
@@ -3336,7 +3427,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +3439,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +3452,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClusterCreated) GetClusterId() string {
@@ -3390,7 +3481,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3402,7 +3493,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3415,7 +3506,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -3478,7 +3569,7 @@ type NodeEligible struct {
 
 func (x *NodeEligible) Reset() {
 	*x = NodeEligible{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3581,7 @@ func (x *NodeEligible) String() string {
 func (*NodeEligible) ProtoMessage() {}
 
 func (x *NodeEligible) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3503,7 +3594,7 @@ func (x *NodeEligible) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEligible.ProtoReflect.Descriptor instead.
 func (*NodeEligible) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NodeEligible) GetNode() string {
@@ -3533,7 +3624,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +3636,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +3649,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -3593,7 +3684,7 @@ type VerifyMarked struct {
 
 func (x *VerifyMarked) Reset() {
 	*x = VerifyMarked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3605,7 +3696,7 @@ func (x *VerifyMarked) String() string {
 func (*VerifyMarked) ProtoMessage() {}
 
 func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3618,7 +3709,7 @@ func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyMarked.ProtoReflect.Descriptor instead.
 func (*VerifyMarked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *VerifyMarked) GetNonce() []byte {
@@ -3652,7 +3743,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3664,7 +3755,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +3768,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Settings) GetLogRetention() int64 {
@@ -3739,7 +3830,7 @@ type SettingsChanged struct {
 
 func (x *SettingsChanged) Reset() {
 	*x = SettingsChanged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3751,7 +3842,7 @@ func (x *SettingsChanged) String() string {
 func (*SettingsChanged) ProtoMessage() {}
 
 func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3764,7 +3855,7 @@ func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
 func (*SettingsChanged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SettingsChanged) GetSettings() *Settings {
@@ -3787,7 +3878,7 @@ type HistoryPruned struct {
 
 func (x *HistoryPruned) Reset() {
 	*x = HistoryPruned{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +3890,7 @@ func (x *HistoryPruned) String() string {
 func (*HistoryPruned) ProtoMessage() {}
 
 func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +3903,7 @@ func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
 func (*HistoryPruned) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HistoryPruned) GetBefore() int64 {
@@ -3835,7 +3926,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3847,7 +3938,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3860,7 +3951,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeDraining) GetNode() string {
@@ -3887,7 +3978,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3899,7 +3990,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3912,7 +4003,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -3935,7 +4026,7 @@ type NodeRemoved struct {
 
 func (x *NodeRemoved) Reset() {
 	*x = NodeRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +4038,7 @@ func (x *NodeRemoved) String() string {
 func (*NodeRemoved) ProtoMessage() {}
 
 func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +4051,7 @@ func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
 func (*NodeRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeRemoved) GetNode() string {
@@ -3998,7 +4089,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4010,7 +4101,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4023,7 +4114,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Operation) GetKind() Operation_Kind {
@@ -4087,7 +4178,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4099,7 +4190,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4112,7 +4203,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Target) GetMessageId() []byte {
@@ -4141,7 +4232,7 @@ type Operated struct {
 
 func (x *Operated) Reset() {
 	*x = Operated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4153,7 +4244,7 @@ func (x *Operated) String() string {
 func (*Operated) ProtoMessage() {}
 
 func (x *Operated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4166,7 +4257,7 @@ func (x *Operated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operated.ProtoReflect.Descriptor instead.
 func (*Operated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Operated) GetOperation() *Operation {
@@ -4194,7 +4285,7 @@ type Purged struct {
 
 func (x *Purged) Reset() {
 	*x = Purged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4206,7 +4297,7 @@ func (x *Purged) String() string {
 func (*Purged) ProtoMessage() {}
 
 func (x *Purged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4219,7 +4310,7 @@ func (x *Purged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purged.ProtoReflect.Descriptor instead.
 func (*Purged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Purged) GetTargets() []*Target {
@@ -4242,7 +4333,7 @@ type FrozenExpired struct {
 
 func (x *FrozenExpired) Reset() {
 	*x = FrozenExpired{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4345,7 @@ func (x *FrozenExpired) String() string {
 func (*FrozenExpired) ProtoMessage() {}
 
 func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4358,7 @@ func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
 func (*FrozenExpired) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *FrozenExpired) GetTargets() []*Target {
@@ -4305,7 +4396,7 @@ type BulkFilter struct {
 
 func (x *BulkFilter) Reset() {
 	*x = BulkFilter{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4317,7 +4408,7 @@ func (x *BulkFilter) String() string {
 func (*BulkFilter) ProtoMessage() {}
 
 func (x *BulkFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4330,7 +4421,7 @@ func (x *BulkFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
 func (*BulkFilter) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *BulkFilter) GetDomain() string {
@@ -4400,7 +4491,7 @@ type BulkStarted struct {
 
 func (x *BulkStarted) Reset() {
 	*x = BulkStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4412,7 +4503,7 @@ func (x *BulkStarted) String() string {
 func (*BulkStarted) ProtoMessage() {}
 
 func (x *BulkStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4425,7 +4516,7 @@ func (x *BulkStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
 func (*BulkStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *BulkStarted) GetBulkId() []byte {
@@ -4483,7 +4574,7 @@ type BulkProgressed struct {
 
 func (x *BulkProgressed) Reset() {
 	*x = BulkProgressed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4495,7 +4586,7 @@ func (x *BulkProgressed) String() string {
 func (*BulkProgressed) ProtoMessage() {}
 
 func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4508,7 +4599,7 @@ func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
 func (*BulkProgressed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BulkProgressed) GetBulkId() []byte {
@@ -4575,7 +4666,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4587,7 +4678,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4650,7 +4741,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4662,7 +4753,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4711,7 +4802,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4723,7 +4814,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4770,7 +4861,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4782,7 +4873,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4795,7 +4886,7 @@ func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bounced_Recipient.ProtoReflect.Descriptor instead.
 func (*Bounced_Recipient) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{17, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{18, 0}
 }
 
 func (x *Bounced_Recipient) GetRecipient() uint32 {
@@ -4827,7 +4918,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4839,7 +4930,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4852,7 +4943,7 @@ func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bounced_Report.ProtoReflect.Descriptor instead.
 func (*Bounced_Report) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{17, 1}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{18, 1}
 }
 
 func (x *Bounced_Report) GetMessageId() []byte {
@@ -4900,7 +4991,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4912,7 +5003,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4925,7 +5016,7 @@ func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frozen_Recipient.ProtoReflect.Descriptor instead.
 func (*Frozen_Recipient) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{18, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19, 0}
 }
 
 func (x *Frozen_Recipient) GetRecipient() uint32 {
@@ -4952,7 +5043,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4964,7 +5055,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4977,7 +5068,7 @@ func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dropped_Recipient.ProtoReflect.Descriptor instead.
 func (*Dropped_Recipient) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{19, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20, 0}
 }
 
 func (x *Dropped_Recipient) GetRecipient() uint32 {
@@ -5007,7 +5098,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5019,7 +5110,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5032,7 +5123,7 @@ func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimsReleased_Claim.ProtoReflect.Descriptor instead.
 func (*ClaimsReleased_Claim) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{20, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{21, 0}
 }
 
 func (x *ClaimsReleased_Claim) GetClaim() *ClaimRef {
@@ -5074,7 +5165,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5086,7 +5177,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5099,7 +5190,7 @@ func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationConfig_Host.ProtoReflect.Descriptor instead.
 func (*DestinationConfig_Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{21, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{22, 0}
 }
 
 func (x *DestinationConfig_Host) GetAddress() string {
@@ -5138,7 +5229,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5150,7 +5241,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5163,7 +5254,7 @@ func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyConfig_Phase.ProtoReflect.Descriptor instead.
 func (*PolicyConfig_Phase) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{32, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33, 0}
 }
 
 func (x *PolicyConfig_Phase) GetUntil() int64 {
@@ -5194,7 +5285,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\x83\x15\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xc2\x15\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -5216,7 +5307,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\boperated\x18\x1a \x01(\v2\x15.holdfast.v1.OperatedH\x00R\boperated\x12-\n" +
 	"\x06purged\x18\x1d \x01(\v2\x13.holdfast.v1.PurgedH\x00R\x06purged\x12C\n" +
 	"\x0efrozen_expired\x18\" \x01(\v2\x1a.holdfast.v1.FrozenExpiredH\x00R\rfrozenExpired\x120\n" +
-	"\adropped\x18  \x01(\v2\x14.holdfast.v1.DroppedH\x00R\adropped\x12F\n" +
+	"\adropped\x18  \x01(\v2\x14.holdfast.v1.DroppedH\x00R\adropped\x12=\n" +
+	"\fdelay_warned\x18! \x01(\v2\x18.holdfast.v1.DelayWarnedH\x00R\vdelayWarned\x12F\n" +
 	"\x0fdestination_set\x18( \x01(\v2\x1b.holdfast.v1.DestinationSetH\x00R\x0edestinationSet\x12R\n" +
 	"\x13destination_removed\x18) \x01(\v2\x1f.holdfast.v1.DestinationRemovedH\x00R\x12destinationRemoved\x12O\n" +
 	"\x12destination_failed\x18* \x01(\v2\x1e.holdfast.v1.DestinationFailedH\x00R\x11destinationFailed\x12X\n" +
@@ -5344,7 +5436,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12.\n" +
 	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\x12!\n" +
-	"\fnext_attempt\x18\x03 \x01(\x03R\vnextAttempt\"\x9c\x02\n" +
+	"\fnext_attempt\x18\x03 \x01(\x03R\vnextAttempt\"\xd1\x02\n" +
 	"\tDelivered\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -5352,11 +5444,19 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"recipients\x18\x03 \x03(\v2 .holdfast.v1.Delivered.RecipientR\n" +
 	"recipients\x12.\n" +
-	"\aattempt\x18\x04 \x01(\v2\x14.holdfast.v1.AttemptR\aattempt\x1aQ\n" +
+	"\aattempt\x18\x04 \x01(\v2\x14.holdfast.v1.AttemptR\aattempt\x123\n" +
+	"\x06report\x18\x05 \x01(\v2\x1b.holdfast.v1.Bounced.ReportR\x06report\x1aQ\n" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xc1\x05\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\x81\x01\n" +
+	"\vDelayWarned\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x02 \x03(\rR\n" +
+	"recipients\x123\n" +
+	"\x06report\x18\x03 \x01(\v2\x1b.holdfast.v1.Bounced.ReportR\x06report\"\xc1\x05\n" +
 	"\aBounced\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -5619,7 +5719,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
 	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
@@ -5643,53 +5743,54 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*Failure)(nil),                 // 19: holdfast.v1.Failure
 	(*AttemptFailed)(nil),           // 20: holdfast.v1.AttemptFailed
 	(*Delivered)(nil),               // 21: holdfast.v1.Delivered
-	(*Bounced)(nil),                 // 22: holdfast.v1.Bounced
-	(*Frozen)(nil),                  // 23: holdfast.v1.Frozen
-	(*Dropped)(nil),                 // 24: holdfast.v1.Dropped
-	(*ClaimsReleased)(nil),          // 25: holdfast.v1.ClaimsReleased
-	(*DestinationConfig)(nil),       // 26: holdfast.v1.DestinationConfig
-	(*DestinationSet)(nil),          // 27: holdfast.v1.DestinationSet
-	(*DestinationRemoved)(nil),      // 28: holdfast.v1.DestinationRemoved
-	(*DestinationFailed)(nil),       // 29: holdfast.v1.DestinationFailed
-	(*DestinationRecovered)(nil),    // 30: holdfast.v1.DestinationRecovered
-	(*DestinationSuspended)(nil),    // 31: holdfast.v1.DestinationSuspended
-	(*DestinationResumed)(nil),      // 32: holdfast.v1.DestinationResumed
-	(*RetryRequested)(nil),          // 33: holdfast.v1.RetryRequested
-	(*DomainConfig)(nil),            // 34: holdfast.v1.DomainConfig
-	(*DomainSet)(nil),               // 35: holdfast.v1.DomainSet
-	(*DomainRemoved)(nil),           // 36: holdfast.v1.DomainRemoved
-	(*PolicyConfig)(nil),            // 37: holdfast.v1.PolicyConfig
-	(*PolicySet)(nil),               // 38: holdfast.v1.PolicySet
-	(*PolicyRemoved)(nil),           // 39: holdfast.v1.PolicyRemoved
-	(*ClusterCreated)(nil),          // 40: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                  // 41: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),            // 42: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                // 43: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),            // 44: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                // 45: holdfast.v1.Settings
-	(*SettingsChanged)(nil),         // 46: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),           // 47: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),            // 48: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),             // 49: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),             // 50: holdfast.v1.NodeRemoved
-	(*Operation)(nil),               // 51: holdfast.v1.Operation
-	(*Target)(nil),                  // 52: holdfast.v1.Target
-	(*Operated)(nil),                // 53: holdfast.v1.Operated
-	(*Purged)(nil),                  // 54: holdfast.v1.Purged
-	(*FrozenExpired)(nil),           // 55: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),              // 56: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),             // 57: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),          // 58: holdfast.v1.BulkProgressed
-	(*AttemptStarted_Claim)(nil),    // 59: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 60: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 61: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 62: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 63: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 64: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),       // 65: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 66: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 67: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 68: holdfast.v1.PolicyConfig.Phase
+	(*DelayWarned)(nil),             // 22: holdfast.v1.DelayWarned
+	(*Bounced)(nil),                 // 23: holdfast.v1.Bounced
+	(*Frozen)(nil),                  // 24: holdfast.v1.Frozen
+	(*Dropped)(nil),                 // 25: holdfast.v1.Dropped
+	(*ClaimsReleased)(nil),          // 26: holdfast.v1.ClaimsReleased
+	(*DestinationConfig)(nil),       // 27: holdfast.v1.DestinationConfig
+	(*DestinationSet)(nil),          // 28: holdfast.v1.DestinationSet
+	(*DestinationRemoved)(nil),      // 29: holdfast.v1.DestinationRemoved
+	(*DestinationFailed)(nil),       // 30: holdfast.v1.DestinationFailed
+	(*DestinationRecovered)(nil),    // 31: holdfast.v1.DestinationRecovered
+	(*DestinationSuspended)(nil),    // 32: holdfast.v1.DestinationSuspended
+	(*DestinationResumed)(nil),      // 33: holdfast.v1.DestinationResumed
+	(*RetryRequested)(nil),          // 34: holdfast.v1.RetryRequested
+	(*DomainConfig)(nil),            // 35: holdfast.v1.DomainConfig
+	(*DomainSet)(nil),               // 36: holdfast.v1.DomainSet
+	(*DomainRemoved)(nil),           // 37: holdfast.v1.DomainRemoved
+	(*PolicyConfig)(nil),            // 38: holdfast.v1.PolicyConfig
+	(*PolicySet)(nil),               // 39: holdfast.v1.PolicySet
+	(*PolicyRemoved)(nil),           // 40: holdfast.v1.PolicyRemoved
+	(*ClusterCreated)(nil),          // 41: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                  // 42: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),            // 43: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                // 44: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),            // 45: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                // 46: holdfast.v1.Settings
+	(*SettingsChanged)(nil),         // 47: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),           // 48: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),            // 49: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),             // 50: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),             // 51: holdfast.v1.NodeRemoved
+	(*Operation)(nil),               // 52: holdfast.v1.Operation
+	(*Target)(nil),                  // 53: holdfast.v1.Target
+	(*Operated)(nil),                // 54: holdfast.v1.Operated
+	(*Purged)(nil),                  // 55: holdfast.v1.Purged
+	(*FrozenExpired)(nil),           // 56: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),              // 57: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),             // 58: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),          // 59: holdfast.v1.BulkProgressed
+	(*AttemptStarted_Claim)(nil),    // 60: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 61: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 62: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 63: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 64: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 65: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),       // 66: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 67: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 68: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 69: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	6,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -5700,89 +5801,92 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	17, // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
 	20, // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
 	21, // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
-	22, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
-	23, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
-	25, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	53, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	54, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	55, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
-	24, // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
-	27, // 15: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
-	28, // 16: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
-	29, // 17: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
-	30, // 18: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
-	33, // 19: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
-	31, // 20: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
-	32, // 21: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
-	35, // 22: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
-	36, // 23: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
-	38, // 24: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
-	39, // 25: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	46, // 26: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
-	40, // 27: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	41, // 28: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	42, // 29: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	43, // 30: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	44, // 31: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	48, // 32: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	49, // 33: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	50, // 34: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	57, // 35: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	58, // 36: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	47, // 37: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	1,  // 38: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 39: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	10, // 40: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	11, // 41: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	13, // 42: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	12, // 43: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	59, // 44: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	16, // 45: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	60, // 46: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	18, // 47: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	16, // 48: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	61, // 49: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	18, // 50: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	16, // 51: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	62, // 52: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	18, // 53: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 54: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	63, // 55: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	16, // 56: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	64, // 57: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	18, // 58: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	16, // 59: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	65, // 60: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	18, // 61: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	3,  // 62: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	66, // 63: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	67, // 64: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	26, // 65: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	19, // 66: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	34, // 67: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	68, // 68: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	37, // 69: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	45, // 70: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	4,  // 71: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	51, // 72: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	52, // 73: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	52, // 74: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	52, // 75: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	56, // 76: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	51, // 77: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	52, // 78: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	19, // 79: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	19, // 80: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	13, // 81: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 82: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	19, // 83: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	19, // 84: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	16, // 85: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	86, // [86:86] is the sub-list for method output_type
-	86, // [86:86] is the sub-list for method input_type
-	86, // [86:86] is the sub-list for extension type_name
-	86, // [86:86] is the sub-list for extension extendee
-	0,  // [0:86] is the sub-list for field type_name
+	23, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
+	24, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
+	26, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
+	54, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	55, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	56, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	25, // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
+	22, // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
+	28, // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
+	29, // 17: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
+	30, // 18: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
+	31, // 19: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
+	34, // 20: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
+	32, // 21: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
+	33, // 22: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
+	36, // 23: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
+	37, // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
+	39, // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
+	40, // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
+	47, // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	41, // 28: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	42, // 29: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	43, // 30: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	44, // 31: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	45, // 32: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	49, // 33: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	50, // 34: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	51, // 35: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	58, // 36: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	59, // 37: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	48, // 38: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	1,  // 39: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 40: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	10, // 41: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	11, // 42: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	13, // 43: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	12, // 44: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	60, // 45: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	16, // 46: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	61, // 47: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	18, // 48: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	16, // 49: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	62, // 50: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	18, // 51: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	64, // 52: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	64, // 53: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	16, // 54: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	63, // 55: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	18, // 56: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	2,  // 57: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	64, // 58: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	16, // 59: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	65, // 60: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	18, // 61: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	16, // 62: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	66, // 63: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	18, // 64: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	3,  // 65: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	67, // 66: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	68, // 67: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	27, // 68: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	19, // 69: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	35, // 70: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	69, // 71: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	38, // 72: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	46, // 73: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	4,  // 74: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	52, // 75: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	53, // 76: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	53, // 77: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	53, // 78: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	57, // 79: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	52, // 80: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	53, // 81: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	19, // 82: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	19, // 83: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	13, // 84: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 85: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	19, // 86: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	19, // 87: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	16, // 88: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	89, // [89:89] is the sub-list for method output_type
+	89, // [89:89] is the sub-list for method input_type
+	89, // [89:89] is the sub-list for extension type_name
+	89, // [89:89] is the sub-list for extension extendee
+	0,  // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -5805,6 +5909,7 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_Purged)(nil),
 		(*Event_FrozenExpired)(nil),
 		(*Event_Dropped)(nil),
+		(*Event_DelayWarned)(nil),
 		(*Event_DestinationSet)(nil),
 		(*Event_DestinationRemoved)(nil),
 		(*Event_DestinationFailed)(nil),
@@ -5829,14 +5934,14 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_BulkProgressed)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
-	file_holdfast_v1_event_proto_msgTypes[40].OneofWrappers = []any{}
+	file_holdfast_v1_event_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   64,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -172,6 +172,7 @@ const (
 	HistoryRecord_KIND_PURGED HistoryRecord_Kind = 47
 	// Frozen for too long, and dropped.
 	HistoryRecord_KIND_FROZEN_EXPIRED HistoryRecord_Kind = 48
+	HistoryRecord_KIND_DELAY_WARNED   HistoryRecord_Kind = 31
 )
 
 // Enum value maps for HistoryRecord_Kind.
@@ -198,6 +199,7 @@ var (
 		46: "KIND_ORDERED",
 		47: "KIND_PURGED",
 		48: "KIND_FROZEN_EXPIRED",
+		31: "KIND_DELAY_WARNED",
 	}
 	HistoryRecord_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":     0,
@@ -221,6 +223,7 @@ var (
 		"KIND_ORDERED":         46,
 		"KIND_PURGED":          47,
 		"KIND_FROZEN_EXPIRED":  48,
+		"KIND_DELAY_WARNED":    31,
 	}
 )
 
@@ -451,8 +454,10 @@ type RecipientRecord struct {
 	ChangedIndex uint64 `protobuf:"varint,38,opt,name=changed_index,json=changedIndex,proto3" json:"changed_index,omitempty"`
 	// The raft index since which it is as it is, but for the claim, and that of the
 	// claim, 0 where there is none.
-	SinceIndex    uint64 `protobuf:"varint,60,opt,name=since_index,json=sinceIndex,proto3" json:"since_index,omitempty"`
-	ClaimedIndex  uint64 `protobuf:"varint,61,opt,name=claimed_index,json=claimedIndex,proto3" json:"claimed_index,omitempty"`
+	SinceIndex   uint64 `protobuf:"varint,60,opt,name=since_index,json=sinceIndex,proto3" json:"since_index,omitempty"`
+	ClaimedIndex uint64 `protobuf:"varint,61,opt,name=claimed_index,json=claimedIndex,proto3" json:"claimed_index,omitempty"`
+	// The sender was told of the delay.
+	Warned        bool `protobuf:"varint,50,opt,name=warned,proto3" json:"warned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -660,6 +665,13 @@ func (x *RecipientRecord) GetClaimedIndex() uint64 {
 		return x.ClaimedIndex
 	}
 	return 0
+}
+
+func (x *RecipientRecord) GetWarned() bool {
+	if x != nil {
+		return x.Warned
+	}
+	return false
 }
 
 // OperationRecord is an operation with the time at which it was ordered.
@@ -2203,7 +2215,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"endedIndex\x1a3\n" +
 	"\x05Share\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x12\n" +
-	"\x04open\x18\x02 \x01(\rR\x04open\"\xdb\a\n" +
+	"\x04open\x18\x02 \x01(\rR\x04open\"\xf3\a\n" +
 	"\x0fRecipientRecord\x124\n" +
 	"\trecipient\x18\x01 \x01(\v2\x16.holdfast.v1.RecipientR\trecipient\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12 \n" +
@@ -2235,7 +2247,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\rchanged_index\x18& \x01(\x04R\fchangedIndex\x12\x1f\n" +
 	"\vsince_index\x18< \x01(\x04R\n" +
 	"sinceIndex\x12#\n" +
-	"\rclaimed_index\x18= \x01(\x04R\fclaimedIndex\"W\n" +
+	"\rclaimed_index\x18= \x01(\x04R\fclaimedIndex\x12\x16\n" +
+	"\x06warned\x182 \x01(\bR\x06warned\"W\n" +
 	"\x0fOperationRecord\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\"\xe5\x03\n" +
@@ -2344,7 +2357,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x10pruned_delivered\x18\x14 \x01(\x04R\x0fprunedDelivered\x12!\n" +
 	"\fpruned_ended\x18\x15 \x01(\x04R\vprunedEnded\x12\x1a\n" +
 	"\bmessages\x18\x1e \x01(\x04R\bmessages\x12\x14\n" +
-	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\"\xa3\x06\n" +
+	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\"\xba\x06\n" +
 	"\rHistoryRecord\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -2360,7 +2373,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x06report\x18\n" +
 	" \x01(\fR\x06report\x12\x0e\n" +
 	"\x02by\x18\x1e \x01(\tR\x02by\x12\x16\n" +
-	"\x06reason\x18\x1f \x01(\tR\x06reason\"\xa7\x03\n" +
+	"\x06reason\x18\x1f \x01(\tR\x06reason\"\xbe\x03\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rKIND_ACCEPTED\x10\x01\x12\x17\n" +
@@ -2383,7 +2396,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\vKIND_THAWED\x10-\x12\x10\n" +
 	"\fKIND_ORDERED\x10.\x12\x0f\n" +
 	"\vKIND_PURGED\x10/\x12\x17\n" +
-	"\x13KIND_FROZEN_EXPIRED\x100\"\xab\x02\n" +
+	"\x13KIND_FROZEN_EXPIRED\x100\x12\x15\n" +
+	"\x11KIND_DELAY_WARNED\x10\x1f\"\xab\x02\n" +
 	"\rAppliedRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +

@@ -1,0 +1,129 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+
+	"holdfast/delivery/dsn"
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// warnDomain tells senders of mail that has waited for the policy's warning time.
+func (s *Scheduler) warnDomain(ctx context.Context, domain string) error {
+	after := s.cfg.State.PolicyFor(domain, fsm.ClassMail).WarnAfter
+	if after == 0 {
+		return nil
+	}
+	rows, err := s.cfg.State.Oldest(domain, fsm.ClassMail, s.cfg.Now().Add(-after), expiryBatch)
+	if err != nil {
+		return err
+	}
+	warned := relay.MessageID{}
+	for _, row := range rows {
+		if ctx.Err() != nil || !s.cfg.Lease.Leased() {
+			return nil
+		}
+		if row.ID == warned {
+			continue // all of its recipients are in one report
+		}
+		warned = row.ID
+		if err := s.warn(row.ID); err != nil && !errors.Is(err, fsm.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// warn reports on all recipients of a message that are late and weren't reported
+// on before, whichever domain they are at.
+func (s *Scheduler) warn(id relay.MessageID) error {
+	view, err := s.cfg.State.View()
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	message, err := view.Message(id)
+	if err != nil {
+		return err
+	}
+	recipients, err := view.Recipients(id)
+	if err != nil {
+		return err
+	}
+	event := &pb.DelayWarned{MessageId: id[:]}
+	r := s.reportOn(id, message)
+	r.Reason = dsn.Delayed
+	for number, record := range recipients {
+		if record.State != pb.RecipientState_RECIPIENT_STATE_PENDING || record.Ordered != nil ||
+			fsm.PendingClass(message, record) != fsm.ClassMail || len(r.Recipients) == dsn.MaxRecipients {
+			continue
+		}
+		retention := view.PolicyFor(record.Domain, fsm.ClassMail).Retention
+		event.Recipients = append(event.Recipients, uint32(number))
+		r.Recipients = append(r.Recipients, dsn.Recipient{
+			Address: record.Recipient.GetAddress(), ORcpt: record.Recipient.GetOrcpt(),
+			Failure: failureFrom(latestFailure(view, record)), RetryUntil: fsm.RetentionFrom(message, record).Add(retention),
+		})
+	}
+	if len(event.Recipients) == 0 {
+		return nil
+	}
+	var body []byte
+	if _, routed := view.Domain(relay.RelayDomain(r.To)); routed {
+		if event.Report, body, err = s.compose(r); err != nil {
+			return err
+		}
+	}
+	s.propose(func() *pb.Event {
+		return s.event(&pb.Event{Kind: &pb.Event_DelayWarned{DelayWarned: event}})
+	}, body)
+	return nil
+}
+
+// latestFailure is why a recipient waits: while its destination is down, that.
+func latestFailure(view *fsm.View, record *pb.RecipientRecord) *pb.Failure {
+	destination, ok := view.Destination(record.Destination)
+	if ok && destination.Health.GetState() == pb.DestinationHealth_STATE_DOWN {
+		return destination.Health.Failure
+	}
+	return record.LastError
+}
+
+// deliver proposes what was delivered, with a report to a sender who asked for
+// one where the next hop doesn't take that duty over (RFC 3461 section 5.2.2).
+func (s *Scheduler) deliver(a *attempt, recipients []*pb.Delivered_Recipient) {
+	if len(recipients) == 0 {
+		return
+	}
+	delivered := &pb.Delivered{Claim: a.grant.Claim, MessageId: a.id[:], Recipients: recipients, Attempt: s.describe(a)}
+	report, body, err := s.relayedReport(a, recipients)
+	if err != nil {
+		// The message has arrived: that must be known, report or not.
+		s.log.Error("write report", "id", a.id, "error", err)
+	} else {
+		delivered.Report = report
+	}
+	s.propose(func() *pb.Event {
+		return s.event(&pb.Event{Kind: &pb.Event_Delivered{Delivered: delivered}})
+	}, body)
+}
+
+func (s *Scheduler) relayedReport(a *attempt, recipients []*pb.Delivered_Recipient) (*pb.Bounced_Report, []byte, error) {
+	r := s.reportOn(a.id, a.message)
+	r.Reason = dsn.Relayed
+	if _, routed := s.cfg.State.Domain(relay.RelayDomain(r.To)); a.result.DSN || !routed || isReport(a.message) {
+		return nil, nil, nil
+	}
+	for _, d := range recipients {
+		record := a.recipients[indexOf(a.grant.Record.Recipients, d.Recipient)]
+		if dsn.SuccessDue(r.To, record.Recipient.GetNotify()) && !record.Recipient.GetSpam() {
+			r.Recipients = append(r.Recipients, dsn.Recipient{
+				Address: record.Recipient.GetAddress(), ORcpt: record.Recipient.GetOrcpt(),
+				Host: a.result.Host, Reply: d.Text,
+			})
+		}
+	}
+	return s.compose(r)
+}
