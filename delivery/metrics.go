@@ -79,7 +79,7 @@ func (m *metrics) initialise() {
 		m.attempts: {"delivered", "deferred", "unreachable", "rejected", "interrupted"},
 		m.claims:   {"granted", "denied"},
 		m.probes:   {"recovered", "failed", "interrupted"},
-		m.dropped:  {"rejected", "expired", "attempts"},
+		m.dropped:  {"rejected", "expired", "attempts", "returned"},
 		m.connects: connectResults,
 	} {
 		for _, label := range labels {
