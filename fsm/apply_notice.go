@@ -2,7 +2,6 @@ package fsm
 
 import (
 	pb "holdfast/proto/holdfast/v1"
-	"holdfast/relay"
 )
 
 // delayWarned files a report that a message is late and marks its recipients, so
@@ -64,7 +63,7 @@ func (t *tx) relayed(m *message, e *pb.Delivered) []byte {
 		if r := t.recipient(m, d.Recipient); r != nil && isOpen(r.rec.State) {
 			report, refusal := t.fileNotice(m, e.Report)
 			if refusal != nil {
-				t.s.log.Error("report refused", "about", relay.MessageID(m.id), "reason", refusal.Text)
+				t.s.log.Error("report refused", "about", m.id, "reason", refusal.Text)
 			}
 			return report
 		}

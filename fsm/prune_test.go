@@ -90,7 +90,7 @@ func TestPruneForgetsThePast(t *testing.T) {
 	for range 20 {
 		w.deliver(w.accept(1, "x@example.test"), 0)
 		w.must(1, destinationFailed("dest", w.probes("dest"), w.now), nil)
-		w.must(1, destinationSet("dest"), nil)
+		w.must(1, w.renewed(destinationSet("dest")), nil)
 		w.now = w.now.Add(24 * time.Hour)
 	}
 	w.now = w.now.Add(20 * 24 * time.Hour) // the first ten days are out

@@ -24,10 +24,11 @@ func scripted(t *testing.T) *vfs.MemFS {
 		state := mustOpen(t, crashDir, fs)
 		script := newScript(t, rand.New(rand.NewPCG(seed, 2)).IntN)
 		fold(t, state, script.setup()...)
-		for range 150 {
+		full := false
+		for step := 0; step < 400 && !full; step++ {
 			fold(t, state, script.entry())
+			full = !slices.ContainsFunc(digestsOf(t, state), func(d *pb.AppliedRecord_Digest) bool { return d.Rows == 0 })
 		}
-		full := !slices.ContainsFunc(digestsOf(t, state), func(d *pb.AppliedRecord_Digest) bool { return d.Rows == 0 })
 		if err := state.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package smtpout_test
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -107,7 +108,10 @@ func TestAuth(t *testing.T) {
 				conn.Close()
 				t.Fatal("connected")
 			}
-			f := err.(*relay.Failure)
+			f, ok := errors.AsType[*relay.Failure](err)
+			if !ok {
+				t.Fatal(err)
+			}
 			if f.Cause != tt.cause || f.Phase != relay.PhaseAuth || f.Code != tt.code || f.Class() != relay.HostFailure {
 				t.Errorf("%v (class %d), want %s at auth with %d", f, f.Class(), tt.cause, tt.code)
 			}

@@ -5,7 +5,7 @@ func claims() []rule {
 		{
 			text:    "Only the owner at that index is granted a claim",
 			in:      "grant",
-			without: []change{{"fsm/apply_attempt.go", "if !ok || t.tables.owner(destination) != t.node {", "if !ok {"}},
+			without: []change{{"fsm/apply_attempt.go", "if !ok || destination.Suspended != nil || t.tables.owner(destination) != t.node {", "if !ok || destination.Suspended != nil {"}},
 			test:    "fsm.TestClaimsThatDoNotHold", says: "not the owner",
 		},
 		{
