@@ -108,7 +108,9 @@ func TestCauses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "a", "b")
-			w.timeouts.Greeting, w.timeouts.Mail, w.timeouts.Dot = 50*time.Millisecond, 50*time.Millisecond, 200*time.Millisecond
+			if tt.cause == "timeout" {
+				w.timeouts.Greeting, w.timeouts.Mail, w.timeouts.Dot = 50*time.Millisecond, 50*time.Millisecond, 200*time.Millisecond
+			}
 			w.resolver = names{}
 			config := &pb.DestinationConfig{
 				Name: "dest", Slots: 5, Tls: "none", ProbeMax: int64(probeMax), Hosts: []*pb.DestinationConfig_Host{{}},
