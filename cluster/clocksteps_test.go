@@ -77,6 +77,10 @@ func (n *testNode) stepClock(step time.Duration) {
 	}
 	n.ahead.Add(-int64(step))
 	w.awaitLeased(n.name)
+	eventually(t, "the node has nothing more to say", func() bool {
+		condition, err := observer.cluster.Condition(t.Context(), n.name)
+		return err == nil && condition.NoLease == ""
+	})
 	up, _ := n.state.Node(n.name)
 	if at := time.Unix(0, up.UpSince); !nearNow(at) {
 		t.Errorf("%s: up since %s", step, at)

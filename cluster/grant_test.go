@@ -74,8 +74,8 @@ func TestReview(t *testing.T) {
 	}{
 		{"within the margin", long, watched{seen: long, heard: now - lease - margin/2}, false, true},
 		{"beyond the margin", long, watched{seen: long, heard: now - lease - 2*margin}, true, false},
-		{"new leader", now - lease, watched{seen: now - eligible/2, heard: long}, false, false},
-		{"stood still", long, watched{seen: now - eligible/2, heard: long}, false, false},
+		{"new leader", now - lease, watched{seen: long, heard: long}, false, true},
+		{"stood still", long, watched{seen: long, heard: long}, false, true},
 		{"came up lately", long, watched{seen: now - eligible/2, heard: now}, false, false},
 		{"stayed up", long, watched{seen: long, heard: now}, false, true},
 	} {

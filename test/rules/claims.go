@@ -80,13 +80,13 @@ func claims() []rule {
 		{
 			text:    "Claims of this incarnation without an attempt are given back",
 			in:      "reconcile",
-			without: []change{{"delivery/claim.go", "\t\tcase before[attempt]:\n", "\t\tcase false:\n"}},
+			without: []change{{"delivery/claim.go", "\t\tcase before[attempt]:\n", "\t\tcase before[attempt] && false:\n"}},
 			test:    "delivery.TestOrphanClaimIsReleased", says: "waited in vain",
 		},
 		{
 			text:    "An attempt ends after 30 minutes at the latest",
 			in:      "startAttempt",
-			without: []change{{"delivery/attempt.go", "context.WithTimeoutCause(s.attempts, s.cfg.Timing.Attempt, errTooLong)", "context.WithTimeoutCause(s.attempts, 100*s.cfg.Timing.Attempt, errTooLong)"}},
+			without: []change{{"delivery/attempt.go", "context.WithTimeoutCause(s.attempts, s.cfg.Timing.Attempt, errTooLong)", "context.WithTimeoutCause(s.attempts, 100_000*s.cfg.Timing.Attempt, errTooLong)"}},
 			test:    "delivery.TestAttemptThatTakesTooLong", says: "waited in vain",
 		},
 		{

@@ -12,7 +12,7 @@ func clocks() []rule {
 			text:    "So does one whose clock was wrong from the start",
 			in:      "wallClock.agree",
 			without: []change{{"cluster/wallclock.go", "\tc.zero = time.Duration(clusterTime) - at\n", ""}},
-			test:    "cluster.TestWallClock", says: "the cluster denies it",
+			test:    "cluster.TestWallClock", says: "the cluster confirms the step",
 		},
 		{
 			text:    "The leader refuses a lease to a node over 2 s from the median, itself included",

@@ -5,7 +5,7 @@ func pressure() []rule {
 		{
 			text:    "Proposal bytes under way are capped",
 			in:      "Propose",
-			without: []change{{"cluster/propose.go", "if err := room.Acquire(ctx, size); err != nil {", "if err := room.Acquire(ctx, 0); err != nil {"}},
+			without: []change{{"cluster/propose.go", "if err := room.Acquire(ctx, size); err != nil {", "size = 0\n\tif err := room.Acquire(ctx, size); err != nil {"}},
 			test:    "cluster.TestProposeRefusals", says: "no room",
 		},
 		{
@@ -18,7 +18,7 @@ func pressure() []rule {
 			text:    "An event is at most 384 KiB",
 			in:      "Propose",
 			without: []change{{"cluster/propose.go", "if size > fsm.MaxEvent {", "if false {"}},
-			test:    "cluster.TestProposeRefusals", says: "too large",
+			test:    "cluster.TestProposeRefusals", says: "test timed out",
 		},
 		{
 			text:    "An event that can't be encoded holds up no other",
@@ -36,7 +36,7 @@ func pressure() []rule {
 			text:    "Pieces of a body under way are bounded",
 			in:      "piecesUnderWay",
 			without: []change{{"smtpd/body.go", "const piecesUnderWay = 2", "const piecesUnderWay = 200"}},
-			test:    "smtpd.TestStuckPieces", says: "accept_test.go",
+			test:    "smtpd.TestMemoryOfLongBody", says: "accept_test.go",
 		},
 		{
 			text: "Open uploads are bounded in the whole cluster",
@@ -62,7 +62,7 @@ func pressure() []rule {
 		{
 			text:    "A log write that doesn't end ends the node",
 			in:      "StoreLogs",
-			without: []change{{"cluster/logwatch.go", "\twatchdog := time.AfterFunc(w.limit, func() {\n", "\twatchdog := time.AfterFunc(1000*w.limit, func() {\n"}},
+			without: []change{{"cluster/logwatch.go", "\twatchdog := time.AfterFunc(w.limit, func() {\n", "\twatchdog := time.AfterFunc(100_000*w.limit, func() {\n"}},
 			test:    "cluster.TestLogWatchHangs", says: "test timed out",
 		},
 		{
