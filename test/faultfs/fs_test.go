@@ -2,7 +2,9 @@ package faultfs
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -10,10 +12,13 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"holdfast/test/harness"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -192,10 +197,16 @@ func TestUnlinkedWhileOpen(t *testing.T) {
 	}
 	must(t, os.Remove(filepath.Join(mount, "a")))
 	syncFolder(t, mount)
-	objects, err := os.ReadDir(disk.tree.objects)
-	if err != nil || len(objects) != 0 {
-		t.Errorf("%d backing files are left of none, %v", len(objects), err)
-	}
+	// The kernel tells of the last close when it likes, after close has returned.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	must(t, harness.Eventually(ctx, "no backing file", func(context.Context) error {
+		objects, err := os.ReadDir(disk.tree.objects)
+		if err == nil && len(objects) != 0 {
+			err = fmt.Errorf("%d backing files are left", len(objects))
+		}
+		return err
+	}))
 }
 
 // TestTorn keeps a part of the unsynced pages: none may be half old, half new,
