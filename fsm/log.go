@@ -131,12 +131,15 @@ func (v *View) walk(f Filter, cursor []byte, limit int, matches func(relay.Messa
 		id = relay.MessageID(cursor)
 	}
 	for scanned := 0; ; scanned++ {
-		found, more := offered.seek(id)
+		found, agreed, more := offered.step(id)
 		if id = found; !more || f.passed(id, last) {
 			return ids, nil, nil
 		}
-		if len(ids) == limit || scanned == maxScanned {
+		if agreed && len(ids) == limit || scanned == maxScanned {
 			return ids, id[:], nil
+		}
+		if !agreed {
+			continue
 		}
 		m, err := v.Message(id)
 		switch {

@@ -88,3 +88,34 @@ func TestSearch(t *testing.T) {
 		t.Error("a cursor of another listing was taken")
 	}
 }
+
+// Two long indexes without a message in common are not read to their ends in one
+// call: it comes back with a cursor.
+func TestSearchForNothingEndsInPieces(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	for range 3 * maxScanned / 2 {
+		for n := range 2 {
+			id := w.newID()
+			w.must(1, accepted(id, testBody, fmt.Sprintf("s%d@x.test", n), fmt.Sprintf("r%d@example.test", n)), testBody)
+		}
+		w.now = w.now.Add(time.Second)
+	}
+	v := w.view()
+	for _, oldest := range []bool{true, false} {
+		calls := 1
+		for cursor := []byte(nil); ; calls++ {
+			ids, next, err := v.Log(Filter{From: "s0@x.test", To: "r1@example.test", OldestFirst: oldest}, cursor, 10)
+			if err != nil || len(ids) != 0 {
+				t.Fatalf("found %v, %v", ids, err)
+			}
+			if cursor = next; cursor == nil {
+				break
+			}
+		}
+		if calls < 2 || calls > 4 {
+			t.Errorf("oldest first %v: %d calls", oldest, calls)
+		}
+	}
+}

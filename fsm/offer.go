@@ -22,7 +22,7 @@ type offer interface {
 // offer is what the indexes know of a filter's messages: all that match are
 // among them. Indexes are intersected, so that the smallest of them decides how
 // much is read.
-func (v *View) offer(f Filter) (offer, error) {
+func (v *View) offer(f Filter) (intersection, error) {
 	var all intersection
 	err := v.eachIndex(f, func(prefixes ...[]byte) error {
 		var alternatives union
@@ -38,7 +38,7 @@ func (v *View) offer(f Filter) (offer, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, errors.Join(err, all.close())
+		return all, errors.Join(err, all.close())
 	}
 	return all, nil
 }
@@ -134,20 +134,20 @@ func (u union) close() error { return closeAll(u.offers) }
 // intersection offers what all of its offers have.
 type intersection struct{ offers []offer }
 
-func (n intersection) seek(id relay.MessageID) (relay.MessageID, bool) {
-	for agreed := 0; agreed < len(n.offers); {
-		for _, o := range n.offers {
-			offered, ok := o.seek(id)
-			if !ok {
-				return id, false
-			}
-			if offered != id {
-				id, agreed = offered, 0
-			}
-			agreed++
+// step asks each offer once. Where they disagree, nothing before the id that it
+// returns is in all of them. Two long indexes may have nothing in common, so the
+// caller counts the steps.
+func (n intersection) step(id relay.MessageID) (furthest relay.MessageID, agreed, more bool) {
+	agreed = true
+	for i, o := range n.offers {
+		offered, ok := o.seek(id)
+		if !ok {
+			return id, false, false
 		}
+		agreed = agreed && (i == 0 || offered == id)
+		id = offered
 	}
-	return id, true
+	return id, agreed, true
 }
 
 func (n intersection) close() error { return closeAll(n.offers) }
