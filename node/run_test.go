@@ -5,38 +5,21 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
 	"time"
 )
 
-// freeAddress is below the range from which connections get their own ports.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return address
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
 // One node of three, the others of which aren't there, takes no mail, and
 // refuses none for good.
 func TestNodeWithoutAClusterDefers(t *testing.T) {
 	c := DefaultConfig()
 	c.NodeID, c.DataDir = "a", t.TempDir()
-	c.SMTP.Listen, c.SMTP.Hostname = []string{freeAddress(t)}, "mx-a.example.net"
-	c.Raft.Listen, c.Admin.Listen, c.HTTP.Listen = freeAddress(t), []string{freeAddress(t)}, freeAddress(t)
+	c.SMTP.Listen, c.SMTP.Hostname = []string{freePort(t)}, "mx-a.example.net"
+	c.Raft.Listen, c.Admin.Listen, c.HTTP.Listen = freePort(t), []string{freePort(t)}, freePort(t)
 	c.Cluster.BootstrapExpect = 3
-	c.Cluster.Join = []string{c.Admin.Listen[0], freeAddress(t), freeAddress(t)}
+	c.Cluster.Join = []string{c.Admin.Listen[0], freePort(t), freePort(t)}
 	n, err := New(c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

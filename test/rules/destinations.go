@@ -112,7 +112,7 @@ func destinations() []rule {
 			in:      "room",
 			without: []change{{"delivery/lane.go", "return min(max(1, n/2)-taken.late(), n-taken.all())", "return n - taken.all()"}},
 			test:    "delivery.TestRetriesLeaveSlotsToFreshMail", says: "lane_test.go",
-			note: "lanes for marked mail and call-outs: not built",
+			note: "a lane for call-outs: not built",
 		},
 		{
 			text: "A destination suspended by an operator",

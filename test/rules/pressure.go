@@ -43,8 +43,10 @@ func pressure() []rule {
 			note: "not built: each node bounds its own buffers",
 		},
 		{
-			text: "Below a disk reserve new mail gets 452 while delivery goes on",
-			note: "not built",
+			text:    "Below a disk reserve new mail gets 452 while delivery goes on",
+			in:      "gate.Check",
+			without: []change{{"node/seams.go", "if g.n.disk.space().low() {\n\t\treturn &relay.Reply{Code: 452, Enhanced: \"4.3.1\", Text: \"short of disk space, try again later\"}\n\t}\n\tif g.n.cluster.DisksLow() {", "if false {"}},
+			test:    "node.TestDiskReserveAtTheFrontDoor", says: "reserve_test.go",
 		},
 		{
 			text:    "A failed write or fsync of the log ends the node",
