@@ -86,8 +86,10 @@ func destinations() []rule {
 			test:    "delivery.TestAttemptThatTakesTooLong", says: "silent_test.go",
 		},
 		{
-			text: "The same 4xx to 10 different messages in a row is the host's failure",
-			note: "`delivery` TestSameRefusalForEverybody; not tried with the rule taken out",
+			text:    "The same 4xx to 10 different messages in a row is the host's failure",
+			in:      "learn",
+			without: []change{{"delivery/refusals.go", "return len(messages) == refusalsInARow", "return false"}},
+			test:    "delivery.TestSameRefusalForEverybody", says: "the destination is down",
 		},
 		{
 			text:    "Concurrency begins at 1 after an outage and rises with success",
@@ -115,8 +117,10 @@ func destinations() []rule {
 			note: "a lane for call-outs: not built",
 		},
 		{
-			text: "A destination suspended by an operator",
-			note: "not built",
+			text:    "A destination that an operator has suspended is claimed for by nobody",
+			in:      "grant",
+			without: []change{{"fsm/apply_attempt.go", "!ok || destination.Suspended != nil || ", "!ok || "}},
+			test:    "fsm.TestSuspension", says: "a claim:",
 		},
 		{
 			text:    "A report that fails is frozen, and causes none",
