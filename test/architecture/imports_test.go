@@ -16,9 +16,11 @@ var mayImport = map[string]struct {
 		"relay is the vocabulary that all share, so it depends on nothing"},
 	"proto": {nil,
 		"proto is generated from the .proto files alone"},
+	"pki": {nil,
+		"pki says who is at the other end of a connection, and all that ask need it"},
 	"fsm": {[]string{"relay", "proto"},
 		"the state is folded from the log alone: it knows no network, no session and no attempt"},
-	"cluster": {[]string{"fsm", "proto"},
+	"cluster": {[]string{"fsm", "proto", "pki"},
 		"cluster moves entries and applies them, whatever is in them"},
 	"smtpd": {[]string{"relay", "proto"},
 		"the front door knows no raft: it declares the small interface that it needs and node fills it in"},
@@ -30,16 +32,16 @@ var mayImport = map[string]struct {
 		"the SMTP client is usable without a cluster"},
 	"delivery/dsn": {[]string{"relay"},
 		"a report is rendered from its inputs alone"},
-	"admin": {[]string{"relay", "proto", "fsm", "cluster"},
+	"admin": {[]string{"relay", "proto", "fsm", "cluster", "pki"},
 		"admin asks the state and proposes events; mail doesn't pass through it"},
 	"upkeep": {[]string{"relay", "proto", "fsm"},
 		"upkeep reads the state and proposes events: which node leads, node tells it"},
 	"node": {[]string{"relay", "proto", "fsm", "cluster", "smtpd", "smtpd/verify",
-		"delivery", "delivery/smtpout", "delivery/dsn", "admin", "upkeep"},
+		"delivery", "delivery/smtpout", "delivery/dsn", "admin", "upkeep", "pki"},
 		"node puts the parts together and no part of the product needs a test's code"},
 	// Beside node, the commands are a gRPC client, and `dev` has the sink for
-	// its demo mail server.
-	"cmd": {[]string{"node", "relay", "proto", "test/sink"},
+	// its demo mail server. Certificates are made without a node.
+	"cmd": {[]string{"node", "relay", "proto", "pki", "test/sink"},
 		"a command is arguments, signals, Run and an exit code; what it does over gRPC is in proto"},
 }
 
