@@ -1,7 +1,6 @@
 package admin_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,9 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	pb "holdfast/proto/holdfast/v1"
-	"holdfast/relay"
 	"holdfast/test/admintest"
-	"holdfast/test/harness"
 )
 
 const (
@@ -318,36 +315,6 @@ func TestBulkIsChecked(t *testing.T) {
 	}
 	_, err = stream.Recv()
 	wantCode(t, err, codes.NotFound, "no bulk operation")
-}
-
-// What is deleted is gone once the time to undo it is over, and a report that
-// nobody looks after, too.
-func TestUpkeep(t *testing.T) {
-	w := admintest.Start(t)
-	w.Configure()
-	id := w.Accept(time.Hour, "s@x.test", "r@one.test")
-	w.FoldAs(1, -time.Hour, &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{
-		Operation: &pb.Operation{Kind: remove, UndoUntil: admintest.Now.Add(-time.Minute).UnixNano()},
-		Targets:   []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}},
-	}}}, nil)
-	bounced, report := w.Accept(time.Hour, "s@x.test", "r@one.test"), relay.MessageID{7}
-	w.FoldAs(1, -31*24*time.Hour, &pb.Event{Kind: &pb.Event_Bounced{Bounced: &pb.Bounced{
-		MessageId: bounced[:], Recipients: []*pb.Bounced_Recipient{{}},
-		Report: &pb.Bounced_Report{MessageId: report[:], Content: &pb.Content{}},
-	}}}, nil)
-	c := dial(t, w)
-	err := harness.Eventually(t.Context(), "both are gone", func(context.Context) error {
-		if _, err := readBody(t, c, id.String()); err == nil {
-			return errors.New("the deleted message has its body")
-		}
-		if m := stateOf(t, c, report.String()); m.State != pb.RecipientState_RECIPIENT_STATE_DROPPED {
-			return fmt.Errorf("the report is %v", m.State)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestHistoryInPages(t *testing.T) {

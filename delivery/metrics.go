@@ -19,7 +19,6 @@ type metrics struct {
 	connects *prometheus.CounterVec
 	connect  prometheus.Histogram
 	probes   *prometheus.CounterVec
-	prunes   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -57,11 +56,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.dropped = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "holdfast_dropped_recipients_total", Help: "Recipients marked as spam that were dropped without a report, by why.",
 	}, []string{"reason"})
-	m.prunes = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "holdfast_prunes_total", Help: "Pieces of up to 1,000 records of the log that this node had removed.",
-	})
 	m.initialise()
-	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes, m.prunes, m.dropped)
+	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes, m.dropped)
 	return m
 }
 

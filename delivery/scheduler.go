@@ -25,7 +25,6 @@ type Scheduler struct {
 	releasing   map[uint64]bool // claims that are being given back
 	unknown     map[uint64]bool // claims that the last reconciliation didn't know
 	expiring    bool
-	pruning     bool
 	returning   bool
 	stopping    bool
 
@@ -94,7 +93,6 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			s.rescan()
 		case <-expire.C:
 			s.expire(ctx)
-			s.prune(ctx)
 		case <-sweep.C:
 			s.returnOrdered(ctx)
 			s.closeIdle(s.cfg.Now().Add(-timing.Idle))

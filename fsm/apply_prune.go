@@ -139,10 +139,3 @@ func (s *State) HasEndedBefore(before time.Time) (found bool, err error) {
 	})
 	return found, err
 }
-
-// Keeper is the node that does the cluster's own upkeep, "" while none is up.
-func (s *State) Keeper() string {
-	t := s.published()
-	// Rendezvous hashing like a destination's owner, for a name that none has.
-	return t.owner(&pb.DestinationRecord{})
-}

@@ -159,7 +159,8 @@ func (n *Node) makeParts() (err error) {
 		return err
 	}
 	n.keeper, err = upkeep.New(upkeep.Config{
-		State: n.state, Cluster: leadership{n}, Now: time.Now, Logger: n.log.With("component", "upkeep"),
+		State: n.state, Cluster: leadership{n}, Now: n.cluster.Now,
+		Logger: n.log.With("component", "upkeep"), Metrics: n.registry,
 	})
 	if err != nil {
 		return err

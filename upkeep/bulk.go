@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
 
-// bulks carries all bulk operations on, in turn, until they are finished. After
-// each piece it pauses for as long as the piece took: half of the log's time is
-// left to acceptances and deliveries, however much there is to do.
+// bulks carries all bulk operations on, in turn, until they are finished.
 func (k *Keeper) bulks(ctx context.Context) error {
 	for k.goOn(ctx) {
 		running, err := k.running()
@@ -20,11 +17,9 @@ func (k *Keeper) bulks(ctx context.Context) error {
 			return err
 		}
 		for _, bulk := range running {
-			began := time.Now()
-			if err := k.piece(ctx, bulk); err != nil {
-				return fmt.Errorf("bulk operation %s: %w", bulk.ID, err)
+			if err := k.carryOn(ctx, bulk); err != nil {
+				return fmt.Errorf("operation %s: %w", bulk.ID, err)
 			}
-			pause(ctx, min(time.Since(began), maxPause))
 		}
 	}
 	return nil
@@ -45,16 +40,19 @@ func (k *Keeper) running() (running []fsm.Bulk, err error) {
 	return running, err
 }
 
-// piece carries one operation on by a piece.
-func (k *Keeper) piece(ctx context.Context, bulk fsm.Bulk) error {
+// carryOn carries one operation on by a piece.
+func (k *Keeper) carryOn(ctx context.Context, bulk fsm.Bulk) error {
 	piece, err := k.cut(bulk)
 	if err != nil {
 		return err
 	}
-	if err := k.propose(ctx, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: piece}}); err != nil {
+	changed, err := k.piece(ctx, kindBulk, &pb.Event{
+		Time: k.cfg.Now().UnixNano(), Kind: &pb.Event_BulkProgressed{BulkProgressed: piece},
+	})
+	if err != nil {
 		return err
 	}
-	if piece.Finished {
+	if changed && piece.Finished {
 		k.cfg.Logger.Info("bulk operation finished", "id", bulk.ID, "kind", bulk.Record.Operation.GetKind().String(),
 			"by", bulk.Record.Operation.GetBy(), "expected", bulk.Record.Expected)
 	}
@@ -68,13 +66,4 @@ func (k *Keeper) cut(bulk fsm.Bulk) (piece *pb.BulkProgressed, err error) {
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
 	return view.BulkPiece(bulk, bulkPiece)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -1,6 +1,8 @@
 // Package upkeep carries on what the cluster owes by itself, whoever asked for
-// it: bulk operations piece by piece, the end of what was deleted and can't come
-// back any more, and the end of reports that were frozen for too long.
+// it: bulk operations, the end of what was deleted and can't come back any more,
+// the end of reports that were frozen for too long, and the end of finished
+// messages at the end of the log's retention. Each goes in pieces that are short
+// for the state, with pauses in which mail goes ahead.
 //
 // It runs on every node, and works on the one that leads. All of its progress is
 // in the log, so the next leader goes on where this one stood; where two nodes
@@ -13,6 +15,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
@@ -30,8 +34,9 @@ type Cluster interface {
 type Config struct {
 	State   *fsm.State
 	Cluster Cluster
-	Now     func() time.Time
+	Now     func() time.Time // by the cluster: a wall clock that jumps ends nothing early
 	Logger  *slog.Logger
+	Metrics prometheus.Registerer
 }
 
 const (
@@ -46,15 +51,33 @@ const (
 	maxPause = time.Second
 )
 
+// The kinds of upkeep, as metrics and errors name them.
+const (
+	kindBulk   = "bulk"
+	kindPurge  = "purge"
+	kindFrozen = "frozen"
+	kindPrune  = "prune"
+)
+
 // Keeper does the upkeep of one node.
-type Keeper struct{ cfg Config }
+type Keeper struct {
+	cfg    Config
+	pieces *prometheus.CounterVec
+}
 
 // New checks the configuration.
 func New(cfg Config) (*Keeper, error) {
-	if cfg.State == nil || cfg.Cluster == nil || cfg.Now == nil || cfg.Logger == nil {
-		return nil, errors.New("upkeep: state, cluster, clock and logger are needed")
+	if cfg.State == nil || cfg.Cluster == nil || cfg.Now == nil || cfg.Logger == nil || cfg.Metrics == nil {
+		return nil, errors.New("upkeep: state, cluster, clock, logger and metrics are needed")
 	}
-	return &Keeper{cfg: cfg}, nil
+	k := &Keeper{cfg: cfg, pieces: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_upkeep_pieces_total", Help: "Pieces of the cluster's upkeep that this node brought into the log, by what they do.",
+	}, []string{"kind"})}
+	for _, kind := range []string{kindBulk, kindPurge, kindFrozen, kindPrune} {
+		k.pieces.WithLabelValues(kind)
+	}
+	cfg.Metrics.MustRegister(k.pieces)
+	return k, nil
 }
 
 // Run works until ctx ends.
@@ -77,54 +100,62 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 func (k *Keeper) round(ctx context.Context) error {
-	return errors.Join(k.bulks(ctx), k.purge(ctx), k.expireFrozen(ctx))
+	return errors.Join(
+		k.bulks(ctx),
+		k.inPieces(ctx, kindPurge, k.purge),
+		k.inPieces(ctx, kindFrozen, k.expireFrozen),
+		k.inPieces(ctx, kindPrune, k.prune),
+	)
 }
 
-// propose brings an event into the log and waits until it is applied here.
-func (k *Keeper) propose(ctx context.Context, event *pb.Event) error {
-	event.Time = k.cfg.Now().UnixNano()
-	result, index, err := k.cfg.Cluster.Propose(ctx, event, nil)
-	if err != nil {
-		return err
-	}
-	switch result.Code {
-	case pb.EventResult_CODE_OK, pb.EventResult_CODE_STALE:
-		return k.cfg.State.WaitApplied(ctx, index)
-	}
-	return fmt.Errorf("%s: %s", result.Code, result.Text)
-}
-
-// goOn: another round of work may follow.
+// goOn: another piece may follow.
 func (k *Keeper) goOn(ctx context.Context) bool { return ctx.Err() == nil && k.cfg.Cluster.Leads() }
 
-// purge lets deleted mail go whose undo time is over.
-func (k *Keeper) purge(ctx context.Context) error {
+// inPieces works off what has come due, until next has no more.
+func (k *Keeper) inPieces(ctx context.Context, kind string, next func(now time.Time) (*pb.Event, error)) error {
 	for k.goOn(ctx) {
-		targets, err := k.cfg.State.UndoOver(k.cfg.Now(), leavingPiece)
-		if err != nil || len(targets) == 0 {
+		now := k.cfg.Now()
+		event, err := next(now)
+		if err != nil || event == nil {
 			return err
 		}
-		if err := k.propose(ctx, &pb.Event{Kind: &pb.Event_Purged{Purged: &pb.Purged{Targets: targets}}}); err != nil {
-			return fmt.Errorf("purge deleted mail: %w", err)
+		event.Time = now.UnixNano()
+		if changed, err := k.piece(ctx, kind, event); err != nil || !changed {
+			return err
 		}
 	}
 	return nil
 }
 
-// expireFrozen drops reports that were frozen for too long.
-func (k *Keeper) expireFrozen(ctx context.Context) error {
-	for k.goOn(ctx) {
-		before := k.cfg.Now().Add(-k.cfg.State.Settings().FrozenAge)
-		targets, err := k.cfg.State.FrozenBefore(before, leavingPiece)
-		if err != nil || len(targets) == 0 {
-			return err
-		}
-		event := &pb.Event{Kind: &pb.Event_FrozenExpired{FrozenExpired: &pb.FrozenExpired{
-			Targets: targets, Before: before.UnixNano(),
-		}}}
-		if err := k.propose(ctx, event); err != nil {
-			return fmt.Errorf("drop frozen reports: %w", err)
-		}
+// piece brings an event into the log, waits until it is applied here, and then
+// for as long as that took: half of the log's time is left to acceptances and
+// deliveries, however much there is to do. It reports whether the event changed
+// anything; where not, another node was quicker.
+func (k *Keeper) piece(ctx context.Context, kind string, event *pb.Event) (changed bool, err error) {
+	began := time.Now()
+	result, index, err := k.cfg.Cluster.Propose(ctx, event, nil)
+	if err == nil {
+		err = k.cfg.State.WaitApplied(ctx, index)
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", kind, err)
+	}
+	pause(ctx, min(time.Since(began), maxPause))
+	switch result.Code {
+	case pb.EventResult_CODE_OK:
+		k.pieces.WithLabelValues(kind).Inc()
+		return true, nil
+	case pb.EventResult_CODE_STALE:
+		return false, nil
+	}
+	return false, fmt.Errorf("%s: %s: %s", kind, result.Code, result.Text)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }

@@ -88,7 +88,8 @@ func Start(t testing.TB) *World {
 // keep does the upkeep of a leader.
 func (w *World) keep() {
 	keeper, err := upkeep.New(upkeep.Config{
-		State: w.State, Cluster: w, Now: func() time.Time { return Now }, Logger: slog.New(slog.DiscardHandler),
+		State: w.State, Cluster: w, Now: func() time.Time { return Now },
+		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		w.t.Fatal(err)

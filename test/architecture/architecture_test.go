@@ -11,6 +11,7 @@ var rules = map[string]func([]sourceFile) []string{
 	"package comment": packageCommentViolations,
 	"no sleep":        sleepViolations,
 	"pure apply":      purityViolations,
+	"one clock":       clockViolations,
 	"length":          lengthViolations,
 }
 
@@ -95,6 +96,17 @@ func TestRulesBite(t *testing.T) {
 				"fsm/a_test.go":  "package fsm\nimport \"time\"\nvar now = time.Now()",
 				"cluster/a.go":   "package cluster\nimport \"time\"\nvar now = time.Now()",
 				"fsm/apply_b.go": "package fsm\nimport \"time\"\nvar day = 24 * time.Hour",
+			}, nil},
+		{"a part goes by the wall clock", "one clock",
+			map[string]string{
+				"node/a.go": "package node\nvar a = upkeep.Config{\nNow: time.Now}",
+			},
+			[]string{"node/a.go:3 gives a part the wall clock"}},
+		{"the cluster's own clock is made from it", "one clock",
+			map[string]string{
+				"node/a.go":      "package node\nvar a = cluster.Config{Now: time.Now}\nvar b = upkeep.Config{Now: c.Now}\nvar d = disk{now: time.Now}",
+				"node/a_test.go": "package node\nvar a = upkeep.Config{Now: time.Now}",
+				"admin/a.go":     "package admin\nvar a = Config{Now: time.Now}",
 			}, nil},
 		{"too long", "length",
 			map[string]string{

@@ -96,6 +96,43 @@ func purityViolations(files []sourceFile) []string {
 	return found
 }
 
+// clockViolations: node/ puts the parts together, so it is where one of them could
+// get the wall clock.
+func clockViolations(files []sourceFile) []string {
+	var found []string
+	for _, f := range files {
+		if f.test || f.dir() != "node" {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			literal, ok := n.(*ast.CompositeLit)
+			if !ok || isSelector(literal.Type, "cluster", "Config") {
+				return true
+			}
+			for _, element := range literal.Elts {
+				field, ok := element.(*ast.KeyValueExpr)
+				if !ok || !isSelector(field.Value, "time", "Now") {
+					continue
+				}
+				if key, ok := field.Key.(*ast.Ident); ok && key.Name == "Now" {
+					found = append(found, fmt.Sprintf("%s gives a part the wall clock: it may jump by days, so only the cluster sees it, and all others go by Cluster.Now", f.at(field)))
+				}
+			}
+			return true
+		})
+	}
+	return found
+}
+
+func isSelector(e ast.Expr, pkg, name string) bool {
+	selector, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	x, ok := selector.X.(*ast.Ident)
+	return ok && x.Name == pkg && selector.Sel.Name == name
+}
+
 func set(names ...string) map[string]bool {
 	m := map[string]bool{}
 	for _, name := range names {
