@@ -93,7 +93,7 @@ func (s *queueService) StartBulk(ctx context.Context, req *pb.StartBulkRequest) 
 	}
 	index, err := s.propose(ctx, &pb.Event{Kind: &pb.Event_BulkStarted{BulkStarted: &pb.BulkStarted{
 		BulkId: id[:], Filter: fsm.NewBulkFilter(f), Operation: op, Limit: req.Limit, Expected: req.Expected,
-	}}}, fmt.Sprintf("bulk %s %s", operationWord(op.Kind), id))
+	}}}, fmt.Sprintf("bulk %s %s", fsm.OperationWord(op.Kind), id))
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -43,7 +44,7 @@ func (w window) pendingCauses(r *pb.RecipientRecord) []string {
 		causes = append(causes, w.claimCause(r))
 		if r.Ordered != nil {
 			causes = append(causes, fmt.Sprintf("%s ordered by %s: it follows unless that attempt ends it",
-				operationWord(r.Ordered.Operation.GetKind()), ordered(r.Ordered)))
+				fsm.OperationWord(r.Ordered.Operation.GetKind()), ordered(r.Ordered)))
 		}
 		return causes
 	}

@@ -78,14 +78,14 @@ func (s *clusterService) JoinCluster(ctx context.Context, req *pb.JoinClusterReq
 	return &pb.JoinClusterResponse{Voter: voter, Text: waitsFor}, nil
 }
 
-// memberWarnings say what the cluster can still lose.
-func memberWarnings(nodes []*pb.GetStatusResponse_Node, warn func(code, subject, format string, args ...any)) {
+// warnOfMembers says what the cluster can still lose.
+func warnOfMembers(out *warner, nodes []*pb.GetStatusResponse_Node) {
 	voters, alive := 0, 0
 	for _, node := range nodes {
 		if !node.Alive {
-			warn("node-down", node.Name, "node %s does not answer", node.Name)
+			out.warn("node-down", node.Name, "node %s does not answer", node.Name)
 		} else if !node.Voter {
-			warn("node-joining", node.Name, "node %s doesn't vote yet: it catches up", node.Name)
+			out.warn("node-joining", node.Name, "node %s doesn't vote yet: it catches up", node.Name)
 		}
 		if !node.Voter {
 			continue
@@ -95,13 +95,13 @@ func memberWarnings(nodes []*pb.GetStatusResponse_Node, warn func(code, subject,
 			alive++
 		}
 		if node.Draining {
-			warn("node-draining", node.Name, "node %s is out of service: `holdfast node resume %s` puts it back", node.Name, node.Name)
+			out.warn("node-draining", node.Name, "node %s is out of service: `holdfast node resume %s` puts it back", node.Name, node.Name)
 		}
 	}
 	switch quorum := voters/2 + 1; {
 	case voters >= 3 && alive < voters && alive == quorum:
 		// Fewer than three is a choice, and fewer than a quorum has a warning.
-		warn("redundancy", "", "%d of %d nodes %s down: one more loss stops the cluster", voters-alive, voters, isOrAre(voters-alive))
+		out.warn("redundancy", "", "%d of %d nodes %s down: one more loss stops the cluster", voters-alive, voters, isOrAre(voters-alive))
 	}
 }
 

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -36,14 +35,16 @@ func TestMemberWarnings(t *testing.T) {
 		{"one is drained", append(up("a", "b"), node("c", true, true, true)), []string{"node-draining c"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			var out warner
+			warnOfMembers(&out, tt.nodes)
 			var got []string
-			memberWarnings(tt.nodes, func(code, subject, format string, args ...any) {
-				line := code + " " + subject
-				if subject == "" {
-					line += ": " + fmt.Sprintf(format, args...)
+			for _, warning := range out.list {
+				line := warning.Code + " " + warning.Subject
+				if warning.Subject == "" {
+					line += ": " + warning.Text
 				}
 				got = append(got, line)
-			})
+			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}

@@ -29,7 +29,7 @@ func changeHosts(config *pb.DestinationConfig, req *pb.SetDestinationRequest) er
 	case req.Mx != nil && len(hosts) > 0:
 		return invalid("mx", "destination %s has either --host or --mx, not both", config.Name)
 	case req.Mx != nil:
-		if !isHostName(*req.Mx) {
+		if _, err := netip.ParseAddr(*req.Mx); err == nil || !isDNSName(strings.TrimSuffix(*req.Mx, ".")) {
 			return invalid("mx", "mx %q is not a domain name", *req.Mx)
 		}
 		config.Mx, config.Hosts = strings.ToLower(*req.Mx), nil
@@ -54,25 +54,6 @@ func changeHosts(config *pb.DestinationConfig, req *pb.SetDestinationRequest) er
 		config.Hosts = append(config.Hosts, &pb.DestinationConfig_Host{Address: host.Address, Priority: host.Priority, Weight: host.Weight})
 	}
 	return nil
-}
-
-// isHostName: letters, digits and hyphens in labels (RFC 1123 section 2.1), and
-// no address.
-func isHostName(name string) bool {
-	if _, err := netip.ParseAddr(name); err == nil || len(name) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
-		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label {
-			return false
-		}
-		for _, c := range label {
-			if c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 func changeRefusals(config *pb.DestinationConfig, req *pb.SetDestinationRequest) error {

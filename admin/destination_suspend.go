@@ -6,13 +6,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
 
 func (s *destinationService) SuspendDestination(ctx context.Context, req *pb.SuspendDestinationRequest) (*pb.SuspendDestinationResponse, error) {
-	const most = 500
-	if len(req.Reason) > most {
-		return nil, invalid("reason", "the reason has %d bytes, %d at most", len(req.Reason), most)
+	if len(req.Reason) > fsm.MaxReason {
+		return nil, invalid("reason", "the reason has %d bytes, %d at most", len(req.Reason), fsm.MaxReason)
 	}
 	destination, err := s.switched(ctx, req.Name, &pb.Event{Kind: &pb.Event_DestinationSuspended{
 		DestinationSuspended: &pb.DestinationSuspended{Name: req.Name, By: operatorOf(ctx), Reason: req.Reason},

@@ -69,7 +69,7 @@ func bulkFilter(f *pb.MessageFilter, kind pb.Operation_Kind) (fsm.Filter, error)
 	for _, state := range filter.States {
 		if !slices.Contains(possible, state) {
 			return filter, invalid("filter.states", "%s is for recipients that are %s, not for %s ones",
-				operationWord(kind), stateList(possible), fsm.StateWord(state))
+				fsm.OperationWord(kind), stateList(possible), fsm.StateWord(state))
 		}
 	}
 	if len(filter.States) == 0 {

@@ -63,31 +63,26 @@ func spamRules(given []string) ([]string, error) {
 	return rules, nil
 }
 
-// limitWarnings are about domains whose limits are near or reached, and about
+// warnOfLimits is about domains whose limits are near or reached, and about
 // destinations that keep deferring marked mail (R8).
-func (w window) limitWarnings() []*pb.GetStatusResponse_Warning {
-	var warnings []*pb.GetStatusResponse_Warning
-	warn := func(code, subject, format string, args ...any) {
-		warnings = append(warnings, &pb.GetStatusResponse_Warning{Code: code, Subject: subject, Text: fmt.Sprintf(format, args...)})
-	}
+func (w window) warnOfLimits(out *warner) {
 	for _, domain := range w.Domains() {
 		counter := w.DomainCounter(domain.Name)
 		if text, full := limitText(domain, counter); full {
-			warn("domain-full", domain.Name, "domain %s is at its limit, its mail is answered 452: %s", domain.Name, text)
+			out.warn("domain-full", domain.Name, "domain %s is at its limit, its mail is answered 452: %s", domain.Name, text)
 		} else if text != "" {
-			warn("domain-filling", domain.Name, "domain %s is near its limit: %s", domain.Name, text)
+			out.warn("domain-filling", domain.Name, "domain %s is near its limit: %s", domain.Name, text)
 		}
 		if len(domain.SpamIf) == 0 {
 			continue
 		}
 		old, err := w.Oldest(domain.Name, fsm.ClassSpam, w.now.Add(-spamWarning), 1)
 		if err == nil && len(old) > 0 {
-			warn("spam-deferred", domain.Destination,
+			out.warn("spam-deferred", domain.Destination,
 				"destination %s defers mail for %s that is marked as spam, since %s: a 5xx would end it at once",
 				domain.Destination, domain.Name, old[0].AcceptedAt.UTC().Format(time.RFC3339))
 		}
 	}
-	return warnings
 }
 
 // limitText says how near a domain is to its limits, "" where there is nothing

@@ -29,7 +29,7 @@ func (s *queueService) OperateQueued(ctx context.Context, req *pb.OperateQueuedR
 	}
 	for _, targets := range named.events {
 		event := &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{Operation: op, Targets: targets}}}
-		result, index, err := s.proposeResult(ctx, event, fmt.Sprintf("%s of %d messages", operationWord(op.Kind), len(targets)))
+		result, index, err := s.proposeResult(ctx, event, fmt.Sprintf("%s of %d messages", fsm.OperationWord(op.Kind), len(targets)))
 		if status.Code(err) == codes.Aborted {
 			continue // all of them were claimed, or ended, since the view
 		}
@@ -120,7 +120,7 @@ func (w window) name(named *namedTargets, op *pb.Operation, id relay.MessageID) 
 		}
 	}
 	if !fits {
-		return precondition("STATE", id.String(), "%s doesn't fit message %s: %s", operationWord(op.Kind), id, refusal)
+		return precondition("STATE", id.String(), "%s doesn't fit message %s: %s", fsm.OperationWord(op.Kind), id, refusal)
 	}
 	named.messages++
 	return nil
@@ -132,10 +132,6 @@ func (n *namedTargets) add(id relay.MessageID, number uint32) {
 		n.room = maxTargets
 	}
 	n.room--
-	last := &n.events[len(n.events)-1]
-	if k := len(*last) - 1; k >= 0 && relay.MessageID((*last)[k].MessageId) == id {
-		(*last)[k].Recipients = append((*last)[k].Recipients, number)
-		return
-	}
-	*last = append(*last, &pb.Target{MessageId: id[:], Recipients: []uint32{number}})
+	last := len(n.events) - 1
+	n.events[last] = fsm.AddTarget(n.events[last], id, number)
 }

@@ -11,12 +11,6 @@ import (
 	"holdfast/relay"
 )
 
-// maxReason is the longest reason for an operation, in bytes.
-const maxReason = 500
-
-// maxAddress: RFC 5321 section 4.5.3.1.3 gives a path 256 octets, with its brackets.
-const maxAddress = 254
-
 // operation checks what is to be done and adds who does it.
 func (s *queueService) operation(ctx context.Context, w window, req *pb.QueueOperation) (*pb.Operation, error) {
 	op := &pb.Operation{
@@ -26,8 +20,8 @@ func (s *queueService) operation(ctx context.Context, w window, req *pb.QueueOpe
 	if len(fsm.OperableStates(op.Kind)) == 0 {
 		return nil, invalid("operation.kind", "operation %d is unknown", op.Kind)
 	}
-	if len(op.Reason) > maxReason || !utf8.ValidString(op.Reason) {
-		return nil, invalid("operation.reason", "the reason has %d bytes: %d at most, in UTF-8", len(op.Reason), maxReason)
+	if len(op.Reason) > fsm.MaxReason || !utf8.ValidString(op.Reason) {
+		return nil, invalid("operation.reason", "the reason has %d bytes: %d at most, in UTF-8", len(op.Reason), fsm.MaxReason)
 	}
 	if grace := w.Settings().DeleteGrace; op.Kind == pb.Operation_KIND_DELETE && grace > 0 {
 		op.UndoUntil = w.now.Add(grace).UnixNano()
@@ -51,24 +45,18 @@ func (w window) checkRedirection(op *pb.Operation) error {
 		}
 		return nil
 	}
-	if _, _, err := relay.SplitAddress(op.Address); err != nil || len(op.Address) > maxAddress || !isPlain(op.Address) {
+	if _, _, err := relay.SplitAddress(op.Address); err != nil || len(op.Address) > relay.MaxPath || !isPlain(op.Address) {
 		return invalid("operation.address", "%q is not an address", op.Address)
 	}
 	domain := relay.RelayDomain(op.Address)
 	if _, ok := w.Domain(domain); !ok {
 		return precondition("ROUTE", op.Address, "domain %s isn't configured here: `holdfast domain set %s --destination NAME` comes first", domain, domain)
 	}
-	if domain != relay.DomainOf(op.Address) {
-		op.Domain = domain
-	}
+	op.Domain = relay.OtherDomain(op.Address)
 	return nil
 }
 
 // isPlain: what goes into RCPT and reports has no control characters.
 func isPlain(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' })
-}
-
-func operationWord(kind pb.Operation_Kind) string {
-	return strings.ToLower(strings.TrimPrefix(kind.String(), "KIND_"))
 }

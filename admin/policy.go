@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -15,22 +14,26 @@ import (
 type policyService struct {
 	pb.UnimplementedPolicyServiceServer
 	*node
-	// changing is held from reading a policy to its change being applied.
-	changing sync.Mutex
 }
 
 // newPolicyJitter is that of a policy which is set without one.
 const newPolicyJitter = 0.1
 
 func (s *policyService) SetPolicy(ctx context.Context, req *pb.SetPolicyRequest) (*pb.SetPolicyResponse, error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	policy, existed, err := s.changed(req)
+	var policy relay.Policy
+	var existed bool
+	err := s.merge(ctx, "policy "+req.Name, func() (*pb.Event, error) {
+		w, err := s.window()
+		if err != nil {
+			return nil, err
+		}
+		defer w.release()
+		policy, existed, err = w.changedPolicy(req)
+		config := fsm.PolicyConfig(policy)
+		config.Revision = w.PolicyRevision(req.Name)
+		return &pb.Event{Kind: &pb.Event_PolicySet{PolicySet: &pb.PolicySet{Policy: config}}}, err
+	})
 	if err != nil {
-		return nil, err
-	}
-	event := &pb.Event{Kind: &pb.Event_PolicySet{PolicySet: &pb.PolicySet{Policy: fsm.PolicyConfig(policy)}}}
-	if err := s.configure(ctx, event, "policy "+req.Name); err != nil {
 		return nil, err
 	}
 	w, err := s.window()
@@ -41,17 +44,12 @@ func (s *policyService) SetPolicy(ctx context.Context, req *pb.SetPolicyRequest)
 	return &pb.SetPolicyResponse{Policy: w.policy(policy), Created: !existed}, nil
 }
 
-// changed is the policy as it will be.
-func (s *policyService) changed(req *pb.SetPolicyRequest) (relay.Policy, bool, error) {
+// changedPolicy is the policy as it will be: what isn't given stays as it is.
+func (w window) changedPolicy(req *pb.SetPolicyRequest) (relay.Policy, bool, error) {
 	if _, shipped := relay.ShippedPolicy(req.Name); shipped {
 		return relay.Policy{}, false, invalid("name",
 			"policy %s ships with the program and can't be changed: set one under another name", req.Name)
 	}
-	w, err := s.window()
-	if err != nil {
-		return relay.Policy{}, false, err
-	}
-	defer w.release()
 	policy, existed := w.Policy(req.Name)
 	if !existed {
 		policy = relay.Policy{Name: req.Name, Jitter: newPolicyJitter}
@@ -128,8 +126,6 @@ func (s *policyService) ListPolicies(_ context.Context, req *pb.ListPoliciesRequ
 }
 
 func (s *policyService) RemovePolicy(ctx context.Context, req *pb.RemovePolicyRequest) (*pb.RemovePolicyResponse, error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
 	// What keeps it in use is checked where it counts, when the event is applied.
 	event := &pb.Event{Kind: &pb.Event_PolicyRemoved{PolicyRemoved: &pb.PolicyRemoved{Name: req.Name}}}
 	if err := s.configure(ctx, event, "policy "+req.Name); err != nil {

@@ -43,13 +43,15 @@ func (w window) warnings(status *pb.GetStatusResponse, members []Member, health 
 	w.warnOfNodes(&out, status, members)
 	w.warnOfMachine(&out, status, health)
 	w.warnOfDestinations(&out, status)
+	w.warnOfLimits(&out)
 	if err := w.warnOfMail(&out, status); err != nil {
 		return nil, err
 	}
 	if len(w.Domains()) == 0 {
 		out.warn("not-configured", "", "no domain is configured, all mail is answered 451: `holdfast destination set` and `holdfast domain set` come first")
 	}
-	return slices.Concat(out.list, w.limitWarnings(), mismatchWarnings(members)), nil
+	warnOfMismatches(&out, members)
+	return out.list, nil
 }
 
 func (w window) warnOfNodes(out *warner, status *pb.GetStatusResponse, members []Member) {
@@ -63,7 +65,7 @@ func (w window) warnOfNodes(out *warner, status *pb.GetStatusResponse, members [
 	for _, node := range status.Nodes {
 		most = max(most, node.AppliedIndex)
 	}
-	memberWarnings(status.Nodes, out.warn)
+	warnOfMembers(out, status.Nodes)
 	for _, member := range members {
 		if member.NoLease != "" && !status.Stale {
 			out.warn("no-lease", member.Name, "node %s accepts and delivers nothing: %s", member.Name, member.NoLease)
@@ -137,20 +139,19 @@ func recipients(n uint64, one, many string) string {
 	return fmt.Sprintf("%d recipients %s", n, many)
 }
 
-// mismatchWarnings are about nodes whose state isn't what it should be. Two
+// warnOfMismatches is about nodes whose state isn't what it should be. Two
 // members may know of the same.
-func mismatchWarnings(members []Member) []*pb.GetStatusResponse_Warning {
-	var warnings []*pb.GetStatusResponse_Warning
+func warnOfMismatches(out *warner, members []Member) {
+	var told []*pb.StateMismatch
 	for _, member := range members {
 		for _, m := range member.Mismatches {
-			warning := &pb.GetStatusResponse_Warning{Code: "state-mismatch", Subject: m.Node, Text: fmt.Sprintf(
-				"the state of node %s is damaged in %s (%s): `holdfast cluster verify --deep` shows it; replace the node", m.Node, m.Family, m.Text)}
-			if !slices.ContainsFunc(warnings, func(other *pb.GetStatusResponse_Warning) bool { return proto.Equal(other, warning) }) {
-				warnings = append(warnings, warning)
+			if slices.ContainsFunc(told, func(other *pb.StateMismatch) bool { return proto.Equal(other, m) }) {
+				continue
 			}
+			told = append(told, m)
+			out.warn("state-mismatch", m.Node, "the state of node %s is damaged in %s (%s): `holdfast cluster verify --deep` shows it; replace the node", m.Node, m.Family, m.Text)
 		}
 	}
-	return warnings
 }
 
 func errorText(e *pb.DeliveryError) string {

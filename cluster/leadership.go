@@ -143,7 +143,8 @@ func (l *leadership) propose(events ...*pb.Event) {
 	}
 }
 
-// watch declares nodes down that fell silent, or are unfit for a lease, and eligible those that stayed.
+// watch declares nodes down that fell silent, or are unfit for a lease, and
+// eligible those that stayed.
 func (l *leadership) watch() {
 	t := l.c.cfg.Timing
 	pause := t.Margin / 4

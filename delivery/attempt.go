@@ -48,6 +48,7 @@ type attempt struct {
 	recipients     []*pb.RecipientRecord // those of the claim
 	result         smtpout.Result
 	failure        *relay.Failure // no transaction took place
+	hosts          []*pb.DestinationConfig_Host // by MX; nil where a kept connection was good
 	failedHosts    []string
 	skipped        bool // nothing was tried: the claim is gone, or the message
 }
@@ -178,8 +179,9 @@ func (s *Scheduler) hostsOf(ctx context.Context, a *attempt) ([]string, *relay.F
 			return nil, asFailure(err)
 		}
 		for _, h := range found {
-			hosts = append(hosts, &pb.DestinationConfig_Host{Address: h.Address, Priority: h.Priority, Weight: h.Weight})
+			a.hosts = append(a.hosts, &pb.DestinationConfig_Host{Address: h.Address, Priority: h.Priority, Weight: h.Weight})
 		}
+		hosts = a.hosts
 	}
 	return a.trouble.order(hosts, a.started, s.cfg.Chance), nil
 }

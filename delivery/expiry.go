@@ -12,8 +12,8 @@ import (
 // expiryBatch is how many recipients of a domain one round returns at most.
 const expiryBatch = 200
 
-// expire returns what has outlived its retention, and warns of what is late, for the domains whose
-// destination this node owns. One round at a time.
+// expire returns what has outlived its retention, and warns of what is late, for
+// the domains whose destination this node owns. One round at a time.
 func (s *Scheduler) expire(ctx context.Context) {
 	if s.expiring || !s.mayAct() {
 		return
@@ -95,8 +95,8 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 	return message, expired, nil
 }
 
-// attemptComes: the destination is up and not suspended, and the recipient is due, or hasn't been
-// tried since an outage was over.
+// attemptComes: the destination is up and not suspended, and the recipient is
+// due, or hasn't been tried since an outage was over.
 func (s *Scheduler) attemptComes(record *pb.RecipientRecord, destination *pb.DestinationRecord) bool {
 	if destination.GetHealth().GetState() != pb.DestinationHealth_STATE_UP || destination.Suspended != nil {
 		return false

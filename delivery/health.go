@@ -55,7 +55,7 @@ func blamesHost(f *relay.Failure) bool {
 func (s *Scheduler) judge(a *attempt) {
 	q := s.queues[a.queue]
 	s.keep(q, a)
-	q.hosts.learn(a)
+	q.learn(a)
 	var v verdict
 	if !a.skipped && !a.wasInterrupted() {
 		v = s.verdictOn(q, a)
@@ -111,7 +111,7 @@ func (s *Scheduler) verdictOnRefusal(q *queue, a *attempt) (v verdict, refuses b
 	q.hosts[a.result.Host] = a.ended
 	s.closeConns(q, q.takeHost(a.result.Host))
 	v = verdict{refuses: true, delay: s.cfg.Timing.HostDelay}
-	if q.up() && !q.hosts.spares(q.record.Config.Hosts, a.ended) {
+	if q.up() && !q.hosts.spares(q.hostList(), a.ended) {
 		v = verdict{refuses: true, failed: refusal}
 	}
 	return v, true

@@ -247,6 +247,11 @@ func leaveOutWords(event *pb.Event) {
 		for _, r := range kind.Frozen.Recipients {
 			failures = append(failures, r.Failure)
 		}
+	case *pb.Event_Dropped:
+		kind.Dropped.Attempt = nil
+		for _, r := range kind.Dropped.Recipients {
+			failures = append(failures, r.Failure)
+		}
 	case *pb.Event_DestinationFailed:
 		failures = append(failures, kind.DestinationFailed.Failure)
 	}
@@ -309,10 +314,10 @@ func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
 		status(d.Recipient, "delivered", d.Text)
 	}
 	for _, f := range o.deferred {
-		status(f.Recipient, "deferred", replyText(f.Failure), next(f.NextAttempt)...)
+		status(f.Recipient, "deferred", fsm.ReplyText(f.Failure), next(f.NextAttempt)...)
 	}
 	for _, f := range o.unreachable {
-		status(f.Recipient, "deferred", f.Failure.Cause+": "+replyText(f.Failure), next(f.NextAttempt)...)
+		status(f.Recipient, "deferred", f.Failure.Cause+": "+fsm.ReplyText(f.Failure), next(f.NextAttempt)...)
 	}
 	for _, e := range o.rejected {
 		status(e.number, "bounced", e.failure.Error())
@@ -326,14 +331,6 @@ func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
 	for _, number := range o.doubted {
 		status(number, "in doubt", "")
 	}
-}
-
-// replyText is a remote's reply as it gave it, or the system's error.
-func replyText(f *pb.Failure) string {
-	if f.Code == 0 {
-		return f.Text
-	}
-	return (&relay.Reply{Code: int(f.Code), Enhanced: f.Enhanced, Text: f.Text}).String()
 }
 
 func indexOf(numbers []uint32, number uint32) int {

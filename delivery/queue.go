@@ -31,6 +31,7 @@ type queue struct {
 	lastSuccess time.Time // of a message that was taken
 	lastAnswer  time.Time // of a reply to MAIL, which proves a host up
 	hosts       hostTrouble
+	mx          []*pb.DestinationConfig_Host // as of the last look at the DNS
 	refusals    refusals
 }
 
@@ -49,6 +50,7 @@ func (q *queue) update(record *pb.DestinationRecord) (reconfigured bool) {
 		reconfigured = true
 		q.revision++
 		clear(q.hosts)
+		q.mx = nil
 		clear(q.refusals)
 	}
 	q.record = record
@@ -73,6 +75,22 @@ func (q *queue) slots() int {
 		return n
 	}
 	return relay.DefaultSlots
+}
+
+// learn takes note of what an attempt found out about the hosts.
+func (q *queue) learn(a *attempt) {
+	q.hosts.learn(a)
+	if a.hosts != nil && a.revision == q.revision {
+		q.mx = a.hosts
+	}
+}
+
+// hostList has the hosts, as configured or as last looked up.
+func (q *queue) hostList() []*pb.DestinationConfig_Host {
+	if q.record.GetConfig().GetMx() != "" {
+		return q.mx
+	}
+	return q.record.GetConfig().GetHosts()
 }
 
 // rewind makes the next look at the state begin at the head of every lane.

@@ -110,9 +110,7 @@ func (s *Scheduler) compose(r dsn.Report) (*pb.Bounced_Report, []byte, error) {
 	report := &pb.Bounced_Report{
 		MessageId: r.ID[:], Smtputf8: r.International(), BodyType: reportBodyType(body),
 		Content: &pb.Content{Size: uint64(len(body)), Crc32C: crc32.Checksum(body, castagnoli)},
-	}
-	if domain := relay.RelayDomain(r.To); domain != relay.DomainOf(r.To) {
-		report.Domain = domain
+		Domain:  relay.OtherDomain(r.To),
 	}
 	return report, body, nil
 }

@@ -22,16 +22,14 @@ func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
 	if len(e.Recipients) == 0 {
 		return invalid("the bounce of %s names no recipient", m.id)
 	}
-	ending := make([]*recipient, 0, len(e.Recipients))
-	for i, b := range e.Recipients {
-		if i > 0 && b.Recipient <= e.Recipients[i-1].Recipient {
-			return invalid("the recipients of %s aren't in ascending order", m.id)
+	ending, refusal := endingOf(t, m, e, e.Recipients)
+	if refusal != nil {
+		return refusal
+	}
+	for _, r := range ending {
+		if e.Reason == pb.Bounced_REASON_RETURNED && !isReturning(r.rec) {
+			return stale("recipient %d of %s is not to be returned", r.number, m.id)
 		}
-		r := t.recipient(m, b.Recipient)
-		if !t.mayEnd(r, e.Claim) || e.Reason == pb.Bounced_REASON_RETURNED && !isReturning(r.rec) {
-			return stale("recipient %d of %s is not under this claim", b.Recipient, m.id)
-		}
-		ending = append(ending, r)
 	}
 	report, refusal := t.fileReport(m, e.Report)
 	if refusal != nil {
@@ -45,16 +43,8 @@ func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
 		if e.Reason == pb.Bounced_REASON_RETURNED {
 			row.By, row.Reason = r.rec.Ordered.Operation.GetBy(), r.rec.Ordered.Operation.GetReason()
 		}
-		t.unclaim(r)
-		r.rec.State, r.rec.EndedAt = pb.RecipientState_RECIPIENT_STATE_BOUNCED, t.event.Time
-		r.rec.NextAttempt = 0
-		if failure := e.Recipients[i].Failure; failure != nil {
-			r.rec.LastError = failure
-		}
-		if e.Claim != nil {
-			r.rec.Attempts++
-		}
-		t.markDoubt(m, r, e.Attempt, e.Recipients[i].Failure)
+		t.end(m, r, e, pb.RecipientState_RECIPIENT_STATE_BOUNCED, e.Recipients[i].Failure)
+		r.rec.EndedAt = t.event.Time
 		t.saveRecipient(m, r)
 		t.addHistory(m, row)
 	}
@@ -74,15 +64,6 @@ func reasonText(reason pb.Bounced_Reason) string {
 		return "returned by an operator"
 	}
 	return ""
-}
-
-// mayEnd: an outcome ends what is under its claim; without a claim (expiry) it
-// ends what is pending and under none.
-func (t *tx) mayEnd(r *recipient, claim *pb.ClaimRef) bool {
-	if claim != nil {
-		return holds(r, claim)
-	}
-	return r != nil && r.rec.State == pb.RecipientState_RECIPIENT_STATE_PENDING && r.rec.Claim == nil
 }
 
 // fileReport files a report as a message to the original's sender, and returns
@@ -134,28 +115,16 @@ func (t *tx) frozen(e *pb.Frozen) *pb.EventResult {
 	if m == nil {
 		return refused(pb.EventResult_CODE_NOT_FOUND, "no such message")
 	}
-	for i, f := range e.Recipients {
-		if i > 0 && f.Recipient <= e.Recipients[i-1].Recipient {
-			return invalid("the recipients of %s aren't in ascending order", m.id)
-		}
-		if !t.mayEnd(t.recipient(m, f.Recipient), e.Claim) {
-			return stale("recipient %d of %s is not under this claim", f.Recipient, m.id)
-		}
+	ending, refusal := endingOf(t, m, e, e.Recipients)
+	if refusal != nil {
+		return refusal
 	}
-	for _, f := range e.Recipients {
-		r := t.recipient(m, f.Recipient)
-		t.unclaim(r)
-		r.rec.State, r.rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_FROZEN, 0
+	for i, r := range ending {
+		failure := e.Recipients[i].Failure
+		t.end(m, r, e, pb.RecipientState_RECIPIENT_STATE_FROZEN, failure)
 		r.rec.FrozenAt = t.event.Time
-		if f.Failure != nil {
-			r.rec.LastError = f.Failure
-		}
-		if e.Claim != nil {
-			r.rec.Attempts++
-		}
-		t.markDoubt(m, r, e.Attempt, f.Failure)
 		t.addHistory(m, &pb.HistoryRecord{
-			Kind: pb.HistoryRecord_KIND_FROZEN, Recipients: []uint32{r.number}, Attempt: e.Attempt, Failure: f.Failure,
+			Kind: pb.HistoryRecord_KIND_FROZEN, Recipients: []uint32{r.number}, Attempt: e.Attempt, Failure: failure,
 		})
 		t.carryOut(m, r)
 		t.saveRecipient(m, r)

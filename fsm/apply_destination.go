@@ -121,9 +121,6 @@ func (t *tx) destinationRecovered(e *pb.DestinationRecovered) *pb.EventResult {
 	return resultOK
 }
 
-// maxReason bounds what an operator gives as a reason, in bytes.
-const maxReason = 500
-
 // destinationSuspended: claims are refused from here on. Attempts under way end
 // by themselves; no clock stops.
 func (t *tx) destinationSuspended(e *pb.DestinationSuspended) *pb.EventResult {
@@ -131,8 +128,8 @@ func (t *tx) destinationSuspended(e *pb.DestinationSuspended) *pb.EventResult {
 	switch {
 	case !ok:
 		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Name)
-	case len(e.Reason) > maxReason || len(e.By) > maxReason:
-		return invalid("a reason has %d bytes at most", maxReason)
+	case len(e.Reason) > MaxReason || len(e.By) > MaxReason:
+		return invalid("a reason has %d bytes at most", MaxReason)
 	case old.Suspended != nil:
 		return stale("destination %q is suspended already, by %s", e.Name, old.Suspended.By)
 	}

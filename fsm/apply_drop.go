@@ -11,43 +11,27 @@ func (t *tx) dropped(e *pb.Dropped) *pb.EventResult {
 	if m == nil {
 		return refused(pb.EventResult_CODE_NOT_FOUND, "no such message")
 	}
-	ending := make([]*recipient, 0, len(e.Recipients))
-	for i, d := range e.Recipients {
-		if i > 0 && d.Recipient <= e.Recipients[i-1].Recipient {
-			return invalid("the recipients of %s aren't in ascending order", m.id)
-		}
-		r := t.recipient(m, d.Recipient)
-		if !t.mayEnd(r, e.Claim) {
-			return stale("recipient %d of %s is not under this claim", d.Recipient, m.id)
-		}
+	ending, refusal := endingOf(t, m, e, e.Recipients)
+	if refusal != nil {
+		return refusal
+	}
+	for _, r := range ending {
 		if !r.rec.Recipient.GetSpam() {
-			return invalid("recipient %d of %s is not marked as spam", d.Recipient, m.id)
+			return invalid("recipient %d of %s is not marked as spam", r.number, m.id)
 		}
-		ending = append(ending, r)
 	}
 	for i, r := range ending {
-		t.drop(m, r, e, e.Recipients[i].Failure)
+		failure := e.Recipients[i].Failure
+		t.end(m, r, e, pb.RecipientState_RECIPIENT_STATE_DROPPED, failure)
+		r.rec.EndedAt = t.event.Time
+		t.saveRecipient(m, r)
+		t.addHistory(m, &pb.HistoryRecord{
+			Kind: pb.HistoryRecord_KIND_DROPPED, Recipients: []uint32{r.number}, Attempt: e.Attempt,
+			Failure: failure, Text: droppedText(e.Reason),
+		})
 	}
 	t.saveMessage(m)
 	return resultOK
-}
-
-func (t *tx) drop(m *message, r *recipient, e *pb.Dropped, failure *pb.Failure) {
-	t.unclaim(r)
-	r.rec.State, r.rec.EndedAt = pb.RecipientState_RECIPIENT_STATE_DROPPED, t.event.Time
-	r.rec.NextAttempt = 0
-	if failure != nil {
-		r.rec.LastError = failure
-	}
-	if e.Claim != nil {
-		r.rec.Attempts++
-	}
-	t.markDoubt(m, r, e.Attempt, failure)
-	t.saveRecipient(m, r)
-	t.addHistory(m, &pb.HistoryRecord{
-		Kind: pb.HistoryRecord_KIND_DROPPED, Recipients: []uint32{r.number}, Attempt: e.Attempt,
-		Failure: failure, Text: droppedText(e.Reason),
-	})
 }
 
 func droppedText(reason pb.Dropped_Reason) string {

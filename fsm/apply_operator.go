@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	pb "holdfast/proto/holdfast/v1"
@@ -118,7 +117,7 @@ func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, index uint64) op
 		count.last = m.id
 		t.addOperation(m, op, historyKind(op.Kind), changed, operationText(op))
 		t.addOperation(m, op, pb.HistoryRecord_KIND_ORDERED, waiting,
-			operationWord(op.Kind)+" waits for the end of the attempt under way")
+			OperationWord(op.Kind)+" waits for the end of the attempt under way")
 		t.saveMessage(m)
 	}
 	return count
@@ -199,7 +198,7 @@ func (t *tx) carryOut(m *message, r *recipient) {
 	r.rec.Ordered = nil
 	kind, text := historyKind(op.GetKind()), operationText(op)
 	if _, why := t.operate(op, m, r); why != "" {
-		kind, text = pb.HistoryRecord_KIND_ORDERED, operationWord(op.GetKind())+" was not carried out: it "+why
+		kind, text = pb.HistoryRecord_KIND_ORDERED, OperationWord(op.GetKind())+" was not carried out: it "+why
 	}
 	t.addOperation(m, op, kind, []uint32{r.number}, text)
 }
@@ -327,8 +326,4 @@ func operationText(op *pb.Operation) string {
 		return "can be undone until " + time.Unix(0, op.UndoUntil).UTC().Format(time.RFC3339)
 	}
 	return ""
-}
-
-func operationWord(kind pb.Operation_Kind) string {
-	return strings.ToLower(strings.TrimPrefix(kind.String(), "KIND_"))
 }

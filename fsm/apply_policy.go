@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -18,9 +20,15 @@ func (t *tx) policySet(e *pb.PolicySet) *pb.EventResult {
 	if _, shipped := relay.ShippedPolicy(policy.Name); shipped {
 		return invalid("policy %s ships with the program and can't be changed: set one under another name", policy.Name)
 	}
+	old, _ := lookup(t.tables.policies, policy.Name)
+	if e.Policy.Revision != old.GetRevision() {
+		return stale("policy %q was changed meanwhile", policy.Name)
+	}
+	config := proto.CloneOf(e.Policy)
+	config.Revision = t.index
 	key := keyOfName(famPolicies, policy.Name)
-	t.put(key, t.get(key), encode(e.Policy))
-	t.tables.policies, _, _ = t.tables.policies.Insert([]byte(policy.Name), e.Policy)
+	t.put(key, t.get(key), encode(config))
+	t.tables.policies, _, _ = t.tables.policies.Insert([]byte(policy.Name), config)
 	return resultOK
 }
 

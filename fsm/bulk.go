@@ -127,7 +127,7 @@ func (c *cutter) take(id relay.MessageID, recipients []*pb.RecipientRecord, firs
 			return stopBefore
 		}
 		c.room--
-		c.piece.Targets = addTarget(c.piece.Targets, id, number)
+		c.piece.Targets = AddTarget(c.piece.Targets, id, number)
 	}
 	if !bytes.Equal(c.bulk.LastMessage, id[:]) {
 		c.messages++

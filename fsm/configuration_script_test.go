@@ -36,6 +36,9 @@ func configured(event *pb.Event) string {
 	if e := event.GetDestinationSet(); e != nil {
 		return e.Destination.Name
 	}
+	if e := event.GetPolicySet(); e != nil {
+		return e.Policy.Name
+	}
 	return event.GetDomainSet().GetDomain().GetName()
 }
 

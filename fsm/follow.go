@@ -46,9 +46,8 @@ type FollowedRow struct {
 
 // Follow reads the history of all messages in the order of the log, from a
 // position on, at most limit rows; ErrForgotten where that is older than the
-// retention. What it doesn't return of messages that exist
-// no more it has passed by. next is where to go on; behind the view's index when
-// all is read.
+// retention. Rows of messages that exist no more are passed by. next is where to
+// go on; behind the view's index when all is read.
 func (v *View) Follow(from Position, limit int) (rows []FollowedRow, next Position, err error) {
 	if from.Index < v.applied.Forgotten {
 		return nil, from, ErrForgotten

@@ -11,7 +11,7 @@ type Lane byte
 const (
 	LaneFresh Lane = iota // no attempt yet
 	LaneRetry             // deferred before
-	LaneLast              // reports, and what was marked as spam and deferred, and marked mail that was deferred
+	LaneLast              // reports, and what was marked as spam and deferred
 	Lanes
 )
 

@@ -59,6 +59,9 @@ func (t *tx) purged(e *pb.Purged) *pb.EventResult {
 
 // frozenExpired drops reports that nobody has looked after for too long.
 func (t *tx) frozenExpired(e *pb.FrozenExpired) *pb.EventResult {
+	if t.event.Time-e.Before < int64(settingsOf(t.tables.settings).FrozenAge) {
+		return invalid("the age of frozen reports isn't over for what was frozen at %d", e.Before)
+	}
 	return t.letGo(e.Targets, pb.HistoryRecord_KIND_FROZEN_EXPIRED, func(rec *pb.RecipientRecord) bool {
 		if rec.State != pb.RecipientState_RECIPIENT_STATE_FROZEN || rec.FrozenAt > e.Before {
 			return false
@@ -133,14 +136,14 @@ func (s *State) leaving(prefix []byte, before time.Time, limit int) ([]*pb.Targe
 			return errStop
 		}
 		n++
-		found = addTarget(found, id, number)
+		found = AddTarget(found, id, number)
 		return nil
 	})
 	return found, err
 }
 
-// addTarget adds a recipient, to the last target if that is of the same message.
-func addTarget(targets []*pb.Target, id relay.MessageID, number uint32) []*pb.Target {
+// AddTarget adds a recipient to targets: to the last target if that is of the same message.
+func AddTarget(targets []*pb.Target, id relay.MessageID, number uint32) []*pb.Target {
 	if last := len(targets) - 1; last >= 0 && relay.MessageID(targets[last].MessageId) == id {
 		targets[last].Recipients = append(targets[last].Recipients, number)
 		return targets

@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -93,19 +92,20 @@ func (v *View) heard(reply string, id relay.MessageID, recipients map[uint32]boo
 	return found, err
 }
 
-// replyOf is a reply as it came: code, enhanced code, text.
+// replyOf is what a remote said in a row.
 func replyOf(row *pb.HistoryRecord) string {
-	f := row.Failure
-	if f == nil {
+	if row.Failure == nil {
 		return row.Text
 	}
+	return ReplyText(row.Failure)
+}
+
+// ReplyText is a remote's reply as it came, or the system's error.
+func ReplyText(f *pb.Failure) string {
 	if f.Code == 0 {
 		return f.Text
 	}
-	if f.Enhanced == "" {
-		return fmt.Sprintf("%d %s", f.Code, f.Text)
-	}
-	return fmt.Sprintf("%d %s %s", f.Code, f.Enhanced, f.Text)
+	return (&relay.Reply{Code: int(f.Code), Enhanced: f.Enhanced, Text: f.Text}).String()
 }
 
 // Ids sort by the time they were made, which is at most a session's length

@@ -7,6 +7,9 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
+// MaxReason bounds the reason that an operator gives, in bytes.
+const MaxReason = 500
+
 // operable lists the states that each operation is for.
 var operable = map[pb.Operation_Kind][]pb.RecipientState{
 	pb.Operation_KIND_RETRY:    {pb.RecipientState_RECIPIENT_STATE_PENDING},
@@ -49,6 +52,11 @@ func Refusal(op *pb.Operation, m *pb.MessageRecord, r *pb.RecipientRecord) strin
 		return "is about to be returned already"
 	}
 	return ""
+}
+
+// OperationWord is an operation in the contract's word.
+func OperationWord(kind pb.Operation_Kind) string {
+	return strings.ToLower(strings.TrimPrefix(kind.String(), "KIND_"))
 }
 
 // StateWord is a state in the contract's word.

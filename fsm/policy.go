@@ -108,6 +108,12 @@ func (v *View) PolicyFor(domain string, class Class) relay.Policy {
 // Policy finds a policy, shipped or an operator's own.
 func (v *View) Policy(name string) (relay.Policy, bool) { return v.tables.policy(name) }
 
+// PolicyRevision is the revision that a change of a policy is made from.
+func (v *View) PolicyRevision(name string) uint64 {
+	config, _ := lookup(v.tables.policies, name)
+	return config.GetRevision()
+}
+
 // Policies lists all policies, sorted by name.
 func (v *View) Policies() []relay.Policy {
 	all := relay.ShippedPolicies()

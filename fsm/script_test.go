@@ -31,7 +31,7 @@ type script struct {
 	attempts    uint64
 	probes      map[string]uint64    // events about a destination's health so far
 	bulks       []*pb.BulkProgressed // by bulk operation, what comes next
-	revisions   map[string][]uint64  // at which a destination or domain may have been set
+	revisions   map[string][]uint64  // at which a destination, domain or policy may have been set
 }
 
 type scriptNode struct {
@@ -457,7 +457,9 @@ func (g *script) policy(n *scriptNode) scriptEvent {
 	if g.pick(3) == 0 {
 		return g.send(n, policyRemoved(name), nil)
 	}
-	return g.send(n, policySet(name, time.Duration(1+g.pick(9))*time.Hour), nil)
+	event := policySet(name, time.Duration(1+g.pick(9))*time.Hour)
+	event.GetPolicySet().Policy.Revision = g.revision(name)
+	return g.send(n, event, nil)
 }
 
 // settings changes one, now and then to what is out of range.

@@ -3,6 +3,7 @@ package fsm
 import (
 	"strings"
 	"testing"
+	"time"
 
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -33,7 +34,7 @@ func TestSuspension(t *testing.T) {
 		{resumption("dest"), codeStale},
 		{suspension("nowhere", ""), pb.EventResult_CODE_NOT_FOUND},
 		{resumption("nowhere"), pb.EventResult_CODE_NOT_FOUND},
-		{suspension("dest", strings.Repeat("x", maxReason+1)), pb.EventResult_CODE_INVALID},
+		{suspension("dest", strings.Repeat("x", MaxReason+1)), pb.EventResult_CODE_INVALID},
 		{suspension("dest", "moving"), codeOK},
 		{suspension("dest", "again"), codeStale},
 	} {
@@ -91,6 +92,11 @@ func TestStaleConfiguration(t *testing.T) {
 		t.Errorf("a domain that exists is set as if new: %v", r)
 	}
 	w.must(1, w.renewed(domainSet("example.test", "dest")), nil)
+	w.must(1, policySet("own", time.Hour), nil)
+	if r := w.fold(1, policySet("own", 2*time.Hour), nil); r.Code != codeStale {
+		t.Errorf("a policy that exists is set as if new: %v", r)
+	}
+	w.must(1, w.renewed(policySet("own", 2*time.Hour)), nil)
 	// One that was removed meanwhile doesn't come back by a change.
 	change := w.renewed(domainSet("example.test", "dest"))
 	w.must(1, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "example.test"}}}, nil)

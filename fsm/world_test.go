@@ -153,6 +153,9 @@ func (w *world) renewed(event *pb.Event) *pb.Event {
 	case *pb.Event_DomainSet:
 		present, _ := w.state.Domain(kind.DomainSet.Domain.Name)
 		kind.DomainSet.Domain.Revision = present.GetRevision()
+	case *pb.Event_PolicySet:
+		present, _ := lookup(w.state.published().policies, kind.PolicySet.Policy.Name)
+		kind.PolicySet.Policy.Revision = present.GetRevision()
 	}
 	return event
 }

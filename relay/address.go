@@ -38,6 +38,15 @@ func DomainOf(address string) string {
 	return domain
 }
 
+// OtherDomain is the relay domain of a mailbox where that isn't its domain as it
+// stands, "" where it is: Apply is told of the one, and finds the other itself.
+func OtherDomain(address string) string {
+	if domain := RelayDomain(address); domain != DomainOf(address) {
+		return domain
+	}
+	return ""
+}
+
 // RelayDomain is the domain of a mailbox as relay domains are configured: in
 // lower case, and in A-labels where the mailbox has it in U-labels (RFC 6531
 // section 3.1, RFC 5890). "" where there is none, or none that DNS could have.

@@ -28,7 +28,7 @@ type Settings struct {
 // of a state's version never change.
 func DefaultSettings() Settings {
 	return Settings{
-		LogRetention: 30 * 24 * time.Hour, DeleteGrace: 10 * time.Minute, FrozenAge: 30 * 24 * time.Hour,
+		LogRetention: 30 * day, DeleteGrace: 10 * time.Minute, FrozenAge: 30 * day,
 		MaxMessageSize: 50 << 20, WarnPending: 10_000, WarnOldest: 4 * time.Hour,
 	}
 }
@@ -36,21 +36,17 @@ func DefaultSettings() Settings {
 // Validate names the first setting that is out of its range, as the command
 // line calls it.
 func (s Settings) Validate() error {
-	const oneDay = 24 * time.Hour
 	for _, d := range []struct {
-		name        string
-		value       time.Duration
-		least, most time.Duration
-		leastText   string
-		mostText    string
+		name               string
+		value, least, most time.Duration
 	}{
-		{"log-retention", s.LogRetention, oneDay, 3650 * oneDay, "1d", "3650d"},
-		{"delete-grace", s.DeleteGrace, 0, 12 * time.Hour, "0s", "12h"},
-		{"frozen-age", s.FrozenAge, time.Hour, 3650 * oneDay, "1h", "3650d"},
-		{"warn-oldest", s.WarnOldest, 0, 3650 * oneDay, "0s", "3650d"},
+		{"log-retention", s.LogRetention, day, 3650 * day},
+		{"delete-grace", s.DeleteGrace, 0, 12 * time.Hour},
+		{"frozen-age", s.FrozenAge, time.Hour, 3650 * day},
+		{"warn-oldest", s.WarnOldest, 0, 3650 * day},
 	} {
 		if d.value < d.least || d.value > d.most {
-			return fmt.Errorf("%s: want %s to %s", d.name, d.leastText, d.mostText)
+			return fmt.Errorf("%s: want %s to %s", d.name, FormatDuration(d.least), FormatDuration(d.most))
 		}
 	}
 	// RFC 5321 section 4.5.3.1.7 wants at least 64 KiB taken.

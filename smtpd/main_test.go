@@ -73,7 +73,7 @@ func (c *cluster) Queued(name string) (messages, bytes uint64) {
 	defer c.mu.Unlock()
 	for _, m := range c.messages {
 		for _, r := range m.Recipients {
-			if domainOf(r) == name {
+			if relay.RelayDomain(r.Address) == name {
 				messages++
 				bytes += m.Content.Size
 				break

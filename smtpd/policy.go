@@ -28,17 +28,14 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 		recipient.Address = s.server.cfg.Postmaster
 	}
 	// An address literal is never a relay domain: it gets the same answer.
-	domain := relay.RelayDomain(recipient.Address)
-	config, found := directory.Domain(domain)
+	config, found := directory.Domain(relay.RelayDomain(recipient.Address))
 	if !found {
 		return relayDenied
 	}
 	if s.isFull(config) {
 		return domainFull
 	}
-	if domain != relay.DomainOf(recipient.Address) {
-		recipient.Domain = domain
-	}
+	recipient.Domain = relay.OtherDomain(recipient.Address)
 	return nil
 }
 

@@ -15,7 +15,7 @@ type spamRules map[string][]relay.SpamRule
 func (s *session) spamRules(tx *transaction) spamRules {
 	rules := spamRules{}
 	for _, recipient := range tx.recipients {
-		name := domainOf(recipient)
+		name := relay.RelayDomain(recipient.Address)
 		if _, known := rules[name]; known {
 			continue
 		}
@@ -35,17 +35,10 @@ func (s *session) spamRules(tx *transaction) spamRules {
 	return rules
 }
 
-func domainOf(r *pb.Recipient) string {
-	if r.Domain != "" {
-		return r.Domain
-	}
-	return relay.DomainOf(r.Address)
-}
-
 // mark marks the recipients whose domain's rules all hold.
 func (rules spamRules) mark(recipients []*pb.Recipient, headers watched) {
 	for _, recipient := range recipients {
-		all := rules[domainOf(recipient)]
+		all := rules[relay.RelayDomain(recipient.Address)]
 		recipient.Spam = len(all) > 0
 		for _, rule := range all {
 			recipient.Spam = recipient.Spam && rule.Holds(headers.values[strings.ToLower(rule.Header)])

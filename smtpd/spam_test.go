@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 func withDomains(configs ...*pb.DomainConfig) func(*Config, *cluster) {
@@ -59,7 +60,7 @@ func TestSpamIsMarked(t *testing.T) {
 				var marked []string
 				for _, r := range messages[len(messages)-1].Recipients {
 					if r.Spam {
-						marked = append(marked, strings.TrimSuffix(domainOf(r), ".test"))
+						marked = append(marked, strings.TrimSuffix(relay.RelayDomain(r.Address), ".test"))
 					}
 				}
 				if got := strings.Join(marked, " "); got != tt.want {

@@ -35,8 +35,9 @@ type Dialer struct {
 }
 
 // Connect opens a connection to host ("name:port" or "address:port") and takes
-// it through greeting, EHLO, TLS, and AUTH where login isn't nil. Addresses are tried in the resolver's
-// order until one connects; the last one's failure is returned if none does.
+// it through greeting, EHLO, TLS, and AUTH where login isn't nil. Addresses are
+// tried in the resolver's order until one connects; the last one's failure is
+// returned if none does.
 //
 // Every error is a *relay.Failure. One whose Phase is relay.PhaseTLS under
 // relay.TLSOpportunistic means that STARTTLS was begun and failed: the caller

@@ -158,7 +158,7 @@ func outcomes() []rule {
 		{
 			text:    "Bounced and Frozen count for the current claim only",
 			in:      "mayEnd",
-			without: []change{{"fsm/apply_bounce.go", "\t\treturn holds(r, claim)\n", "\t\treturn r != nil\n"}},
+			without: []change{{"fsm/ending.go", "\t\treturn holds(r, claim)\n", "\t\treturn r != nil\n"}},
 			test:    "fsm.TestOutcomesAfterATakeover", says: "bounced",
 		},
 		{
@@ -198,7 +198,7 @@ func outcomes() []rule {
 		{
 			text:    "Expiry waits for a live claim",
 			in:      "mayEnd",
-			without: []change{{"fsm/apply_bounce.go", "RECIPIENT_STATE_PENDING && r.rec.Claim == nil\n", "RECIPIENT_STATE_PENDING\n"}},
+			without: []change{{"fsm/ending.go", "RECIPIENT_STATE_PENDING && r.rec.Claim == nil\n", "RECIPIENT_STATE_PENDING\n"}},
 			test:    "fsm.TestRefusedBounces", says: "expiry of what is claimed",
 		},
 		{
@@ -209,8 +209,8 @@ func outcomes() []rule {
 		},
 		{
 			text:    "A bounce holds for all of its recipients or for none",
-			in:      "bounced",
-			without: []change{{"fsm/apply_bounce.go", "\t\t\treturn stale(\"recipient %d of %s is not under this claim\", b.Recipient, m.id)\n", "\t\t\tcontinue\n"}},
+			in:      "endingOf",
+			without: []change{{"fsm/ending.go", "\t\t\treturn nil, stale(\"recipient %d of %s is not under this claim\", n.GetRecipient(), m.id)\n", "\t\t\tcontinue\n"}},
 			test:    "fsm.TestRefusedBounces", says: "one is not under the claim",
 		},
 		{

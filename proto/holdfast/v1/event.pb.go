@@ -3249,7 +3249,9 @@ type PolicyConfig struct {
 	// The age at which the sender is told of the delay, 0 for never.
 	WarnAfter int64 `protobuf:"varint,5,opt,name=warn_after,json=warnAfter,proto3" json:"warn_after,omitempty"`
 	// The share of each interval that is left to chance, in thousandths.
-	Jitter        uint32 `protobuf:"varint,6,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	Jitter uint32 `protobuf:"varint,6,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	// As in DestinationConfig.
+	Revision      uint64 `protobuf:"varint,20,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3322,6 +3324,13 @@ func (x *PolicyConfig) GetWarnAfter() int64 {
 func (x *PolicyConfig) GetJitter() uint32 {
 	if x != nil {
 		return x.Jitter
+	}
+	return 0
+}
+
+func (x *PolicyConfig) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
 	}
 	return 0
 }
@@ -5577,7 +5586,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tDomainSet\x121\n" +
 	"\x06domain\x18\x01 \x01(\v2\x19.holdfast.v1.DomainConfigR\x06domain\"#\n" +
 	"\rDomainRemoved\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xa0\x02\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xbc\x02\n" +
 	"\fPolicyConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x06phases\x18\x02 \x03(\v2\x1f.holdfast.v1.PolicyConfig.PhaseR\x06phases\x12\x1c\n" +
@@ -5585,7 +5594,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\fmax_attempts\x18\x04 \x01(\rR\vmaxAttempts\x12\x1d\n" +
 	"\n" +
 	"warn_after\x18\x05 \x01(\x03R\twarnAfter\x12\x16\n" +
-	"\x06jitter\x18\x06 \x01(\rR\x06jitter\x1aK\n" +
+	"\x06jitter\x18\x06 \x01(\rR\x06jitter\x12\x1a\n" +
+	"\brevision\x18\x14 \x01(\x04R\brevision\x1aK\n" +
 	"\x05Phase\x12\x14\n" +
 	"\x05until\x18\x01 \x01(\x03R\x05until\x12\x14\n" +
 	"\x05every\x18\x02 \x01(\x03R\x05every\x12\x16\n" +
