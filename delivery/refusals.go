@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	pb "holdfast/proto/holdfast/v1"
@@ -39,7 +41,7 @@ func (r refusals) learn(a *attempt, refusal *relay.Failure) (full bool) {
 		delete(r, host)
 		return false
 	}
-	if refusal.Phase == relay.PhaseRcpt && a.mayBeGreylisted() {
+	if refusal.Phase == relay.PhaseRcpt && a.mayBeGreylisted() || a.isAboutContent(refusal) {
 		return false
 	}
 	if !r[host].is(refusal) {
@@ -72,6 +74,16 @@ func (a *attempt) refusal() *relay.Failure {
 		}
 	}
 	return first
+}
+
+// isAboutContent: what was marked as spam, or is deferred by a policy once its
+// content was seen (RFC 3463 section 3.8), is deferred for what it is. A flood of
+// it is no outage, or it would keep fresh mail waiting.
+func (a *attempt) isAboutContent(refusal *relay.Failure) bool {
+	if refusal.Phase == relay.PhaseDot && strings.HasPrefix(refusal.Enhanced, "4.7.") {
+		return true
+	}
+	return slices.ContainsFunc(a.recipients, func(r *pb.RecipientRecord) bool { return r.Recipient.GetSpam() })
 }
 
 func (a *attempt) mayBeGreylisted() bool {

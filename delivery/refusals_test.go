@@ -243,3 +243,44 @@ func TestDeliveryByMX(t *testing.T) {
 		t.Errorf("an outage was declared: %v", health.Failure)
 	}
 }
+
+// A destination that defers a flood of spam is no outage: neither what the
+// domain's rules marked, nor what a filter of its own defers for its content.
+func TestDeferredSpamIsNoOutage(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		enhanced string
+		marked   bool
+	}{
+		{"marked", "4.3.0", true},
+		{"by a policy of its own", "4.7.1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			const messages = 3 * refusalsInARow
+			w := newWorld(t, "a", "b")
+			s := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply {
+				if step.Verb == sink.Dot && strings.HasPrefix(step.Message.Recipients[0].Address, "spammed") {
+					return sink.Reply{Code: 451, Enhanced: tt.enhanced, Text: "looks like spam"}
+				}
+				return sink.Reply{}
+			}})
+			w.route("example.test", "dest", 5, s.Addr())
+			for range messages {
+				event, body := w.acceptance(testSender, "Buy.\r\n", "spammed@example.test")
+				event.GetMessageAccepted().Recipients[0].Spam = tt.marked
+				w.must(w.any(), event, body)
+			}
+			w.runAll()
+			w.await("each was deferred once", func() bool {
+				return w.log.count(func(e *pb.Event) bool { return e.GetAttemptFailed() != nil }) == messages
+			})
+			if health := w.health("dest"); health.Probes != 0 {
+				t.Errorf("an outage was declared: %v", health.Failure)
+			}
+			fresh := w.accept(testSender, "user@example.test")
+			w.awaitDelivered("dest", 1)
+			w.checkOnce([]relay.MessageID{fresh}, s)
+		})
+	}
+}
