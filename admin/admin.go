@@ -55,6 +55,8 @@ type Config struct {
 	Node    string // this node's name
 	State   *fsm.State
 	Cluster Cluster
+	// Trial makes a test delivery and hands on each step of it; nil refuses.
+	Trial func(context.Context, Trial, func(*pb.TestDestinationResponse) error) error
 	// Membership changes the cluster's nodes.
 	Membership Membership
 	Logger     *slog.Logger

@@ -61,6 +61,11 @@ func (s *destinationService) changed(req *pb.SetDestinationRequest) (*pb.Destina
 	if existed {
 		config = proto.CloneOf(present.Config)
 	}
+	if req.Undo {
+		if err := undone(config, present.GetEarlier(), req); err != nil {
+			return nil, false, err
+		}
+	}
 	for _, change := range []func(*pb.DestinationConfig, *pb.SetDestinationRequest) error{changeHosts, changeRefusals, changeLogin} {
 		if err := change(config, req); err != nil {
 			return nil, false, err
@@ -210,8 +215,9 @@ func (w window) destination(record *pb.DestinationRecord) *pb.Destination {
 	if suspended := record.Suspended; suspended != nil {
 		out.SuspendedSince, out.SuspendedBy, out.SuspendedReason = timestamp(suspended.Since), suspended.By, suspended.Reason
 	}
-	for _, host := range config.GetHosts() {
-		out.Hosts = append(out.Hosts, &pb.DestinationHost{Address: host.Address, Priority: host.Priority, Weight: host.Weight})
+	out.Hosts = shownHosts(config.GetHosts())
+	if earlier := record.Earlier; earlier != nil {
+		out.EarlierHosts, out.EarlierMx, out.EarlierUntil = shownHosts(earlier.Hosts), earlier.Mx, timestamp(earlier.Until)
 	}
 	if owner, ok := w.Owner(config.GetName()); ok {
 		out.Owner = owner
@@ -221,6 +227,14 @@ func (w window) destination(record *pb.DestinationRecord) *pb.Destination {
 		out.Since = timestamp(health.Since)
 		out.Error = deliveryError(health.Failure)
 		out.NextProbe = timestamp(health.NextProbe)
+	}
+	return out
+}
+
+func shownHosts(hosts []*pb.DestinationConfig_Host) []*pb.DestinationHost {
+	var out []*pb.DestinationHost
+	for _, host := range hosts {
+		out = append(out, &pb.DestinationHost{Address: host.Address, Priority: host.Priority, Weight: host.Weight})
 	}
 	return out
 }

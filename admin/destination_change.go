@@ -26,6 +26,8 @@ func onRejected(config *pb.DestinationConfig) string {
 func changeHosts(config *pb.DestinationConfig, req *pb.SetDestinationRequest) error {
 	hosts := req.Hosts
 	switch {
+	case req.Undo:
+		return nil // undone has them
 	case req.Mx != nil && len(hosts) > 0:
 		return invalid("mx", "destination %s has either --host or --mx, not both", config.Name)
 	case req.Mx != nil:
@@ -53,6 +55,20 @@ func changeHosts(config *pb.DestinationConfig, req *pb.SetDestinationRequest) er
 		}
 		config.Hosts = append(config.Hosts, &pb.DestinationConfig_Host{Address: host.Address, Priority: host.Priority, Weight: host.Weight})
 	}
+	return nil
+}
+
+// undone gives a destination the hosts back that it had before.
+func undone(config *pb.DestinationConfig, earlier *pb.EarlierHosts, req *pb.SetDestinationRequest) error {
+	switch {
+	case len(req.Hosts) > 0 || req.Mx != nil:
+		return invalid("undo", "destination %s has either --undo, or --host or --mx", config.Name)
+	case config.Revision == 0:
+		return noDestination(config.Name)
+	case earlier == nil:
+		return precondition("NOTHING_TO_UNDO", config.Name, "destination %s has had no other hosts: there is nothing to undo", config.Name)
+	}
+	config.Hosts, config.Mx = earlier.Hosts, earlier.Mx
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	pb "holdfast/proto/holdfast/v1"
@@ -43,8 +45,21 @@ func (t *tx) destinationSet(e *pb.DestinationSet) *pb.EventResult {
 		}
 	}
 	config.Revision = t.index
-	t.saveDestination(name, old, &pb.DestinationRecord{Config: config, Health: health, Suspended: old.GetSuspended()})
+	t.saveDestination(name, old, &pb.DestinationRecord{
+		Config: config, Health: health, Suspended: old.GetSuspended(), Earlier: t.earlierHosts(old, config),
+	})
 	return resultOK
+}
+
+// earlierHosts are the hosts to go back to: those that a change of hosts takes
+// mail away from.
+func (t *tx) earlierHosts(old *pb.DestinationRecord, config *pb.DestinationConfig) *pb.EarlierHosts {
+	before := old.GetConfig()
+	same := slices.EqualFunc(before.GetHosts(), config.Hosts, func(a, b *pb.DestinationConfig_Host) bool { return proto.Equal(a, b) })
+	if before == nil || same && before.Mx == config.Mx {
+		return old.GetEarlier()
+	}
+	return &pb.EarlierHosts{Hosts: before.Hosts, Mx: before.Mx, Until: t.event.Time}
 }
 
 func (t *tx) destinationRemoved(e *pb.DestinationRemoved) *pb.EventResult {

@@ -21,7 +21,6 @@ import (
 	"holdfast/admin"
 	"holdfast/cluster"
 	"holdfast/delivery"
-	"holdfast/delivery/smtpout"
 	"holdfast/fsm"
 	"holdfast/smtpd"
 	"holdfast/upkeep"
@@ -151,7 +150,7 @@ func (n *Node) makeParts() (err error) {
 	n.scheduler, err = delivery.New(delivery.Config{
 		Node: n.cfg.NodeID, Hostname: n.cfg.SMTP.Hostname, State: n.state,
 		Proposer: outcomes{n.cluster}, Lease: n.cluster,
-		Dialer: &smtpout.Dialer{LocalName: n.cfg.SMTP.Hostname, Resolver: n.cfg.DNS.Resolver(), Now: n.cluster.Now},
+		Dialer: n.dialer(),
 		Now:    n.cluster.Now, Chance: rand.Float64,
 		Logger: n.log.With("component", "delivery"), Metrics: n.registry,
 	})
@@ -175,7 +174,7 @@ func (n *Node) makeParts() (err error) {
 func (n *Node) serveServices() {
 	cfg := admin.Config{
 		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Now: n.cluster.Now,
-		Logger: n.log.With("component", "admin"),
+		Logger: n.log.With("component", "admin"), Trial: n.trial,
 	}
 	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)
 	n.peers, n.admins = grpc.NewServer(), grpc.NewServer()

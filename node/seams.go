@@ -10,6 +10,8 @@ import (
 
 	"holdfast/admin"
 	"holdfast/cluster"
+	"holdfast/delivery"
+	"holdfast/delivery/smtpout"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -51,6 +53,20 @@ func (g gate) Check() *relay.Reply {
 		return &relay.Reply{Code: 452, Enhanced: "4.3.1", Text: "the other servers are short of disk space, try again later"}
 	}
 	return nil
+}
+
+// dialer makes this node's connections to destinations.
+func (n *Node) dialer() *smtpout.Dialer {
+	return &smtpout.Dialer{LocalName: n.cfg.SMTP.Hostname, Resolver: n.cfg.DNS.Resolver(), Now: n.cluster.Now}
+}
+
+// trial is a test delivery as an operator asks for it.
+func (n *Node) trial(ctx context.Context, t admin.Trial, tell func(*pb.TestDestinationResponse) error) error {
+	trial := delivery.Trial{
+		Dialer: n.dialer(), Config: t.Config, From: t.From, Recipients: t.Recipients, Send: t.Send,
+		Now: time.Now, Tell: tell,
+	}
+	return trial.Run(ctx)
 }
 
 // leadership is the cluster as the upkeep sees it.

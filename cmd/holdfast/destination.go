@@ -25,6 +25,7 @@ type destinationJSON struct {
 	On5xx     string         `json:"on5xx"`
 	AuthUser  *string        `json:"authUser"`
 	Suspended *suspendedJSON `json:"suspended"`
+	Earlier   *earlierJSON   `json:"earlier"`
 	endedJSON
 }
 
@@ -32,6 +33,13 @@ type suspendedJSON struct {
 	Since  *string `json:"since"`
 	By     string  `json:"by"`
 	Reason *string `json:"reason"`
+}
+
+// earlierJSON is where mail went before the latest change of hosts.
+type earlierJSON struct {
+	Hosts []hostJSON `json:"hosts"`
+	MX    *string    `json:"mx"`
+	Until *string    `json:"until"`
 }
 
 type hostJSON struct {
@@ -46,13 +54,13 @@ func (a *app) destinationCommand() *cobra.Command {
 health is the cluster's: while it is down, one probe is all it costs.`)
 	destination.AddCommand(a.destinationSetCommand(), a.destinationShowCommand(), a.destinationListCommand(),
 		a.destinationRemoveCommand(), a.destinationRetryCommand(), a.destinationSuspendCommand(),
-		a.destinationResumeCommand())
+		a.destinationResumeCommand(), a.destinationTestCommand())
 	return destination
 }
 
 func toDestinationJSON(d *pb.Destination) destinationJSON {
 	out := destinationJSON{
-		Name: d.Name, Hosts: []hostJSON{}, Slots: d.Slots, TLS: d.Tls, ProbeMax: d.ProbeMax.AsDuration().Seconds(),
+		Name: d.Name, Hosts: toHostsJSON(d.Hosts), Slots: d.Slots, TLS: d.Tls, ProbeMax: d.ProbeMax.AsDuration().Seconds(),
 		State: healthWord(d.State), Since: timeJSON(d.Since), LastError: toErrorJSON(d.Error),
 		NextProbe: timeJSON(d.NextProbe), Owner: orNull(d.Owner), MX: orNull(d.Mx), On5xx: d.On_5Xx,
 		AuthUser: orNull(d.AuthUser), endedJSON: toEndedJSON(d.Count),
@@ -60,8 +68,16 @@ func toDestinationJSON(d *pb.Destination) destinationJSON {
 	if d.SuspendedSince != nil {
 		out.Suspended = &suspendedJSON{Since: timeJSON(d.SuspendedSince), By: d.SuspendedBy, Reason: orNull(d.SuspendedReason)}
 	}
-	for _, h := range d.Hosts {
-		out.Hosts = append(out.Hosts, hostJSON{Address: h.Address, Priority: h.Priority, Weight: h.Weight})
+	if d.EarlierUntil != nil {
+		out.Earlier = &earlierJSON{Hosts: toHostsJSON(d.EarlierHosts), MX: orNull(d.EarlierMx), Until: timeJSON(d.EarlierUntil)}
+	}
+	return out
+}
+
+func toHostsJSON(hosts []*pb.DestinationHost) []hostJSON {
+	out := []hostJSON{}
+	for _, h := range hosts {
+		out = append(out, hostJSON{Address: h.Address, Priority: h.Priority, Weight: h.Weight})
 	}
 	return out
 }
@@ -82,6 +98,9 @@ func (a *app) showDestination(d *pb.Destination) error {
 	}
 	if d.Mx != "" {
 		t.row("hosts", hostList(d))
+	}
+	if d.EarlierUntil != nil {
+		t.row("before", fmt.Sprintf("%s, until %s; --undo takes it back", earlierHosts(d), a.when(d.EarlierUntil)))
 	}
 	t.row("slots", d.Slots)
 	t.row("tls", d.Tls)

@@ -65,12 +65,16 @@ func stateWords(d *pb.Destination) string {
 	return healthWord(d.State)
 }
 
-func hostList(d *pb.Destination) string {
-	if d.Mx != "" {
-		return "MX of " + d.Mx
+func hostList(d *pb.Destination) string { return hostWords(d.Hosts, d.Mx) }
+
+func earlierHosts(d *pb.Destination) string { return hostWords(d.EarlierHosts, d.EarlierMx) }
+
+func hostWords(hosts []*pb.DestinationHost, mx string) string {
+	if mx != "" {
+		return "MX of " + mx
 	}
 	var names []string
-	for _, h := range d.Hosts {
+	for _, h := range hosts {
 		names = append(names, h.Address)
 	}
 	return strings.Join(names, ", ")

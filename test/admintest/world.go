@@ -25,6 +25,8 @@ import (
 
 	"holdfast/admin"
 	"holdfast/cluster"
+	"holdfast/delivery"
+	"holdfast/delivery/smtpout"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -85,6 +87,15 @@ func Start(t testing.TB) *World {
 	return w
 }
 
+// tryDelivery makes a test delivery as a node does.
+func tryDelivery(ctx context.Context, t admin.Trial, tell func(*pb.TestDestinationResponse) error) error {
+	trial := delivery.Trial{
+		Dialer: &smtpout.Dialer{LocalName: "a.relay.test"}, Config: t.Config, From: t.From, Recipients: t.Recipients,
+		Send: t.Send, Now: time.Now, Tell: tell,
+	}
+	return trial.Run(ctx)
+}
+
 // keep does the upkeep of a leader.
 func (w *World) keep() {
 	keeper, err := upkeep.New(upkeep.Config{
@@ -114,7 +125,7 @@ func (w *World) serve(dir string) {
 	server := grpc.NewServer()
 	admin.Register(server, admin.Config{
 		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return Now }, Patience: 5 * time.Second,
+		Now: func() time.Time { return Now }, Patience: 5 * time.Second, Trial: tryDelivery,
 	})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

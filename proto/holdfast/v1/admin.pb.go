@@ -3838,8 +3838,13 @@ type Destination struct {
 	SuspendedSince  *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=suspended_since,json=suspendedSince,proto3" json:"suspended_since,omitempty"`
 	SuspendedBy     string                 `protobuf:"bytes,16,opt,name=suspended_by,json=suspendedBy,proto3" json:"suspended_by,omitempty"`
 	SuspendedReason string                 `protobuf:"bytes,17,opt,name=suspended_reason,json=suspendedReason,proto3" json:"suspended_reason,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The hosts before the latest change of them; undo takes them back. All three
+	// are not set where there was none.
+	EarlierHosts  []*DestinationHost     `protobuf:"bytes,18,rep,name=earlier_hosts,json=earlierHosts,proto3" json:"earlier_hosts,omitempty"`
+	EarlierMx     string                 `protobuf:"bytes,19,opt,name=earlier_mx,json=earlierMx,proto3" json:"earlier_mx,omitempty"`
+	EarlierUntil  *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=earlier_until,json=earlierUntil,proto3" json:"earlier_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Destination) Reset() {
@@ -3991,6 +3996,27 @@ func (x *Destination) GetSuspendedReason() string {
 	return ""
 }
 
+func (x *Destination) GetEarlierHosts() []*DestinationHost {
+	if x != nil {
+		return x.EarlierHosts
+	}
+	return nil
+}
+
+func (x *Destination) GetEarlierMx() string {
+	if x != nil {
+		return x.EarlierMx
+	}
+	return ""
+}
+
+func (x *Destination) GetEarlierUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EarlierUntil
+	}
+	return nil
+}
+
 type SetDestinationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -4007,8 +4033,11 @@ type SetDestinationRequest struct {
 	// bounce or hold; bounce for a new destination where not given.
 	On_5Xx *string `protobuf:"bytes,7,opt,name=on_5xx,json=on5xx,proto3,oneof" json:"on_5xx,omitempty"`
 	// For AUTH, both or none; "" ends it.
-	AuthUser      *string `protobuf:"bytes,8,opt,name=auth_user,json=authUser,proto3,oneof" json:"auth_user,omitempty"`
-	AuthPassword  *string `protobuf:"bytes,9,opt,name=auth_password,json=authPassword,proto3,oneof" json:"auth_password,omitempty"`
+	AuthUser     *string `protobuf:"bytes,8,opt,name=auth_user,json=authUser,proto3,oneof" json:"auth_user,omitempty"`
+	AuthPassword *string `protobuf:"bytes,9,opt,name=auth_password,json=authPassword,proto3,oneof" json:"auth_password,omitempty"`
+	// The hosts that it had before the latest change of them take the place of
+	// the present ones; those can be had back in the same way. Neither hosts nor mx.
+	Undo          bool `protobuf:"varint,10,opt,name=undo,proto3" json:"undo,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4104,6 +4133,13 @@ func (x *SetDestinationRequest) GetAuthPassword() string {
 		return *x.AuthPassword
 	}
 	return ""
+}
+
+func (x *SetDestinationRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
 }
 
 type SetDestinationResponse struct {
@@ -4733,7 +4769,7 @@ type TestDestinationRequest struct {
 	From string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
 	// Recipients to ask for; without one the test ends before MAIL.
 	Recipients []string `protobuf:"bytes,4,rep,name=recipients,proto3" json:"recipients,omitempty"`
-	// Send a short message to the recipients that are taken.
+	// Send a short message to the recipients, at the first host that takes it.
 	Send          bool `protobuf:"varint,5,opt,name=send,proto3" json:"send,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6201,9 +6237,11 @@ func (x *CountQueueResponse_Row) GetCount() *QueueCount {
 
 // One line of the dialogue, or of what is done.
 type TestDestinationResponse_Line struct {
-	state         protoimpl.MessageState            `protogen:"open.v1"`
-	Kind          TestDestinationResponse_Line_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=holdfast.v1.TestDestinationResponse_Line_Kind" json:"kind,omitempty"`
-	Text          string                            `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	state protoimpl.MessageState            `protogen:"open.v1"`
+	Kind  TestDestinationResponse_Line_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=holdfast.v1.TestDestinationResponse_Line_Kind" json:"kind,omitempty"`
+	Text  string                            `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// Since the test of the host began.
+	At            *durationpb.Duration `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6252,6 +6290,13 @@ func (x *TestDestinationResponse_Line) GetText() string {
 	return ""
 }
 
+func (x *TestDestinationResponse_Line) GetAt() *durationpb.Duration {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // How the test of one host ended.
 type TestDestinationResponse_Verdict struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6260,7 +6305,8 @@ type TestDestinationResponse_Verdict struct {
 	// Not set where everything was taken.
 	Error *DeliveryError `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	// "TLS 1.3" …, "" in plain text.
-	Tls           string `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls           string               `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`
+	Took          *durationpb.Duration `protobuf:"bytes,4,opt,name=took,proto3" json:"took,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6314,6 +6360,13 @@ func (x *TestDestinationResponse_Verdict) GetTls() string {
 		return x.Tls
 	}
 	return ""
+}
+
+func (x *TestDestinationResponse_Verdict) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
 }
 
 type GetStatusResponse_Node struct {
@@ -6936,7 +6989,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x0fDestinationHost\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bpriority\x18\x02 \x01(\rR\bpriority\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xac\x05\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xcf\x06\n" +
 	"\vDestination\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x05hosts\x18\x02 \x03(\v2\x1c.holdfast.v1.DestinationHostR\x05hosts\x12\x14\n" +
@@ -6956,7 +7009,11 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tauth_user\x18\x0e \x01(\tR\bauthUser\x12C\n" +
 	"\x0fsuspended_since\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0esuspendedSince\x12!\n" +
 	"\fsuspended_by\x18\x10 \x01(\tR\vsuspendedBy\x12)\n" +
-	"\x10suspended_reason\x18\x11 \x01(\tR\x0fsuspendedReason\"\x8a\x03\n" +
+	"\x10suspended_reason\x18\x11 \x01(\tR\x0fsuspendedReason\x12A\n" +
+	"\rearlier_hosts\x18\x12 \x03(\v2\x1c.holdfast.v1.DestinationHostR\fearlierHosts\x12\x1d\n" +
+	"\n" +
+	"earlier_mx\x18\x13 \x01(\tR\tearlierMx\x12?\n" +
+	"\rearlier_until\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\fearlierUntil\"\x9e\x03\n" +
 	"\x15SetDestinationRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x05hosts\x18\x02 \x03(\v2\x1c.holdfast.v1.DestinationHostR\x05hosts\x12\x19\n" +
@@ -6966,7 +7023,9 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x02mx\x18\x06 \x01(\tH\x02R\x02mx\x88\x01\x01\x12\x1a\n" +
 	"\x06on_5xx\x18\a \x01(\tH\x03R\x05on5xx\x88\x01\x01\x12 \n" +
 	"\tauth_user\x18\b \x01(\tH\x04R\bauthUser\x88\x01\x01\x12(\n" +
-	"\rauth_password\x18\t \x01(\tH\x05R\fauthPassword\x88\x01\x01B\b\n" +
+	"\rauth_password\x18\t \x01(\tH\x05R\fauthPassword\x88\x01\x01\x12\x12\n" +
+	"\x04undo\x18\n" +
+	" \x01(\bR\x04undoB\b\n" +
 	"\x06_slotsB\x06\n" +
 	"\x04_tlsB\x05\n" +
 	"\x03_mxB\t\n" +
@@ -7013,22 +7072,24 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"recipients\x18\x04 \x03(\tR\n" +
 	"recipients\x12\x12\n" +
-	"\x04send\x18\x05 \x01(\bR\x04send\"\xbf\x03\n" +
+	"\x04send\x18\x05 \x01(\bR\x04send\"\x9a\x04\n" +
 	"\x17TestDestinationResponse\x12?\n" +
 	"\x04line\x18\x01 \x01(\v2).holdfast.v1.TestDestinationResponse.LineH\x00R\x04line\x12H\n" +
-	"\averdict\x18\x02 \x01(\v2,.holdfast.v1.TestDestinationResponse.VerdictH\x00R\averdict\x1a\xad\x01\n" +
+	"\averdict\x18\x02 \x01(\v2,.holdfast.v1.TestDestinationResponse.VerdictH\x00R\averdict\x1a\xd8\x01\n" +
 	"\x04Line\x12B\n" +
 	"\x04kind\x18\x01 \x01(\x0e2..holdfast.v1.TestDestinationResponse.Line.KindR\x04kind\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"M\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12)\n" +
+	"\x02at\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x02at\"M\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_STEP\x10\x01\x12\r\n" +
 	"\tKIND_SENT\x10\x02\x12\x11\n" +
-	"\rKIND_RECEIVED\x10\x03\x1aa\n" +
+	"\rKIND_RECEIVED\x10\x03\x1a\x90\x01\n" +
 	"\aVerdict\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x120\n" +
 	"\x05error\x18\x02 \x01(\v2\x1a.holdfast.v1.DeliveryErrorR\x05error\x12\x10\n" +
-	"\x03tls\x18\x03 \x01(\tR\x03tlsB\x06\n" +
+	"\x03tls\x18\x03 \x01(\tR\x03tls\x12-\n" +
+	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04tookB\x06\n" +
 	"\x04what\"\x12\n" +
 	"\x10GetStatusRequest\"\xa4\a\n" +
 	"\x11GetStatusResponse\x12\x16\n" +
@@ -7376,120 +7437,124 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	104, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
 	6,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
 	104, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
-	53,  // 70: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	107, // 71: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	54,  // 72: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	54,  // 73: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	54,  // 74: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	54,  // 75: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	54,  // 76: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	54,  // 77: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	97,  // 78: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	98,  // 79: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	99,  // 80: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	6,   // 81: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	100, // 82: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	101, // 83: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	102, // 84: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	109, // 85: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	110, // 86: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	110, // 87: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	110, // 88: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	95,  // 89: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	95,  // 90: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	95,  // 91: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	104, // 92: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	6,   // 93: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	1,   // 94: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	5,   // 95: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	104, // 96: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	5,   // 97: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	104, // 98: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	111, // 99: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	104, // 100: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	8,   // 101: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	10,  // 102: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	12,  // 103: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	14,  // 104: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	17,  // 105: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	19,  // 106: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	21,  // 107: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	23,  // 108: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	26,  // 109: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	31,  // 110: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	28,  // 111: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	35,  // 112: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	37,  // 113: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	39,  // 114: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	41,  // 115: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	55,  // 116: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	57,  // 117: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	59,  // 118: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	61,  // 119: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	63,  // 120: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	65,  // 121: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
-	67,  // 122: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
-	69,  // 123: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
-	45,  // 124: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	47,  // 125: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	49,  // 126: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	51,  // 127: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	71,  // 128: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	73,  // 129: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	81,  // 130: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	83,  // 131: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	85,  // 132: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	87,  // 133: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	89,  // 134: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	91,  // 135: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	93,  // 136: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	75,  // 137: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	77,  // 138: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	79,  // 139: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	9,   // 140: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	11,  // 141: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	13,  // 142: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	15,  // 143: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	18,  // 144: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	20,  // 145: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	22,  // 146: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	24,  // 147: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	27,  // 148: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	32,  // 149: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	29,  // 150: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	36,  // 151: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	38,  // 152: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	40,  // 153: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	42,  // 154: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	56,  // 155: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	58,  // 156: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	60,  // 157: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	62,  // 158: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	64,  // 159: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	66,  // 160: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	68,  // 161: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	70,  // 162: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	46,  // 163: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	48,  // 164: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	50,  // 165: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	52,  // 166: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	72,  // 167: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	74,  // 168: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	82,  // 169: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	84,  // 170: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	86,  // 171: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	88,  // 172: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	90,  // 173: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	92,  // 174: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	94,  // 175: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	76,  // 176: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	78,  // 177: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	80,  // 178: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	140, // [140:179] is the sub-list for method output_type
-	101, // [101:140] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	101, // [101:101] is the sub-list for extension extendee
-	0,   // [0:101] is the sub-list for field type_name
+	53,  // 70: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
+	104, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	53,  // 72: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	107, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	54,  // 74: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	54,  // 75: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	54,  // 76: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	54,  // 77: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	54,  // 78: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	54,  // 79: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	97,  // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	98,  // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	99,  // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	6,   // 83: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	100, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	101, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	102, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	109, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	110, // 88: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	110, // 89: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	110, // 90: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	95,  // 91: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	95,  // 92: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	95,  // 93: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	104, // 94: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	6,   // 95: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	1,   // 96: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	107, // 97: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	5,   // 98: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	107, // 99: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	104, // 100: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	5,   // 101: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	104, // 102: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	111, // 103: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	104, // 104: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	8,   // 105: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	10,  // 106: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	12,  // 107: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	14,  // 108: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	17,  // 109: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	19,  // 110: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	21,  // 111: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	23,  // 112: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	26,  // 113: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	31,  // 114: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	28,  // 115: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	35,  // 116: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	37,  // 117: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	39,  // 118: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	41,  // 119: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	55,  // 120: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	57,  // 121: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	59,  // 122: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	61,  // 123: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	63,  // 124: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	65,  // 125: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	67,  // 126: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	69,  // 127: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	45,  // 128: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	47,  // 129: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	49,  // 130: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	51,  // 131: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	71,  // 132: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	73,  // 133: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	81,  // 134: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	83,  // 135: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	85,  // 136: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	87,  // 137: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	89,  // 138: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	91,  // 139: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	93,  // 140: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	75,  // 141: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	77,  // 142: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	79,  // 143: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	9,   // 144: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	11,  // 145: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	13,  // 146: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	15,  // 147: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	18,  // 148: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	20,  // 149: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	22,  // 150: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	24,  // 151: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	27,  // 152: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	32,  // 153: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	29,  // 154: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	36,  // 155: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	38,  // 156: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	40,  // 157: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	42,  // 158: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	56,  // 159: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	58,  // 160: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	60,  // 161: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	62,  // 162: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	64,  // 163: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	66,  // 164: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	68,  // 165: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	70,  // 166: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	46,  // 167: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	48,  // 168: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	50,  // 169: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	52,  // 170: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	72,  // 171: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	74,  // 172: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	82,  // 173: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	84,  // 174: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	86,  // 175: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	88,  // 176: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	90,  // 177: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	92,  // 178: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	94,  // 179: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	76,  // 180: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	78,  // 181: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	80,  // 182: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	144, // [144:183] is the sub-list for method output_type
+	105, // [105:144] is the sub-list for method input_type
+	105, // [105:105] is the sub-list for extension type_name
+	105, // [105:105] is the sub-list for extension extendee
+	0,   // [0:105] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }

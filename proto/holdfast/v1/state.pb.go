@@ -251,7 +251,7 @@ func (x HistoryRecord_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryRecord_Kind.Descriptor instead.
 func (HistoryRecord_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16, 0}
 }
 
 // MessageRecord is a message without its recipients and its body.
@@ -1253,7 +1253,10 @@ type DestinationRecord struct {
 	Config *DestinationConfig     `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
 	Health *DestinationHealth     `protobuf:"bytes,2,opt,name=health,proto3" json:"health,omitempty"`
 	// Not set while it isn't suspended.
-	Suspended     *Suspension `protobuf:"bytes,3,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	Suspended *Suspension `protobuf:"bytes,3,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	// Where mail went before the hosts were changed last. Not set where they
+	// never were.
+	Earlier       *EarlierHosts `protobuf:"bytes,4,opt,name=earlier,proto3" json:"earlier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1309,6 +1312,76 @@ func (x *DestinationRecord) GetSuspended() *Suspension {
 	return nil
 }
 
+func (x *DestinationRecord) GetEarlier() *EarlierHosts {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+// EarlierHosts are the hosts that a destination had, so that a migration can be
+// undone.
+type EarlierHosts struct {
+	state protoimpl.MessageState    `protogen:"open.v1"`
+	Hosts []*DestinationConfig_Host `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Mx    string                    `protobuf:"bytes,2,opt,name=mx,proto3" json:"mx,omitempty"`
+	// When others took their place.
+	Until         int64 `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EarlierHosts) Reset() {
+	*x = EarlierHosts{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EarlierHosts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EarlierHosts) ProtoMessage() {}
+
+func (x *EarlierHosts) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EarlierHosts.ProtoReflect.Descriptor instead.
+func (*EarlierHosts) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *EarlierHosts) GetHosts() []*DestinationConfig_Host {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *EarlierHosts) GetMx() string {
+	if x != nil {
+		return x.Mx
+	}
+	return ""
+}
+
+func (x *EarlierHosts) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // Suspension says that an operator keeps all attempts from a destination.
 type Suspension struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1321,7 +1394,7 @@ type Suspension struct {
 
 func (x *Suspension) Reset() {
 	*x = Suspension{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	mi := &file_holdfast_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1406,7 @@ func (x *Suspension) String() string {
 func (*Suspension) ProtoMessage() {}
 
 func (x *Suspension) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[10]
+	mi := &file_holdfast_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1419,7 @@ func (x *Suspension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Suspension.ProtoReflect.Descriptor instead.
 func (*Suspension) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Suspension) GetSince() int64 {
@@ -1394,7 +1467,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[11]
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1479,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[11]
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1492,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeRecord) GetName() string {
@@ -1517,7 +1590,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1602,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1615,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SessionRecord) GetNode() string {
@@ -1569,7 +1642,7 @@ type ResultsRecord struct {
 
 func (x *ResultsRecord) Reset() {
 	*x = ResultsRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1654,7 @@ func (x *ResultsRecord) String() string {
 func (*ResultsRecord) ProtoMessage() {}
 
 func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1667,7 @@ func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord.ProtoReflect.Descriptor instead.
 func (*ResultsRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ResultsRecord) GetResults() []*ResultsRecord_Result {
@@ -1630,7 +1703,7 @@ type CounterRecord struct {
 
 func (x *CounterRecord) Reset() {
 	*x = CounterRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1715,7 @@ func (x *CounterRecord) String() string {
 func (*CounterRecord) ProtoMessage() {}
 
 func (x *CounterRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1728,7 @@ func (x *CounterRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRecord.ProtoReflect.Descriptor instead.
 func (*CounterRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CounterRecord) GetPending() uint64 {
@@ -1760,7 +1833,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1845,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1858,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HistoryRecord) GetKind() HistoryRecord_Kind {
@@ -1892,7 +1965,7 @@ type AppliedRecord struct {
 
 func (x *AppliedRecord) Reset() {
 	*x = AppliedRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1977,7 @@ func (x *AppliedRecord) String() string {
 func (*AppliedRecord) ProtoMessage() {}
 
 func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1990,7 @@ func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord.ProtoReflect.Descriptor instead.
 func (*AppliedRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AppliedRecord) GetIndex() uint64 {
@@ -1981,7 +2054,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2066,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2079,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -2034,7 +2107,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2119,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2159,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2171,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2184,7 @@ func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord_Result.ProtoReflect.Descriptor instead.
 func (*ResultsRecord_Result) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14, 0}
 }
 
 func (x *ResultsRecord_Result) GetSequence() uint64 {
@@ -2139,7 +2212,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2224,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2237,7 @@ func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord_Digest.ProtoReflect.Descriptor instead.
 func (*AppliedRecord_Digest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17, 0}
 }
 
 func (x *AppliedRecord_Digest) GetFamily() string {
@@ -2309,11 +2382,16 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\bSTATE_UP\x10\x01\x12\x11\n" +
 	"\rSTATE_SUSPECT\x10\x02\x12\x0e\n" +
 	"\n" +
-	"STATE_DOWN\x10\x03\"\xba\x01\n" +
+	"STATE_DOWN\x10\x03\"\xef\x01\n" +
 	"\x11DestinationRecord\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1e.holdfast.v1.DestinationConfigR\x06config\x126\n" +
 	"\x06health\x18\x02 \x01(\v2\x1e.holdfast.v1.DestinationHealthR\x06health\x125\n" +
-	"\tsuspended\x18\x03 \x01(\v2\x17.holdfast.v1.SuspensionR\tsuspended\"J\n" +
+	"\tsuspended\x18\x03 \x01(\v2\x17.holdfast.v1.SuspensionR\tsuspended\x123\n" +
+	"\aearlier\x18\x04 \x01(\v2\x19.holdfast.v1.EarlierHostsR\aearlier\"o\n" +
+	"\fEarlierHosts\x129\n" +
+	"\x05hosts\x18\x01 \x03(\v2#.holdfast.v1.DestinationConfig.HostR\x05hosts\x12\x0e\n" +
+	"\x02mx\x18\x02 \x01(\tR\x02mx\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\"J\n" +
 	"\n" +
 	"Suspension\x12\x14\n" +
 	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x0e\n" +
@@ -2437,77 +2515,81 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_holdfast_v1_state_proto_goTypes = []any{
-	(RecipientState)(0),          // 0: holdfast.v1.RecipientState
-	(DestinationHealth_State)(0), // 1: holdfast.v1.DestinationHealth.State
-	(HistoryRecord_Kind)(0),      // 2: holdfast.v1.HistoryRecord.Kind
-	(*MessageRecord)(nil),        // 3: holdfast.v1.MessageRecord
-	(*RecipientRecord)(nil),      // 4: holdfast.v1.RecipientRecord
-	(*OperationRecord)(nil),      // 5: holdfast.v1.OperationRecord
-	(*BulkRecord)(nil),           // 6: holdfast.v1.BulkRecord
-	(*UploadRecord)(nil),         // 7: holdfast.v1.UploadRecord
-	(*PieceRecord)(nil),          // 8: holdfast.v1.PieceRecord
-	(*TombstoneRecord)(nil),      // 9: holdfast.v1.TombstoneRecord
-	(*ClaimRecord)(nil),          // 10: holdfast.v1.ClaimRecord
-	(*DestinationHealth)(nil),    // 11: holdfast.v1.DestinationHealth
-	(*DestinationRecord)(nil),    // 12: holdfast.v1.DestinationRecord
-	(*Suspension)(nil),           // 13: holdfast.v1.Suspension
-	(*NodeRecord)(nil),           // 14: holdfast.v1.NodeRecord
-	(*SessionRecord)(nil),        // 15: holdfast.v1.SessionRecord
-	(*ResultsRecord)(nil),        // 16: holdfast.v1.ResultsRecord
-	(*CounterRecord)(nil),        // 17: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),        // 18: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),        // 19: holdfast.v1.AppliedRecord
-	(*ConfigurationRecord)(nil),  // 20: holdfast.v1.ConfigurationRecord
-	(*MessageRecord_Share)(nil),  // 21: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil), // 22: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil), // 23: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),             // 24: holdfast.v1.Envelope
-	(*Content)(nil),              // 25: holdfast.v1.Content
-	(*Origin)(nil),               // 26: holdfast.v1.Origin
-	(*Recipient)(nil),            // 27: holdfast.v1.Recipient
-	(*Failure)(nil),              // 28: holdfast.v1.Failure
-	(*ClaimRef)(nil),             // 29: holdfast.v1.ClaimRef
-	(*Operation)(nil),            // 30: holdfast.v1.Operation
-	(*BulkFilter)(nil),           // 31: holdfast.v1.BulkFilter
-	(*DestinationConfig)(nil),    // 32: holdfast.v1.DestinationConfig
-	(*Attempt)(nil),              // 33: holdfast.v1.Attempt
-	(*EventResult)(nil),          // 34: holdfast.v1.EventResult
+	(RecipientState)(0),            // 0: holdfast.v1.RecipientState
+	(DestinationHealth_State)(0),   // 1: holdfast.v1.DestinationHealth.State
+	(HistoryRecord_Kind)(0),        // 2: holdfast.v1.HistoryRecord.Kind
+	(*MessageRecord)(nil),          // 3: holdfast.v1.MessageRecord
+	(*RecipientRecord)(nil),        // 4: holdfast.v1.RecipientRecord
+	(*OperationRecord)(nil),        // 5: holdfast.v1.OperationRecord
+	(*BulkRecord)(nil),             // 6: holdfast.v1.BulkRecord
+	(*UploadRecord)(nil),           // 7: holdfast.v1.UploadRecord
+	(*PieceRecord)(nil),            // 8: holdfast.v1.PieceRecord
+	(*TombstoneRecord)(nil),        // 9: holdfast.v1.TombstoneRecord
+	(*ClaimRecord)(nil),            // 10: holdfast.v1.ClaimRecord
+	(*DestinationHealth)(nil),      // 11: holdfast.v1.DestinationHealth
+	(*DestinationRecord)(nil),      // 12: holdfast.v1.DestinationRecord
+	(*EarlierHosts)(nil),           // 13: holdfast.v1.EarlierHosts
+	(*Suspension)(nil),             // 14: holdfast.v1.Suspension
+	(*NodeRecord)(nil),             // 15: holdfast.v1.NodeRecord
+	(*SessionRecord)(nil),          // 16: holdfast.v1.SessionRecord
+	(*ResultsRecord)(nil),          // 17: holdfast.v1.ResultsRecord
+	(*CounterRecord)(nil),          // 18: holdfast.v1.CounterRecord
+	(*HistoryRecord)(nil),          // 19: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),          // 20: holdfast.v1.AppliedRecord
+	(*ConfigurationRecord)(nil),    // 21: holdfast.v1.ConfigurationRecord
+	(*MessageRecord_Share)(nil),    // 22: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil),   // 23: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil),   // 24: holdfast.v1.AppliedRecord.Digest
+	(*Envelope)(nil),               // 25: holdfast.v1.Envelope
+	(*Content)(nil),                // 26: holdfast.v1.Content
+	(*Origin)(nil),                 // 27: holdfast.v1.Origin
+	(*Recipient)(nil),              // 28: holdfast.v1.Recipient
+	(*Failure)(nil),                // 29: holdfast.v1.Failure
+	(*ClaimRef)(nil),               // 30: holdfast.v1.ClaimRef
+	(*Operation)(nil),              // 31: holdfast.v1.Operation
+	(*BulkFilter)(nil),             // 32: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),      // 33: holdfast.v1.DestinationConfig
+	(*DestinationConfig_Host)(nil), // 34: holdfast.v1.DestinationConfig.Host
+	(*Attempt)(nil),                // 35: holdfast.v1.Attempt
+	(*EventResult)(nil),            // 36: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	24, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	25, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	26, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	21, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	27, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	25, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	26, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	27, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	22, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	28, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	28, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	29, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	29, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	29, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	30, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	30, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
 	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
 	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
-	27, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
-	30, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
-	31, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
-	30, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	28, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	31, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	32, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	31, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
 	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	28, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	32, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	29, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	33, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
 	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
-	13, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
-	22, // 21: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
-	2,  // 22: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	33, // 23: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	28, // 24: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	23, // 25: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	34, // 26: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	14, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
+	13, // 21: holdfast.v1.DestinationRecord.earlier:type_name -> holdfast.v1.EarlierHosts
+	34, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	23, // 23: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	2,  // 24: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	35, // 25: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	29, // 26: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	24, // 27: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	36, // 28: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -2522,7 +2604,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
