@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/test/harness"
+)
+
+// tail is where the log of a cluster that was killed at rest goes on.
+type tail struct {
+	index, term uint64
+	// incarnation of a node that the state counts as up, with the highest
+	// sequence that it has used.
+	incarnation, sequence uint64
+}
+
+// perEntry is how many events share an entry; entryBytes is what a batch of a
+// busy cluster comes to.
+const (
+	perEntry   = 1000
+	entryBytes = 400 << 10
+)
+
+// appendEvents puts the same events behind the log of each node, as the first
+// node would have proposed them. All nodes must be down.
+func appendEvents(nodes []*harness.Node, count int, event func(int) (*pb.Event, []byte)) error {
+	var first tail
+	for i, n := range nodes {
+		if n.Running() {
+			return fmt.Errorf("node %s runs: its log is its own", n.Name)
+		}
+		log, err := wal.Open(filepath.Join(n.Data(), "raft", "wal"), wal.WithLogger(hclog.NewNullLogger()))
+		if err != nil {
+			return fmt.Errorf("log of node %s: %w", n.Name, err)
+		}
+		from, err := readTail(log, nodes[0].Name)
+		if err == nil && i > 0 && from != first {
+			err = fmt.Errorf("it ends at %+v, that of node %s at %+v: the cluster wasn't at rest", from, nodes[0].Name, first)
+		}
+		first = from
+		if err == nil {
+			err = writeEvents(log, from, count, event)
+		}
+		if err = errors.Join(err, log.Close()); err != nil {
+			return fmt.Errorf("log of node %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
+
+func readTail(log *wal.WAL, proposer string) (t tail, err error) {
+	begin, err := log.FirstIndex()
+	if err != nil {
+		return t, err
+	}
+	end, err := log.LastIndex()
+	if err != nil {
+		return t, err
+	}
+	for index := begin; index <= end; index++ {
+		var entry raft.Log
+		if err := log.GetLog(index, &entry); err != nil {
+			return t, err
+		}
+		t.index, t.term = entry.Index, entry.Term
+		if entry.Type != raft.LogCommand {
+			continue
+		}
+		events, _, err := fsm.DecodeEntry(entry.Data)
+		if err != nil {
+			return t, err
+		}
+		for _, e := range events {
+			if up := e.GetNodeUp(); up != nil && up.Node == proposer {
+				t.incarnation, t.sequence = up.Incarnation, 0
+			}
+			if e.Incarnation == t.incarnation {
+				t.sequence = max(t.sequence, e.Sequence)
+			}
+		}
+	}
+	if t.incarnation == 0 {
+		return t, fmt.Errorf("node %s never came up in it", proposer)
+	}
+	return t, nil
+}
+
+func writeEvents(log *wal.WAL, at tail, count int, event func(int) (*pb.Event, []byte)) error {
+	const together = 16 // entries in one write to the log
+	var entries []*raft.Log
+	var events []*pb.Event
+	var payloads [][]byte
+	size := 0
+	seal := func() error {
+		if len(events) == 0 {
+			return nil
+		}
+		data, err := fsm.EncodeEntry(events, payloads)
+		if err != nil {
+			return err
+		}
+		at.index++
+		entries = append(entries, &raft.Log{Index: at.index, Term: at.term, Type: raft.LogCommand, Data: data, AppendedAt: time.Now()})
+		events, payloads, size = nil, nil, 0
+		return nil
+	}
+	for n := range count {
+		e, payload := event(n)
+		at.sequence++
+		// Earlier results aren't asked for again, as of a proposer that has them.
+		e.Incarnation, e.Sequence, e.LowestOpen = at.incarnation, at.sequence, at.sequence
+		events, payloads, size = append(events, e), append(payloads, payload), size+fsm.EncodedSize(e, payload)
+		if len(events) < perEntry && size < entryBytes && n < count-1 {
+			continue
+		}
+		if err := seal(); err != nil {
+			return err
+		}
+		if len(entries) == together || n == count-1 {
+			if err := log.StoreLogs(entries); err != nil {
+				return err
+			}
+			entries = nil
+		}
+	}
+	return nil
+}
