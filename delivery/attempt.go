@@ -47,7 +47,7 @@ type attempt struct {
 	message        *pb.MessageRecord
 	recipients     []*pb.RecipientRecord // those of the claim
 	result         smtpout.Result
-	failure        *relay.Failure // no transaction took place
+	failure        *relay.Failure               // no transaction took place
 	hosts          []*pb.DestinationConfig_Host // by MX; nil where a kept connection was good
 	failedHosts    []string
 	skipped        bool // nothing was tried: the claim is gone, or the message
