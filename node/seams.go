@@ -64,7 +64,7 @@ func (n *Node) dialer() *smtpout.Dialer {
 func (n *Node) trial(ctx context.Context, t admin.Trial, tell func(*pb.TestDestinationResponse) error) error {
 	trial := delivery.Trial{
 		Dialer: n.dialer(), Config: t.Config, From: t.From, Recipients: t.Recipients, Send: t.Send,
-		Now: time.Now, Tell: tell,
+		Now: n.cluster.Now, Tell: tell,
 	}
 	return trial.Run(ctx)
 }
