@@ -58,7 +58,7 @@ func (c *Cluster) askLeaderOnce(ctx context.Context, req *pb.ChangeMembershipReq
 	if leader.address == "" {
 		return status.Error(codes.Unavailable, errNoLeader.Error())
 	}
-	return c.callPeer(ctx, leader.address, func(ctx context.Context, peer pb.PeerServiceClient) error {
+	return c.callPeer(ctx, leader.at(), func(ctx context.Context, peer pb.PeerServiceClient) error {
 		_, err := peer.ChangeMembership(ctx, req)
 		return err
 	})

@@ -211,7 +211,7 @@ func (c *Cluster) startRaft(ctx context.Context) error {
 	logger := newHCLog(c.log, c.cfg.Now)
 	c.layer = &streamLayer{
 		listener: c.cfg.RaftListener, raftID: c.raftID, advertise: c.cfg.RaftAdvertise,
-		dial: c.cfg.DialPeer, clusterID: c.clusterID, meet: c.meet, log: c.log,
+		dial: c.cfg.DialPeer, tls: c.cfg.TLS, clusterID: c.clusterID, meet: c.meet, log: c.log,
 	}
 	c.layer.start(ctx)
 	c.transport = newTransport(c.layer, t.RPC, logger, c.cfg.Monotonic, c.diskHangs)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"holdfast/fsm"
+	"holdfast/pki"
 )
 
 // Kinds of raft log store.
@@ -64,6 +65,12 @@ type Config struct {
 	// Monotonic is a clock that never jumps and goes on while the machine
 	// sleeps: CLOCK_BOOTTIME unless set.
 	Monotonic func() time.Duration
+	// TLS secures raft and PeerService; nil leaves them in plain text, which is
+	// for loopback.
+	TLS *pki.Credentials
+	// Certificates are the ends of this node's certificates, for the others to
+	// know of; nil for none.
+	Certificates func() []pki.Expiry
 	// DialPeer connects to a peer, for raft and for gRPC.
 	DialPeer func(ctx context.Context, address string) (net.Conn, error)
 
@@ -200,6 +207,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Monotonic == nil {
 		c.Monotonic = bootTime
+	}
+	if c.Certificates == nil {
+		c.Certificates = func() []pki.Expiry { return nil }
 	}
 	if c.Sessions == nil {
 		c.Sessions = func() int { return 0 }

@@ -45,11 +45,18 @@ func keepAlive(conn net.Conn) {
 	})
 }
 
+// peerAt is a node and where it is reached; "" is any node of the cluster.
+type peerAt struct{ node, address string }
+
 // connect is the one place that says how gRPC connections to peers are made
 // and secured.
-func (c *Cluster) connect(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+func (c *Cluster) connect(to peerAt) (*grpc.ClientConn, error) {
+	secured := insecure.NewCredentials()
+	if c.cfg.TLS != nil {
+		secured = c.cfg.TLS.ForNode(to.node)
+	}
+	return grpc.NewClient("passthrough:///"+to.address,
+		grpc.WithTransportCredentials(secured),
 		grpc.WithContextDialer(c.cfg.DialPeer),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// gRPC's own backoff goes up to two minutes.
@@ -61,8 +68,8 @@ func (c *Cluster) connect(address string) (*grpc.ClientConn, error) {
 }
 
 // callPeer makes one call over a connection of its own.
-func (c *Cluster) callPeer(ctx context.Context, address string, call func(context.Context, pb.PeerServiceClient) error) error {
-	conn, err := c.connect(address)
+func (c *Cluster) callPeer(ctx context.Context, to peerAt, call func(context.Context, pb.PeerServiceClient) error) error {
+	conn, err := c.connect(to)
 	if err != nil {
 		return err
 	}

@@ -24,11 +24,11 @@ type forwarder struct {
 
 // leaderStream is one stream. Once it has failed it stays so.
 type leaderStream struct {
-	address string
-	conn    *grpc.ClientConn
-	stream  grpc.BidiStreamingClient[pb.ProposeRequest, pb.ProposeResponse]
-	cancel  context.CancelFunc
-	ended   chan struct{} // closed when the reader has returned
+	to     peerAt
+	conn   *grpc.ClientConn
+	stream grpc.BidiStreamingClient[pb.ProposeRequest, pb.ProposeResponse]
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when the reader has returned
 
 	sending sync.Mutex // serialises Send
 
@@ -39,10 +39,10 @@ type leaderStream struct {
 }
 
 // send returns when the leader has answered, or can't any more.
-func (f *forwarder) send(address string, entry []byte, control bool) outcome {
-	s, err := f.open(address)
+func (f *forwarder) send(to peerAt, entry []byte, control bool) outcome {
+	s, err := f.open(to)
 	if err != nil {
-		return outcome{kind: outcomeRefused, err: fmt.Errorf("reach the leader at %s: %w", address, err)}
+		return outcome{kind: outcomeRefused, err: fmt.Errorf("reach the leader at %s: %w", to.address, err)}
 	}
 	id, answer, ok := s.expect()
 	if !ok {
@@ -66,21 +66,21 @@ func (f *forwarder) send(address string, entry []byte, control bool) outcome {
 	}
 }
 
-// open returns the stream to address, a new one where there is none.
-func (f *forwarder) open(address string) (*leaderStream, error) {
+// open returns the stream to a leader, a new one where there is none.
+func (f *forwarder) open(to peerAt) (*leaderStream, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, errors.New("the node is stopping")
 	}
 	if f.stream != nil {
-		if f.stream.address == address && !f.stream.hasFailed() {
+		if f.stream.to == to && !f.stream.hasFailed() {
 			return f.stream, nil
 		}
 		f.stream.close()
 		f.stream = nil
 	}
-	s, err := f.dial(address)
+	s, err := f.dial(to)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +88,8 @@ func (f *forwarder) open(address string) (*leaderStream, error) {
 	return s, nil
 }
 
-func (f *forwarder) dial(address string) (*leaderStream, error) {
-	conn, err := f.cluster.connect(address)
+func (f *forwarder) dial(to peerAt) (*leaderStream, error) {
+	conn, err := f.cluster.connect(to)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (f *forwarder) dial(address string) (*leaderStream, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	s := &leaderStream{
-		address: address, conn: conn, stream: stream, cancel: cancel,
+		to: to, conn: conn, stream: stream, cancel: cancel,
 		ended: make(chan struct{}), pending: map[uint64]chan outcome{},
 	}
 	go s.read()
@@ -119,7 +119,7 @@ func (f *forwarder) retarget(leader leaderInfo) {
 	defer f.mu.Unlock()
 	// With no leader known, the old one may still answer.
 	known := leader.self || leader.raftID != ""
-	if f.stream != nil && known && f.stream.address != leader.address {
+	if f.stream != nil && known && f.stream.to != leader.at() {
 		f.stream.close()
 		f.stream = nil
 	}

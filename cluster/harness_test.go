@@ -184,7 +184,7 @@ func (n *testNode) start() *testNode {
 	if n.w.opened != nil {
 		n.w.opened(n, c)
 	}
-	n.server = grpc.NewServer()
+	n.server = grpc.NewServer(c.ServerOptions()...)
 	c.RegisterPeer(n.server)
 	listener := listen(n.w.t, n.admin)
 	ctx, cancel := context.WithCancel(n.w.t.Context())

@@ -93,7 +93,7 @@ func TestForeignCluster(t *testing.T) {
 	theirs.awaitLeased("b")
 	a, b := ours.nodes["a"], theirs.nodes["b"]
 
-	_, err := a.cluster.helloTo(t.Context(), b.admin)
+	_, err := a.cluster.helloTo(t.Context(), peerAt{address: b.admin})
 	if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "foreign") {
 		t.Errorf("hello: %v, want PermissionDenied", err)
 	}

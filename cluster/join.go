@@ -18,6 +18,9 @@ import (
 // call, so the caller just asks again.
 func (p *peerServer) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinResponse, error) {
 	c := p.c
+	if err := c.checkName(ctx, req.Node); err != nil {
+		return nil, err
+	}
 	if err := c.checkCluster(req.ClusterId, true); err != nil {
 		return nil, err
 	}
@@ -143,7 +146,7 @@ func (c *Cluster) checkGone(node string, predecessor raft.Server) error {
 
 // checkReachable wants the node to answer where it says it is.
 func (c *Cluster) checkReachable(ctx context.Context, req *pb.JoinRequest) error {
-	answer, err := c.helloTo(ctx, req.AdminAddress)
+	answer, err := c.helloTo(ctx, peerAt{req.Node, req.AdminAddress})
 	if err != nil {
 		return status.Errorf(codes.FailedPrecondition, "node %s can't be reached at its admin address %s: %v", req.Node, req.AdminAddress, err)
 	}
@@ -162,7 +165,7 @@ func (c *Cluster) wasRemoved(ctx context.Context, req *pb.JoinRequest) bool {
 	if index == 0 || slices.ContainsFunc(committed.Servers, isSelf) || slices.ContainsFunc(c.configuration(), isSelf) {
 		return false
 	}
-	answer, err := c.helloTo(ctx, req.AdminAddress)
+	answer, err := c.helloTo(ctx, peerAt{req.Node, req.AdminAddress})
 	return err == nil && answer.RaftId == req.RaftId && answer.HasData
 }
 
@@ -177,7 +180,7 @@ func (c *Cluster) hasCaughtUp(ctx context.Context, req *pb.JoinRequest) bool {
 		return false
 	}
 	for {
-		answer, err := c.helloTo(ctx, req.AdminAddress)
+		answer, err := c.helloTo(ctx, peerAt{req.Node, req.AdminAddress})
 		if err == nil && answer.RaftId == req.RaftId && answer.AppliedIndex >= target {
 			return true
 		}

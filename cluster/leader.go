@@ -19,6 +19,9 @@ type leaderInfo struct {
 
 func (l *leaderInfo) known() bool { return l.self || l.raftID != "" }
 
+// at is where calls to another node that leads go.
+func (l *leaderInfo) at() peerAt { return peerAt{nodeOf(string(l.raftID)), l.address} }
+
 func (l *leaderInfo) reachable() bool { return l.self || l.address != "" }
 
 // watchLeader keeps c.leader current.

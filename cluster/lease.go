@@ -212,7 +212,7 @@ func (c *Cluster) pingLeader(ctx context.Context, req *pb.PingRequest) (*pb.Ping
 	if leader.address == "" {
 		return nil, errNoLeader
 	}
-	client, err := c.pings.client(leader.address)
+	client, err := c.pings.client(leader.at())
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -99,7 +101,7 @@ func (c *Cluster) hello(ctx context.Context, addresses []string) (answers []*pb.
 	failures := make([]error, len(addresses))
 	var wg sync.WaitGroup
 	for i, address := range addresses {
-		wg.Go(func() { found[i], failures[i] = c.helloTo(ctx, address) })
+		wg.Go(func() { found[i], failures[i] = c.helloTo(ctx, peerAt{address: address}) })
 	}
 	wg.Wait()
 	for i, answer := range found {
@@ -112,12 +114,19 @@ func (c *Cluster) hello(ctx context.Context, addresses []string) (answers []*pb.
 	return answers, failure
 }
 
-func (c *Cluster) helloTo(ctx context.Context, address string) (answer *pb.HelloResponse, err error) {
-	err = c.callPeer(ctx, address, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
-		answer, err = peer.Hello(ctx, &pb.HelloRequest{ClusterId: c.clusterID(), Node: c.cfg.Node})
+func (c *Cluster) helloTo(ctx context.Context, to peerAt) (answer *pb.HelloResponse, err error) {
+	var at peer.Peer
+	err = c.callPeer(ctx, to, func(ctx context.Context, client pb.PeerServiceClient) (err error) {
+		answer, err = client.Hello(ctx, &pb.HelloRequest{ClusterId: c.clusterID(), Node: c.cfg.Node}, grpc.Peer(&at))
 		return err
 	})
 	if err != nil {
+		return nil, err
+	}
+	if nodeOf(answer.RaftId) != answer.Node {
+		return nil, fmt.Errorf("node %s answers with the raft id %s", answer.Node, answer.RaftId)
+	}
+	if err := c.checkName(peer.NewContext(ctx, &at), answer.Node); err != nil {
 		return nil, err
 	}
 	if own := c.clusterID(); own != "" && answer.ClusterId != own && answer.ClusterId != "" && answer.ClusterId != clusterUnnamed {
@@ -183,7 +192,7 @@ func (c *Cluster) join(ctx context.Context, known *pb.HelloResponse) string {
 		RaftAddress: c.cfg.RaftAdvertise, AdminAddress: c.cfg.AdminAdvertise,
 	}
 	var resp *pb.JoinResponse
-	err := c.callPeer(ctx, known.LeaderAddress, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
+	err := c.callPeer(ctx, peerAt{known.LeaderNode, known.LeaderAddress}, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
 		resp, err = peer.Join(ctx, req)
 		return err
 	})

@@ -26,8 +26,11 @@ type peerServer struct {
 const clusterUnnamed = "-"
 
 // Hello implements pb.PeerServiceServer.
-func (p *peerServer) Hello(_ context.Context, req *pb.HelloRequest) (*pb.HelloResponse, error) {
+func (p *peerServer) Hello(ctx context.Context, req *pb.HelloRequest) (*pb.HelloResponse, error) {
 	c := p.c
+	if err := c.checkName(ctx, req.Node); err != nil {
+		return nil, err
+	}
 	if err := c.checkCluster(req.ClusterId, true); err != nil {
 		return nil, err
 	}
@@ -38,6 +41,9 @@ func (p *peerServer) Hello(_ context.Context, req *pb.HelloRequest) (*pb.HelloRe
 		LeaderNode: node, LeaderAddress: address, AppliedIndex: c.cfg.State.AppliedIndex(),
 		NoLease: c.whyNoLease(), Sessions: uint32(c.cfg.Sessions()), HasData: c.hasData(),
 		Mismatches: c.mismatches(),
+	}
+	for _, end := range c.cfg.Certificates() {
+		resp.CertificateEnds = append(resp.CertificateEnds, &pb.CertificateEnd{Use: end.Use, Name: end.Name, NotAfter: end.NotAfter.Unix()})
 	}
 	if resp.ClusterId == "" && c.hasData() {
 		resp.ClusterId = clusterUnnamed
@@ -66,6 +72,9 @@ func (c *Cluster) checkCluster(id string, fresh bool) error {
 
 // Ping implements pb.PeerServiceServer.
 func (p *peerServer) Ping(ctx context.Context, req *pb.PingRequest) (*pb.PingResponse, error) {
+	if err := p.c.checkName(ctx, req.Node); err != nil {
+		return nil, err
+	}
 	if err := p.c.checkCluster(req.ClusterId, false); err != nil {
 		return nil, err
 	}
@@ -104,7 +113,7 @@ func (c *Cluster) Digests(ctx context.Context, nonce []byte, node string) (*pb.D
 		return nil, fmt.Errorf("no node %q", node)
 	}
 	var resp *pb.DigestResponse
-	err := c.callPeer(ctx, record.AdminAddress, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
+	err := c.callPeer(ctx, peerAt{node, record.AdminAddress}, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
 		resp, err = peer.Digest(ctx, req)
 		return err
 	})

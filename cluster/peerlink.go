@@ -16,24 +16,24 @@ var errNoLeader = errors.New("no leader is known")
 type peerLink struct {
 	cluster *Cluster
 
-	mu      sync.Mutex // guards the fields below
-	address string
-	conn    *grpc.ClientConn
+	mu   sync.Mutex // guards the fields below
+	to   peerAt
+	conn *grpc.ClientConn
 }
 
-// client connects to address; a connection to another one is closed.
-func (p *peerLink) client(address string) (pb.PeerServiceClient, error) {
+// client connects to a peer; a connection to another one is closed.
+func (p *peerLink) client(to peerAt) (pb.PeerServiceClient, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.conn == nil || p.address != address {
-		conn, err := p.cluster.connect(address)
+	if p.conn == nil || p.to != to {
+		conn, err := p.cluster.connect(to)
 		if err != nil {
 			return nil, err
 		}
 		if p.conn != nil {
 			p.conn.Close()
 		}
-		p.conn, p.address = conn, address
+		p.conn, p.to = conn, to
 	}
 	return pb.NewPeerServiceClient(p.conn), nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/pki"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -17,6 +18,8 @@ type Condition struct {
 	Sessions     int    // at its front door
 	// Mismatches is what it knows of states that differ.
 	Mismatches []*pb.StateMismatch
+	// Certificates are those of the node, and of the CAs that it trusts.
+	Certificates []pki.Expiry
 }
 
 // Condition asks a node.
@@ -24,20 +27,24 @@ func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error)
 	if node == c.cfg.Node {
 		return Condition{
 			AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: c.whyNoLease(), Sessions: c.cfg.Sessions(),
-			Mismatches: c.mismatches(),
+			Mismatches: c.mismatches(), Certificates: c.cfg.Certificates(),
 		}, nil
 	}
 	record, ok := c.cfg.State.Node(node)
 	if !ok {
 		return Condition{}, fmt.Errorf("no node %q", node)
 	}
-	answer, err := c.helloTo(ctx, record.AdminAddress)
+	answer, err := c.helloTo(ctx, peerAt{node, record.AdminAddress})
 	if err != nil {
 		return Condition{}, fmt.Errorf("node %s: %w", node, err)
 	}
-	return Condition{
+	condition := Condition{
 		AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions), Mismatches: answer.Mismatches,
-	}, nil
+	}
+	for _, end := range answer.CertificateEnds {
+		condition.Certificates = append(condition.Certificates, pki.Expiry{Use: end.Use, Name: end.Name, NotAfter: time.Unix(end.NotAfter, 0)})
+	}
+	return condition, nil
 }
 
 // WaitEverywhere returns once every node that may act has applied the index. A
@@ -60,7 +67,7 @@ func (c *Cluster) waitFor(ctx context.Context, node *pb.NodeRecord, index uint64
 	defer ticker.Stop()
 	silentSince := c.cfg.Monotonic()
 	for {
-		answer, err := c.helloTo(ctx, node.AdminAddress)
+		answer, err := c.helloTo(ctx, peerAt{node.Name, node.AdminAddress})
 		switch now := c.cfg.Monotonic(); {
 		case err == nil && answer.AppliedIndex >= index:
 			return nil

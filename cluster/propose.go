@@ -83,7 +83,7 @@ func (c *Cluster) submit(entry []byte, lane int) outcome {
 	case leader.self:
 		return c.apply(entry)
 	case leader.address != "":
-		return c.forward.send(leader.address, entry, lane == laneControl)
+		return c.forward.send(leader.at(), entry, lane == laneControl)
 	}
 	return outcome{kind: outcomeRefused, err: errNoLeader}
 }

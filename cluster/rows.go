@@ -108,7 +108,7 @@ func (c *Cluster) CheckRows(ctx context.Context, node string, tell func(*pb.Chec
 	if !ok {
 		return fmt.Errorf("no node %q", node)
 	}
-	conn, err := c.connect(record.AdminAddress)
+	conn, err := c.connect(peerAt{node, record.AdminAddress})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"holdfast/pki"
 )
 
 // streamLayer makes the connections of raft's transport.
@@ -18,6 +20,7 @@ type streamLayer struct {
 	raftID    string
 	advertise string
 	dial      func(ctx context.Context, address string) (net.Conn, error)
+	tls       *pki.Credentials // nil for plain text
 	// clusterID is "" until known; meet takes the id that a peer named, or
 	// refuses it.
 	clusterID func() string
@@ -81,27 +84,46 @@ func (s *streamLayer) welcome(conn net.Conn) {
 		return
 	}
 	keepAlive(conn)
-	if err := s.answer(tracked); err != nil {
+	ready, err := s.answer(tracked)
+	if err != nil {
 		s.log.Debug("refused a raft connection", "from", conn.RemoteAddr().String(), "error", err)
 		tracked.Close()
 		return
 	}
 	select {
-	case s.accepted <- tracked:
+	case s.accepted <- ready:
 	case <-s.ctx.Done():
-		tracked.Close()
+		ready.Close()
 	}
 }
 
-func (s *streamLayer) answer(conn net.Conn) error {
+// answer gives the connection to use from then on.
+func (s *streamLayer) answer(conn net.Conn) (net.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(prefaceTimeout)); err != nil {
-		return err
+		return nil, err
 	}
+	if s.tls == nil {
+		return conn, s.admit(conn, "")
+	}
+	secured, err := s.tls.Accept(conn, pki.ProtocolRaft)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.admit(secured, secured.Peer.Name); err != nil {
+		secured.Close()
+		return nil, err
+	}
+	return secured, nil
+}
+
+// admit reads the preface and answers it. The node is that of the certificate,
+// "" without one.
+func (s *streamLayer) admit(conn net.Conn, node string) error {
 	p, err := readPreface(conn)
 	if err != nil {
 		return err
 	}
-	refusal := s.check(p)
+	refusal := s.check(p, node)
 	reason := ""
 	if refusal != nil {
 		reason = refusal.Error()
@@ -120,7 +142,10 @@ func (s *streamLayer) answer(conn net.Conn) error {
 	return conn.SetDeadline(time.Time{})
 }
 
-func (s *streamLayer) check(p preface) error {
+func (s *streamLayer) check(p preface, node string) error {
+	if node != "" && nodeOf(p.source) != node {
+		return fmt.Errorf("the certificate is node %s's, not that of %s", node, p.source)
+	}
 	if p.target != s.raftID {
 		return fmt.Errorf("this is %s, not %s", s.raftID, p.target)
 	}
@@ -156,11 +181,22 @@ func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	if err != nil {
 		return nil, err
 	}
-	if err := s.introduce(ctx, tracked, target); err != nil {
+	ready, err := s.secure(ctx, tracked, nodeOf(target))
+	if err == nil {
+		err = s.introduce(ctx, ready, target)
+	}
+	if err != nil {
 		tracked.Close()
 		return nil, fmt.Errorf("raft connection to %s: %w", hostport, err)
 	}
-	return tracked, nil
+	return ready, nil
+}
+
+func (s *streamLayer) secure(ctx context.Context, conn net.Conn, node string) (net.Conn, error) {
+	if s.tls == nil {
+		return conn, nil
+	}
+	return s.tls.Dial(ctx, conn, node, pki.ProtocolRaft)
 }
 
 func (s *streamLayer) introduce(ctx context.Context, conn net.Conn, target string) error {

@@ -90,12 +90,17 @@ type ClusterConfig struct {
 	Join []string `toml:"join"`
 }
 
-// TLSConfig is the cluster's own CA, PEM files.
+// TLSConfig secures raft and gRPC on TCP with the cluster's own CA, PEM files.
 type TLSConfig struct {
-	CA   string `toml:"ca"`
+	// CA holds one certificate, or several while one CA takes another's place.
+	CA string `toml:"ca"`
+	// Cert is the node's, for holdfast://node/NODE_ID, and Key its key.
 	Cert string `toml:"cert"`
 	Key  string `toml:"key"`
 }
+
+// set reports whether any of it is, and so all of it must be.
+func (c TLSConfig) set() bool { return c != (TLSConfig{}) }
 
 // DNSConfig says which name servers to ask.
 type DNSConfig struct {

@@ -117,17 +117,19 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 		{"bad address", with(`127.0.0.1:2525`, `2525`), `smtp.listen "2525": want HOST:PORT`},
 		{"bad port", with(`127.0.0.1:2525`, `127.0.0.1:70000`), "port must be 0 to 65535"},
 		{"no listener", with(`["127.0.0.1:2525"]`, `[]`), "smtp.listen is empty"},
-		{"default SMTP address", with(`listen = ["127.0.0.1:2525"]`, ``), `smtp.listen "0.0.0.0:25": this version runs without certificates and on loopback only: use an address such as 127.0.0.1:25`},
-		{"public raft", minimal + "[raft]\nlisten = \"10.0.0.1:7400\"\n", `raft.listen "10.0.0.1:7400": this version runs without certificates`},
-		{"public admin", minimal + "[admin]\nlisten = [\":7500\"]\n", `admin.listen ":7500": this version runs without`},
-		{"public name", minimal + "[raft]\nadvertise = \"mx-a.example.net:7400\"\n", `raft.advertise "mx-a.example.net:7400": this version`},
+		{"public raft", minimal + "[raft]\nlisten = \"10.0.0.1:7400\"\n", `raft.listen "10.0.0.1:7400" is not on loopback, and without certificates nodes would talk in plain text`},
+		{"public admin", minimal + "[admin]\nlisten = [\"127.0.0.1:7500\", \":7501\"]\n", `admin.listen ":7501" is not on loopback`},
+		{"every address", minimal + "[admin]\nlisten = [\":7500\"]\n", `admin.listen ":7500" is every address of the machine: say in admin.advertise`},
+		{"advertises every address", minimal + "[raft]\nadvertise = \"0.0.0.0:7400\"\n", `raft.advertise "0.0.0.0:7400": want the host at which others reach it`},
+		{"public name", minimal + "[raft]\nadvertise = \"mx-a.example.net:7400\"\n", `raft.advertise "mx-a.example.net:7400" is not on loopback`},
 		{"advertised port 0", minimal + "[admin]\nadvertise = \"127.0.0.1:0\"\n", "port must be 1 to 65535"},
-		{"public join", with(`["127.0.0.1:7500"]`, `["10.0.0.2:7500"]`), `cluster.join "10.0.0.2:7500": this version`},
+		{"public join", with(`["127.0.0.1:7500"]`, `["10.0.0.2:7500"]`), `cluster.join "10.0.0.2:7500" is not on loopback`},
 		{"no join", with(`bootstrap_expect = 1
 join = ["127.0.0.1:7500"]`, `bootstrap_expect = 3`), "cluster.join is empty: list the admin addresses of all 3"},
 		{"join twice", with(`["127.0.0.1:7500"]`, `["127.0.0.1:7500", "127.0.0.1:7500"]`), "twice"},
 		{"negative expect", with(`= 1`, `= -1`), "bootstrap_expect -1"},
-		{"tls", minimal + "[tls]\nca = \"ca.pem\"\n", "[tls]: this version runs without certificates"},
+		{"tls", minimal + "[tls]\nca = \"ca.pem\"\n", "tls.cert is missing: set ca, cert and key, or none"},
+		{"profiles in public", minimal + "[http]\nlisten = \"0.0.0.0:7600\"\npprof = true\n", "http.pprof: profiles show what is in memory"},
 		{"half a key pair", with(`hostname`, "tls_cert = \"c.pem\"\nhostname"), "set both or none"},
 		{"proxy protocol", with(`hostname`, "proxy_protocol_from = [\"127.0.0.1\"]\nhostname"), "not in this version"},
 		{"host name", with(`mx-a.example.net`, `mx a`), `smtp.hostname "mx a"`},
@@ -148,6 +150,29 @@ join = ["127.0.0.1:7500"]`, `bootstrap_expect = 3`), "cluster.join is empty: lis
 				t.Errorf("error %q doesn't contain %q", err, test.want)
 			}
 		})
+	}
+}
+
+// Mail and metrics may be anywhere without certificates, everything may with them.
+func TestLoadOffLoopback(t *testing.T) {
+	for name, text := range map[string]string{
+		"the front door by default": strings.Replace(minimal, `listen = ["127.0.0.1:2525"]`, ``, 1),
+		"metrics":                   minimal + "[http]\nlisten = \"0.0.0.0:7600\"\n",
+		"all with certificates": strings.Replace(minimal, "127.0.0.1:7500", "mx-a.example.net:7500", 1) + `
+[raft]
+listen = "0.0.0.0:7400"
+advertise = "mx-a.example.net:7400"
+[admin]
+listen = ["10.0.0.1:7500"]
+[tls]
+ca = "ca.pem"
+cert = "node-a.pem"
+key = "node-a-key.pem"
+`,
+	} {
+		if _, err := load(t, text); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

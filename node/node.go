@@ -1,7 +1,6 @@
 package node
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,7 +43,7 @@ type Node struct {
 	admins       *grpc.Server // on the socket in the data folder
 	health       []*health.Server
 	verification *admin.Verification
-	smtpCert     atomic.Pointer[tls.Certificate]
+	certificates *certificates
 	draining     atomic.Bool
 
 	fatalOnce sync.Once
@@ -61,6 +60,10 @@ func New(cfg Config, logger *slog.Logger) (_ *Node, err error) {
 		cfg: cfg, log: logger.With("node", cfg.NodeID), registry: prometheus.NewRegistry(),
 		fatal: make(chan error, 1),
 	}
+	if n.certificates, err = openCertificates(cfg, n.log); err != nil {
+		return nil, err
+	}
+	n.certificates.register(n.registry)
 	if n.limits, err = systemLimits(); err != nil {
 		return nil, err
 	}
@@ -120,6 +123,7 @@ func (n *Node) openData() (err error) {
 		State:  n.state, Logger: n.log.With("component", "cluster"), Metrics: n.registry,
 		Fatal: n.fail, Now: time.Now, Sessions: n.sessions,
 		DiskLow: func() bool { return n.disk.space().low() },
+		TLS:     n.certificates.nodes, Certificates: n.certificates.expiries,
 	})
 	return err
 }
@@ -136,14 +140,7 @@ func (n *Node) makeParts() (err error) {
 	}
 	n.log.Info("limits", "file_descriptors", n.limits.descriptors, "smtp_connections", smtp.MaxConnections,
 		"memory_limit", n.limits.memory, "disk_free", n.disk.space().free, "disk_reserve", n.disk.space().reserve)
-	if n.cfg.SMTP.TLSCert != "" {
-		if err := n.Reload(); err != nil {
-			return err
-		}
-		smtp.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return n.smtpCert.Load(), nil
-		}}
-	}
+	smtp.TLS = n.certificates.forSMTP()
 	if n.smtp, err = smtpd.New(smtp); err != nil {
 		return err
 	}
@@ -168,16 +165,16 @@ func (n *Node) makeParts() (err error) {
 	return nil
 }
 
-// serveServices: whoever may open the socket is an administrator. On TCP there
-// are no credentials yet, so only the nodes' own calls are served there, unless
-// the node is one of `dev`.
+// serveServices: whoever may open the socket is an administrator. On TCP a
+// certificate says who calls; where there are none only the nodes' own calls
+// are served, unless the node is one of `dev`.
 func (n *Node) serveServices() {
 	cfg := admin.Config{
 		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Now: n.cluster.Now,
 		Logger: n.log.With("component", "admin"), Trial: n.trial,
 	}
 	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)
-	n.peers, n.admins = grpc.NewServer(), grpc.NewServer()
+	n.peers, n.admins = grpc.NewServer(n.cluster.ServerOptions()...), grpc.NewServer()
 	n.cluster.RegisterPeer(n.peers)
 	n.health = append(n.health, admin.Register(n.admins, cfg))
 	if n.cfg.OpenAdmin {
@@ -185,18 +182,9 @@ func (n *Node) serveServices() {
 	}
 }
 
-// Reload reads the certificate for STARTTLS again. A failure leaves the old one.
-func (n *Node) Reload() error {
-	if n.cfg.SMTP.TLSCert == "" {
-		return nil
-	}
-	pair, err := tls.LoadX509KeyPair(n.cfg.SMTP.TLSCert, n.cfg.SMTP.TLSKey)
-	if err != nil {
-		return fmt.Errorf("smtp.tls_cert: %w", err)
-	}
-	n.smtpCert.Store(&pair)
-	return nil
-}
+// Reload reads all certificates again, those of [tls] and that of the front
+// door. Of what is broken the old stays in use, and the error says what is.
+func (n *Node) Reload() error { return n.certificates.reload() }
 
 // fail ends the node for good. The first reason is the one that counts.
 func (n *Node) fail(err error) {

@@ -35,6 +35,7 @@ func (n *Node) Run(ctx context.Context) error {
 		{
 			{"http", n.serveHTTP},
 			{"service", n.followService},
+			{"certificates", n.certificates.watch},
 			{"delivery", n.scheduler.Run},
 			{"upkeep", n.keeper.Run},
 			{"verification", n.verification.Run},

@@ -10,10 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
-
-// loopbackOnly explains a refusal that ends once nodes have certificates.
-const loopbackOnly = "this version runs without certificates and on loopback only"
 
 var (
 	nodeID   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
@@ -39,7 +37,7 @@ func (c Config) Validate() error {
 	}
 	for _, check := range []func() error{
 		c.SMTP.validate, c.Raft.validate, c.Admin.validate, c.HTTP.validate,
-		c.Cluster.validate, c.TLS.validate, c.DNS.validate, c.Log.validate,
+		c.Cluster.validate, c.TLS.validate, c.validatePlain, c.DNS.validate, c.Log.validate,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -74,14 +72,14 @@ func (c RaftConfig) validate() error {
 	if c.TrailingBytes < 1<<20 {
 		return fmt.Errorf("raft.trailing_bytes %d: want 1048576 (1 MiB) or more", c.TrailingBytes)
 	}
-	return advertised("raft.advertise", c.Advertise)
+	return advertised("raft", c.Listen, c.Advertise)
 }
 
 func (c AdminConfig) validate() error {
 	if err := listenAddresses("admin.listen", c.Listen); err != nil {
 		return err
 	}
-	return advertised("admin.advertise", c.Advertise)
+	return advertised("admin", c.Listen[0], c.Advertise)
 }
 
 func (c HTTPConfig) validate() error {
@@ -113,10 +111,33 @@ func (c ClusterConfig) validate() error {
 }
 
 func (c TLSConfig) validate() error {
-	if c != (TLSConfig{}) {
-		return errors.New("[tls]: " + loopbackOnly + ", leave it empty")
+	for _, file := range []struct{ key, path string }{{"tls.ca", c.CA}, {"tls.cert", c.Cert}, {"tls.key", c.Key}} {
+		if file.path == "" && c.set() {
+			return fmt.Errorf("%s is missing: set ca, cert and key, or none of them", file.key)
+		}
 	}
 	return nil
+}
+
+// validatePlain keeps what nodes and administrators say to each other off the
+// network unless it is encrypted. SMTP is no part of that: mail comes in plain
+// text or with STARTTLS from whoever sends it, and the cluster's certificates
+// mean nothing to them.
+func (c Config) validatePlain() error {
+	if c.TLS.set() {
+		return nil
+	}
+	check := func(key string, addresses ...string) error {
+		for _, address := range addresses {
+			if host, _, _ := net.SplitHostPort(address); address != "" && !isLoopback(host) {
+				return fmt.Errorf("%s %q is not on loopback, and without certificates nodes would talk in plain text there: set [tls] (`holdfast tls --help` shows how), or use loopback", key, address)
+			}
+		}
+		return nil
+	}
+	return cmp.Or(check("raft.listen", c.Raft.Listen), check("raft.advertise", c.Raft.Advertise),
+		check("admin.listen", c.Admin.Listen...), check("admin.advertise", c.Admin.Advertise),
+		check("cluster.join", c.Cluster.Join...))
 }
 
 func (c LogConfig) validate() error {
@@ -170,20 +191,24 @@ func listenAddress(key, address string) error {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("%s %q: port must be 0 to 65535", key, address)
 	}
-	if !isLoopback(host) {
-		return fmt.Errorf("%s %q: %s: use an address such as 127.0.0.1:%s", key, address, loopbackOnly, port)
+	if strings.ContainsAny(host, " /") {
+		return fmt.Errorf("%s %q: want HOST:PORT", key, address)
 	}
 	return nil
 }
 
-func advertised(key, address string) error {
-	if address == "" {
-		return nil
+// advertised checks where the others reach a listener.
+func advertised(table, listen, advertise string) error {
+	if advertise != "" {
+		return reachable(table+".advertise", advertise)
 	}
-	return reachable(key, address)
+	if host, _, _ := net.SplitHostPort(listen); unspecified(host) {
+		return fmt.Errorf("%s.listen %q is every address of the machine: say in %s.advertise at which one the other nodes reach it", table, listen, table)
+	}
+	return nil
 }
 
-// reachable is an address that others connect to: its port is a real one.
+// reachable is an address that others connect to: host and port are real ones.
 func reachable(key, address string) error {
 	if err := listenAddress(key, address); err != nil {
 		return err
@@ -191,7 +216,16 @@ func reachable(key, address string) error {
 	if _, port, _ := net.SplitHostPort(address); port == "0" {
 		return fmt.Errorf("%s %q: port must be 1 to 65535", key, address)
 	}
+	if host, _, _ := net.SplitHostPort(address); unspecified(host) {
+		return fmt.Errorf("%s %q: want the host at which others reach it", key, address)
+	}
 	return nil
+}
+
+// unspecified is a host that stands for all addresses of the machine.
+func unspecified(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
 }
 
 func isLoopback(host string) bool {

@@ -26,8 +26,9 @@ func (a *app) serverCommand() *cobra.Command {
 		Use:   "server --config FILE",
 		Short: "Run one node",
 		Long: `Run one node of a cluster until SIGTERM or SIGINT, which end it in order; a
-second signal ends it at once. --check reads the node file, says what is wrong
-with it, and exits.`,
+second signal ends it at once. --check reads the node file and the certificates
+that it names, says what is wrong with them, and exits. SIGHUP reads the
+certificates again.`,
 		Example: `  holdfast server --config /etc/holdfast/holdfast.toml --check
   holdfast server --config /etc/holdfast/holdfast.toml`,
 		Args: noArguments(),
@@ -40,6 +41,9 @@ with it, and exits.`,
 				return err
 			}
 			if check {
+				if err := cfg.CheckCertificates(); err != nil {
+					return fmt.Errorf("%s: %w", path, err)
+				}
 				_, err := fmt.Fprintf(a.out, "%s is valid: node %s\n", path, cfg.NodeID)
 				return err
 			}
@@ -76,7 +80,11 @@ func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
 		case err := <-ended:
 			return err
 		case <-hangup:
-			logger.Info("reloads certificates", "node", cfg.NodeID, "error", n.Reload())
+			if err := n.Reload(); err != nil {
+				logger.Error("certificates not reloaded: the old ones stay in use", "node", cfg.NodeID, "error", err)
+			} else {
+				logger.Info("certificates reloaded", "node", cfg.NodeID)
+			}
 		case <-ctx.Done():
 			running = false
 		}

@@ -75,7 +75,7 @@ func (x ProposeResponse_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ProposeResponse_Outcome.Descriptor instead.
 func (ProposeResponse_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{5, 0}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type ChangeMembershipRequest_Change int32
@@ -130,7 +130,7 @@ func (x ChangeMembershipRequest_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangeMembershipRequest_Change.Descriptor instead.
 func (ChangeMembershipRequest_Change) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{14, 0}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type HelloRequest struct {
@@ -206,9 +206,11 @@ type HelloResponse struct {
 	HasData bool `protobuf:"varint,11,opt,name=has_data,json=hasData,proto3" json:"has_data,omitempty"`
 	// What this node knows of states that differ: damage in its own rows, and on
 	// the leader what the latest verification found.
-	Mismatches    []*StateMismatch `protobuf:"bytes,12,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Mismatches []*StateMismatch `protobuf:"bytes,12,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
+	// The node's certificates, and the CAs that it trusts.
+	CertificateEnds []*CertificateEnd `protobuf:"bytes,13,rep,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HelloResponse) Reset() {
@@ -325,6 +327,77 @@ func (x *HelloResponse) GetMismatches() []*StateMismatch {
 	return nil
 }
 
+func (x *HelloResponse) GetCertificateEnds() []*CertificateEnd {
+	if x != nil {
+		return x.CertificateEnds
+	}
+	return nil
+}
+
+// CertificateEnd is until when a certificate is good.
+type CertificateEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What for: "ca", "node" or "smtp".
+	Use string `protobuf:"bytes,1,opt,name=use,proto3" json:"use,omitempty"`
+	// Its subject, for people.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Seconds since 1970.
+	NotAfter      int64 `protobuf:"varint,3,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificateEnd) Reset() {
+	*x = CertificateEnd{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateEnd) ProtoMessage() {}
+
+func (x *CertificateEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateEnd.ProtoReflect.Descriptor instead.
+func (*CertificateEnd) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CertificateEnd) GetUse() string {
+	if x != nil {
+		return x.Use
+	}
+	return ""
+}
+
+func (x *CertificateEnd) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CertificateEnd) GetNotAfter() int64 {
+	if x != nil {
+		return x.NotAfter
+	}
+	return 0
+}
+
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -338,7 +411,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[2]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +423,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[2]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +436,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *JoinRequest) GetClusterId() string {
@@ -414,7 +487,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[3]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +499,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[3]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +512,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -478,7 +551,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[4]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +563,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[4]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +576,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ProposeRequest) GetClusterId() string {
@@ -547,7 +620,7 @@ type ProposeResponse struct {
 
 func (x *ProposeResponse) Reset() {
 	*x = ProposeResponse{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[5]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +632,7 @@ func (x *ProposeResponse) String() string {
 func (*ProposeResponse) ProtoMessage() {}
 
 func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[5]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +645,7 @@ func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeResponse.ProtoReflect.Descriptor instead.
 func (*ProposeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProposeResponse) GetId() uint64 {
@@ -629,7 +702,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[6]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +714,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[6]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +727,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PingRequest) GetClusterId() string {
@@ -727,7 +800,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[7]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +812,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[7]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +825,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PingResponse) GetGranted() bool {
@@ -814,7 +887,7 @@ type DigestRequest struct {
 
 func (x *DigestRequest) Reset() {
 	*x = DigestRequest{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[8]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +899,7 @@ func (x *DigestRequest) String() string {
 func (*DigestRequest) ProtoMessage() {}
 
 func (x *DigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[8]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +912,7 @@ func (x *DigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestRequest.ProtoReflect.Descriptor instead.
 func (*DigestRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DigestRequest) GetClusterId() string {
@@ -868,7 +941,7 @@ type DigestResponse struct {
 
 func (x *DigestResponse) Reset() {
 	*x = DigestResponse{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[9]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +953,7 @@ func (x *DigestResponse) String() string {
 func (*DigestResponse) ProtoMessage() {}
 
 func (x *DigestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[9]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +966,7 @@ func (x *DigestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestResponse.ProtoReflect.Descriptor instead.
 func (*DigestResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DigestResponse) GetIndex() uint64 {
@@ -933,7 +1006,7 @@ type RowCheck struct {
 
 func (x *RowCheck) Reset() {
 	*x = RowCheck{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1018,7 @@ func (x *RowCheck) String() string {
 func (*RowCheck) ProtoMessage() {}
 
 func (x *RowCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[10]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1031,7 @@ func (x *RowCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowCheck.ProtoReflect.Descriptor instead.
 func (*RowCheck) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RowCheck) GetIndex() uint64 {
@@ -1002,7 +1075,7 @@ type StateMismatch struct {
 
 func (x *StateMismatch) Reset() {
 	*x = StateMismatch{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1087,7 @@ func (x *StateMismatch) String() string {
 func (*StateMismatch) ProtoMessage() {}
 
 func (x *StateMismatch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[11]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1100,7 @@ func (x *StateMismatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateMismatch.ProtoReflect.Descriptor instead.
 func (*StateMismatch) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StateMismatch) GetNode() string {
@@ -1060,7 +1133,7 @@ type CheckRowsRequest struct {
 
 func (x *CheckRowsRequest) Reset() {
 	*x = CheckRowsRequest{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[12]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1145,7 @@ func (x *CheckRowsRequest) String() string {
 func (*CheckRowsRequest) ProtoMessage() {}
 
 func (x *CheckRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[12]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1158,7 @@ func (x *CheckRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRowsRequest.ProtoReflect.Descriptor instead.
 func (*CheckRowsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CheckRowsRequest) GetClusterId() string {
@@ -1109,7 +1182,7 @@ type CheckRowsResponse struct {
 
 func (x *CheckRowsResponse) Reset() {
 	*x = CheckRowsResponse{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[13]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1194,7 @@ func (x *CheckRowsResponse) String() string {
 func (*CheckRowsResponse) ProtoMessage() {}
 
 func (x *CheckRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[13]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1207,7 @@ func (x *CheckRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRowsResponse.ProtoReflect.Descriptor instead.
 func (*CheckRowsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckRowsResponse) GetRows() uint64 {
@@ -1172,7 +1245,7 @@ type ChangeMembershipRequest struct {
 
 func (x *ChangeMembershipRequest) Reset() {
 	*x = ChangeMembershipRequest{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[14]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1257,7 @@ func (x *ChangeMembershipRequest) String() string {
 func (*ChangeMembershipRequest) ProtoMessage() {}
 
 func (x *ChangeMembershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[14]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1270,7 @@ func (x *ChangeMembershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeMembershipRequest.ProtoReflect.Descriptor instead.
 func (*ChangeMembershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ChangeMembershipRequest) GetClusterId() string {
@@ -1236,7 +1309,7 @@ type ChangeMembershipResponse struct {
 
 func (x *ChangeMembershipResponse) Reset() {
 	*x = ChangeMembershipResponse{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[15]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1321,7 @@ func (x *ChangeMembershipResponse) String() string {
 func (*ChangeMembershipResponse) ProtoMessage() {}
 
 func (x *ChangeMembershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[15]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1334,7 @@ func (x *ChangeMembershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeMembershipResponse.ProtoReflect.Descriptor instead.
 func (*ChangeMembershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 type RowCheck_Damage struct {
@@ -1275,7 +1348,7 @@ type RowCheck_Damage struct {
 
 func (x *RowCheck_Damage) Reset() {
 	*x = RowCheck_Damage{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[16]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1360,7 @@ func (x *RowCheck_Damage) String() string {
 func (*RowCheck_Damage) ProtoMessage() {}
 
 func (x *RowCheck_Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[16]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1373,7 @@ func (x *RowCheck_Damage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowCheck_Damage.ProtoReflect.Descriptor instead.
 func (*RowCheck_Damage) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{10, 0}
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *RowCheck_Damage) GetFamily() string {
@@ -1325,7 +1398,7 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\fHelloRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\"\x9e\x03\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"\xe6\x03\n" +
 	"\rHelloResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\tR\x06raftId\x12!\n" +
@@ -1343,7 +1416,12 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\bhas_data\x18\v \x01(\bR\ahasData\x12:\n" +
 	"\n" +
 	"mismatches\x18\f \x03(\v2\x1a.holdfast.v1.StateMismatchR\n" +
-	"mismatches\"\xa1\x01\n" +
+	"mismatches\x12F\n" +
+	"\x10certificate_ends\x18\r \x03(\v2\x1b.holdfast.v1.CertificateEndR\x0fcertificateEnds\"S\n" +
+	"\x0eCertificateEnd\x12\x10\n" +
+	"\x03use\x18\x01 \x01(\tR\x03use\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
+	"\tnot_after\x18\x03 \x01(\x03R\bnotAfter\"\xa1\x01\n" +
 	"\vJoinRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -1454,58 +1532,60 @@ func file_holdfast_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_holdfast_v1_peer_proto_goTypes = []any{
 	(ProposeResponse_Outcome)(0),        // 0: holdfast.v1.ProposeResponse.Outcome
 	(ChangeMembershipRequest_Change)(0), // 1: holdfast.v1.ChangeMembershipRequest.Change
 	(*HelloRequest)(nil),                // 2: holdfast.v1.HelloRequest
 	(*HelloResponse)(nil),               // 3: holdfast.v1.HelloResponse
-	(*JoinRequest)(nil),                 // 4: holdfast.v1.JoinRequest
-	(*JoinResponse)(nil),                // 5: holdfast.v1.JoinResponse
-	(*ProposeRequest)(nil),              // 6: holdfast.v1.ProposeRequest
-	(*ProposeResponse)(nil),             // 7: holdfast.v1.ProposeResponse
-	(*PingRequest)(nil),                 // 8: holdfast.v1.PingRequest
-	(*PingResponse)(nil),                // 9: holdfast.v1.PingResponse
-	(*DigestRequest)(nil),               // 10: holdfast.v1.DigestRequest
-	(*DigestResponse)(nil),              // 11: holdfast.v1.DigestResponse
-	(*RowCheck)(nil),                    // 12: holdfast.v1.RowCheck
-	(*StateMismatch)(nil),               // 13: holdfast.v1.StateMismatch
-	(*CheckRowsRequest)(nil),            // 14: holdfast.v1.CheckRowsRequest
-	(*CheckRowsResponse)(nil),           // 15: holdfast.v1.CheckRowsResponse
-	(*ChangeMembershipRequest)(nil),     // 16: holdfast.v1.ChangeMembershipRequest
-	(*ChangeMembershipResponse)(nil),    // 17: holdfast.v1.ChangeMembershipResponse
-	(*RowCheck_Damage)(nil),             // 18: holdfast.v1.RowCheck.Damage
-	(*EventResult)(nil),                 // 19: holdfast.v1.EventResult
-	(*AppliedRecord_Digest)(nil),        // 20: holdfast.v1.AppliedRecord.Digest
+	(*CertificateEnd)(nil),              // 4: holdfast.v1.CertificateEnd
+	(*JoinRequest)(nil),                 // 5: holdfast.v1.JoinRequest
+	(*JoinResponse)(nil),                // 6: holdfast.v1.JoinResponse
+	(*ProposeRequest)(nil),              // 7: holdfast.v1.ProposeRequest
+	(*ProposeResponse)(nil),             // 8: holdfast.v1.ProposeResponse
+	(*PingRequest)(nil),                 // 9: holdfast.v1.PingRequest
+	(*PingResponse)(nil),                // 10: holdfast.v1.PingResponse
+	(*DigestRequest)(nil),               // 11: holdfast.v1.DigestRequest
+	(*DigestResponse)(nil),              // 12: holdfast.v1.DigestResponse
+	(*RowCheck)(nil),                    // 13: holdfast.v1.RowCheck
+	(*StateMismatch)(nil),               // 14: holdfast.v1.StateMismatch
+	(*CheckRowsRequest)(nil),            // 15: holdfast.v1.CheckRowsRequest
+	(*CheckRowsResponse)(nil),           // 16: holdfast.v1.CheckRowsResponse
+	(*ChangeMembershipRequest)(nil),     // 17: holdfast.v1.ChangeMembershipRequest
+	(*ChangeMembershipResponse)(nil),    // 18: holdfast.v1.ChangeMembershipResponse
+	(*RowCheck_Damage)(nil),             // 19: holdfast.v1.RowCheck.Damage
+	(*EventResult)(nil),                 // 20: holdfast.v1.EventResult
+	(*AppliedRecord_Digest)(nil),        // 21: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_peer_proto_depIdxs = []int32{
-	13, // 0: holdfast.v1.HelloResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	0,  // 1: holdfast.v1.ProposeResponse.outcome:type_name -> holdfast.v1.ProposeResponse.Outcome
-	19, // 2: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
-	20, // 3: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	12, // 4: holdfast.v1.DigestResponse.row_check:type_name -> holdfast.v1.RowCheck
-	18, // 5: holdfast.v1.RowCheck.damages:type_name -> holdfast.v1.RowCheck.Damage
-	12, // 6: holdfast.v1.CheckRowsResponse.result:type_name -> holdfast.v1.RowCheck
-	1,  // 7: holdfast.v1.ChangeMembershipRequest.change:type_name -> holdfast.v1.ChangeMembershipRequest.Change
-	2,  // 8: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
-	4,  // 9: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
-	6,  // 10: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
-	8,  // 11: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
-	10, // 12: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
-	16, // 13: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
-	14, // 14: holdfast.v1.PeerService.CheckRows:input_type -> holdfast.v1.CheckRowsRequest
-	3,  // 15: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
-	5,  // 16: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
-	7,  // 17: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
-	9,  // 18: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
-	11, // 19: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
-	17, // 20: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
-	15, // 21: holdfast.v1.PeerService.CheckRows:output_type -> holdfast.v1.CheckRowsResponse
-	15, // [15:22] is the sub-list for method output_type
-	8,  // [8:15] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	14, // 0: holdfast.v1.HelloResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	4,  // 1: holdfast.v1.HelloResponse.certificate_ends:type_name -> holdfast.v1.CertificateEnd
+	0,  // 2: holdfast.v1.ProposeResponse.outcome:type_name -> holdfast.v1.ProposeResponse.Outcome
+	20, // 3: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
+	21, // 4: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	13, // 5: holdfast.v1.DigestResponse.row_check:type_name -> holdfast.v1.RowCheck
+	19, // 6: holdfast.v1.RowCheck.damages:type_name -> holdfast.v1.RowCheck.Damage
+	13, // 7: holdfast.v1.CheckRowsResponse.result:type_name -> holdfast.v1.RowCheck
+	1,  // 8: holdfast.v1.ChangeMembershipRequest.change:type_name -> holdfast.v1.ChangeMembershipRequest.Change
+	2,  // 9: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
+	5,  // 10: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
+	7,  // 11: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
+	9,  // 12: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
+	11, // 13: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
+	17, // 14: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
+	15, // 15: holdfast.v1.PeerService.CheckRows:input_type -> holdfast.v1.CheckRowsRequest
+	3,  // 16: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
+	6,  // 17: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
+	8,  // 18: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
+	10, // 19: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
+	12, // 20: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
+	18, // 21: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
+	16, // 22: holdfast.v1.PeerService.CheckRows:output_type -> holdfast.v1.CheckRowsResponse
+	16, // [16:23] is the sub-list for method output_type
+	9,  // [9:16] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_peer_proto_init() }
@@ -1521,7 +1601,7 @@ func file_holdfast_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_peer_proto_rawDesc), len(file_holdfast_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
