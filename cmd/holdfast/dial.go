@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // Where a node is looked for when nobody says where.
@@ -32,10 +32,9 @@ const (
 func (a *app) addReachFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&a.addresses, "addr", nil, "node to ask, unix:PATH or HOST:PORT, several are tried in turn (HOLDFAST_ADDR)")
-	for _, name := range []string{"tls-ca", "tls-cert", "tls-key", "token-file"} {
-		flags.String(name, "", "")
-		hide(flags, name)
-	}
+	addTLSFlags(root)
+	flags.String("token-file", "", "")
+	hide(flags, "token-file")
 }
 
 // withNode connects to the first node that answers and calls work with it.
@@ -47,7 +46,11 @@ func (a *app) withNode(cmd *cobra.Command, work func(ctx context.Context, conn *
 	if err != nil {
 		return err
 	}
-	conn, err := connect(cmd.Context(), addresses)
+	secure, err := a.reachTLS(cmd)
+	if err != nil {
+		return err
+	}
+	conn, err := connect(cmd.Context(), addresses, secure)
 	if err != nil {
 		return err
 	}
@@ -55,13 +58,11 @@ func (a *app) withNode(cmd *cobra.Command, work func(ctx context.Context, conn *
 }
 
 func (a *app) refuseCredentials(cmd *cobra.Command) error {
-	for _, name := range []string{"tls-ca", "tls-cert", "tls-key", "token-file"} {
-		if cmd.Flags().Changed(name) {
-			return notYet("--" + name + "; use a node's socket, or its address on loopback")
-		}
+	if cmd.Flags().Changed("token-file") {
+		return notYet("--token-file; use a node's socket, or a certificate")
 	}
 	if a.env("HOLDFAST_TOKEN") != "" {
-		return notYet("HOLDFAST_TOKEN; unset it and use a node's socket, or its address on loopback")
+		return notYet("HOLDFAST_TOKEN; unset it and use a node's socket, or a certificate")
 	}
 	return nil
 }
@@ -85,10 +86,10 @@ func (a *app) nodeAddresses() ([]string, error) {
 	return addresses, nil
 }
 
-func connect(ctx context.Context, addresses []string) (*grpc.ClientConn, error) {
+func connect(ctx context.Context, addresses []string, secure *tls.Config) (*grpc.ClientConn, error) {
 	var reasons []string
 	for _, address := range addresses {
-		conn, err := connectTo(ctx, address)
+		conn, err := connectTo(ctx, address, secure)
 		if err == nil {
 			return conn, nil
 		}
@@ -97,14 +98,14 @@ func connect(ctx context.Context, addresses []string) (*grpc.ClientConn, error) 
 	return nil, &noAnswerError{text: fmt.Sprintf("no node answers at %s; is it running? --addr says where else to ask", strings.Join(reasons, " or "))}
 }
 
-func connectTo(ctx context.Context, address string) (*grpc.ClientConn, error) {
+func connectTo(ctx context.Context, address string, secure *tls.Config) (*grpc.ClientConn, error) {
 	network, where := "tcp", address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, where = "unix", path
 	}
 	var last failure
 	conn, err := grpc.NewClient("passthrough:///"+where,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transportTo(network, secure, &last)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, network, where)
@@ -151,7 +152,7 @@ func (f *failure) reason() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err == nil {
-		return errors.New("it connects, but does not speak gRPC")
+		return errors.New("it connects, but does not speak gRPC in plain text: with [tls] in its node file it wants --tls-ca")
 	}
 	if op, ok := errors.AsType[*net.OpError](f.err); ok {
 		return op.Err

@@ -18,7 +18,6 @@ var notYetCommands = map[string]string{
 	"export":          "`domain list --json` and `destination list --json` show what is set",
 	"recipient":       "recipients are not verified",
 	"snapshot":        "stop a node and copy its data folder",
-	"tls":             "nodes must be on loopback",
 	"token":           "use a node's socket",
 }
 
