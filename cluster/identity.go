@@ -34,6 +34,14 @@ func newIdentity(node, logStore string, now time.Time) (identity, error) {
 	return identity{Node: node, RaftID: node + "." + id.String(), LogStore: logStore}, nil
 }
 
+func newClusterID(now time.Time) (string, error) {
+	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
+	if err != nil {
+		return "", fmt.Errorf("new cluster id: %w", err)
+	}
+	return id.String(), nil
+}
+
 // nodeOf cuts the node's name out of a raft id.
 func nodeOf(raftID string) string {
 	if i := strings.LastIndexByte(raftID, '.'); i >= 0 {
@@ -69,20 +77,25 @@ func (id identity) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	tmp := identityPath(dir) + ".tmp"
+	return writeFile(identityPath(dir), append(data, '\n'))
+}
+
+// writeFile replaces a file in one step that survives a crash.
+func writeFile(path string, data []byte) error {
+	tmp := path + ".tmp"
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(data, '\n'))
+	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
 		return fmt.Errorf("write %s: %w", tmp, err)
 	}
-	if err := os.Rename(tmp, identityPath(dir)); err != nil {
+	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(path))
 }
 
 func syncDir(dir string) error {

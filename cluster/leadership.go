@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"github.com/oklog/ulid/v2"
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
@@ -118,12 +116,12 @@ func (c *Cluster) runLeadership(ctx context.Context) {
 
 // createCluster gives a new cluster its id.
 func (l *leadership) createCluster() {
-	id, err := ulid.New(ulid.Timestamp(l.c.Now()), rand.Reader)
+	id, err := newClusterID(l.c.Now())
 	if err != nil {
 		l.c.cfg.Fatal(err)
 		return
 	}
-	l.propose(&pb.Event{Kind: &pb.Event_ClusterCreated{ClusterCreated: &pb.ClusterCreated{ClusterId: id.String()}}})
+	l.propose(&pb.Event{Kind: &pb.Event_ClusterCreated{ClusterCreated: &pb.ClusterCreated{ClusterId: id}}})
 }
 
 // propose puts a leader's own events into the log. They hold in this term

@@ -221,6 +221,8 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.nodeResumed(kind.NodeResumed)
 	case *pb.Event_NodeRemoved:
 		return t.nodeRemoved(kind.NodeRemoved)
+	case *pb.Event_Restored:
+		return t.restored(kind.Restored)
 	case *pb.Event_VerifyMarked:
 		return t.verifyMarked(kind.VerifyMarked)
 	case *pb.Event_BulkStarted:

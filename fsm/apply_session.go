@@ -78,11 +78,13 @@ func (t *tx) applyOnce() *pb.EventResult {
 	return result
 }
 
-// applyLeaders applies what a leader proposes in its own term: it is never
-// forwarded or repeated, and needs no session.
+// applyLeaders applies what a leader proposes in its own term, or what was
+// written while no node ran: it is never forwarded or repeated, and needs no
+// session.
 func (t *tx) applyLeaders() *pb.EventResult {
 	switch t.event.Kind.(type) {
-	case *pb.Event_ClusterCreated, *pb.Event_NodeEligible, *pb.Event_NodeDown, *pb.Event_NodeRemoved:
+	case *pb.Event_ClusterCreated, *pb.Event_NodeEligible, *pb.Event_NodeDown, *pb.Event_NodeRemoved,
+		*pb.Event_Restored:
 		t.node = ""
 		return t.applyEvent()
 	}

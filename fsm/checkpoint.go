@@ -14,39 +14,62 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
-// openCheckpoint flushes the live database, links its files into a folder of
-// their own and streams them from there. Index, term and configuration are read
-// from that copy: the live database has moved on by then.
-func (s *State) openCheckpoint() (*raft.SnapshotMeta, io.ReadCloser, error) {
+// checkpoint is a copy of the database at one index: links to its files, in a
+// folder of their own.
+type checkpoint struct {
+	dir           string
+	files         []transferFile
+	applied       *pb.AppliedRecord
+	configuration *pb.ConfigurationRecord
+	tables        tables
+}
+
+// takeCheckpoint flushes the live database and links its files. What the copy is
+// of is read from it: the live database has moved on by then.
+func (s *State) takeCheckpoint() (*checkpoint, error) {
 	gen, err := s.acquire()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer gen.release()
 	if err := gen.db.Flush(); err != nil {
-		return nil, nil, fmt.Errorf("checkpoint: %w", err)
+		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	fs := s.cfg.FS
 	dir := fs.PathJoin(s.cfg.Dir, outgoingPrefix+strconv.FormatUint(s.transfers.Add(1), 10))
 	if err := gen.db.Checkpoint(dir); err != nil {
-		return nil, nil, fmt.Errorf("checkpoint: %w", errors.Join(err, fs.RemoveAll(dir)))
+		return nil, fmt.Errorf("checkpoint: %w", errors.Join(err, fs.RemoveAll(dir)))
 	}
-	meta, files, err := s.readCheckpoint(dir)
+	c, err := s.readCheckpoint(dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("checkpoint: %w", errorOf(err, fs.RemoveAll(dir)))
+		return nil, fmt.Errorf("checkpoint: %w", errorOf(err, fs.RemoveAll(dir)))
 	}
-	meta.Size = streamSize(files)
+	return c, nil
+}
+
+// stream sends what send writes, and deletes the checkpoint after it.
+func (s *State) stream(c *checkpoint, send func(io.Writer) error) io.ReadCloser {
 	reader, writer := io.Pipe()
 	stream := &checkpointStream{PipeReader: reader, done: make(chan struct{})}
 	go func() {
 		defer close(stream.done)
-		err := sendFiles(writer, fs, dir, files)
-		writer.CloseWithError(err)
-		if err := fs.RemoveAll(dir); err != nil {
-			s.log.Warn("remove sent checkpoint", "dir", dir, "error", err)
+		writer.CloseWithError(send(writer))
+		if err := s.cfg.FS.RemoveAll(c.dir); err != nil {
+			s.log.Warn("remove sent checkpoint", "dir", c.dir, "error", err)
 		}
 	}()
-	return meta, stream, nil
+	return stream
+}
+
+// openCheckpoint streams the live database to a follower that lags.
+func (s *State) openCheckpoint() (*raft.SnapshotMeta, io.ReadCloser, error) {
+	c, err := s.takeCheckpoint()
+	if err != nil {
+		return nil, nil, err
+	}
+	meta := metaOf(c.applied, c.configuration)
+	meta.Size = streamSize(c.files)
+	return meta, s.stream(c, func(w io.Writer) error { return sendFiles(w, s.cfg.FS, c.dir, c.files) }), nil
 }
 
 // checkpointStream waits at its Close for the goroutine that feeds it.
@@ -62,40 +85,55 @@ func (c *checkpointStream) Close() error {
 }
 
 // readCheckpoint reads what a checkpoint is of, and lists its files.
-func (s *State) readCheckpoint(dir string) (*raft.SnapshotMeta, []transferFile, error) {
+func (s *State) readCheckpoint(dir string) (*checkpoint, error) {
 	names, err := s.cfg.FS.List(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	// Opening adds a lock file; the list is made before.
 	slices.Sort(names)
-	var files []transferFile
+	c := &checkpoint{dir: dir}
 	for _, name := range names {
 		info, err := s.cfg.FS.Stat(s.cfg.FS.PathJoin(dir, name))
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if info.IsDir() || strings.EqualFold(name, "LOCK") {
 			continue
 		}
-		files = append(files, transferFile{name: name, size: info.Size()})
+		c.files = append(c.files, transferFile{name: name, size: info.Size()})
 	}
-	applied, configuration, err := s.readSystemRows(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	return metaOf(applied, configuration), files, nil
+	return c, s.readDatabase(dir, func(db *pebble.DB) (err error) {
+		if c.applied, c.configuration, err = systemRows(db); err != nil {
+			return err
+		}
+		c.tables, err = loadTables(db)
+		return err
+	})
 }
 
-// readSystemRows opens a checkpoint for reading only.
-func (s *State) readSystemRows(dir string) (*pb.AppliedRecord, *pb.ConfigurationRecord, error) {
+// readSystemRows reads what a checkpoint is of.
+func (s *State) readSystemRows(dir string) (applied *pb.AppliedRecord, configuration *pb.ConfigurationRecord, err error) {
+	err = s.readDatabase(dir, func(db *pebble.DB) (err error) {
+		applied, configuration, err = systemRows(db)
+		return err
+	})
+	return applied, configuration, err
+}
+
+func systemRows(db pebble.Reader) (*pb.AppliedRecord, *pb.ConfigurationRecord, error) {
+	applied, configuration := &pb.AppliedRecord{}, &pb.ConfigurationRecord{}
+	err := firstError(loadRecord(db, keyApplied, applied), loadRecord(db, keyConfiguration, configuration))
+	return applied, configuration, err
+}
+
+// readDatabase opens a database for reading only.
+func (s *State) readDatabase(dir string, read func(*pebble.DB) error) error {
 	opts := databaseOptions(s.cfg)
 	opts.ReadOnly = true
 	db, err := pebble.Open(dir, opts)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	applied, configuration := &pb.AppliedRecord{}, &pb.ConfigurationRecord{}
-	err = firstError(loadRecord(db, keyApplied, applied), loadRecord(db, keyConfiguration, configuration))
-	return applied, configuration, errorOf(err, db.Close())
+	return errorOf(read(db), db.Close())
 }

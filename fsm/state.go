@@ -27,6 +27,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrClosed: the state was closed, or failed.
 	ErrClosed = errors.New("state is closed")
+	// ErrSaving: another snapshot is being saved.
+	ErrSaving = errors.New("a snapshot is being saved")
 )
 
 // Config says where the state is and who is told of its end.
@@ -69,6 +71,7 @@ type State struct {
 	orphans  orphans // of the uploads
 
 	transfers atomic.Uint64 // numbers the folders of checkpoints sent and received
+	saving    atomic.Bool   // a snapshot is on its way to an operator
 
 	claims claims
 	feed   feed

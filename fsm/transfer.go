@@ -89,9 +89,26 @@ func sendFile(out io.Writer, sums io.Writer, fs vfs.FS, dir string, f transferFi
 	return err
 }
 
+// unpacked is where a received file goes.
+type unpacked interface {
+	io.WriteCloser
+	Sync() error
+}
+
 // receiveFiles unpacks a stream into a folder; each file is on disk when it
 // returns. mayTake is asked once whether that many bytes find room.
 func receiveFiles(r io.Reader, fs vfs.FS, dir string, mayTake func(int64) error) error {
+	err := unpackFiles(r, mayTake, func(name string) (unpacked, error) {
+		return fs.Create(fs.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
+	})
+	if err != nil {
+		return err
+	}
+	return syncDir(fs, dir)
+}
+
+// unpackFiles reads a stream and checks all its checksums.
+func unpackFiles(r io.Reader, mayTake func(int64) error, create func(name string) (unpacked, error)) error {
 	in := bufio.NewReaderSize(r, 256<<10)
 	head := make([]byte, len(transferMagic)+8)
 	if _, err := io.ReadFull(in, head); err != nil {
@@ -105,7 +122,7 @@ func receiveFiles(r io.Reader, fs vfs.FS, dir string, mayTake func(int64) error)
 	}
 	sums := crc32.New(castagnoli)
 	for {
-		more, err := receiveFile(in, sums, fs, dir)
+		more, err := receiveFile(in, sums, create)
 		if err != nil {
 			return fmt.Errorf("receive checkpoint: %w", err)
 		}
@@ -120,10 +137,10 @@ func receiveFiles(r io.Reader, fs vfs.FS, dir string, mayTake func(int64) error)
 	if binary.BigEndian.Uint32(tail[:]) != sums.Sum32() {
 		return fmt.Errorf("%w: its checksum doesn't match", errTransfer)
 	}
-	return syncDir(fs, dir)
+	return nil
 }
 
-func receiveFile(in io.Reader, sums io.Writer, fs vfs.FS, dir string) (more bool, err error) {
+func receiveFile(in io.Reader, sums io.Writer, create func(name string) (unpacked, error)) (more bool, err error) {
 	var length [2]byte
 	if _, err := io.ReadFull(in, length[:]); err != nil {
 		return false, err
@@ -140,7 +157,7 @@ func receiveFile(in io.Reader, sums io.Writer, fs vfs.FS, dir string) (more bool
 	if strings.ContainsAny(name, "/\\") || name == "." || name == ".." {
 		return false, fmt.Errorf("%w: file name %q", errTransfer, name)
 	}
-	file, err := fs.Create(fs.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
+	file, err := create(name)
 	if err != nil {
 		return false, err
 	}

@@ -105,6 +105,9 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) openData() (err error) {
+	if err := cluster.CheckFinished(n.cfg.DataDir); err != nil {
+		return err
+	}
 	n.state, err = fsm.Open(fsm.Config{
 		Dir: filepath.Join(n.cfg.DataDir, "state"), Node: n.cfg.NodeID,
 		Logger: n.log.With("component", "state"), Metrics: n.registry, Fatal: n.fail,

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -113,4 +115,38 @@ func describeError(e *pb.DeliveryError) string {
 		}
 	}
 	return strings.Join(parts, " ")
+}
+
+// ask wants a yes before anything is changed.
+func (a *app) ask() error {
+	fmt.Fprint(a.out, "Go on? [y/N] ")
+	answer, err := bufio.NewReader(a.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	if answer != "y" && answer != "yes" {
+		return errors.New("not confirmed, nothing was changed")
+	}
+	return nil
+}
+
+// bar is a progress bar of 30 cells.
+func bar(done, all uint64) string {
+	const cells = 30
+	full := int(cells * min(done, all) / all)
+	return "[" + strings.Repeat("#", full) + strings.Repeat(".", cells-full) + "]"
+}
+
+// progress overwrites one line on a terminal, and says nothing elsewhere.
+func (a *app) progress(format string, args ...any) {
+	if a.terminal() {
+		fmt.Fprintf(a.err, "\r\x1b[K"+format, args...)
+	}
+}
+
+func (a *app) endProgress() {
+	if a.terminal() {
+		fmt.Fprint(a.err, "\r\x1b[K")
+	}
 }

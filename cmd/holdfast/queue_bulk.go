@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -79,16 +75,7 @@ func (c *operateCommand) confirm(count operated, sample []*pb.Message) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	fmt.Fprint(c.out, "Go on? [y/N] ")
-	answer, err := bufio.NewReader(c.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	if answer != "y" && answer != "yes" {
-		return errors.New("not confirmed, nothing was changed")
-	}
-	return nil
+	return c.ask()
 }
 
 // followTries is how often a node that stopped answering is asked again for the
@@ -133,25 +120,5 @@ func (c *operateCommand) watch(ctx context.Context, queue pb.QueueServiceClient,
 		}
 		c.progress("%s %3d %%, %d of %s", bar(seen, b.Expected), 100*min(seen, b.Expected)/b.Expected,
 			seen, plural(b.Expected, "recipient"))
-	}
-}
-
-// bar is a progress bar of 30 cells.
-func bar(done, all uint64) string {
-	const cells = 30
-	full := int(cells * min(done, all) / all)
-	return "[" + strings.Repeat("#", full) + strings.Repeat(".", cells-full) + "]"
-}
-
-// progress overwrites one line on a terminal, and says nothing elsewhere.
-func (c *operateCommand) progress(format string, args ...any) {
-	if c.terminal() {
-		fmt.Fprintf(c.err, "\r\x1b[K"+format, args...)
-	}
-}
-
-func (c *operateCommand) endProgress() {
-	if c.terminal() {
-		fmt.Fprint(c.err, "\r\x1b[K")
 	}
 }

@@ -6181,6 +6181,96 @@ func (x *Drain) GetSafeToStop() bool {
 	return false
 }
 
+type SaveSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveSnapshotRequest) Reset() {
+	*x = SaveSnapshotRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveSnapshotRequest) ProtoMessage() {}
+
+func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
+}
+
+// SaveSnapshotResponse is a piece of the snapshot's file.
+type SaveSnapshotResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// Bytes of the whole file.
+	Total         uint64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveSnapshotResponse) Reset() {
+	*x = SaveSnapshotResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveSnapshotResponse) ProtoMessage() {}
+
+func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*SaveSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *SaveSnapshotResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *SaveSnapshotResponse) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
 type CountQueueResponse_Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The domain or the destination, "" for the count of all, and for
@@ -6193,7 +6283,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6205,7 +6295,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6248,7 +6338,7 @@ type TestDestinationResponse_Line struct {
 
 func (x *TestDestinationResponse_Line) Reset() {
 	*x = TestDestinationResponse_Line{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6260,7 +6350,7 @@ func (x *TestDestinationResponse_Line) String() string {
 func (*TestDestinationResponse_Line) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6313,7 +6403,7 @@ type TestDestinationResponse_Verdict struct {
 
 func (x *TestDestinationResponse_Verdict) Reset() {
 	*x = TestDestinationResponse_Verdict{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6325,7 +6415,7 @@ func (x *TestDestinationResponse_Verdict) String() string {
 func (*TestDestinationResponse_Verdict) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6389,7 +6479,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6401,7 +6491,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6485,7 +6575,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6497,7 +6587,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6560,7 +6650,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6572,7 +6662,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6625,7 +6715,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6637,7 +6727,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7185,7 +7275,11 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x05leads\x18\x05 \x01(\bR\x05leads\x12 \n" +
 	"\fsafe_to_stop\x18\x06 \x01(\bR\n" +
 	"safeToStopB\v\n" +
-	"\t_sessions2\x86\x05\n" +
+	"\t_sessions\"\x15\n" +
+	"\x13SaveSnapshotRequest\"@\n" +
+	"\x14SaveSnapshotResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x04R\x05total2\x86\x05\n" +
 	"\fQueueService\x12J\n" +
 	"\tListQueue\x12\x1d.holdfast.v1.ListQueueRequest\x1a\x1e.holdfast.v1.ListQueueResponse\x12J\n" +
 	"\tGetQueued\x12\x1d.holdfast.v1.GetQueuedRequest\x1a\x1e.holdfast.v1.GetQueuedResponse\x12M\n" +
@@ -7219,7 +7313,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tSetPolicy\x12\x1d.holdfast.v1.SetPolicyRequest\x1a\x1e.holdfast.v1.SetPolicyResponse\x12J\n" +
 	"\tGetPolicy\x12\x1d.holdfast.v1.GetPolicyRequest\x1a\x1e.holdfast.v1.GetPolicyResponse\x12S\n" +
 	"\fListPolicies\x12 .holdfast.v1.ListPoliciesRequest\x1a!.holdfast.v1.ListPoliciesResponse\x12S\n" +
-	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xbd\x06\n" +
+	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\x94\a\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12P\n" +
 	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponse\x12M\n" +
@@ -7233,7 +7327,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"ResumeNode\x12\x1e.holdfast.v1.ResumeNodeRequest\x1a\x1f.holdfast.v1.ResumeNodeResponse\x12G\n" +
 	"\bGetDrain\x12\x1c.holdfast.v1.GetDrainRequest\x1a\x1d.holdfast.v1.GetDrainResponse\x12O\n" +
 	"\n" +
-	"VerifyRows\x12\x1e.holdfast.v1.VerifyRowsRequest\x1a\x1f.holdfast.v1.VerifyRowsResponse0\x012\xb5\x01\n" +
+	"VerifyRows\x12\x1e.holdfast.v1.VerifyRowsRequest\x1a\x1f.holdfast.v1.VerifyRowsResponse0\x01\x12U\n" +
+	"\fSaveSnapshot\x12 .holdfast.v1.SaveSnapshotRequest\x1a!.holdfast.v1.SaveSnapshotResponse0\x012\xb5\x01\n" +
 	"\x0fSettingsService\x12P\n" +
 	"\vGetSettings\x12\x1f.holdfast.v1.GetSettingsRequest\x1a .holdfast.v1.GetSettingsResponse\x12P\n" +
 	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
@@ -7251,7 +7346,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
@@ -7349,36 +7444,38 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*GetDrainRequest)(nil),                   // 93: holdfast.v1.GetDrainRequest
 	(*GetDrainResponse)(nil),                  // 94: holdfast.v1.GetDrainResponse
 	(*Drain)(nil),                             // 95: holdfast.v1.Drain
-	(*CountQueueResponse_Row)(nil),            // 96: holdfast.v1.CountQueueResponse.Row
-	(*TestDestinationResponse_Line)(nil),      // 97: holdfast.v1.TestDestinationResponse.Line
-	(*TestDestinationResponse_Verdict)(nil),   // 98: holdfast.v1.TestDestinationResponse.Verdict
-	(*GetStatusResponse_Node)(nil),            // 99: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 100: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 101: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 102: holdfast.v1.VerifyStateResponse.Node
-	(RecipientState)(0),                       // 103: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 104: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 105: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 106: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 107: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 108: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 109: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 110: holdfast.v1.Settings
-	(*AppliedRecord_Digest)(nil),              // 111: holdfast.v1.AppliedRecord.Digest
+	(*SaveSnapshotRequest)(nil),               // 96: holdfast.v1.SaveSnapshotRequest
+	(*SaveSnapshotResponse)(nil),              // 97: holdfast.v1.SaveSnapshotResponse
+	(*CountQueueResponse_Row)(nil),            // 98: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 99: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 100: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 101: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 102: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 103: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 104: holdfast.v1.VerifyStateResponse.Node
+	(RecipientState)(0),                       // 105: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 106: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 107: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 108: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 109: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 110: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 111: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 112: holdfast.v1.Settings
+	(*AppliedRecord_Digest)(nil),              // 113: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	103, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	104, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	104, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	104, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	103, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	105, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	106, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	106, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	106, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	105, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	4,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	103, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	104, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	104, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	105, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	106, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	106, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	5,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	104, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	104, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	106, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	106, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
 	7,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	2,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	3,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
@@ -7386,8 +7483,8 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	7,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	2,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	96,  // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	105, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	98,  // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	107, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
 	16,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
 	16,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	2,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
@@ -7395,83 +7492,83 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	16,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	2,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
 	25,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	105, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	104, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	104, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	107, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	106, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	106, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
 	2,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
 	3,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
 	2,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	104, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	106, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
 	30,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
 	33,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
 	3,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
 	33,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	106, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	104, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	107, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	108, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	106, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	109, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
 	5,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	104, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	106, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
 	6,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	107, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	107, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	109, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	109, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
 	34,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	34,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	34,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	107, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	107, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	109, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	109, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
 	43,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	107, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	107, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	109, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	109, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
 	43,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	107, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	107, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	109, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	109, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
 	44,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
 	44,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	107, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	109, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
 	44,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
 	53,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	107, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	108, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	104, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	109, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	110, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	106, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
 	5,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	104, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	106, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
 	6,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	104, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	106, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
 	53,  // 70: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
-	104, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	106, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
 	53,  // 72: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	107, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	109, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
 	54,  // 74: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 75: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 76: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
 	54,  // 77: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 78: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 79: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	97,  // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	98,  // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	99,  // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	99,  // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	100, // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	101, // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
 	6,   // 83: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	100, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	101, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	102, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	109, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	110, // 88: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	110, // 89: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	110, // 90: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	102, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	103, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	104, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	111, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	112, // 88: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	112, // 89: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	112, // 90: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
 	95,  // 91: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
 	95,  // 92: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
 	95,  // 93: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	104, // 94: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	106, // 94: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
 	6,   // 95: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
 	1,   // 96: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	107, // 97: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	109, // 97: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
 	5,   // 98: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	107, // 99: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
-	104, // 100: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	109, // 99: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	106, // 100: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
 	5,   // 101: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	104, // 102: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	111, // 103: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	104, // 104: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	106, // 102: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	113, // 103: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	106, // 104: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
 	8,   // 105: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
 	10,  // 106: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
 	12,  // 107: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
@@ -7509,49 +7606,51 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	91,  // 139: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
 	93,  // 140: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
 	75,  // 141: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	77,  // 142: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	79,  // 143: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	9,   // 144: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	11,  // 145: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	13,  // 146: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	15,  // 147: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	18,  // 148: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	20,  // 149: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	22,  // 150: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	24,  // 151: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	27,  // 152: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	32,  // 153: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	29,  // 154: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	36,  // 155: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	38,  // 156: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	40,  // 157: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	42,  // 158: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	56,  // 159: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	58,  // 160: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	60,  // 161: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	62,  // 162: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	64,  // 163: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	66,  // 164: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	68,  // 165: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	70,  // 166: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	46,  // 167: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	48,  // 168: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	50,  // 169: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	52,  // 170: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	72,  // 171: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	74,  // 172: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	82,  // 173: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	84,  // 174: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	86,  // 175: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	88,  // 176: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	90,  // 177: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	92,  // 178: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	94,  // 179: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	76,  // 180: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	78,  // 181: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	80,  // 182: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	144, // [144:183] is the sub-list for method output_type
-	105, // [105:144] is the sub-list for method input_type
+	96,  // 142: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	77,  // 143: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	79,  // 144: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	9,   // 145: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	11,  // 146: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	13,  // 147: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	15,  // 148: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	18,  // 149: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	20,  // 150: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	22,  // 151: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	24,  // 152: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	27,  // 153: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	32,  // 154: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	29,  // 155: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	36,  // 156: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	38,  // 157: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	40,  // 158: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	42,  // 159: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	56,  // 160: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	58,  // 161: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	60,  // 162: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	62,  // 163: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	64,  // 164: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	66,  // 165: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	68,  // 166: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	70,  // 167: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	46,  // 168: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	48,  // 169: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	50,  // 170: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	52,  // 171: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	72,  // 172: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	74,  // 173: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	82,  // 174: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	84,  // 175: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	86,  // 176: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	88,  // 177: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	90,  // 178: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	92,  // 179: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	94,  // 180: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	76,  // 181: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	97,  // 182: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
+	78,  // 183: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	80,  // 184: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	145, // [145:185] is the sub-list for method output_type
+	105, // [105:145] is the sub-list for method input_type
 	105, // [105:105] is the sub-list for extension type_name
 	105, // [105:105] is the sub-list for extension extendee
 	0,   // [0:105] is the sub-list for field type_name
@@ -7579,7 +7678,7 @@ func file_holdfast_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   101,
+			NumMessages:   103,
 			NumExtensions: 0,
 			NumServices:   7,
 		},

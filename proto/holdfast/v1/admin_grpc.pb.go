@@ -1523,6 +1523,7 @@ const (
 	ClusterService_ResumeNode_FullMethodName         = "/holdfast.v1.ClusterService/ResumeNode"
 	ClusterService_GetDrain_FullMethodName           = "/holdfast.v1.ClusterService/GetDrain"
 	ClusterService_VerifyRows_FullMethodName         = "/holdfast.v1.ClusterService/VerifyRows"
+	ClusterService_SaveSnapshot_FullMethodName       = "/holdfast.v1.ClusterService/SaveSnapshot"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -1554,6 +1555,9 @@ type ClusterServiceClient interface {
 	// VerifyRows has every node read all its rows and compare them with its
 	// digests. VerifyState tells the result; this stream tells the progress.
 	VerifyRows(ctx context.Context, in *VerifyRowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyRowsResponse], error)
+	// SaveSnapshot streams the state of the node that answers, as it is at one
+	// index. It needs no quorum. A node sends one snapshot at a time.
+	SaveSnapshot(ctx context.Context, in *SaveSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SaveSnapshotResponse], error)
 }
 
 type clusterServiceClient struct {
@@ -1673,6 +1677,25 @@ func (c *clusterServiceClient) VerifyRows(ctx context.Context, in *VerifyRowsReq
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ClusterService_VerifyRowsClient = grpc.ServerStreamingClient[VerifyRowsResponse]
 
+func (c *clusterServiceClient) SaveSnapshot(ctx context.Context, in *SaveSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SaveSnapshotResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[1], ClusterService_SaveSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SaveSnapshotRequest, SaveSnapshotResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_SaveSnapshotClient = grpc.ServerStreamingClient[SaveSnapshotResponse]
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -1702,6 +1725,9 @@ type ClusterServiceServer interface {
 	// VerifyRows has every node read all its rows and compare them with its
 	// digests. VerifyState tells the result; this stream tells the progress.
 	VerifyRows(*VerifyRowsRequest, grpc.ServerStreamingServer[VerifyRowsResponse]) error
+	// SaveSnapshot streams the state of the node that answers, as it is at one
+	// index. It needs no quorum. A node sends one snapshot at a time.
+	SaveSnapshot(*SaveSnapshotRequest, grpc.ServerStreamingServer[SaveSnapshotResponse]) error
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -1741,6 +1767,9 @@ func (UnimplementedClusterServiceServer) GetDrain(context.Context, *GetDrainRequ
 }
 func (UnimplementedClusterServiceServer) VerifyRows(*VerifyRowsRequest, grpc.ServerStreamingServer[VerifyRowsResponse]) error {
 	return status.Error(codes.Unimplemented, "method VerifyRows not implemented")
+}
+func (UnimplementedClusterServiceServer) SaveSnapshot(*SaveSnapshotRequest, grpc.ServerStreamingServer[SaveSnapshotResponse]) error {
+	return status.Error(codes.Unimplemented, "method SaveSnapshot not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -1936,6 +1965,17 @@ func _ClusterService_VerifyRows_Handler(srv interface{}, stream grpc.ServerStrea
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ClusterService_VerifyRowsServer = grpc.ServerStreamingServer[VerifyRowsResponse]
 
+func _ClusterService_SaveSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SaveSnapshotRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServiceServer).SaveSnapshot(m, &grpc.GenericServerStream[SaveSnapshotRequest, SaveSnapshotResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_SaveSnapshotServer = grpc.ServerStreamingServer[SaveSnapshotResponse]
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1984,6 +2024,11 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "VerifyRows",
 			Handler:       _ClusterService_VerifyRows_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "SaveSnapshot",
+			Handler:       _ClusterService_SaveSnapshot_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -348,7 +348,7 @@ func (x Operation_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation_Kind.Descriptor instead.
 func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -450,6 +450,7 @@ type Event struct {
 	//	*Event_NodeDraining
 	//	*Event_NodeResumed
 	//	*Event_NodeRemoved
+	//	*Event_Restored
 	//	*Event_BulkStarted
 	//	*Event_BulkProgressed
 	//	*Event_HistoryPruned
@@ -852,6 +853,15 @@ func (x *Event) GetNodeRemoved() *NodeRemoved {
 	return nil
 }
 
+func (x *Event) GetRestored() *Restored {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Restored); ok {
+			return x.Restored
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetBulkStarted() *BulkStarted {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_BulkStarted); ok {
@@ -1027,6 +1037,10 @@ type Event_NodeRemoved struct {
 	NodeRemoved *NodeRemoved `protobuf:"bytes,87,opt,name=node_removed,json=nodeRemoved,proto3,oneof"`
 }
 
+type Event_Restored struct {
+	Restored *Restored `protobuf:"bytes,88,opt,name=restored,proto3,oneof"`
+}
+
 type Event_BulkStarted struct {
 	// Bulk operations.
 	BulkStarted *BulkStarted `protobuf:"bytes,90,opt,name=bulk_started,json=bulkStarted,proto3,oneof"`
@@ -1110,6 +1124,8 @@ func (*Event_NodeDraining) isEvent_Kind() {}
 func (*Event_NodeResumed) isEvent_Kind() {}
 
 func (*Event_NodeRemoved) isEvent_Kind() {}
+
+func (*Event_Restored) isEvent_Kind() {}
 
 func (*Event_BulkStarted) isEvent_Kind() {}
 
@@ -4077,6 +4093,91 @@ func (x *NodeRemoved) GetIncarnation() uint64 {
 	return 0
 }
 
+// Restored lets another cluster go on with a state: one that is made from a
+// backup, or from what is left of a cluster that lost its quorum. No node
+// proposes it: it is written while none runs.
+type Restored struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the cluster that goes on; "" in all events of a restore but the last.
+	ClusterId string `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Recipients of which nobody knows what became of them after the backup, 1,000
+	// at most.
+	Targets []*Target `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Pending ones are held for this reason; not set where they are to be delivered.
+	Hold *Operation `protobuf:"bytes,3,opt,name=hold,proto3" json:"hold,omitempty"`
+	// What the history says of them.
+	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// Bulk operations that were under way end.
+	EndsBulks     bool `protobuf:"varint,5,opt,name=ends_bulks,json=endsBulks,proto3" json:"ends_bulks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restored) Reset() {
+	*x = Restored{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restored) ProtoMessage() {}
+
+func (x *Restored) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restored.ProtoReflect.Descriptor instead.
+func (*Restored) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Restored) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *Restored) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *Restored) GetHold() *Operation {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *Restored) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Restored) GetEndsBulks() bool {
+	if x != nil {
+		return x.EndsBulks
+	}
+	return false
+}
+
 // Operation is what an operator does to recipients: what, who and why.
 type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4098,7 +4199,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4110,7 +4211,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4123,7 +4224,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Operation) GetKind() Operation_Kind {
@@ -4187,7 +4288,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4199,7 +4300,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4212,7 +4313,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Target) GetMessageId() []byte {
@@ -4241,7 +4342,7 @@ type Operated struct {
 
 func (x *Operated) Reset() {
 	*x = Operated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4253,7 +4354,7 @@ func (x *Operated) String() string {
 func (*Operated) ProtoMessage() {}
 
 func (x *Operated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4266,7 +4367,7 @@ func (x *Operated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operated.ProtoReflect.Descriptor instead.
 func (*Operated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Operated) GetOperation() *Operation {
@@ -4294,7 +4395,7 @@ type Purged struct {
 
 func (x *Purged) Reset() {
 	*x = Purged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4306,7 +4407,7 @@ func (x *Purged) String() string {
 func (*Purged) ProtoMessage() {}
 
 func (x *Purged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4319,7 +4420,7 @@ func (x *Purged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purged.ProtoReflect.Descriptor instead.
 func (*Purged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Purged) GetTargets() []*Target {
@@ -4342,7 +4443,7 @@ type FrozenExpired struct {
 
 func (x *FrozenExpired) Reset() {
 	*x = FrozenExpired{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4455,7 @@ func (x *FrozenExpired) String() string {
 func (*FrozenExpired) ProtoMessage() {}
 
 func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4468,7 @@ func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
 func (*FrozenExpired) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *FrozenExpired) GetTargets() []*Target {
@@ -4405,7 +4506,7 @@ type BulkFilter struct {
 
 func (x *BulkFilter) Reset() {
 	*x = BulkFilter{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4417,7 +4518,7 @@ func (x *BulkFilter) String() string {
 func (*BulkFilter) ProtoMessage() {}
 
 func (x *BulkFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4430,7 +4531,7 @@ func (x *BulkFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
 func (*BulkFilter) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *BulkFilter) GetDomain() string {
@@ -4500,7 +4601,7 @@ type BulkStarted struct {
 
 func (x *BulkStarted) Reset() {
 	*x = BulkStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4512,7 +4613,7 @@ func (x *BulkStarted) String() string {
 func (*BulkStarted) ProtoMessage() {}
 
 func (x *BulkStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4525,7 +4626,7 @@ func (x *BulkStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
 func (*BulkStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BulkStarted) GetBulkId() []byte {
@@ -4583,7 +4684,7 @@ type BulkProgressed struct {
 
 func (x *BulkProgressed) Reset() {
 	*x = BulkProgressed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4595,7 +4696,7 @@ func (x *BulkProgressed) String() string {
 func (*BulkProgressed) ProtoMessage() {}
 
 func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4608,7 +4709,7 @@ func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
 func (*BulkProgressed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *BulkProgressed) GetBulkId() []byte {
@@ -4675,7 +4776,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4687,7 +4788,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4750,7 +4851,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4762,7 +4863,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4811,7 +4912,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4823,7 +4924,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4870,7 +4971,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4882,7 +4983,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4927,7 +5028,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4939,7 +5040,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5000,7 +5101,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5012,7 +5113,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5052,7 +5153,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5064,7 +5165,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5107,7 +5208,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5119,7 +5220,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5174,7 +5275,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5186,7 +5287,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5238,7 +5339,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5250,7 +5351,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5294,7 +5395,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xc2\x15\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xf7\x15\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -5339,7 +5440,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\rverify_marked\x18T \x01(\v2\x19.holdfast.v1.VerifyMarkedH\x00R\fverifyMarked\x12@\n" +
 	"\rnode_draining\x18U \x01(\v2\x19.holdfast.v1.NodeDrainingH\x00R\fnodeDraining\x12=\n" +
 	"\fnode_resumed\x18V \x01(\v2\x18.holdfast.v1.NodeResumedH\x00R\vnodeResumed\x12=\n" +
-	"\fnode_removed\x18W \x01(\v2\x18.holdfast.v1.NodeRemovedH\x00R\vnodeRemoved\x12=\n" +
+	"\fnode_removed\x18W \x01(\v2\x18.holdfast.v1.NodeRemovedH\x00R\vnodeRemoved\x123\n" +
+	"\brestored\x18X \x01(\v2\x15.holdfast.v1.RestoredH\x00R\brestored\x12=\n" +
 	"\fbulk_started\x18Z \x01(\v2\x18.holdfast.v1.BulkStartedH\x00R\vbulkStarted\x12F\n" +
 	"\x0fbulk_progressed\x18[ \x01(\v2\x1b.holdfast.v1.BulkProgressedH\x00R\x0ebulkProgressed\x12C\n" +
 	"\x0ehistory_pruned\x18\\ \x01(\v2\x1a.holdfast.v1.HistoryPrunedH\x00R\rhistoryPrunedB\x06\n" +
@@ -5652,7 +5754,15 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"C\n" +
 	"\vNodeRemoved\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
-	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"\xfe\x02\n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"\xb7\x01\n" +
+	"\bRestored\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12-\n" +
+	"\atargets\x18\x02 \x03(\v2\x13.holdfast.v1.TargetR\atargets\x12*\n" +
+	"\x04hold\x18\x03 \x01(\v2\x16.holdfast.v1.OperationR\x04hold\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x1d\n" +
+	"\n" +
+	"ends_bulks\x18\x05 \x01(\bR\tendsBulks\"\xfe\x02\n" +
 	"\tOperation\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
@@ -5729,7 +5839,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
 	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
@@ -5783,24 +5893,25 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*NodeDraining)(nil),            // 49: holdfast.v1.NodeDraining
 	(*NodeResumed)(nil),             // 50: holdfast.v1.NodeResumed
 	(*NodeRemoved)(nil),             // 51: holdfast.v1.NodeRemoved
-	(*Operation)(nil),               // 52: holdfast.v1.Operation
-	(*Target)(nil),                  // 53: holdfast.v1.Target
-	(*Operated)(nil),                // 54: holdfast.v1.Operated
-	(*Purged)(nil),                  // 55: holdfast.v1.Purged
-	(*FrozenExpired)(nil),           // 56: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),              // 57: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),             // 58: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),          // 59: holdfast.v1.BulkProgressed
-	(*AttemptStarted_Claim)(nil),    // 60: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 61: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 62: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 63: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 64: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 65: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),       // 66: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 67: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 68: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 69: holdfast.v1.PolicyConfig.Phase
+	(*Restored)(nil),                // 52: holdfast.v1.Restored
+	(*Operation)(nil),               // 53: holdfast.v1.Operation
+	(*Target)(nil),                  // 54: holdfast.v1.Target
+	(*Operated)(nil),                // 55: holdfast.v1.Operated
+	(*Purged)(nil),                  // 56: holdfast.v1.Purged
+	(*FrozenExpired)(nil),           // 57: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),              // 58: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),             // 59: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),          // 60: holdfast.v1.BulkProgressed
+	(*AttemptStarted_Claim)(nil),    // 61: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 62: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 63: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 64: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 65: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 66: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),       // 67: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 68: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 69: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 70: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	6,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -5814,9 +5925,9 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	23, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
 	24, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
 	26, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	54, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	55, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	56, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	55, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	56, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	57, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
 	25, // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
 	22, // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
 	28, // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
@@ -5839,64 +5950,67 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	49, // 33: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
 	50, // 34: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
 	51, // 35: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	58, // 36: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	59, // 37: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	48, // 38: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	1,  // 39: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 40: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	10, // 41: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	11, // 42: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	13, // 43: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	12, // 44: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	60, // 45: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	16, // 46: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	61, // 47: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	18, // 48: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	16, // 49: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	62, // 50: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	18, // 51: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	64, // 52: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
-	64, // 53: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
-	16, // 54: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	63, // 55: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	18, // 56: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 57: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	64, // 58: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	16, // 59: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	65, // 60: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	18, // 61: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	16, // 62: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	66, // 63: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	18, // 64: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	3,  // 65: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	67, // 66: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	68, // 67: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	27, // 68: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	19, // 69: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	35, // 70: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	69, // 71: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	38, // 72: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	46, // 73: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	4,  // 74: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	52, // 75: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	53, // 76: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	53, // 77: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	53, // 78: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	57, // 79: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	52, // 80: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	53, // 81: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	19, // 82: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	19, // 83: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	13, // 84: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 85: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	19, // 86: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	19, // 87: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	16, // 88: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	89, // [89:89] is the sub-list for method output_type
-	89, // [89:89] is the sub-list for method input_type
-	89, // [89:89] is the sub-list for extension type_name
-	89, // [89:89] is the sub-list for extension extendee
-	0,  // [0:89] is the sub-list for field type_name
+	52, // 36: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
+	59, // 37: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	60, // 38: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	48, // 39: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	1,  // 40: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 41: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	10, // 42: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	11, // 43: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	13, // 44: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	12, // 45: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	61, // 46: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	16, // 47: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	62, // 48: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	18, // 49: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	16, // 50: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	63, // 51: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	18, // 52: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	65, // 53: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	65, // 54: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	16, // 55: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	64, // 56: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	18, // 57: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	2,  // 58: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	65, // 59: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	16, // 60: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	66, // 61: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	18, // 62: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	16, // 63: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	67, // 64: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	18, // 65: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	3,  // 66: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	68, // 67: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	69, // 68: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	27, // 69: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	19, // 70: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	35, // 71: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	70, // 72: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	38, // 73: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	46, // 74: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	54, // 75: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
+	53, // 76: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
+	4,  // 77: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	53, // 78: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	54, // 79: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	54, // 80: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	54, // 81: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	58, // 82: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	53, // 83: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	54, // 84: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	19, // 85: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	19, // 86: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	13, // 87: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 88: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	19, // 89: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	19, // 90: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	16, // 91: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	92, // [92:92] is the sub-list for method output_type
+	92, // [92:92] is the sub-list for method input_type
+	92, // [92:92] is the sub-list for extension type_name
+	92, // [92:92] is the sub-list for extension extendee
+	0,  // [0:92] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -5940,6 +6054,7 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_NodeDraining)(nil),
 		(*Event_NodeResumed)(nil),
 		(*Event_NodeRemoved)(nil),
+		(*Event_Restored)(nil),
 		(*Event_BulkStarted)(nil),
 		(*Event_BulkProgressed)(nil),
 		(*Event_HistoryPruned)(nil),
@@ -5951,7 +6066,7 @@ func file_holdfast_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   65,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2096,6 +2096,140 @@ func (x *ConfigurationRecord) GetConfiguration() []byte {
 	return nil
 }
 
+// SnapshotHeader says what a saved snapshot is of. It stands at the beginning of
+// the file, with a checksum of its own.
+type SnapshotHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the program that wrote it.
+	Program string `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
+	// Of the state machine's behaviour.
+	Version   uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	ClusterId string `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The raft index that it is of, and its term.
+	Index uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	Term  uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	// When and by which node it was saved.
+	SavedAt int64  `protobuf:"varint,6,opt,name=saved_at,json=savedAt,proto3" json:"saved_at,omitempty"`
+	Node    string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	// The node had no quorum: others may have been ahead of it.
+	Stale bool `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`
+	// All recipients.
+	Counts *CounterRecord `protobuf:"bytes,9,opt,name=counts,proto3" json:"counts,omitempty"`
+	// Sorted by family.
+	Digests []*AppliedRecord_Digest `protobuf:"bytes,10,rep,name=digests,proto3" json:"digests,omitempty"`
+	// Bytes between the header and the hash at the end.
+	Size          uint64 `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotHeader) Reset() {
+	*x = SnapshotHeader{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotHeader) ProtoMessage() {}
+
+func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
+func (*SnapshotHeader) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SnapshotHeader) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *SnapshotHeader) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *SnapshotHeader) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetSavedAt() int64 {
+	if x != nil {
+		return x.SavedAt
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SnapshotHeader) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *SnapshotHeader) GetCounts() *CounterRecord {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *SnapshotHeader) GetDigests() []*AppliedRecord_Digest {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+func (x *SnapshotHeader) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // Share is how many recipients are open at a domain.
 type MessageRecord_Share struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2107,7 +2241,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2253,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2293,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2305,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2346,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2358,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2625,21 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x04rows\x18\x03 \x01(\x04R\x04rows\"Q\n" +
 	"\x13ConfigurationRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12$\n" +
-	"\rconfiguration\x18\x02 \x01(\fR\rconfiguration*\xfa\x01\n" +
+	"\rconfiguration\x18\x02 \x01(\fR\rconfiguration\"\xd7\x02\n" +
+	"\x0eSnapshotHeader\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\x12\x19\n" +
+	"\bsaved_at\x18\x06 \x01(\x03R\asavedAt\x12\x12\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x12\x14\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\x122\n" +
+	"\x06counts\x18\t \x01(\v2\x1a.holdfast.v1.CounterRecordR\x06counts\x12;\n" +
+	"\adigests\x18\n" +
+	" \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x12\x12\n" +
+	"\x04size\x18\v \x01(\x04R\x04size*\xfa\x01\n" +
 	"\x0eRecipientState\x12\x1f\n" +
 	"\x1bRECIPIENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17RECIPIENT_STATE_PENDING\x10\x01\x12\x18\n" +
@@ -2515,7 +2663,7 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),            // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0),   // 1: holdfast.v1.DestinationHealth.State
@@ -2539,57 +2687,60 @@ var file_holdfast_v1_state_proto_goTypes = []any{
 	(*HistoryRecord)(nil),          // 19: holdfast.v1.HistoryRecord
 	(*AppliedRecord)(nil),          // 20: holdfast.v1.AppliedRecord
 	(*ConfigurationRecord)(nil),    // 21: holdfast.v1.ConfigurationRecord
-	(*MessageRecord_Share)(nil),    // 22: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil),   // 23: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil),   // 24: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),               // 25: holdfast.v1.Envelope
-	(*Content)(nil),                // 26: holdfast.v1.Content
-	(*Origin)(nil),                 // 27: holdfast.v1.Origin
-	(*Recipient)(nil),              // 28: holdfast.v1.Recipient
-	(*Failure)(nil),                // 29: holdfast.v1.Failure
-	(*ClaimRef)(nil),               // 30: holdfast.v1.ClaimRef
-	(*Operation)(nil),              // 31: holdfast.v1.Operation
-	(*BulkFilter)(nil),             // 32: holdfast.v1.BulkFilter
-	(*DestinationConfig)(nil),      // 33: holdfast.v1.DestinationConfig
-	(*DestinationConfig_Host)(nil), // 34: holdfast.v1.DestinationConfig.Host
-	(*Attempt)(nil),                // 35: holdfast.v1.Attempt
-	(*EventResult)(nil),            // 36: holdfast.v1.EventResult
+	(*SnapshotHeader)(nil),         // 22: holdfast.v1.SnapshotHeader
+	(*MessageRecord_Share)(nil),    // 23: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil),   // 24: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil),   // 25: holdfast.v1.AppliedRecord.Digest
+	(*Envelope)(nil),               // 26: holdfast.v1.Envelope
+	(*Content)(nil),                // 27: holdfast.v1.Content
+	(*Origin)(nil),                 // 28: holdfast.v1.Origin
+	(*Recipient)(nil),              // 29: holdfast.v1.Recipient
+	(*Failure)(nil),                // 30: holdfast.v1.Failure
+	(*ClaimRef)(nil),               // 31: holdfast.v1.ClaimRef
+	(*Operation)(nil),              // 32: holdfast.v1.Operation
+	(*BulkFilter)(nil),             // 33: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),      // 34: holdfast.v1.DestinationConfig
+	(*DestinationConfig_Host)(nil), // 35: holdfast.v1.DestinationConfig.Host
+	(*Attempt)(nil),                // 36: holdfast.v1.Attempt
+	(*EventResult)(nil),            // 37: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	25, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	26, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	27, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	22, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	28, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	26, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	27, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	28, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	23, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	29, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	29, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	30, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	30, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	30, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	31, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	31, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
 	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
 	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
-	28, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
-	31, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
-	32, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
-	31, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	29, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	32, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	33, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	32, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
 	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	29, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	33, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	30, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	34, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
 	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
 	14, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
 	13, // 21: holdfast.v1.DestinationRecord.earlier:type_name -> holdfast.v1.EarlierHosts
-	34, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	23, // 23: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	35, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	24, // 23: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
 	2,  // 24: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	35, // 25: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	29, // 26: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	24, // 27: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	36, // 28: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	36, // 25: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	30, // 26: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	25, // 27: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	18, // 28: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
+	25, // 29: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	37, // 30: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -2604,7 +2755,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
