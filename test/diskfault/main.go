@@ -6,7 +6,8 @@
 //  2. Clients send mail without a pause and write down every answer.
 //  3. A run does one kind of harm: an fsync that hangs; the power of all nodes cut
 //     at once; errors at each kind of write; an fsync that lies; the power cut
-//     within the first second of the first start.
+//     within the first second of the first start; full disks, with the reserve
+//     ahead of them and without.
 //  4. When the queue is empty, the clients' answers are compared with the mail at
 //     the destination and with the log of the cluster, and the nodes' digests
 //     with each other.
@@ -51,7 +52,7 @@ type run struct {
 }
 
 func allRuns() []run {
-	return []run{{"first", firstRun}, {"power", powerRun}, {"hang", hangRun}, {"fail", failRun}, {"lie", lieRun}}
+	return []run{{"first", firstRun}, {"power", powerRun}, {"hang", hangRun}, {"fail", failRun}, {"lie", lieRun}, {"full", fullRun}}
 }
 
 func main() {
@@ -80,7 +81,7 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("diskfault", flag.ContinueOnError)
 	flags.StringVar(&o.binary, "binary", "", "holdfast executable; built where empty")
 	flags.StringVar(&o.dir, "dir", "build", "folder for data and logs")
-	names := flags.String("run", "all", "first, power, hang, fail, lie, several of them with commas, or all")
+	names := flags.String("run", "all", "first, power, hang, fail, lie, full, several of them with commas, or all")
 	flags.StringVar(&o.logStore, "log-store", "", "wal or boltdb; the server's default where empty")
 	flags.IntVar(&o.rounds, "rounds", 10, "power cuts in each of the runs power and first")
 	flags.IntVar(&o.sessions, "sessions", 12, "SMTP sessions at the same time")
@@ -105,7 +106,7 @@ func parse(args []string) (options, error) {
 		}
 	}
 	if want := len(strings.Split(*names, ",")); *names != "all" && len(o.runs) != want {
-		return o, fmt.Errorf("-run: %q has something else than first, power, hang, fail, lie, all", *names)
+		return o, fmt.Errorf("-run: %q has something else than first, power, hang, fail, lie, full, all", *names)
 	}
 	return o, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -17,6 +18,7 @@ type FS struct {
 	tree                *tree
 	faults              faults
 	server              *fuse.Server
+	free                atomic.Int64 // bytes to report, -1 for what there is
 }
 
 // Available says why nothing can be mounted here, nil where it can.
@@ -44,6 +46,7 @@ func Mount(backing, mountpoint string) (*FS, error) {
 		return nil, err
 	}
 	d := &FS{backing: backing, mountpoint: mountpoint, tree: newTree(objects)}
+	d.free.Store(-1)
 	return d, d.mount()
 }
 
@@ -64,6 +67,10 @@ func (d *FS) mount() error {
 	d.server = server
 	return nil
 }
+
+// ReportFree makes the file system say that so many bytes are free; -1 tells what
+// there is. Writes go on either way.
+func (d *FS) ReportFree(bytes int64) { d.free.Store(bytes) }
 
 // Inject puts a fault to work.
 func (d *FS) Inject(fault Fault) (*Injected, error) { return d.faults.add(fault) }

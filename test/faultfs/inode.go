@@ -113,6 +113,9 @@ func (i *inode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 		return fs.ToErrno(err)
 	}
 	out.FromStatfsT(&s)
+	if free := i.disk.free.Load(); free >= 0 {
+		out.Bfree, out.Bavail = uint64(free)/uint64(out.Bsize), uint64(free)/uint64(out.Bsize)
+	}
 	return 0
 }
 
