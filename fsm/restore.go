@@ -208,7 +208,7 @@ func (d *adopting) doubtAll(ctx context.Context) error {
 				return err
 			}
 		}
-		piece = addTarget(piece, id, number)
+		piece = AddTarget(piece, id, number)
 		return nil
 	}
 	if err := view.eachUnfinished(each); err != nil {
