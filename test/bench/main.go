@@ -18,6 +18,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	"holdfast/test/harness"
+	"holdfast/test/postfix"
 )
 
 const (
@@ -209,19 +211,31 @@ func (b *bench) systems(ctx context.Context) ([]system, error) {
 	return all, nil
 }
 
+// relaySettings are what Postfix needs to relay to a port as Holdfast does.
+const relaySettings = `relay_domains = ` + domain + `
+relayhost = [127.0.0.1]:%s
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination`
+
 func (b *bench) startPostfix(ctx context.Context, dir string) (*running, error) {
-	p, err := startPostfix(ctx, dir, b.destination.address)
+	_, nextPort, err := net.SplitHostPort(b.destination.address)
+	if err != nil {
+		return nil, err
+	}
+	p, err := postfix.Start(ctx, dir, fmt.Sprintf(relaySettings, nextPort))
+	if errors.Is(err, postfix.ErrMissing) {
+		return nil, fmt.Errorf("%w; -postfix=false leaves it out", err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	stop := func() error {
-		failures, err := p.failures()
+		failures, err := p.Failures()
 		if len(failures) > 0 {
 			err = errors.Join(err, fmt.Errorf("postfix had %d troubles, the first: %s", len(failures), failures[0]))
 		}
-		return errors.Join(err, p.stop())
+		return errors.Join(err, p.Stop())
 	}
-	return &running{[]string{p.address}, stop}, nil
+	return &running{[]string{p.Address}, stop}, nil
 }
 
 func (b *bench) starter(nodes int) func(context.Context, string) (*running, error) {

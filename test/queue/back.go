@@ -14,29 +14,27 @@ const (
 	fullSlotsIn = 10 * time.Second
 	// probeLate is what a probe may come after its interval: claim, connection.
 	probeLate = 3 * time.Second
+	// oneMessage is what the mail server takes for one.
+	oneMessage = 200 * time.Millisecond
 )
 
 // comesBack starts the mail server, and measures how long the first delivery
-// and the full slots take.
-func (w *world) comesBack(ctx context.Context, config sink.Config) (err error) {
-	h, err := w.health(ctx)
+// and the full slots take. The server goes when then has returned.
+func (w *world) comesBack(ctx context.Context, then func(context.Context, *sink.Server) error) (err error) {
+	due, err := w.nextProbe(ctx)
 	if err != nil {
 		return err
 	}
-	if h.NextProbe == nil {
-		return fmt.Errorf("destination %s is %s: no probe is planned", destination, h.State)
-	}
-	wait := time.Until(*h.NextProbe)
-	config.Address = w.next
 	// A real server needs a moment for each message: without it a slot is free
 	// again before the next one is needed.
-	config.Answer = sink.On(sink.Dot, sink.Reply{Delay: 200 * time.Millisecond})
-	server, err := sink.Start(config)
+	moment := sink.On(sink.Dot, sink.Reply{Delay: oneMessage})
+	server, err := sink.Start(sink.Config{Address: w.next, Recording: sink.RecordCount, Answer: moment})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
 	up := time.Now()
+	wait := due.Sub(up)
 	w.Say("the destination is back; its next probe is due in %.1f s", wait.Seconds())
 	bounded, cancel := context.WithTimeout(ctx, max(wait, 0)+time.Minute)
 	defer cancel()
@@ -56,7 +54,23 @@ func (w *world) comesBack(ctx context.Context, config sink.Config) (err error) {
 	if full > fullSlotsIn {
 		w.Violation("full slots took %.1f s", full.Seconds())
 	}
-	return w.drains(ctx, server)
+	return then(ctx, server)
+}
+
+// nextProbe is when the destination is probed next: a moment from now on, so
+// that none is under way.
+func (w *world) nextProbe(ctx context.Context) (at time.Time, err error) {
+	return at, eventually(ctx, time.Minute, "a planned probe", func(ctx context.Context) error {
+		h, err := w.health(ctx)
+		if err != nil {
+			return err
+		}
+		if h.NextProbe == nil || time.Until(*h.NextProbe) < time.Second {
+			return fmt.Errorf("the destination is %s, its next probe is due at %v", h.State, h.NextProbe)
+		}
+		at = *h.NextProbe
+		return nil
+	})
 }
 
 // drains measures how fast the queue goes, at a server that is as fast as it can.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	pb "holdfast/proto/holdfast/v1"
-	"holdfast/test/sink"
 )
 
 // What is promised of a queue whose destination is down.
@@ -55,7 +54,7 @@ func millionRun(ctx context.Context, o options, out io.Writer) error {
 		if err := w.atRest(ctx, idle, watch); err != nil {
 			return err
 		}
-		return w.comesBack(ctx, sink.Config{Recording: sink.RecordCount})
+		return w.comesBack(ctx, w.drains)
 	})
 }
 
@@ -92,13 +91,15 @@ func (w *world) restarts(ctx context.Context, queued int) error {
 		if err := way.end(); err != nil {
 			return err
 		}
-		took, err := w.start(ctx, 10*time.Minute)
+		served, err := w.start(ctx, 10*time.Minute)
 		if err != nil {
 			return err
 		}
-		w.Say("%d queued, all nodes ended by %s: all serve again after %.1f s (promised: %.0f s)", queued, way.name, took.Seconds(), restartLimit.Seconds())
-		if took > restartLimit {
-			w.Violation("the restart after %s took %.1f s", way.name, took.Seconds())
+		first, last := served[0], served[len(served)-1]
+		w.Say("%d queued, all nodes ended by %s: mail is taken again after %.1f s, by the last node after %.1f s (promised: %.0f s)",
+			queued, way.name, first.Seconds(), last.Seconds(), restartLimit.Seconds())
+		if last > restartLimit {
+			w.Violation("the restart after %s took %.1f s", way.name, last.Seconds())
 		}
 	}
 	return nil
@@ -137,12 +138,11 @@ func (w *world) atRest(ctx context.Context, idle map[string]reading, long time.D
 		}
 	}
 	// What isn't of a probe (its claim, its outcome, the destination's) would be
-	// of the messages that wait.
+	// of the messages that wait. A probe may be under way at either end.
 	const perProbe, probesADay = 3, 24 * 12
-	others := events - perProbe*probes
-	day := perProbe*probesADay + max(0, others)*(24*time.Hour).Seconds()/long.Seconds()
-	w.Say("in %s: %.0f probes, %.0f events in the log; a day of a probe each 5 minutes is %.0f (promised: under %d)", long, probes, events, day, dayEvents)
-	if others > perProbe { // a probe may be under way at either end
+	w.Say("in %s: %.0f probes, %.0f events in the log; a probe each 5 minutes makes %d a day (promised: under %d; TestOutageOfADay counts them)",
+		long, probes, events, perProbe*probesADay, dayEvents)
+	if others := events - perProbe*probes; others > perProbe {
 		w.Violation("%.0f events in %s aren't of the %.0f probes", others, long, probes)
 	}
 	return nil

@@ -1,4 +1,7 @@
-package main
+// Package postfix runs an instance of the system's Postfix with configuration
+// and queue of its own: as the relay to compare with, and as a mail server of
+// another make behind ours.
+package postfix
 
 import (
 	"context"
@@ -15,25 +18,24 @@ import (
 	"holdfast/test/harness"
 )
 
-// postfix is an instance of the system's Postfix with configuration and queue
-// of its own; the system's own instance is not touched.
-type postfix struct {
+// Instance is a running Postfix; the system's own instance is not touched.
+type Instance struct {
+	Address string // where it takes mail
 	config  string
-	address string
 	log     string
 }
 
 // mainCF leaves everything that costs or gains speed at its default: fsync of
 // each message, process limits, concurrency of 20 to a destination. Lookups of
 // client names are off, as they'd leave the machine. %s are queue directory,
-// data directory, log file, its prefix and next hop.
+// data directory, log file, its prefix, and the settings of who starts it.
 const mainCF = `compatibility_level = 3.6
 queue_directory = %s
 data_directory = %s
 maillog_file = %s
 maillog_file_prefixes = %s
-myhostname = postfix.bench.test
-mydomain = bench.test
+myhostname = postfix.test
+mydomain = test
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
@@ -41,11 +43,9 @@ mydestination =
 local_transport = error:no local delivery
 alias_maps =
 alias_database =
-relay_domains = ` + domain + `
-relayhost = [127.0.0.1]:%s
 smtpd_peername_lookup = no
 smtp_host_lookup = native
-smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+%s
 `
 
 // masterCF is the default set of services, none in a chroot.
@@ -68,42 +68,42 @@ showq unix n - n - - showq
 error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
+virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 `
 
-// startPostfix makes an instance in dir that relays to nextHop. It needs root,
+// ErrMissing: there is no Postfix, or nobody who may start one.
+var ErrMissing = errors.New("postfix can't be started")
+
+// Start makes an instance in dir with settings for its main.cf. It needs root,
 // as every Postfix does to start its daemons under their own user.
-func startPostfix(ctx context.Context, dir, nextHop string) (*postfix, error) {
+func Start(ctx context.Context, dir, settings string) (*Instance, error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("postfix starts only as root: run as root, or leave it out with -postfix=false")
+		return nil, fmt.Errorf("%w: only root may", ErrMissing)
 	}
 	if _, err := exec.LookPath("postfix"); err != nil {
-		return nil, errors.New("postfix is not installed: apt-get install postfix, or leave it out with -postfix=false")
+		return nil, fmt.Errorf("%w: it is not installed (apt-get install postfix)", ErrMissing)
 	}
 	free, err := harness.FreeAddresses(1)
 	if err != nil {
 		return nil, err
 	}
-	p := &postfix{config: filepath.Join(dir, "etc"), log: filepath.Join(dir, "log"), address: free[0]}
-	if err := p.write(dir, nextHop); err != nil {
+	p := &Instance{config: filepath.Join(dir, "etc"), log: filepath.Join(dir, "log"), Address: free[0]}
+	if err := p.write(dir, settings); err != nil {
 		return nil, err
 	}
 	if err := p.command(ctx, "start"); err != nil {
 		return nil, err
 	}
 	if err := p.waitListening(ctx); err != nil {
-		return nil, errors.Join(err, p.stop())
+		return nil, errors.Join(err, p.Stop())
 	}
 	return p, nil
 }
 
-func (p *postfix) write(dir, nextHop string) error {
-	_, nextPort, err := net.SplitHostPort(nextHop)
-	if err != nil {
-		return err
-	}
+func (p *Instance) write(dir, settings string) error {
 	queue, data := filepath.Join(dir, "queue"), filepath.Join(dir, "data")
 	for _, folder := range []string{p.config, queue, data} {
 		if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -115,8 +115,8 @@ func (p *postfix) write(dir, nextHop string) error {
 	if output, err := exec.Command("chown", "postfix", data).CombinedOutput(); err != nil {
 		return fmt.Errorf("chown: %w: %s", err, output)
 	}
-	main := fmt.Sprintf(mainCF, queue, data, p.log, dir, nextPort)
-	master := fmt.Sprintf(masterCF, p.address)
+	main := fmt.Sprintf(mainCF, queue, data, p.log, dir, settings)
+	master := fmt.Sprintf(masterCF, p.Address)
 	return errors.Join(
 		os.WriteFile(filepath.Join(p.config, "main.cf"), []byte(main), 0o644),
 		os.WriteFile(filepath.Join(p.config, "master.cf"), []byte(master), 0o644),
@@ -125,7 +125,7 @@ func (p *postfix) write(dir, nextHop string) error {
 
 // command runs postfix in a process group of its own, so that an interrupt
 // from the terminal doesn't reach its daemons before they are stopped in order.
-func (p *postfix) command(ctx context.Context, verb string) error {
+func (p *Instance) command(ctx context.Context, verb string) error {
 	command := exec.CommandContext(ctx, "postfix", "-c", p.config, verb)
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// Not a pipe: the daemons inherit it, and a pipe would never be at its end.
@@ -143,12 +143,12 @@ func (p *postfix) command(ctx context.Context, verb string) error {
 	return errors.Join(fmt.Errorf("postfix %s: %w\n%s%s", verb, err, said, log), readErr, logErr)
 }
 
-func (p *postfix) waitListening(ctx context.Context) error {
+func (p *Instance) waitListening(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	return harness.Eventually(ctx, "postfix", func(ctx context.Context) error {
 		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, "tcp", p.address)
+		conn, err := dialer.DialContext(ctx, "tcp", p.Address)
 		if err != nil {
 			return err
 		}
@@ -156,17 +156,17 @@ func (p *postfix) waitListening(ctx context.Context) error {
 	})
 }
 
-// stop ends the instance; it is its own context, since it also follows an
+// Stop ends the instance; it is its own context, since it also follows an
 // interrupt.
-func (p *postfix) stop() error {
+func (p *Instance) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return p.command(ctx, "stop")
 }
 
-// failures are the lines of the log that say that a message wasn't delivered
+// Failures are the lines of the log that say that a message wasn't delivered
 // at the first attempt: then the figures are not what they seem.
-func (p *postfix) failures() ([]string, error) {
+func (p *Instance) Failures() ([]string, error) {
 	content, err := os.ReadFile(p.log)
 	if err != nil {
 		return nil, err
