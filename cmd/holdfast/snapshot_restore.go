@@ -76,8 +76,8 @@ func (a *app) tellRestored(cfg node.Config, r *node.Restored, deliver bool) erro
 	c := r.Header.Counts
 	fmt.Fprintf(a.out, "in the snapshot: %d pending, %d held, %d frozen, %d delivered, %d failed\n",
 		c.GetPending(), c.GetHeld(), c.GetFrozen(), c.GetDelivered(), c.GetEnded())
-	fmt.Fprintf(a.out, "in doubt now: %s, %d of %s that had an attempt under way\n",
-		plural(r.InDoubt, "recipient"), r.Revoked, "them")
+	fmt.Fprintf(a.out, "in doubt now: %s; %s under way in the snapshot\n",
+		plural(r.InDoubt, "recipient"), plural(uint64(r.Revoked), "attempt"))
 	next := "pending mail is held: `holdfast queue list --state held`, then `holdfast queue release`"
 	if deliver {
 		next = "pending mail will be delivered once the node runs"

@@ -33,17 +33,12 @@ alone.`,
 		Args: oneFile(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
-				stream, err := pb.NewClusterServiceClient(conn).SaveSnapshot(ctx, &pb.SaveSnapshotRequest{})
-				if err != nil {
-					return err
-				}
-				// A refusal must come before a file is made.
-				first, err := stream.Recv()
-				if err != nil {
-					return err
-				}
-				pieces := &snapshotPieces{app: a, stream: stream, rest: first.Data, total: first.Total}
-				header, err := saveFile(args[0], pieces)
+				pieces := &snapshotPieces{app: a}
+				header, err := saveFile(args[0], func() (io.Reader, error) {
+					var err error
+					pieces.stream, err = pb.NewClusterServiceClient(conn).SaveSnapshot(ctx, &pb.SaveSnapshotRequest{})
+					return pieces, err
+				})
 				a.endProgress()
 				if err != nil {
 					return err
@@ -57,8 +52,9 @@ alone.`,
 	}
 }
 
-// saveFile writes a snapshot beside the file that it replaces.
-func saveFile(path string, pieces *snapshotPieces) (_ *pb.SnapshotHeader, err error) {
+// saveFile writes a snapshot beside the file that it replaces. The node is asked
+// once there is a place for it.
+func saveFile(path string, ask func() (io.Reader, error)) (_ *pb.SnapshotHeader, err error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil, usage("%s is a folder: name a file in it", path)
 	}
@@ -74,9 +70,10 @@ func saveFile(path string, pieces *snapshotPieces) (_ *pb.SnapshotHeader, err er
 			}
 		}
 	}()
-	header, err := node.CheckSnapshot(io.TeeReader(pieces, file))
-	if err != nil && pieces.err == nil {
-		err = fmt.Errorf("what the node sent can't be used: %w", err)
+	pieces, err := ask()
+	var header *pb.SnapshotHeader
+	if err == nil {
+		header, err = node.CheckSnapshot(io.TeeReader(pieces, file))
 	}
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return nil, err
@@ -97,19 +94,15 @@ type snapshotPieces struct {
 	stream      grpc.ServerStreamingClient[pb.SaveSnapshotResponse]
 	rest        []byte
 	done, total uint64
-	err         error // of the stream
 }
 
 func (s *snapshotPieces) Read(p []byte) (int, error) {
 	for len(s.rest) == 0 {
 		piece, err := s.stream.Recv()
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				s.err = err
-			}
 			return 0, err
 		}
-		s.rest = piece.Data
+		s.rest, s.total = piece.Data, piece.Total
 	}
 	n := copy(p, s.rest)
 	s.rest = s.rest[n:]
