@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"holdfast/fsm"
+	"holdfast/pki"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -48,6 +49,9 @@ type Member struct {
 	NoLease      string // why it may not act now, "" where it may or it isn't known
 	// Mismatches is what the member says of states that differ.
 	Mismatches []*pb.StateMismatch
+	// Certificates are until when those of the member are good, and the CAs that
+	// it trusts.
+	Certificates []pki.Expiry
 }
 
 // Config is what the services work on.

@@ -51,6 +51,7 @@ func (w window) warnings(status *pb.GetStatusResponse, members []Member, health 
 		out.warn("not-configured", "", "no domain is configured, all mail is answered 451: `holdfast destination set` and `holdfast domain set` come first")
 	}
 	warnOfMismatches(&out, members)
+	warnOfCertificates(&out, w.now, members)
 	return out.list, nil
 }
 

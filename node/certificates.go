@@ -22,6 +22,8 @@ type certificates struct {
 	log   *slog.Logger
 	nodes *pki.Credentials // nil without [tls]
 	smtp  atomic.Pointer[tls.Certificate]
+
+	reloads *prometheus.CounterVec
 }
 
 func openCertificates(cfg Config, log *slog.Logger) (_ *certificates, err error) {
@@ -44,6 +46,16 @@ func (c Config) CheckCertificates() error {
 
 // reload reads all files again. Of what is broken the old stays in use.
 func (c *certificates) reload() error {
+	err := c.reloadAll()
+	result := "done"
+	if err != nil {
+		result = "failed"
+	}
+	c.reloads.WithLabelValues(result).Inc()
+	return err
+}
+
+func (c *certificates) reloadAll() error {
 	var errs []error
 	if c.nodes != nil {
 		closed, err := c.nodes.Reload()
@@ -115,8 +127,15 @@ func (c *certificates) expiries() []pki.Expiry {
 	return all
 }
 
-// register shows the earliest end of each use.
+// register shows the earliest end of each use, and counts the reloads.
 func (c *certificates) register(registry prometheus.Registerer) {
+	c.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_certificate_reloads_total", Help: "Reloads of the certificates, by SIGHUP: done, or failed, which leaves the old ones in use.",
+	}, []string{"result"})
+	registry.MustRegister(c.reloads)
+	for _, result := range []string{"done", "failed"} {
+		c.reloads.WithLabelValues(result)
+	}
 	uses := map[string]bool{}
 	for _, expiry := range c.expiries() {
 		uses[expiry.Use] = true

@@ -167,7 +167,7 @@ func (o operators) Members(ctx context.Context) []admin.Member {
 				// The state doesn't know a node yet that is catching up.
 				Alive:        err == nil || !server.Voter && time.Since(server.LastContact) < memberTimeout,
 				AppliedIndex: condition.AppliedIndex, NoLease: condition.NoLease,
-				Mismatches: condition.Mismatches,
+				Mismatches: condition.Mismatches, Certificates: condition.Certificates,
 			}
 			done <- struct{}{}
 		}()

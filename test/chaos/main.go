@@ -41,6 +41,7 @@ type options struct {
 	trailing int64 // bytes of the trailing log
 	slots    int   // of each destination
 	keep     bool
+	tls      bool
 }
 
 // namedRun is one of the runs that -run chooses.
@@ -97,6 +98,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.held, "held", 2000, "messages to queue in the outage run")
 	flags.IntVar(&o.kills, "kills", 50, "leaders to kill in the failover run")
 	flags.BoolVar(&o.short, "short", false, "shorter, smaller and fewer of each")
+	flags.BoolVar(&o.tls, "tls", false, "nodes with certificates")
 	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept after a failure anyway")
 	if err := flags.Parse(args); err != nil {
 		return o, err

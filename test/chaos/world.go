@@ -39,7 +39,7 @@ func build(ctx context.Context, o options, name string, destinations int, out io
 	}
 	ready, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	c, err := harness.Start(ready, harness.Config{Binary: o.binary, Dir: dir, Nodes: 3, LogStore: o.logStore, TrailingBytes: o.trailing})
+	c, err := harness.Start(ready, harness.Config{Binary: o.binary, Dir: dir, Nodes: 3, LogStore: o.logStore, TrailingBytes: o.trailing, TLS: o.tls})
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	// InProcess runs all nodes within our own process. It is always Direct: who
 	// dialled a proxy is known by the process only.
 	InProcess bool
+	// TLS gives every node a certificate of Cluster.Authority.
+	TLS bool
 	// LogLevel of the nodes; "" is info.
 	LogLevel string
 }
@@ -46,7 +48,9 @@ type Config struct {
 type Cluster struct {
 	Nodes   []*Node
 	Network *Network
-	config  Config
+	// Authority is the CA of the nodes, nil without Config.TLS.
+	Authority *Authority
+	config    Config
 }
 
 // Build compiles the server into a folder and gives its path. It runs within
@@ -100,6 +104,9 @@ func Prepare(ctx context.Context, config Config) (*Cluster, error) {
 		c.Nodes = append(c.Nodes, n)
 		c.Network.names = append(c.Network.names, n.Name)
 	}
+	if err := c.secure(); err != nil {
+		return nil, err
+	}
 	for _, n := range c.Nodes {
 		if err := c.addProxies(ctx, n); err != nil {
 			c.Network.close()
@@ -139,6 +146,11 @@ func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
 	n := c.newNode(name, ports)
 	n.added = true
 	c.Nodes = append(c.Nodes, n)
+	if c.config.TLS {
+		if err := errors.Join(n.Trust(c.Authority), n.Certify(c.Authority)); err != nil {
+			return nil, err
+		}
+	}
 	if err := errors.Join(c.addProxies(ctx, n), n.writeConfig()); err != nil {
 		return nil, err
 	}

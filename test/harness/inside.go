@@ -26,6 +26,9 @@ func (n *Node) startInside(output *os.File) (*process, error) {
 	// Stop and Close end it, as they end a process.
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{pid: os.Getpid(), exited: make(chan struct{}), signal: func(s os.Signal) error {
+		if s == syscall.SIGHUP {
+			return inside.Reload()
+		}
 		if s != syscall.SIGTERM {
 			return fmt.Errorf("node %s runs within this process: it can be stopped, but %s needs one of its own", n.Name, s)
 		}

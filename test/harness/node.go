@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"text/template"
 	"time"
+
+	"holdfast/pki"
 )
 
 // Node is one holdfast server process, running or not.
@@ -59,7 +61,11 @@ listen = "{{.HTTP}}"
 [cluster]
 bootstrap_expect = {{.Expect}}
 join = [{{range $i, $a := .Join}}{{if $i}}, {{end}}"{{$a}}"{{end}}]
-[log]
+{{with .TLS}}[tls]
+ca = "{{.CA}}"
+cert = "{{.Cert}}"
+key = "{{.Key}}"
+{{end}}[log]
 level = "{{.LogLevel}}"
 format = "text"
 `))
@@ -86,6 +92,10 @@ func (n *Node) writeConfig() (err error) {
 	if n.added {
 		expect = 0
 	}
+	var files *pki.Files
+	if n.cluster.config.TLS {
+		files = &pki.Files{CA: n.tlsPath("ca.pem"), Cert: n.tlsPath("node.pem"), Key: n.tlsPath("node-key.pem")}
+	}
 	file, err := os.Create(n.configPath())
 	if err != nil {
 		return err
@@ -97,7 +107,8 @@ func (n *Node) writeConfig() (err error) {
 		TrailingBytes      int64
 		Join               []string
 		Expect             int
-	}{n, n.cluster.config.LogStore, n.cluster.config.LogLevel, n.cluster.config.TrailingBytes, join, expect})
+		TLS                *pki.Files
+	}{n, n.cluster.config.LogStore, n.cluster.config.LogLevel, n.cluster.config.TrailingBytes, join, expect, files})
 }
 
 // Start starts the node; it doesn't wait until it is ready.

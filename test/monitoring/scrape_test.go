@@ -71,7 +71,7 @@ func startCluster(ctx context.Context, t *testing.T) *harness.Cluster {
 	dir, err := os.MkdirTemp("", "hf-") // a socket's path must be short
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
-	c, err := harness.Start(ctx, harness.Config{InProcess: true, Nodes: 3, Dir: dir})
+	c, err := harness.Start(ctx, harness.Config{InProcess: true, Nodes: 3, Dir: dir, TLS: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
 	server, err := sink.Start(sink.Config{IDHeader: load.HeaderID})
