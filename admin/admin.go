@@ -71,7 +71,8 @@ type Config struct {
 }
 
 // Register adds the services, the standard health service and reflection to a
-// server. The health service is the caller's to shut down ahead of the server.
+// server that has the interceptors of an Access: without them every caller is
+// nobody. The health service is the caller's to shut down ahead of the server.
 func Register(server *grpc.Server, cfg Config) *health.Server {
 	n := newNode(cfg)
 	pb.RegisterQueueServiceServer(server, &queueService{node: n})
@@ -81,6 +82,7 @@ func Register(server *grpc.Server, cfg Config) *health.Server {
 	pb.RegisterPolicyServiceServer(server, &policyService{node: n})
 	pb.RegisterClusterServiceServer(server, &clusterService{node: n})
 	pb.RegisterSettingsServiceServer(server, &settingsService{node: n})
+	pb.RegisterAccessServiceServer(server, &accessService{node: n})
 	health := health.NewServer()
 	healthpb.RegisterHealthServer(server, health)
 	reflection.Register(server)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -27,7 +28,7 @@ const (
 // PreviewBulk cuts the same pieces as the operation would at this index, and
 // proposes none.
 func (s *queueService) PreviewBulk(req *pb.PreviewBulkRequest, stream grpc.ServerStreamingServer[pb.PreviewBulkResponse]) error {
-	w, err := s.window()
+	w, err := s.window(stream.Context())
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (s *queueService) StartBulk(ctx context.Context, req *pb.StartBulkRequest) 
 }
 
 func (s *queueService) bulk(ctx context.Context, req *pb.StartBulkRequest) (*pb.Operation, fsm.Filter, error) {
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, fsm.Filter{}, err
 	}
@@ -133,7 +134,7 @@ func (s *queueService) WatchBulk(req *pb.WatchBulkRequest, stream grpc.ServerStr
 	ticker := time.NewTicker(watchPoll)
 	defer ticker.Stop()
 	for last := (*pb.Bulk)(nil); ; {
-		bulk, err := s.readBulk(id)
+		bulk, err := s.readBulk(stream.Context(), id)
 		if err != nil {
 			return err
 		}
@@ -154,13 +155,16 @@ func (s *queueService) WatchBulk(req *pb.WatchBulkRequest, stream grpc.ServerStr
 	}
 }
 
-func (s *queueService) readBulk(id relay.MessageID) (*pb.Bulk, error) {
-	w, err := s.window()
+func (s *queueService) readBulk(ctx context.Context, id relay.MessageID) (*pb.Bulk, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
 	r, err := w.Bulk(id)
+	if err == nil && !w.seesBulk(r) {
+		err = fsm.ErrNotFound
+	}
 	if errors.Is(err, fsm.ErrNotFound) {
 		return nil, notFound("bulk", id.String(), fmt.Sprintf("no bulk operation %s", id))
 	}
@@ -173,4 +177,14 @@ func (s *queueService) readBulk(id relay.MessageID) (*pb.Bulk, error) {
 		Messages: r.Messages, Recipients: r.Changed, Waiting: r.Waiting,
 		Refused: r.Refused, Refusal: r.Refusal, Expected: r.Expected,
 	}, nil
+}
+
+// seesBulk: a limited caller sees the operations of those who are limited to the
+// same domains, or to some of them.
+func (w window) seesBulk(r *pb.BulkRecord) bool {
+	if !w.caller.limited() {
+		return true
+	}
+	domains := r.Operation.GetDomains()
+	return len(domains) > 0 && !slices.ContainsFunc(domains, func(d string) bool { return !w.caller.sees(d) })
 }

@@ -34,13 +34,13 @@ func (s *destinationService) SetDestination(ctx context.Context, req *pb.SetDest
 	err := s.merge(ctx, "destination "+req.Name, func() (*pb.Event, error) {
 		var config *pb.DestinationConfig
 		var err error
-		config, existed, err = s.changed(req)
+		config, existed, err = s.changed(ctx, req)
 		return &pb.Event{Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: config}}}, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	destination, err := s.show(req.Name)
+	destination, err := s.show(ctx, req.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +48,8 @@ func (s *destinationService) SetDestination(ctx context.Context, req *pb.SetDest
 }
 
 // changed is the destination as it will be: what isn't given stays as it is.
-func (s *destinationService) changed(req *pb.SetDestinationRequest) (*pb.DestinationConfig, bool, error) {
-	w, err := s.window()
+func (s *destinationService) changed(ctx context.Context, req *pb.SetDestinationRequest) (*pb.DestinationConfig, bool, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -95,22 +95,22 @@ func (s *destinationService) changed(req *pb.SetDestinationRequest) (*pb.Destina
 	return config, existed, nil
 }
 
-func (s *destinationService) GetDestination(_ context.Context, req *pb.GetDestinationRequest) (*pb.GetDestinationResponse, error) {
-	destination, err := s.show(req.Name)
+func (s *destinationService) GetDestination(ctx context.Context, req *pb.GetDestinationRequest) (*pb.GetDestinationResponse, error) {
+	destination, err := s.show(ctx, req.Name)
 	if err != nil {
 		return nil, err
 	}
 	return &pb.GetDestinationResponse{Destination: destination, Stale: s.stale()}, nil
 }
 
-func (s *destinationService) ListDestinations(_ context.Context, req *pb.ListDestinationsRequest) (*pb.ListDestinationsResponse, error) {
-	w, err := s.window()
+func (s *destinationService) ListDestinations(ctx context.Context, req *pb.ListDestinationsRequest) (*pb.ListDestinationsResponse, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
 	name := func(d *pb.DestinationRecord) string { return d.Config.GetName() }
-	records, next, err := namedPage("destinations", w.Destinations(), name, req.PageSize, req.PageToken)
+	records, next, err := namedPage(w.listingOfNames("destinations"), w.Destinations(), name, req.PageSize, req.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (s *destinationService) ListDestinations(_ context.Context, req *pb.ListDes
 }
 
 func (s *destinationService) RemoveDestination(ctx context.Context, req *pb.RemoveDestinationRequest) (*pb.RemoveDestinationResponse, error) {
-	if err := s.removable(req.Name); err != nil {
+	if err := s.removable(ctx, req.Name); err != nil {
 		return nil, err
 	}
 	event := &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: req.Name}}}
@@ -134,8 +134,8 @@ func (s *destinationService) RemoveDestination(ctx context.Context, req *pb.Remo
 
 // removable names the way out of what is in use or has queued mail. Applying
 // the event checks again, at its own index.
-func (s *destinationService) removable(name string) error {
-	w, err := s.window()
+func (s *destinationService) removable(ctx context.Context, name string) error {
+	w, err := s.window(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func some(names []string) string {
 }
 
 func (s *destinationService) RetryDestination(ctx context.Context, req *pb.RetryDestinationRequest) (*pb.RetryDestinationResponse, error) {
-	if _, err := s.show(req.Name); err != nil {
+	if _, err := s.show(ctx, req.Name); err != nil {
 		return nil, err
 	}
 	event := &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: &pb.RetryRequested{Destination: req.Name}}}
@@ -181,20 +181,20 @@ func (s *destinationService) RetryDestination(ctx context.Context, req *pb.Retry
 	if err := s.applied(ctx, index); err != nil {
 		return nil, err
 	}
-	destination, err := s.show(req.Name)
+	destination, err := s.show(ctx, req.Name)
 	if err != nil {
 		return nil, err
 	}
 	return &pb.RetryDestinationResponse{Destination: destination}, nil
 }
 
-func (s *destinationService) show(name string) (*pb.Destination, error) {
-	w, err := s.window()
+func (s *destinationService) show(ctx context.Context, name string) (*pb.Destination, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
-	record, ok := w.Destination(name)
+	record, ok := w.named(name)
 	if !ok {
 		return nil, noDestination(name)
 	}
@@ -209,9 +209,12 @@ func (w window) destination(record *pb.DestinationRecord) *pb.Destination {
 		Tls:      config.GetTls(),
 		ProbeMax: durationpb.New(time.Duration(config.GetProbeMax())),
 		State:    pb.DestinationHealth_STATE_UP,
-		Count:    queueCount(w.DestinationCounter(config.GetName())),
 	}
-	out.Mx, out.On_5Xx, out.AuthUser = config.GetMx(), onRejected(config), config.GetAuthUser()
+	out.Mx, out.On_5Xx = config.GetMx(), onRejected(config)
+	if !w.caller.limited() {
+		// The count has others' mail in it.
+		out.Count, out.AuthUser = queueCount(w.DestinationCounter(config.GetName())), config.GetAuthUser()
+	}
 	if suspended := record.Suspended; suspended != nil {
 		out.SuspendedSince, out.SuspendedBy, out.SuspendedReason = timestamp(suspended.Since), suspended.By, suspended.Reason
 	}

@@ -34,5 +34,5 @@ func (s *destinationService) switched(ctx context.Context, name string, event *p
 	if err != nil && status.Code(err) != codes.Aborted {
 		return nil, err
 	}
-	return s.show(name)
+	return s.show(ctx, name)
 }

@@ -2,6 +2,9 @@
 //
 // A call goes like this:
 //
+//  0. An interceptor finds out who calls and asks one table whether they may
+//     (access.go, permission.go). Whom a caller may see goes with the context, and
+//     each reading of the state keeps to it (limit.go).
 //  1. The request is checked; what is wrong with it is named in the answer.
 //  2. A reading call takes a view of the node's own state, at one index, and
 //     answers from it, with or without a quorum. Without one it says so.

@@ -27,13 +27,13 @@ func (s *domainService) SetDomain(ctx context.Context, req *pb.SetDomainRequest)
 	var domain *pb.DomainConfig
 	var existed bool
 	err = s.merge(ctx, "domain "+name, func() (event *pb.Event, err error) {
-		domain, existed, err = s.changed(name, req)
+		domain, existed, err = s.changed(ctx, name, req)
 		return &pb.Event{Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{Domain: domain}}}, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -42,8 +42,8 @@ func (s *domainService) SetDomain(ctx context.Context, req *pb.SetDomainRequest)
 }
 
 // changed is the domain as it will be: what isn't given stays as it is.
-func (s *domainService) changed(name string, req *pb.SetDomainRequest) (*pb.DomainConfig, bool, error) {
-	w, err := s.window()
+func (s *domainService) changed(ctx context.Context, name string, req *pb.SetDomainRequest) (*pb.DomainConfig, bool, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -78,8 +78,8 @@ func (s *domainService) changed(name string, req *pb.SetDomainRequest) (*pb.Doma
 	return domain, existed, nil
 }
 
-func (s *domainService) GetDomain(_ context.Context, req *pb.GetDomainRequest) (*pb.GetDomainResponse, error) {
-	w, err := s.window()
+func (s *domainService) GetDomain(ctx context.Context, req *pb.GetDomainRequest) (*pb.GetDomainResponse, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,13 +91,13 @@ func (s *domainService) GetDomain(_ context.Context, req *pb.GetDomainRequest) (
 	return &pb.GetDomainResponse{Domain: w.domain(domain), Stale: !w.quorum}, nil
 }
 
-func (s *domainService) ListDomains(_ context.Context, req *pb.ListDomainsRequest) (*pb.ListDomainsResponse, error) {
-	w, err := s.window()
+func (s *domainService) ListDomains(ctx context.Context, req *pb.ListDomainsRequest) (*pb.ListDomainsResponse, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
-	domains, next, err := namedPage("domains", w.Domains(), (*pb.DomainConfig).GetName, req.PageSize, req.PageToken)
+	domains, next, err := namedPage(w.listingOfNames("domains"), w.Domains(), (*pb.DomainConfig).GetName, req.PageSize, req.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (s *domainService) ListDomains(_ context.Context, req *pb.ListDomainsReques
 
 func (s *domainService) RemoveDomain(ctx context.Context, req *pb.RemoveDomainRequest) (*pb.RemoveDomainResponse, error) {
 	name := strings.ToLower(req.Name)
-	if err := s.removable(name); err != nil {
+	if err := s.removable(ctx, name); err != nil {
 		return nil, err
 	}
 	event := &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: name}}}
@@ -122,8 +122,8 @@ func (s *domainService) RemoveDomain(ctx context.Context, req *pb.RemoveDomainRe
 
 // removable names the way out where there is queued mail. Applying the event
 // checks again, at its own index.
-func (s *domainService) removable(name string) error {
-	w, err := s.window()
+func (s *domainService) removable(ctx context.Context, name string) error {
+	w, err := s.window(ctx)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type logService struct {
 	*node
 }
 
-func (s *logService) SearchLog(_ context.Context, req *pb.SearchLogRequest) (*pb.SearchLogResponse, error) {
+func (s *logService) SearchLog(ctx context.Context, req *pb.SearchLogRequest) (*pb.SearchLogResponse, error) {
 	f, err := toFilter(req.Filter)
 	if err != nil {
 		return nil, err
@@ -27,15 +27,15 @@ func (s *logService) SearchLog(_ context.Context, req *pb.SearchLogRequest) (*pb
 		return nil, invalid("filter.since", "searching by reply reads every message of the time: say since when")
 	}
 	f.HeaderMessageID, f.Reply, f.OldestFirst = req.HeaderMessageId, req.Reply, req.OldestFirst
-	pages, err := listingOf(fmt.Sprintf("log %q %q %v", req.HeaderMessageId, req.Reply, req.OldestFirst), req.Filter)
-	if err != nil {
-		return nil, err
-	}
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
+	pages, err := w.listing(fmt.Sprintf("log %q %q %v", req.HeaderMessageId, req.Reply, req.OldestFirst), req.Filter)
+	if err != nil {
+		return nil, err
+	}
 	messages, next, err := w.pageOf(pages, w.Log, f, req.PageSize, req.PageToken)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (s *logService) SearchLog(_ context.Context, req *pb.SearchLogRequest) (*pb
 	return &pb.SearchLogResponse{Messages: messages, NextPageToken: next, Stale: !w.quorum}, nil
 }
 
-func (s *logService) GetLog(_ context.Context, req *pb.GetLogRequest) (*pb.GetLogResponse, error) {
+func (s *logService) GetLog(ctx context.Context, req *pb.GetLogRequest) (*pb.GetLogResponse, error) {
 	id, err := messageID(req.Id)
 	if err != nil {
 		return nil, err
@@ -52,17 +52,17 @@ func (s *logService) GetLog(_ context.Context, req *pb.GetLogRequest) (*pb.GetLo
 	if err != nil {
 		return nil, err
 	}
-	pages := listing("history " + id.String())
-	from, err := pages.position(req.PageToken)
-	if err != nil {
-		return nil, err
-	}
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
-	m, recipients, err := w.message(id)
+	pages := w.listingOfNames("history " + id.String())
+	from, err := pages.position(req.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	m, _, err := w.message(id)
 	if err != nil {
 		return nil, err
 	}
@@ -77,11 +77,12 @@ func (s *logService) GetLog(_ context.Context, req *pb.GetLogRequest) (*pb.GetLo
 			out.NextPageToken = pages.token(positionKey(row.Position))
 			break
 		}
-		var addresses []string
-		for _, number := range row.Record.Recipients {
-			if int(number) < len(recipients) {
-				addresses = append(addresses, recipients[number].Recipient.GetAddress())
-			}
+		addresses, err := w.rowAddresses(id, row)
+		if err != nil {
+			return nil, err
+		}
+		if len(addresses) == 0 && w.caller.limited() {
+			continue // of others
 		}
 		entry := historyEntry(row, addresses)
 		out.History = append(out.History, entry)

@@ -29,14 +29,15 @@ func (s *logService) TailLog(req *pb.TailLogRequest, stream grpc.ServerStreaming
 	if err != nil {
 		return err
 	}
-	at, err := s.tailFrom(req)
+	ctx := stream.Context()
+	f.Domains = callerOf(ctx).domains
+	at, err := s.tailFrom(ctx, req)
 	if err != nil {
 		return err
 	}
-	ctx := stream.Context()
 	var sent time.Time
 	for {
-		response, next, err := s.tailed(f, at)
+		response, next, err := s.tailed(ctx, f, at)
 		if err != nil {
 			return err
 		}
@@ -54,14 +55,14 @@ func (s *logService) TailLog(req *pb.TailLogRequest, stream grpc.ServerStreaming
 }
 
 // tailFrom is the position of the first row that is asked for.
-func (s *logService) tailFrom(req *pb.TailLogRequest) (fsm.Position, error) {
+func (s *logService) tailFrom(ctx context.Context, req *pb.TailLogRequest) (fsm.Position, error) {
 	if req.Index != 0 && req.Since != nil {
 		return fsm.Position{}, invalid("since", "give an index or a time, not both")
 	}
 	if req.Index != 0 {
 		return fsm.Position{Index: req.Index, Row: req.Row}, nil
 	}
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return fsm.Position{}, err
 	}
@@ -80,8 +81,8 @@ func (s *logService) tailFrom(req *pb.TailLogRequest) (fsm.Position, error) {
 }
 
 // tailed reads one response, which ends early where it gets large.
-func (s *logService) tailed(f fsm.Filter, at fsm.Position) (*pb.TailLogResponse, fsm.Position, error) {
-	w, err := s.window()
+func (s *logService) tailed(ctx context.Context, f fsm.Filter, at fsm.Position) (*pb.TailLogResponse, fsm.Position, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, at, err
 	}
@@ -107,13 +108,9 @@ func (s *logService) tailed(f fsm.Filter, at fsm.Position) (*pb.TailLogResponse,
 		if !concerned {
 			continue
 		}
-		var addresses []string
-		for _, number := range row.Record.Recipients {
-			r, err := w.Recipient(row.ID, number)
-			if err != nil {
-				return nil, at, readError(err, row.ID.String())
-			}
-			addresses = append(addresses, r.Recipient.GetAddress())
+		addresses, err := w.rowAddresses(row.ID, row.HistoryRow)
+		if err != nil {
+			return nil, at, err
 		}
 		out := &pb.TailedRow{
 			MessageId: row.ID.String(), From: row.Message.Envelope.GetFrom(),

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"time"
@@ -12,22 +13,23 @@ import (
 	"holdfast/relay"
 )
 
-// window is a view of the state as messages are shown through it, at one index
-// and one time.
+// window is a view of the state as messages are shown through it to one caller, at
+// one index and one time.
 type window struct {
 	*fsm.View
 	now    time.Time
 	quorum bool
+	caller caller
 	log    *slog.Logger
 }
 
 // window opens a view; release it.
-func (n *node) window() (window, error) {
+func (n *node) window(ctx context.Context) (window, error) {
 	view, err := n.State.View()
 	if err != nil {
 		return window{}, readError(err, "the state")
 	}
-	return window{View: view, now: n.Now(), quorum: n.Cluster.Leased(), log: n.Logger}, nil
+	return window{View: view, now: n.Now(), quorum: n.Cluster.Leased(), caller: callerOf(ctx), log: n.Logger}, nil
 }
 
 // release closes the view. The answer is complete by then, so that a failure
@@ -38,15 +40,11 @@ func (w window) release() {
 	}
 }
 
-// message reads a message with its recipients.
-func (w window) message(id relay.MessageID) (*pb.Message, []*pb.RecipientRecord, error) {
-	record, err := w.Message(id)
+// message shows a message with its recipients.
+func (w window) message(id relay.MessageID) (*pb.Message, []recipient, error) {
+	record, recipients, err := w.read(id)
 	if err != nil {
-		return nil, nil, readError(err, id.String())
-	}
-	recipients, err := w.Recipients(id)
-	if err != nil {
-		return nil, nil, readError(err, id.String())
+		return nil, nil, err
 	}
 	m := &pb.Message{
 		Id:              id.String(),
@@ -63,7 +61,7 @@ func (w window) message(id relay.MessageID) (*pb.Message, []*pb.RecipientRecord,
 		m.ReportOn = reported.String()
 	}
 	for _, r := range recipients {
-		m.Recipients = append(m.Recipients, w.recipient(record, r))
+		m.Recipients = append(m.Recipients, w.recipient(record, r.RecipientRecord))
 	}
 	return m, recipients, nil
 }
@@ -79,9 +77,9 @@ var stateOrder = []pb.RecipientState{
 	pb.RecipientState_RECIPIENT_STATE_DELIVERED,
 }
 
-func messageState(recipients []*pb.RecipientRecord) pb.RecipientState {
+func messageState(recipients []recipient) pb.RecipientState {
 	for _, state := range stateOrder {
-		if slices.ContainsFunc(recipients, func(r *pb.RecipientRecord) bool { return r.State == state }) {
+		if slices.ContainsFunc(recipients, func(r recipient) bool { return r.State == state }) {
 			return state
 		}
 	}

@@ -67,7 +67,7 @@ func (s *queueService) named(ctx context.Context, req *pb.OperateQueuedRequest) 
 	if len(req.Ids) == 0 || len(req.Ids) > maxPage {
 		return nil, named, invalid("ids", "%d ids: want 1 to %d", len(req.Ids), maxPage)
 	}
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, named, err
 	}
@@ -95,24 +95,20 @@ func (s *queueService) named(ctx context.Context, req *pb.OperateQueuedRequest) 
 
 // name adds the recipients of a message that an operation fits.
 func (w window) name(named *namedTargets, op *pb.Operation, id relay.MessageID) error {
-	m, err := w.Message(id)
+	m, recipients, err := w.read(id)
 	if err != nil {
-		return readError(err, id.String())
-	}
-	recipients, err := w.Recipients(id)
-	if err != nil {
-		return readError(err, id.String())
+		return err
 	}
 	fits, refusal := false, ""
-	for number, r := range recipients {
-		if why := fsm.Refusal(op, m, r); why != "" {
+	for _, r := range recipients {
+		if why := fsm.Refusal(op, m, r.RecipientRecord); why != "" {
 			if refusal == "" {
 				refusal = r.Recipient.GetAddress() + " " + why
 			}
 			continue
 		}
 		fits = true
-		named.add(id, uint32(number))
+		named.add(id, r.number)
 		if r.Claim != nil {
 			named.tried++
 		} else {

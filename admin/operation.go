@@ -16,6 +16,7 @@ func (s *queueService) operation(ctx context.Context, w window, req *pb.QueueOpe
 	op := &pb.Operation{
 		Kind: req.GetKind(), By: operatorOf(ctx), Reason: strings.Join(strings.Fields(req.GetReason()), " "),
 		Destination: req.GetDestination(), Address: req.GetAddress(),
+		Domains: w.caller.domains,
 	}
 	if len(fsm.OperableStates(op.Kind)) == 0 {
 		return nil, invalid("operation.kind", "operation %d is unknown", op.Kind)
@@ -40,7 +41,7 @@ func (w window) checkRedirection(op *pb.Operation) error {
 	case (op.Destination == "") == (op.Address == ""):
 		return invalid("operation", "a redirection takes a destination or an address, one of the two")
 	case op.Destination != "":
-		if _, ok := w.Destination(op.Destination); !ok {
+		if _, ok := w.named(op.Destination); !ok {
 			return notFound("destination", op.Destination, fmt.Sprintf("no destination %q: `holdfast destination list` shows those there are", op.Destination))
 		}
 		return nil

@@ -1,28 +1,10 @@
 package admin
 
 import (
-	"context"
 	"net"
 	"os/user"
 	"strconv"
-
-	"google.golang.org/grpc/peer"
 )
-
-// operatorOf names who makes a call, for the log.
-func operatorOf(ctx context.Context) string {
-	caller, ok := peer.FromContext(ctx)
-	if !ok {
-		return "unknown"
-	}
-	switch addr := caller.Addr.(type) {
-	case localUser:
-		return addr.String()
-	case *net.UnixAddr:
-		return SocketName
-	}
-	return "client " + caller.Addr.String()
-}
 
 // localUser is the user of the process at the other end of the admin socket.
 type localUser struct{ uid uint32 }

@@ -23,7 +23,7 @@ func (s *policyService) SetPolicy(ctx context.Context, req *pb.SetPolicyRequest)
 	var policy relay.Policy
 	var existed bool
 	err := s.merge(ctx, "policy "+req.Name, func() (*pb.Event, error) {
-		w, err := s.window()
+		w, err := s.window(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -36,7 +36,7 @@ func (s *policyService) SetPolicy(ctx context.Context, req *pb.SetPolicyRequest)
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +90,8 @@ func phases(given []*pb.PolicyPhase) []relay.RetryPhase {
 	return all
 }
 
-func (s *policyService) GetPolicy(_ context.Context, req *pb.GetPolicyRequest) (*pb.GetPolicyResponse, error) {
-	w, err := s.window()
+func (s *policyService) GetPolicy(ctx context.Context, req *pb.GetPolicyRequest) (*pb.GetPolicyResponse, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,14 +107,14 @@ func (s *policyService) GetPolicy(_ context.Context, req *pb.GetPolicyRequest) (
 	return out, nil
 }
 
-func (s *policyService) ListPolicies(_ context.Context, req *pb.ListPoliciesRequest) (*pb.ListPoliciesResponse, error) {
-	w, err := s.window()
+func (s *policyService) ListPolicies(ctx context.Context, req *pb.ListPoliciesRequest) (*pb.ListPoliciesResponse, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
 	name := func(p relay.Policy) string { return p.Name }
-	policies, next, err := namedPage("policies", w.Policies(), name, req.PageSize, req.PageToken)
+	policies, next, err := namedPage(w.listingOfNames("policies"), w.Policies(), name, req.PageSize, req.PageToken)
 	if err != nil {
 		return nil, err
 	}

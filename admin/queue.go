@@ -30,7 +30,7 @@ func (w window) page(name string, list lister, filter *pb.MessageFilter, size ui
 	if err != nil {
 		return nil, "", err
 	}
-	pages, err := listingOf(name, filter)
+	pages, err := w.listing(name, filter)
 	if err != nil {
 		return nil, "", err
 	}
@@ -72,8 +72,8 @@ func (w window) pageOf(pages listing, list lister, f fsm.Filter, size uint32, to
 	return messages, pages.token(cursor), nil
 }
 
-func (s *queueService) ListQueue(_ context.Context, req *pb.ListQueueRequest) (*pb.ListQueueResponse, error) {
-	w, err := s.window()
+func (s *queueService) ListQueue(ctx context.Context, req *pb.ListQueueRequest) (*pb.ListQueueResponse, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -90,12 +90,12 @@ func (s *queueService) ListQueue(_ context.Context, req *pb.ListQueueRequest) (*
 	return &pb.ListQueueResponse{Messages: messages, NextPageToken: next, Stale: stale, Index: w.Index()}, nil
 }
 
-func (s *queueService) GetQueued(_ context.Context, req *pb.GetQueuedRequest) (*pb.GetQueuedResponse, error) {
+func (s *queueService) GetQueued(ctx context.Context, req *pb.GetQueuedRequest) (*pb.GetQueuedResponse, error) {
 	id, err := messageID(req.Id)
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -119,9 +119,9 @@ func messageID(s string) (relay.MessageID, error) {
 }
 
 // open reports whether a message is in the queue.
-func open(recipients []*pb.RecipientRecord) bool {
+func open(recipients []recipient) bool {
 	for _, r := range recipients {
-		if waiting(r) || r.State == pb.RecipientState_RECIPIENT_STATE_FROZEN {
+		if waiting(r.RecipientRecord) || r.State == pb.RecipientState_RECIPIENT_STATE_FROZEN {
 			return true
 		}
 	}

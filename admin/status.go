@@ -14,12 +14,15 @@ type clusterService struct {
 }
 
 func (s *clusterService) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) (*pb.GetStatusResponse, error) {
-	members := s.Cluster.Members(ctx)
-	w, err := s.window()
+	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer w.release()
+	if w.caller.limited() {
+		return w.limitedStatus(), nil
+	}
+	members := s.Cluster.Members(ctx)
 	out := &pb.GetStatusResponse{
 		Leader:       s.Cluster.Leader(),
 		Stale:        !w.quorum,
@@ -28,16 +31,8 @@ func (s *clusterService) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) 
 		ClusterId:    s.State.ClusterID(),
 		Node:         s.Node,
 		AppliedIndex: w.Index(),
-	}
-	for _, record := range w.Destinations() {
-		if health := record.Health; health.GetState() == pb.DestinationHealth_STATE_DOWN {
-			out.DestinationsDown = append(out.DestinationsDown, &pb.GetStatusResponse_DestinationDown{
-				Name:      record.Config.GetName(),
-				Since:     timestamp(health.Since),
-				Error:     deliveryError(health.Failure),
-				NextProbe: timestamp(health.NextProbe),
-			})
-		}
+
+		DestinationsDown: w.destinationsDown(),
 	}
 	if out.Warnings, err = w.warnings(out, members, s.Cluster.Health()); err != nil {
 		return nil, readError(err, "the queue")

@@ -213,6 +213,10 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.nodeDown(kind.NodeDown)
 	case *pb.Event_SettingsChanged:
 		return t.settingsChanged(kind.SettingsChanged)
+	case *pb.Event_TokenSet:
+		return t.tokenSet(kind.TokenSet)
+	case *pb.Event_TokenRevoked:
+		return t.tokenRevoked(kind.TokenRevoked)
 	case *pb.Event_HistoryPruned:
 		return t.historyPruned(kind.HistoryPruned)
 	case *pb.Event_NodeDraining:

@@ -233,6 +233,10 @@ func (t *tx) domainRemoved(e *pb.DomainRemoved) *pb.EventResult {
 			"domain %s has %d recipients queued: see `holdfast queue list --domain %s`",
 			e.Name, c.Pending+c.Held+c.Frozen, e.Name)
 	}
+	if token := t.tables.tokenFor(e.Name); token != "" {
+		return refused(pb.EventResult_CODE_IN_USE,
+			"token %s is limited to domain %s: `holdfast token revoke %s` comes first", token, e.Name, token)
+	}
 	t.remove(keyOfName(famDomains, e.Name), encode(old))
 	t.tables.domains, _, _ = t.tables.domains.Delete([]byte(e.Name))
 	return resultOK

@@ -2,7 +2,10 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -47,6 +50,9 @@ func (t *tx) checkOperation(op *pb.Operation) *pb.EventResult {
 	if op == nil || op.Kind <= pb.Operation_KIND_UNSPECIFIED || op.Kind > pb.Operation_KIND_THAW {
 		return invalid("unknown operation %d", op.GetKind())
 	}
+	if len(op.Domains) > MaxTokenDomains {
+		return invalid("operation: it is limited to %d domains, %d at most", len(op.Domains), MaxTokenDomains)
+	}
 	if len(op.By)+len(op.Reason)+len(op.Address)+len(op.Destination) > maxOperationText {
 		return invalid("operation: who and why are longer than %d bytes", maxOperationText)
 	}
@@ -89,7 +95,7 @@ func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, index uint64) op
 		before := count
 		for _, number := range target.Recipients {
 			r := t.recipient(m, number)
-			if r == nil || index != 0 && (r.rec.ChangedIndex > index || m.rec.AcceptedIndex > index) {
+			if r == nil || index != 0 && (r.rec.ChangedIndex > index || m.rec.AcceptedIndex > index) || !concerns(op, r.rec) {
 				count.refuse(1, "the recipient has changed meanwhile")
 				continue
 			}
@@ -121,6 +127,12 @@ func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, index uint64) op
 		t.saveMessage(m)
 	}
 	return count
+}
+
+// concerns: an operation of somebody who is limited to domains touches no other's
+// recipient, not even one that came there since it was looked at.
+func concerns(op *pb.Operation, rec *pb.RecipientRecord) bool {
+	return len(op.Domains) == 0 || slices.Contains(op.Domains, rec.Domain)
 }
 
 func (c *operatedCount) refuse(n int, why string) {
@@ -183,7 +195,13 @@ func (t *tx) operate(op *pb.Operation, m *message, r *recipient) (waits bool, wh
 	return false, ""
 }
 
+// ordered is an operation as its recipients keep it: the domains were for picking
+// them.
 func (t *tx) ordered(op *pb.Operation) *pb.OperationRecord {
+	if len(op.Domains) > 0 {
+		op = proto.CloneOf(op)
+		op.Domains = nil
+	}
 	return &pb.OperationRecord{Operation: op, At: t.event.Time}
 }
 

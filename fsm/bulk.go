@@ -56,6 +56,7 @@ func bulkFilter(bulk *pb.BulkRecord) Filter {
 	b := bulk.Filter
 	f := Filter{
 		Domain: b.GetDomain(), Destination: b.GetDestination(), From: b.GetFrom(), To: b.GetTo(), Index: bulk.Index,
+		Domains: bulk.Operation.GetDomains(),
 	}
 	for _, state := range b.GetStates() {
 		f.States = append(f.States, pb.RecipientState(state))

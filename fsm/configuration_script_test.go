@@ -5,7 +5,7 @@ import (
 )
 
 func (g *script) configuration(n *scriptNode) scriptEvent {
-	switch g.pick(9) {
+	switch g.pick(11) {
 	case 0:
 		return g.send(n, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "other.test"}}}, nil)
 	case 1:
@@ -24,6 +24,8 @@ func (g *script) configuration(n *scriptNode) scriptEvent {
 		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationResumed{DestinationResumed: &pb.DestinationResumed{
 			Name: []string{"dest", "other"}[g.pick(2)], By: "root",
 		}}}, nil)
+	case 9, 10:
+		return g.token(n)
 	}
 	event := domainSet("other.test", []string{"dest", "other"}[g.pick(2)])
 	event.GetDomainSet().Domain.Revision = g.revision("other.test")
@@ -51,4 +53,17 @@ func (g *script) revision(name string) uint64 {
 		return 0
 	}
 	return all[len(all)-1-back]
+}
+
+func (g *script) token(n *scriptNode) scriptEvent {
+	id := []string{"one", "two", "three"}[g.pick(3)]
+	if g.pick(3) == 0 {
+		return g.send(n, tokenRevoked(id), nil)
+	}
+	domains := [][]string{nil, {"example.test"}, {"example.test", "other.test"}, {"unknown.test"}, {"b", "a"}}[g.pick(5)]
+	event := tokenSet(id, []string{"ann", "bob"}[g.pick(2)], pb.Role(g.pick(4)), domains...)
+	if g.pick(2) == 0 {
+		event.GetTokenSet().Token.ExpiresAt = g.now.UnixNano()
+	}
+	return g.send(n, event, nil)
 }

@@ -32,6 +32,7 @@ const (
 	famEnded        family = 'y' // ended, id: messages without open recipients
 	famSettings     family = 'g' // one row
 	famBulks        family = 'b' // id: bulk operations, and the latest that have ended
+	famTokens       family = 'T' // id: who may administer
 	famLeaving      family = 'l' // kind, (destination,) time, id, number: recipients that go without an attempt
 	famIndex        family = 'i' // derived: by what the log is searched and followed
 	famSystem       family = 0   // this node's: applied index, raft configuration
@@ -64,6 +65,7 @@ var replicated = []struct {
 	{famResults, "results"},
 	{famSessions, "sessions"},
 	{famSettings, "settings"},
+	{famTokens, "tokens"},
 	{famTombstones, "tombstones"},
 	{famUploads, "uploads"},
 }

@@ -74,6 +74,15 @@ func (v *View) eachIndex(f Filter, each func(prefixes ...[]byte) error) error {
 		}
 		add(prefixes...)
 	}
+	if f.Domains != nil {
+		var prefixes [][]byte
+		for _, domain := range f.Domains {
+			prefixes = append(prefixes, indexPrefix(indexDomain, domain))
+		}
+		// The last, which decides the id that a page ends with: so that is one of
+		// these domains, and says nothing of others.
+		add(prefixes...)
+	}
 	if len(calls) == 0 {
 		add([]byte{byte(famMessages)})
 	}

@@ -11,6 +11,9 @@ import (
 
 func (g *script) operation() *pb.Operation {
 	op := &pb.Operation{Kind: pb.Operation_Kind(1 + g.pick(8)), By: "local user root", Reason: "test"}
+	if g.pick(3) == 0 {
+		op.Domains = []string{"example.test"}
+	}
 	switch op.Kind {
 	case pb.Operation_KIND_REDIRECT:
 		if g.pick(2) == 0 {

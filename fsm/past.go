@@ -102,8 +102,8 @@ func (t *tx) keepRecipient(m *message, r *recipient) {
 var ErrFuture = errors.New("the index is later than what this node has applied")
 
 // Rewind turns the view back to an index: what it then shows of messages, their
-// recipients, domains, destinations and nodes is as it was there. Counters are
-// empty.
+// recipients, domains, destinations and nodes is as it was there. Counters and
+// tokens are empty.
 func (v *View) Rewind(index uint64) error {
 	if index > v.Index() {
 		return ErrFuture
@@ -112,7 +112,7 @@ func (v *View) Rewind(index uint64) error {
 		return ErrForgotten
 	}
 	tables, err := readTables(func(f family, each func(key, value []byte) error) error {
-		if f == famCounters {
+		if f == famCounters || f == famTokens {
 			return nil
 		}
 		return scanTableAt(v.snap, f, index, each)
@@ -190,6 +190,11 @@ func (v *View) recipientAt(id relay.MessageID, number uint32, index uint64) (*pb
 		record.Claim, record.ClaimedAt, record.Probe, record.ClaimedIndex = nil, 0, false, 0
 	}
 	return record, nil
+}
+
+// RecipientAt reads a recipient as it was after an entry, or ErrNotFound.
+func (v *View) RecipientAt(id relay.MessageID, number uint32, index uint64) (*pb.RecipientRecord, error) {
+	return v.recipientAt(id, number, index)
 }
 
 func (v *View) recipientsAt(id relay.MessageID) ([]*pb.RecipientRecord, error) {

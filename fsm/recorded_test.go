@@ -56,6 +56,9 @@ func digestText(t *testing.T, s *State) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "index %d\n", s.AppliedIndex())
 	for _, d := range digestsOf(t, s) {
+		if d.Rows == 0 {
+			continue // a family that the recorded version didn't have, perhaps
+		}
 		fmt.Fprintf(&b, "%s %016x of %d rows\n", d.Family, d.Sum, d.Rows)
 	}
 	return b.String()

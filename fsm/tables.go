@@ -21,6 +21,7 @@ type tables struct {
 	policies     *iradix.Tree[*pb.PolicyConfig] // operators' own
 	nodes        *iradix.Tree[*pb.NodeRecord]
 	counters     *iradix.Tree[*pb.CounterRecord] // by keyOfCounter
+	tokens       *iradix.Tree[*pb.TokenRecord]   // by id
 	eligible     []string                        // nodes that may own destinations
 	settings     *pb.Settings
 }
@@ -32,6 +33,7 @@ func emptyTables() tables {
 		policies:     iradix.New[*pb.PolicyConfig](),
 		nodes:        iradix.New[*pb.NodeRecord](),
 		counters:     iradix.New[*pb.CounterRecord](),
+		tokens:       iradix.New[*pb.TokenRecord](),
 		settings:     &pb.Settings{},
 	}
 }
@@ -52,6 +54,7 @@ func readTables(rows familyScan) (tables, error) {
 		loadTree(rows, famDestinations, &t.destinations, func() *pb.DestinationRecord { return &pb.DestinationRecord{} }),
 		loadTree(rows, famPolicies, &t.policies, func() *pb.PolicyConfig { return &pb.PolicyConfig{} }),
 		loadTree(rows, famNodes, &t.nodes, func() *pb.NodeRecord { return &pb.NodeRecord{} }),
+		loadTree(rows, famTokens, &t.tokens, func() *pb.TokenRecord { return &pb.TokenRecord{} }),
 		loadTree(rows, famCounters, &t.counters, func() *pb.CounterRecord { return &pb.CounterRecord{} }),
 		rows(famSettings, func(_, value []byte) error { return proto.Unmarshal(value, t.settings) }),
 	)

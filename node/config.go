@@ -35,7 +35,7 @@ type Config struct {
 
 	// Version is what the node reports as its own.
 	Version string `toml:"-"`
-	// OpenAdmin serves administration on TCP without credentials: `dev` only.
+	// OpenAdmin takes whoever calls on TCP for an administrator: `dev` only.
 	OpenAdmin bool `toml:"-"`
 	// Fatal is called once, with what makes it impossible for the node to go on
 	// (a failed fsync, an unknown event). nil stops only this node.

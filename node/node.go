@@ -39,7 +39,7 @@ type Node struct {
 	smtp         *smtpd.Server
 	scheduler    *delivery.Scheduler
 	keeper       *upkeep.Keeper
-	peers        *grpc.Server // on TCP, for the other nodes
+	peers        *grpc.Server // on TCP, for the other nodes and for administration
 	admins       *grpc.Server // on the socket in the data folder
 	health       []*health.Server
 	verification *admin.Verification
@@ -168,21 +168,21 @@ func (n *Node) makeParts() (err error) {
 	return nil
 }
 
-// serveServices: whoever may open the socket is an administrator. On TCP a
-// certificate says who calls; where there are none only the nodes' own calls
-// are served, unless the node is one of `dev`.
+// serveServices serves administration on the socket and on TCP alike; who may call
+// what is decided in one place.
 func (n *Node) serveServices() {
 	cfg := admin.Config{
 		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Now: n.cluster.Now,
 		Logger: n.log.With("component", "admin"), Trial: n.trial,
 	}
 	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)
-	n.peers, n.admins = grpc.NewServer(n.cluster.ServerOptions()...), grpc.NewServer()
+	access := admin.NewAccess(admin.AccessConfig{
+		State: n.state, Logger: cfg.Logger, Metrics: n.registry, Now: n.cluster.Now, Open: n.cfg.OpenAdmin,
+	})
+	n.peers = grpc.NewServer(append(n.cluster.ServerOptions(), access.Interceptors()...)...)
+	n.admins = grpc.NewServer(access.Interceptors()...)
 	n.cluster.RegisterPeer(n.peers)
-	n.health = append(n.health, admin.Register(n.admins, cfg))
-	if n.cfg.OpenAdmin {
-		n.health = append(n.health, admin.Register(n.peers, cfg))
-	}
+	n.health = append(n.health, admin.Register(n.admins, cfg), admin.Register(n.peers, cfg))
 }
 
 // Reload reads all certificates again, those of [tls] and that of the front

@@ -33,15 +33,11 @@ func (a *app) addReachFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&a.addresses, "addr", nil, "node to ask, unix:PATH or HOST:PORT, several are tried in turn (HOLDFAST_ADDR)")
 	addTLSFlags(root)
-	flags.String("token-file", "", "")
-	hide(flags, "token-file")
+	flags.String("token-file", "", "file with the token to show (HOLDFAST_TOKEN has the token itself)")
 }
 
 // withNode connects to the first node that answers and calls work with it.
 func (a *app) withNode(cmd *cobra.Command, work func(ctx context.Context, conn *grpc.ClientConn) error) error {
-	if err := a.refuseCredentials(cmd); err != nil {
-		return err
-	}
 	addresses, err := a.nodeAddresses()
 	if err != nil {
 		return err
@@ -50,21 +46,15 @@ func (a *app) withNode(cmd *cobra.Command, work func(ctx context.Context, conn *
 	if err != nil {
 		return err
 	}
-	conn, err := connect(cmd.Context(), addresses, secure)
+	token, err := a.readToken(cmd)
+	if err != nil {
+		return err
+	}
+	conn, err := connect(cmd.Context(), addresses, secure, bearer(token))
 	if err != nil {
 		return err
 	}
 	return errors.Join(work(cmd.Context(), conn), conn.Close())
-}
-
-func (a *app) refuseCredentials(cmd *cobra.Command) error {
-	if cmd.Flags().Changed("token-file") {
-		return notYet("--token-file; use a node's socket, or a certificate")
-	}
-	if a.env("HOLDFAST_TOKEN") != "" {
-		return notYet("HOLDFAST_TOKEN; unset it and use a node's socket, or a certificate")
-	}
-	return nil
 }
 
 func (a *app) nodeAddresses() ([]string, error) {
@@ -86,10 +76,10 @@ func (a *app) nodeAddresses() ([]string, error) {
 	return addresses, nil
 }
 
-func connect(ctx context.Context, addresses []string, secure *tls.Config) (*grpc.ClientConn, error) {
+func connect(ctx context.Context, addresses []string, secure *tls.Config, token bearer) (*grpc.ClientConn, error) {
 	var reasons []string
 	for _, address := range addresses {
-		conn, err := connectTo(ctx, address, secure)
+		conn, err := connectTo(ctx, address, secure, token)
 		if err == nil {
 			return conn, nil
 		}
@@ -98,24 +88,29 @@ func connect(ctx context.Context, addresses []string, secure *tls.Config) (*grpc
 	return nil, &noAnswerError{text: fmt.Sprintf("no node answers at %s; is it running? --addr says where else to ask", strings.Join(reasons, " or "))}
 }
 
-func connectTo(ctx context.Context, address string, secure *tls.Config) (*grpc.ClientConn, error) {
+func connectTo(ctx context.Context, address string, secure *tls.Config, token bearer) (*grpc.ClientConn, error) {
 	network, where := "tcp", address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, where = "unix", path
 	}
 	var last failure
-	conn, err := grpc.NewClient("passthrough:///"+where,
+	conn, err := grpc.NewClient("passthrough:///"+where, append(token.options(),
 		grpc.WithTransportCredentials(transportTo(network, secure, &last)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, network, where)
+			if err == nil {
+				if err = token.mayCarry(conn, secure != nil); err != nil {
+					err = errors.Join(err, conn.Close())
+				}
+			}
 			last.set(err)
 			return conn, err
 		}),
 		// A page of messages ends at 1 MiB, but a single message may add to it.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
 		grpc.WithUnaryInterceptor(limitTime),
-	)
+	)...)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ var notYetCommands = map[string]string{
 	"cluster drill": "kill or cut off a node by hand",
 	"export":        "`domain list --json` and `destination list --json` show what is set",
 	"recipient":     "recipients are not verified",
-	"token":         "use a node's socket",
 }
 
 // refuseCommand adds a command that only says what there is instead, unless

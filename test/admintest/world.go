@@ -122,7 +122,10 @@ func (w *World) serve(dir string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	access := admin.NewAccess(admin.AccessConfig{
+		State: w.State, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: func() time.Time { return Now },
+	})
+	server := grpc.NewServer(access.Interceptors()...)
 	admin.Register(server, admin.Config{
 		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return Now }, Patience: 5 * time.Second, Trial: tryDelivery,

@@ -6271,6 +6271,430 @@ func (x *SaveSnapshotResponse) GetTotal() uint64 {
 	return 0
 }
 
+// Token stands for a caller of the administration.
+type Token struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Role  Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=holdfast.v1.Role" json:"role,omitempty"`
+	// Its caller sees and acts on recipients of these domains only; none is no
+	// limit.
+	Domains   []string               `protobuf:"bytes,4,rep,name=domains,proto3" json:"domains,omitempty"`
+	CreatedBy string                 `protobuf:"bytes,5,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Not set where it doesn't expire.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Expired       bool                   `protobuf:"varint,8,opt,name=expired,proto3" json:"expired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *Token) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Token) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Token) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *Token) GetDomains() []string {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+func (x *Token) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *Token) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Token) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *Token) GetExpired() bool {
+	if x != nil {
+		return x.Expired
+	}
+	return false
+}
+
+type CreateTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 63 letters, digits, ".", "_", "-" or "@".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role Role   `protobuf:"varint,2,opt,name=role,proto3,enum=holdfast.v1.Role" json:"role,omitempty"`
+	// Configured domains; goes with viewer and operator.
+	Domains []string `protobuf:"bytes,3,rep,name=domains,proto3" json:"domains,omitempty"`
+	// Not set for one that doesn't expire.
+	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *CreateTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *CreateTokenRequest) GetDomains() []string {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+type CreateTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// What the caller sends as "authorization: Bearer …".
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenResponse) Reset() {
+	*x = CreateTokenResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenResponse) ProtoMessage() {}
+
+func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *CreateTokenResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *CreateTokenResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+type ListTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most, 1 to 1,000; 0 is 100.
+	PageSize      uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *ListTokensRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTokensRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListTokensResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tokens []*Token               `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// "" at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensResponse) Reset() {
+	*x = ListTokensResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensResponse) ProtoMessage() {}
+
+func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListTokensResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *ListTokensResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *ListTokensResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListTokensResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type RevokeTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name or its id.
+	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *RevokeTokenRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type RevokeTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenResponse) Reset() {
+	*x = RevokeTokenResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenResponse) ProtoMessage() {}
+
+func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
+func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
+}
+
 type CountQueueResponse_Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The domain or the destination, "" for the count of all, and for
@@ -6283,7 +6707,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6295,7 +6719,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6338,7 +6762,7 @@ type TestDestinationResponse_Line struct {
 
 func (x *TestDestinationResponse_Line) Reset() {
 	*x = TestDestinationResponse_Line{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6350,7 +6774,7 @@ func (x *TestDestinationResponse_Line) String() string {
 func (*TestDestinationResponse_Line) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6403,7 +6827,7 @@ type TestDestinationResponse_Verdict struct {
 
 func (x *TestDestinationResponse_Verdict) Reset() {
 	*x = TestDestinationResponse_Verdict{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6415,7 +6839,7 @@ func (x *TestDestinationResponse_Verdict) String() string {
 func (*TestDestinationResponse_Verdict) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6479,7 +6903,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6491,7 +6915,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6575,7 +6999,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6587,7 +7011,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6650,7 +7074,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6662,7 +7086,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6715,7 +7139,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6727,7 +7151,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7279,7 +7703,38 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x13SaveSnapshotRequest\"@\n" +
 	"\x14SaveSnapshotResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x04R\x05total2\x86\x05\n" +
+	"\x05total\x18\x02 \x01(\x04R\x05total\"\x9b\x02\n" +
+	"\x05Token\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x11.holdfast.v1.RoleR\x04role\x12\x18\n" +
+	"\adomains\x18\x04 \x03(\tR\adomains\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x05 \x01(\tR\tcreatedBy\x129\n" +
+	"\n" +
+	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"\n" +
+	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x18\n" +
+	"\aexpired\x18\b \x01(\bR\aexpired\"\x96\x01\n" +
+	"\x12CreateTokenRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x11.holdfast.v1.RoleR\x04role\x12\x18\n" +
+	"\adomains\x18\x03 \x03(\tR\adomains\x12+\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"W\n" +
+	"\x13CreateTokenResponse\x12(\n" +
+	"\x05token\x18\x01 \x01(\v2\x12.holdfast.v1.TokenR\x05token\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"O\n" +
+	"\x11ListTokensRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"~\n" +
+	"\x12ListTokensResponse\x12*\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x12.holdfast.v1.TokenR\x06tokens\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"*\n" +
+	"\x12RevokeTokenRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"\x15\n" +
+	"\x13RevokeTokenResponse2\x86\x05\n" +
 	"\fQueueService\x12J\n" +
 	"\tListQueue\x12\x1d.holdfast.v1.ListQueueRequest\x1a\x1e.holdfast.v1.ListQueueResponse\x12J\n" +
 	"\tGetQueued\x12\x1d.holdfast.v1.GetQueuedRequest\x1a\x1e.holdfast.v1.GetQueuedResponse\x12M\n" +
@@ -7331,7 +7786,12 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\fSaveSnapshot\x12 .holdfast.v1.SaveSnapshotRequest\x1a!.holdfast.v1.SaveSnapshotResponse0\x012\xb5\x01\n" +
 	"\x0fSettingsService\x12P\n" +
 	"\vGetSettings\x12\x1f.holdfast.v1.GetSettingsRequest\x1a .holdfast.v1.GetSettingsResponse\x12P\n" +
-	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponse2\x82\x02\n" +
+	"\rAccessService\x12P\n" +
+	"\vCreateToken\x12\x1f.holdfast.v1.CreateTokenRequest\x1a .holdfast.v1.CreateTokenResponse\x12M\n" +
+	"\n" +
+	"ListTokens\x12\x1e.holdfast.v1.ListTokensRequest\x1a\x1f.holdfast.v1.ListTokensResponse\x12P\n" +
+	"\vRevokeToken\x12\x1f.holdfast.v1.RevokeTokenRequest\x1a .holdfast.v1.RevokeTokenResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_admin_proto_rawDescOnce sync.Once
@@ -7346,7 +7806,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 103)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
@@ -7446,36 +7906,44 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*Drain)(nil),                             // 95: holdfast.v1.Drain
 	(*SaveSnapshotRequest)(nil),               // 96: holdfast.v1.SaveSnapshotRequest
 	(*SaveSnapshotResponse)(nil),              // 97: holdfast.v1.SaveSnapshotResponse
-	(*CountQueueResponse_Row)(nil),            // 98: holdfast.v1.CountQueueResponse.Row
-	(*TestDestinationResponse_Line)(nil),      // 99: holdfast.v1.TestDestinationResponse.Line
-	(*TestDestinationResponse_Verdict)(nil),   // 100: holdfast.v1.TestDestinationResponse.Verdict
-	(*GetStatusResponse_Node)(nil),            // 101: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 102: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 103: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 104: holdfast.v1.VerifyStateResponse.Node
-	(RecipientState)(0),                       // 105: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 106: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 107: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 108: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 109: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 110: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 111: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 112: holdfast.v1.Settings
-	(*AppliedRecord_Digest)(nil),              // 113: holdfast.v1.AppliedRecord.Digest
+	(*Token)(nil),                             // 98: holdfast.v1.Token
+	(*CreateTokenRequest)(nil),                // 99: holdfast.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 100: holdfast.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),                 // 101: holdfast.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 102: holdfast.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),                // 103: holdfast.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 104: holdfast.v1.RevokeTokenResponse
+	(*CountQueueResponse_Row)(nil),            // 105: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 106: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 107: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 108: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 109: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 110: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 111: holdfast.v1.VerifyStateResponse.Node
+	(RecipientState)(0),                       // 112: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 113: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 114: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 115: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 116: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 117: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 118: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 119: holdfast.v1.Settings
+	(Role)(0),                                 // 120: holdfast.v1.Role
+	(*AppliedRecord_Digest)(nil),              // 121: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	105, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	106, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	106, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	106, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	105, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	112, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	113, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	113, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	113, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	112, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	4,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	105, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	106, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	106, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	112, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	113, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	113, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	5,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	106, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	106, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	113, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	113, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
 	7,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	2,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	3,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
@@ -7483,8 +7951,8 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	7,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	2,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	98,  // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	107, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	105, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	114, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
 	16,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
 	16,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	2,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
@@ -7492,168 +7960,181 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	16,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	2,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
 	25,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	107, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	106, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	106, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	114, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	113, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	113, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
 	2,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
 	3,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
 	2,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	106, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	113, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
 	30,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
 	33,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
 	3,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
 	33,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	108, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	106, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	109, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	115, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	113, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	116, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
 	5,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	106, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	113, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
 	6,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	109, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	109, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	116, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	116, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
 	34,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	34,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	34,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	109, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	109, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	116, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	116, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
 	43,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	109, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	109, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	116, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	116, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
 	43,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	109, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	109, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	116, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	116, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
 	44,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
 	44,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	109, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	116, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
 	44,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
 	53,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	109, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	110, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	106, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	116, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	117, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	113, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
 	5,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	106, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	113, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
 	6,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	106, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	113, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
 	53,  // 70: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
-	106, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	113, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
 	53,  // 72: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	109, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	116, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
 	54,  // 74: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 75: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 76: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
 	54,  // 77: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 78: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 79: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	99,  // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	100, // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	101, // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	106, // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	107, // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	108, // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
 	6,   // 83: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	102, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	103, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	104, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	111, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	112, // 88: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	112, // 89: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	112, // 90: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	109, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	110, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	111, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	118, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	119, // 88: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	119, // 89: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	119, // 90: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
 	95,  // 91: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
 	95,  // 92: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
 	95,  // 93: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	106, // 94: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	6,   // 95: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	1,   // 96: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	109, // 97: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
-	5,   // 98: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	109, // 99: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
-	106, // 100: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	5,   // 101: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	106, // 102: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	113, // 103: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	106, // 104: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	8,   // 105: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	10,  // 106: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	12,  // 107: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	14,  // 108: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	17,  // 109: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	19,  // 110: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	21,  // 111: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	23,  // 112: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	26,  // 113: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	31,  // 114: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	28,  // 115: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	35,  // 116: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	37,  // 117: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	39,  // 118: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	41,  // 119: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	55,  // 120: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	57,  // 121: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	59,  // 122: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	61,  // 123: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	63,  // 124: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	65,  // 125: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
-	67,  // 126: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
-	69,  // 127: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
-	45,  // 128: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	47,  // 129: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	49,  // 130: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	51,  // 131: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	71,  // 132: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	73,  // 133: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	81,  // 134: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	83,  // 135: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	85,  // 136: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	87,  // 137: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	89,  // 138: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	91,  // 139: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	93,  // 140: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	75,  // 141: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	96,  // 142: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	77,  // 143: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	79,  // 144: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	9,   // 145: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	11,  // 146: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	13,  // 147: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	15,  // 148: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	18,  // 149: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	20,  // 150: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	22,  // 151: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	24,  // 152: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	27,  // 153: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	32,  // 154: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	29,  // 155: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	36,  // 156: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	38,  // 157: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	40,  // 158: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	42,  // 159: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	56,  // 160: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	58,  // 161: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	60,  // 162: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	62,  // 163: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	64,  // 164: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	66,  // 165: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	68,  // 166: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	70,  // 167: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	46,  // 168: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	48,  // 169: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	50,  // 170: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	52,  // 171: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	72,  // 172: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	74,  // 173: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	82,  // 174: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	84,  // 175: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	86,  // 176: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	88,  // 177: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	90,  // 178: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	92,  // 179: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	94,  // 180: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	76,  // 181: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	97,  // 182: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
-	78,  // 183: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	80,  // 184: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	145, // [145:185] is the sub-list for method output_type
-	105, // [105:145] is the sub-list for method input_type
-	105, // [105:105] is the sub-list for extension type_name
-	105, // [105:105] is the sub-list for extension extendee
-	0,   // [0:105] is the sub-list for field type_name
+	113, // 94: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	120, // 95: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
+	113, // 96: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	113, // 97: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	120, // 98: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
+	116, // 99: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	98,  // 100: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
+	98,  // 101: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
+	6,   // 102: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	1,   // 103: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	116, // 104: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	5,   // 105: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	116, // 106: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	113, // 107: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	5,   // 108: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	113, // 109: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	121, // 110: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	113, // 111: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	8,   // 112: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	10,  // 113: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	12,  // 114: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	14,  // 115: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	17,  // 116: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	19,  // 117: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	21,  // 118: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	23,  // 119: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	26,  // 120: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	31,  // 121: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	28,  // 122: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	35,  // 123: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	37,  // 124: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	39,  // 125: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	41,  // 126: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	55,  // 127: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	57,  // 128: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	59,  // 129: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	61,  // 130: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	63,  // 131: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	65,  // 132: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	67,  // 133: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	69,  // 134: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	45,  // 135: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	47,  // 136: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	49,  // 137: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	51,  // 138: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	71,  // 139: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	73,  // 140: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	81,  // 141: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	83,  // 142: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	85,  // 143: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	87,  // 144: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	89,  // 145: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	91,  // 146: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	93,  // 147: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	75,  // 148: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	96,  // 149: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	77,  // 150: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	79,  // 151: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	99,  // 152: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
+	101, // 153: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
+	103, // 154: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
+	9,   // 155: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	11,  // 156: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	13,  // 157: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	15,  // 158: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	18,  // 159: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	20,  // 160: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	22,  // 161: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	24,  // 162: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	27,  // 163: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	32,  // 164: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	29,  // 165: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	36,  // 166: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	38,  // 167: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	40,  // 168: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	42,  // 169: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	56,  // 170: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	58,  // 171: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	60,  // 172: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	62,  // 173: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	64,  // 174: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	66,  // 175: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	68,  // 176: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	70,  // 177: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	46,  // 178: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	48,  // 179: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	50,  // 180: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	52,  // 181: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	72,  // 182: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	74,  // 183: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	82,  // 184: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	84,  // 185: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	86,  // 186: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	88,  // 187: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	90,  // 188: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	92,  // 189: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	94,  // 190: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	76,  // 191: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	97,  // 192: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
+	78,  // 193: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	80,  // 194: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	100, // 195: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
+	102, // 196: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
+	104, // 197: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
+	155, // [155:198] is the sub-list for method output_type
+	112, // [112:155] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -7678,9 +8159,9 @@ func file_holdfast_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   103,
+			NumMessages:   110,
 			NumExtensions: 0,
-			NumServices:   7,
+			NumServices:   8,
 		},
 		GoTypes:           file_holdfast_v1_admin_proto_goTypes,
 		DependencyIndexes: file_holdfast_v1_admin_proto_depIdxs,

@@ -78,6 +78,63 @@ func (BodyType) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{0}
 }
 
+// Role is what a caller of the administration may do. Each role includes those
+// before it.
+type Role int32
+
+const (
+	Role_ROLE_UNSPECIFIED Role = 0
+	// Reads everything but mail itself.
+	Role_ROLE_VIEWER Role = 1
+	// Reads mail, and acts on it.
+	Role_ROLE_OPERATOR Role = 2
+	// Configures, and says who may do what.
+	Role_ROLE_ADMIN Role = 3
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_VIEWER",
+		2: "ROLE_OPERATOR",
+		3: "ROLE_ADMIN",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_VIEWER":      1,
+		"ROLE_OPERATOR":    2,
+		"ROLE_ADMIN":       3,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_event_proto_enumTypes[1].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_event_proto_enumTypes[1]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{1}
+}
+
 type EventResult_Code int32
 
 const (
@@ -142,11 +199,11 @@ func (x EventResult_Code) String() string {
 }
 
 func (EventResult_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[1].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[2].Descriptor()
 }
 
 func (EventResult_Code) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[1]
+	return &file_holdfast_v1_event_proto_enumTypes[2]
 }
 
 func (x EventResult_Code) Number() protoreflect.EnumNumber {
@@ -201,11 +258,11 @@ func (x Bounced_Reason) String() string {
 }
 
 func (Bounced_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[2].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[3].Descriptor()
 }
 
 func (Bounced_Reason) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[2]
+	return &file_holdfast_v1_event_proto_enumTypes[3]
 }
 
 func (x Bounced_Reason) Number() protoreflect.EnumNumber {
@@ -260,11 +317,11 @@ func (x Dropped_Reason) String() string {
 }
 
 func (Dropped_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[3].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[4].Descriptor()
 }
 
 func (Dropped_Reason) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[3]
+	return &file_holdfast_v1_event_proto_enumTypes[4]
 }
 
 func (x Dropped_Reason) Number() protoreflect.EnumNumber {
@@ -335,11 +392,11 @@ func (x Operation_Kind) String() string {
 }
 
 func (Operation_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[4].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[5].Descriptor()
 }
 
 func (Operation_Kind) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[4]
+	return &file_holdfast_v1_event_proto_enumTypes[5]
 }
 
 func (x Operation_Kind) Number() protoreflect.EnumNumber {
@@ -348,7 +405,7 @@ func (x Operation_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation_Kind.Descriptor instead.
 func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -442,6 +499,8 @@ type Event struct {
 	//	*Event_PolicySet
 	//	*Event_PolicyRemoved
 	//	*Event_SettingsChanged
+	//	*Event_TokenSet
+	//	*Event_TokenRevoked
 	//	*Event_ClusterCreated
 	//	*Event_NodeUp
 	//	*Event_NodeEligible
@@ -781,6 +840,24 @@ func (x *Event) GetSettingsChanged() *SettingsChanged {
 	return nil
 }
 
+func (x *Event) GetTokenSet() *TokenSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_TokenSet); ok {
+			return x.TokenSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTokenRevoked() *TokenRevoked {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_TokenRevoked); ok {
+			return x.TokenRevoked
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterCreated() *ClusterCreated {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterCreated); ok {
@@ -1004,6 +1081,14 @@ type Event_SettingsChanged struct {
 	SettingsChanged *SettingsChanged `protobuf:"bytes,64,opt,name=settings_changed,json=settingsChanged,proto3,oneof"`
 }
 
+type Event_TokenSet struct {
+	TokenSet *TokenSet `protobuf:"bytes,65,opt,name=token_set,json=tokenSet,proto3,oneof"`
+}
+
+type Event_TokenRevoked struct {
+	TokenRevoked *TokenRevoked `protobuf:"bytes,66,opt,name=token_revoked,json=tokenRevoked,proto3,oneof"`
+}
+
 type Event_ClusterCreated struct {
 	// Cluster.
 	ClusterCreated *ClusterCreated `protobuf:"bytes,80,opt,name=cluster_created,json=clusterCreated,proto3,oneof"`
@@ -1108,6 +1193,10 @@ func (*Event_PolicySet) isEvent_Kind() {}
 func (*Event_PolicyRemoved) isEvent_Kind() {}
 
 func (*Event_SettingsChanged) isEvent_Kind() {}
+
+func (*Event_TokenSet) isEvent_Kind() {}
+
+func (*Event_TokenRevoked) isEvent_Kind() {}
 
 func (*Event_ClusterCreated) isEvent_Kind() {}
 
@@ -3442,6 +3531,206 @@ func (x *PolicyRemoved) GetName() string {
 	return ""
 }
 
+// TokenConfig is a secret that stands for a caller of the administration.
+type TokenConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Public: it finds the token. 1 to 63 letters, digits and hyphens.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// As people and the log call it; no two tokens have the same.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Role Role   `protobuf:"varint,3,opt,name=role,proto3,enum=holdfast.v1.Role" json:"role,omitempty"`
+	// Configured domains, sorted: the caller sees and acts on their recipients
+	// only. None is no limit.
+	Domains []string `protobuf:"bytes,4,rep,name=domains,proto3" json:"domains,omitempty"`
+	// SHA-256 of the secret, which is 256 random bits. A hash made slow is for what
+	// people think up; this can't be guessed however fast one tries.
+	SecretSha256 []byte `protobuf:"bytes,5,opt,name=secret_sha256,json=secretSha256,proto3" json:"secret_sha256,omitempty"`
+	// Who made it.
+	CreatedBy string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// Nanoseconds since 1970, 0 for never. It is judged when the token is used.
+	ExpiresAt     int64 `protobuf:"varint,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenConfig) Reset() {
+	*x = TokenConfig{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenConfig) ProtoMessage() {}
+
+func (x *TokenConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenConfig.ProtoReflect.Descriptor instead.
+func (*TokenConfig) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *TokenConfig) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenConfig) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenConfig) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *TokenConfig) GetDomains() []string {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+func (x *TokenConfig) GetSecretSha256() []byte {
+	if x != nil {
+		return x.SecretSha256
+	}
+	return nil
+}
+
+func (x *TokenConfig) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *TokenConfig) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+// TokenSet creates a token. None is ever changed.
+type TokenSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *TokenConfig           `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenSet) Reset() {
+	*x = TokenSet{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenSet) ProtoMessage() {}
+
+func (x *TokenSet) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenSet.ProtoReflect.Descriptor instead.
+func (*TokenSet) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TokenSet) GetToken() *TokenConfig {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+// TokenRevoked ends a token for good.
+type TokenRevoked struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Who did it.
+	By            string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRevoked) Reset() {
+	*x = TokenRevoked{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRevoked) ProtoMessage() {}
+
+func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
+func (*TokenRevoked) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *TokenRevoked) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenRevoked) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // ClusterCreated is a cluster's first event.
 type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3452,7 +3741,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3464,7 +3753,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3477,7 +3766,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ClusterCreated) GetClusterId() string {
@@ -3506,7 +3795,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3518,7 +3807,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3820,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -3594,7 +3883,7 @@ type NodeEligible struct {
 
 func (x *NodeEligible) Reset() {
 	*x = NodeEligible{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +3895,7 @@ func (x *NodeEligible) String() string {
 func (*NodeEligible) ProtoMessage() {}
 
 func (x *NodeEligible) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +3908,7 @@ func (x *NodeEligible) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEligible.ProtoReflect.Descriptor instead.
 func (*NodeEligible) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeEligible) GetNode() string {
@@ -3649,7 +3938,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +3950,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +3963,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -3709,7 +3998,7 @@ type VerifyMarked struct {
 
 func (x *VerifyMarked) Reset() {
 	*x = VerifyMarked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3721,7 +4010,7 @@ func (x *VerifyMarked) String() string {
 func (*VerifyMarked) ProtoMessage() {}
 
 func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3734,7 +4023,7 @@ func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyMarked.ProtoReflect.Descriptor instead.
 func (*VerifyMarked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *VerifyMarked) GetNonce() []byte {
@@ -3768,7 +4057,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3780,7 +4069,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3793,7 +4082,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Settings) GetLogRetention() int64 {
@@ -3855,7 +4144,7 @@ type SettingsChanged struct {
 
 func (x *SettingsChanged) Reset() {
 	*x = SettingsChanged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3867,7 +4156,7 @@ func (x *SettingsChanged) String() string {
 func (*SettingsChanged) ProtoMessage() {}
 
 func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3880,7 +4169,7 @@ func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
 func (*SettingsChanged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SettingsChanged) GetSettings() *Settings {
@@ -3903,7 +4192,7 @@ type HistoryPruned struct {
 
 func (x *HistoryPruned) Reset() {
 	*x = HistoryPruned{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3915,7 +4204,7 @@ func (x *HistoryPruned) String() string {
 func (*HistoryPruned) ProtoMessage() {}
 
 func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3928,7 +4217,7 @@ func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
 func (*HistoryPruned) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HistoryPruned) GetBefore() int64 {
@@ -3951,7 +4240,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4252,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4265,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NodeDraining) GetNode() string {
@@ -4003,7 +4292,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4015,7 +4304,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4028,7 +4317,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4051,7 +4340,7 @@ type NodeRemoved struct {
 
 func (x *NodeRemoved) Reset() {
 	*x = NodeRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4063,7 +4352,7 @@ func (x *NodeRemoved) String() string {
 func (*NodeRemoved) ProtoMessage() {}
 
 func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4076,7 +4365,7 @@ func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
 func (*NodeRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeRemoved) GetNode() string {
@@ -4115,7 +4404,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4127,7 +4416,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4140,7 +4429,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Restored) GetClusterId() string {
@@ -4192,14 +4481,16 @@ type Operation struct {
 	// Of a deletion: until when it can be undone, nanoseconds since 1970.
 	UndoUntil int64 `protobuf:"varint,6,opt,name=undo_until,json=undoUntil,proto3" json:"undo_until,omitempty"`
 	// The relay domain of the address where it isn't the part behind the "@".
-	Domain        string `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`
+	Domain string `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Recipients of other domains are left out; none is no limit.
+	Domains       []string `protobuf:"bytes,20,rep,name=domains,proto3" json:"domains,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4211,7 +4502,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4224,7 +4515,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Operation) GetKind() Operation_Kind {
@@ -4276,6 +4567,13 @@ func (x *Operation) GetDomain() string {
 	return ""
 }
 
+func (x *Operation) GetDomains() []string {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
 // Target is recipients of one message.
 type Target struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -4288,7 +4586,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4300,7 +4598,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4313,7 +4611,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Target) GetMessageId() []byte {
@@ -4342,7 +4640,7 @@ type Operated struct {
 
 func (x *Operated) Reset() {
 	*x = Operated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4652,7 @@ func (x *Operated) String() string {
 func (*Operated) ProtoMessage() {}
 
 func (x *Operated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4665,7 @@ func (x *Operated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operated.ProtoReflect.Descriptor instead.
 func (*Operated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Operated) GetOperation() *Operation {
@@ -4395,7 +4693,7 @@ type Purged struct {
 
 func (x *Purged) Reset() {
 	*x = Purged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4407,7 +4705,7 @@ func (x *Purged) String() string {
 func (*Purged) ProtoMessage() {}
 
 func (x *Purged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4420,7 +4718,7 @@ func (x *Purged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purged.ProtoReflect.Descriptor instead.
 func (*Purged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Purged) GetTargets() []*Target {
@@ -4443,7 +4741,7 @@ type FrozenExpired struct {
 
 func (x *FrozenExpired) Reset() {
 	*x = FrozenExpired{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4455,7 +4753,7 @@ func (x *FrozenExpired) String() string {
 func (*FrozenExpired) ProtoMessage() {}
 
 func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4468,7 +4766,7 @@ func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
 func (*FrozenExpired) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FrozenExpired) GetTargets() []*Target {
@@ -4506,7 +4804,7 @@ type BulkFilter struct {
 
 func (x *BulkFilter) Reset() {
 	*x = BulkFilter{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4518,7 +4816,7 @@ func (x *BulkFilter) String() string {
 func (*BulkFilter) ProtoMessage() {}
 
 func (x *BulkFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4531,7 +4829,7 @@ func (x *BulkFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
 func (*BulkFilter) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *BulkFilter) GetDomain() string {
@@ -4601,7 +4899,7 @@ type BulkStarted struct {
 
 func (x *BulkStarted) Reset() {
 	*x = BulkStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4613,7 +4911,7 @@ func (x *BulkStarted) String() string {
 func (*BulkStarted) ProtoMessage() {}
 
 func (x *BulkStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4626,7 +4924,7 @@ func (x *BulkStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
 func (*BulkStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *BulkStarted) GetBulkId() []byte {
@@ -4684,7 +4982,7 @@ type BulkProgressed struct {
 
 func (x *BulkProgressed) Reset() {
 	*x = BulkProgressed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +4994,7 @@ func (x *BulkProgressed) String() string {
 func (*BulkProgressed) ProtoMessage() {}
 
 func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +5007,7 @@ func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
 func (*BulkProgressed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *BulkProgressed) GetBulkId() []byte {
@@ -4776,7 +5074,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4788,7 +5086,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4851,7 +5149,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4863,7 +5161,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4912,7 +5210,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4924,7 +5222,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4971,7 +5269,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4983,7 +5281,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5028,7 +5326,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5040,7 +5338,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5101,7 +5399,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5113,7 +5411,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5153,7 +5451,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5165,7 +5463,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5208,7 +5506,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5220,7 +5518,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5275,7 +5573,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5287,7 +5585,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5339,7 +5637,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5351,7 +5649,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5395,7 +5693,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xf7\x15\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xef\x16\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -5432,7 +5730,9 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"policy_set\x18> \x01(\v2\x16.holdfast.v1.PolicySetH\x00R\tpolicySet\x12C\n" +
 	"\x0epolicy_removed\x18? \x01(\v2\x1a.holdfast.v1.PolicyRemovedH\x00R\rpolicyRemoved\x12I\n" +
-	"\x10settings_changed\x18@ \x01(\v2\x1c.holdfast.v1.SettingsChangedH\x00R\x0fsettingsChanged\x12F\n" +
+	"\x10settings_changed\x18@ \x01(\v2\x1c.holdfast.v1.SettingsChangedH\x00R\x0fsettingsChanged\x124\n" +
+	"\ttoken_set\x18A \x01(\v2\x15.holdfast.v1.TokenSetH\x00R\btokenSet\x12@\n" +
+	"\rtoken_revoked\x18B \x01(\v2\x19.holdfast.v1.TokenRevokedH\x00R\ftokenRevoked\x12F\n" +
 	"\x0fcluster_created\x18P \x01(\v2\x1b.holdfast.v1.ClusterCreatedH\x00R\x0eclusterCreated\x12.\n" +
 	"\anode_up\x18Q \x01(\v2\x13.holdfast.v1.NodeUpH\x00R\x06nodeUp\x12@\n" +
 	"\rnode_eligible\x18R \x01(\v2\x19.holdfast.v1.NodeEligibleH\x00R\fnodeEligible\x124\n" +
@@ -5705,7 +6005,22 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tPolicySet\x121\n" +
 	"\x06policy\x18\x01 \x01(\v2\x19.holdfast.v1.PolicyConfigR\x06policy\"#\n" +
 	"\rPolicyRemoved\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"/\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xd5\x01\n" +
+	"\vTokenConfig\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x11.holdfast.v1.RoleR\x04role\x12\x18\n" +
+	"\adomains\x18\x04 \x03(\tR\adomains\x12#\n" +
+	"\rsecret_sha256\x18\x05 \x01(\fR\fsecretSha256\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x06 \x01(\tR\tcreatedBy\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\a \x01(\x03R\texpiresAt\":\n" +
+	"\bTokenSet\x12.\n" +
+	"\x05token\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x05token\".\n" +
+	"\fTokenRevoked\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xd5\x01\n" +
@@ -5762,7 +6077,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x04hold\x18\x03 \x01(\v2\x16.holdfast.v1.OperationR\x04hold\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x1d\n" +
 	"\n" +
-	"ends_bulks\x18\x05 \x01(\bR\tendsBulks\"\xfe\x02\n" +
+	"ends_bulks\x18\x05 \x01(\bR\tendsBulks\"\x98\x03\n" +
 	"\tOperation\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
@@ -5771,7 +6086,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
 	"undo_until\x18\x06 \x01(\x03R\tundoUntil\x12\x16\n" +
-	"\x06domain\x18\a \x01(\tR\x06domain\"\xa4\x01\n" +
+	"\x06domain\x18\a \x01(\tR\x06domain\x12\x18\n" +
+	"\adomains\x18\x14 \x03(\tR\adomains\"\xa4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -5824,7 +6140,13 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x15BODY_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eBODY_TYPE_7BIT\x10\x01\x12\x16\n" +
 	"\x12BODY_TYPE_8BITMIME\x10\x02\x12\x18\n" +
-	"\x14BODY_TYPE_BINARYMIME\x10\x03B'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\x14BODY_TYPE_BINARYMIME\x10\x03*P\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
+	"\rROLE_OPERATOR\x10\x02\x12\x0e\n" +
+	"\n" +
+	"ROLE_ADMIN\x10\x03B'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_event_proto_rawDescOnce sync.Once
@@ -5838,179 +6160,187 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_event_proto_rawDescData
 }
 
-var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                   // 0: holdfast.v1.BodyType
-	(EventResult_Code)(0),           // 1: holdfast.v1.EventResult.Code
-	(Bounced_Reason)(0),             // 2: holdfast.v1.Bounced.Reason
-	(Dropped_Reason)(0),             // 3: holdfast.v1.Dropped.Reason
-	(Operation_Kind)(0),             // 4: holdfast.v1.Operation.Kind
-	(*EventBatch)(nil),              // 5: holdfast.v1.EventBatch
-	(*Event)(nil),                   // 6: holdfast.v1.Event
-	(*EventResult)(nil),             // 7: holdfast.v1.EventResult
-	(*ContentAppended)(nil),         // 8: holdfast.v1.ContentAppended
-	(*ContentAbandoned)(nil),        // 9: holdfast.v1.ContentAbandoned
-	(*Envelope)(nil),                // 10: holdfast.v1.Envelope
-	(*Recipient)(nil),               // 11: holdfast.v1.Recipient
-	(*Origin)(nil),                  // 12: holdfast.v1.Origin
-	(*Content)(nil),                 // 13: holdfast.v1.Content
-	(*MessageAccepted)(nil),         // 14: holdfast.v1.MessageAccepted
-	(*AcceptanceAborted)(nil),       // 15: holdfast.v1.AcceptanceAborted
-	(*ClaimRef)(nil),                // 16: holdfast.v1.ClaimRef
-	(*AttemptStarted)(nil),          // 17: holdfast.v1.AttemptStarted
-	(*Attempt)(nil),                 // 18: holdfast.v1.Attempt
-	(*Failure)(nil),                 // 19: holdfast.v1.Failure
-	(*AttemptFailed)(nil),           // 20: holdfast.v1.AttemptFailed
-	(*Delivered)(nil),               // 21: holdfast.v1.Delivered
-	(*DelayWarned)(nil),             // 22: holdfast.v1.DelayWarned
-	(*Bounced)(nil),                 // 23: holdfast.v1.Bounced
-	(*Frozen)(nil),                  // 24: holdfast.v1.Frozen
-	(*Dropped)(nil),                 // 25: holdfast.v1.Dropped
-	(*ClaimsReleased)(nil),          // 26: holdfast.v1.ClaimsReleased
-	(*DestinationConfig)(nil),       // 27: holdfast.v1.DestinationConfig
-	(*DestinationSet)(nil),          // 28: holdfast.v1.DestinationSet
-	(*DestinationRemoved)(nil),      // 29: holdfast.v1.DestinationRemoved
-	(*DestinationFailed)(nil),       // 30: holdfast.v1.DestinationFailed
-	(*DestinationRecovered)(nil),    // 31: holdfast.v1.DestinationRecovered
-	(*DestinationSuspended)(nil),    // 32: holdfast.v1.DestinationSuspended
-	(*DestinationResumed)(nil),      // 33: holdfast.v1.DestinationResumed
-	(*RetryRequested)(nil),          // 34: holdfast.v1.RetryRequested
-	(*DomainConfig)(nil),            // 35: holdfast.v1.DomainConfig
-	(*DomainSet)(nil),               // 36: holdfast.v1.DomainSet
-	(*DomainRemoved)(nil),           // 37: holdfast.v1.DomainRemoved
-	(*PolicyConfig)(nil),            // 38: holdfast.v1.PolicyConfig
-	(*PolicySet)(nil),               // 39: holdfast.v1.PolicySet
-	(*PolicyRemoved)(nil),           // 40: holdfast.v1.PolicyRemoved
-	(*ClusterCreated)(nil),          // 41: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                  // 42: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),            // 43: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                // 44: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),            // 45: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                // 46: holdfast.v1.Settings
-	(*SettingsChanged)(nil),         // 47: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),           // 48: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),            // 49: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),             // 50: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),             // 51: holdfast.v1.NodeRemoved
-	(*Restored)(nil),                // 52: holdfast.v1.Restored
-	(*Operation)(nil),               // 53: holdfast.v1.Operation
-	(*Target)(nil),                  // 54: holdfast.v1.Target
-	(*Operated)(nil),                // 55: holdfast.v1.Operated
-	(*Purged)(nil),                  // 56: holdfast.v1.Purged
-	(*FrozenExpired)(nil),           // 57: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),              // 58: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),             // 59: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),          // 60: holdfast.v1.BulkProgressed
-	(*AttemptStarted_Claim)(nil),    // 61: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 62: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 63: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 64: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 65: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 66: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),       // 67: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 68: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 69: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 70: holdfast.v1.PolicyConfig.Phase
+	(Role)(0),                       // 1: holdfast.v1.Role
+	(EventResult_Code)(0),           // 2: holdfast.v1.EventResult.Code
+	(Bounced_Reason)(0),             // 3: holdfast.v1.Bounced.Reason
+	(Dropped_Reason)(0),             // 4: holdfast.v1.Dropped.Reason
+	(Operation_Kind)(0),             // 5: holdfast.v1.Operation.Kind
+	(*EventBatch)(nil),              // 6: holdfast.v1.EventBatch
+	(*Event)(nil),                   // 7: holdfast.v1.Event
+	(*EventResult)(nil),             // 8: holdfast.v1.EventResult
+	(*ContentAppended)(nil),         // 9: holdfast.v1.ContentAppended
+	(*ContentAbandoned)(nil),        // 10: holdfast.v1.ContentAbandoned
+	(*Envelope)(nil),                // 11: holdfast.v1.Envelope
+	(*Recipient)(nil),               // 12: holdfast.v1.Recipient
+	(*Origin)(nil),                  // 13: holdfast.v1.Origin
+	(*Content)(nil),                 // 14: holdfast.v1.Content
+	(*MessageAccepted)(nil),         // 15: holdfast.v1.MessageAccepted
+	(*AcceptanceAborted)(nil),       // 16: holdfast.v1.AcceptanceAborted
+	(*ClaimRef)(nil),                // 17: holdfast.v1.ClaimRef
+	(*AttemptStarted)(nil),          // 18: holdfast.v1.AttemptStarted
+	(*Attempt)(nil),                 // 19: holdfast.v1.Attempt
+	(*Failure)(nil),                 // 20: holdfast.v1.Failure
+	(*AttemptFailed)(nil),           // 21: holdfast.v1.AttemptFailed
+	(*Delivered)(nil),               // 22: holdfast.v1.Delivered
+	(*DelayWarned)(nil),             // 23: holdfast.v1.DelayWarned
+	(*Bounced)(nil),                 // 24: holdfast.v1.Bounced
+	(*Frozen)(nil),                  // 25: holdfast.v1.Frozen
+	(*Dropped)(nil),                 // 26: holdfast.v1.Dropped
+	(*ClaimsReleased)(nil),          // 27: holdfast.v1.ClaimsReleased
+	(*DestinationConfig)(nil),       // 28: holdfast.v1.DestinationConfig
+	(*DestinationSet)(nil),          // 29: holdfast.v1.DestinationSet
+	(*DestinationRemoved)(nil),      // 30: holdfast.v1.DestinationRemoved
+	(*DestinationFailed)(nil),       // 31: holdfast.v1.DestinationFailed
+	(*DestinationRecovered)(nil),    // 32: holdfast.v1.DestinationRecovered
+	(*DestinationSuspended)(nil),    // 33: holdfast.v1.DestinationSuspended
+	(*DestinationResumed)(nil),      // 34: holdfast.v1.DestinationResumed
+	(*RetryRequested)(nil),          // 35: holdfast.v1.RetryRequested
+	(*DomainConfig)(nil),            // 36: holdfast.v1.DomainConfig
+	(*DomainSet)(nil),               // 37: holdfast.v1.DomainSet
+	(*DomainRemoved)(nil),           // 38: holdfast.v1.DomainRemoved
+	(*PolicyConfig)(nil),            // 39: holdfast.v1.PolicyConfig
+	(*PolicySet)(nil),               // 40: holdfast.v1.PolicySet
+	(*PolicyRemoved)(nil),           // 41: holdfast.v1.PolicyRemoved
+	(*TokenConfig)(nil),             // 42: holdfast.v1.TokenConfig
+	(*TokenSet)(nil),                // 43: holdfast.v1.TokenSet
+	(*TokenRevoked)(nil),            // 44: holdfast.v1.TokenRevoked
+	(*ClusterCreated)(nil),          // 45: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                  // 46: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),            // 47: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                // 48: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),            // 49: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                // 50: holdfast.v1.Settings
+	(*SettingsChanged)(nil),         // 51: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),           // 52: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),            // 53: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),             // 54: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),             // 55: holdfast.v1.NodeRemoved
+	(*Restored)(nil),                // 56: holdfast.v1.Restored
+	(*Operation)(nil),               // 57: holdfast.v1.Operation
+	(*Target)(nil),                  // 58: holdfast.v1.Target
+	(*Operated)(nil),                // 59: holdfast.v1.Operated
+	(*Purged)(nil),                  // 60: holdfast.v1.Purged
+	(*FrozenExpired)(nil),           // 61: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),              // 62: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),             // 63: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),          // 64: holdfast.v1.BulkProgressed
+	(*AttemptStarted_Claim)(nil),    // 65: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil), // 66: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),     // 67: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),       // 68: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),          // 69: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),        // 70: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),       // 71: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),    // 72: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),  // 73: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),      // 74: holdfast.v1.PolicyConfig.Phase
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
-	6,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
-	8,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
-	9,  // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
-	14, // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
-	15, // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
-	17, // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
-	20, // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
-	21, // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
-	23, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
-	24, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
-	26, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	55, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	56, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	57, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
-	25, // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
-	22, // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
-	28, // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
-	29, // 17: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
-	30, // 18: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
-	31, // 19: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
-	34, // 20: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
-	32, // 21: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
-	33, // 22: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
-	36, // 23: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
-	37, // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
-	39, // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
-	40, // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	47, // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
-	41, // 28: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	42, // 29: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	43, // 30: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	44, // 31: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	45, // 32: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	49, // 33: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	50, // 34: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	51, // 35: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	52, // 36: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
-	59, // 37: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	60, // 38: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	48, // 39: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	1,  // 40: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 41: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	10, // 42: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	11, // 43: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	13, // 44: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	12, // 45: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	61, // 46: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	16, // 47: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	62, // 48: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	18, // 49: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	16, // 50: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	63, // 51: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	18, // 52: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	65, // 53: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
-	65, // 54: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
-	16, // 55: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	64, // 56: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	18, // 57: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	2,  // 58: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	65, // 59: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	16, // 60: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	66, // 61: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	18, // 62: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	16, // 63: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	67, // 64: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	18, // 65: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	3,  // 66: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	68, // 67: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	69, // 68: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	27, // 69: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	19, // 70: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	35, // 71: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	70, // 72: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	38, // 73: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	46, // 74: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	54, // 75: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
-	53, // 76: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
-	4,  // 77: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	53, // 78: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	54, // 79: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	54, // 80: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	54, // 81: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	58, // 82: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	53, // 83: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	54, // 84: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	19, // 85: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	19, // 86: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	13, // 87: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 88: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	19, // 89: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	19, // 90: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	16, // 91: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	92, // [92:92] is the sub-list for method output_type
-	92, // [92:92] is the sub-list for method input_type
-	92, // [92:92] is the sub-list for extension type_name
-	92, // [92:92] is the sub-list for extension extendee
-	0,  // [0:92] is the sub-list for field type_name
+	7,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
+	9,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
+	10, // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
+	15, // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
+	16, // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
+	18, // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
+	21, // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
+	22, // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
+	24, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
+	25, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
+	27, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
+	59, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	60, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	61, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	26, // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
+	23, // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
+	29, // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
+	30, // 17: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
+	31, // 18: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
+	32, // 19: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
+	35, // 20: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
+	33, // 21: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
+	34, // 22: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
+	37, // 23: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
+	38, // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
+	40, // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
+	41, // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
+	51, // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	43, // 28: holdfast.v1.Event.token_set:type_name -> holdfast.v1.TokenSet
+	44, // 29: holdfast.v1.Event.token_revoked:type_name -> holdfast.v1.TokenRevoked
+	45, // 30: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	46, // 31: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	47, // 32: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	48, // 33: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	49, // 34: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	53, // 35: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	54, // 36: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	55, // 37: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	56, // 38: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
+	63, // 39: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	64, // 40: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	52, // 41: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	2,  // 42: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,  // 43: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	11, // 44: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	12, // 45: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	14, // 46: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	13, // 47: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	65, // 48: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	17, // 49: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	66, // 50: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	19, // 51: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	17, // 52: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	67, // 53: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	19, // 54: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	69, // 55: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	69, // 56: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	17, // 57: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	68, // 58: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	19, // 59: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	3,  // 60: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	69, // 61: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	17, // 62: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	70, // 63: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	19, // 64: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	17, // 65: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	71, // 66: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	19, // 67: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	4,  // 68: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	72, // 69: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	73, // 70: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	28, // 71: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	20, // 72: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	36, // 73: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	74, // 74: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	39, // 75: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	1,  // 76: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
+	42, // 77: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
+	50, // 78: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	58, // 79: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
+	57, // 80: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
+	5,  // 81: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	57, // 82: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	58, // 83: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	58, // 84: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	58, // 85: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	62, // 86: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	57, // 87: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	58, // 88: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	20, // 89: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	20, // 90: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	14, // 91: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,  // 92: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	20, // 93: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	20, // 94: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	17, // 95: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	96, // [96:96] is the sub-list for method output_type
+	96, // [96:96] is the sub-list for method input_type
+	96, // [96:96] is the sub-list for extension type_name
+	96, // [96:96] is the sub-list for extension extendee
+	0,  // [0:96] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -6046,6 +6376,8 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_PolicySet)(nil),
 		(*Event_PolicyRemoved)(nil),
 		(*Event_SettingsChanged)(nil),
+		(*Event_TokenSet)(nil),
+		(*Event_TokenRevoked)(nil),
 		(*Event_ClusterCreated)(nil),
 		(*Event_NodeUp)(nil),
 		(*Event_NodeEligible)(nil),
@@ -6059,14 +6391,14 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_BulkProgressed)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
-	file_holdfast_v1_event_proto_msgTypes[41].OneofWrappers = []any{}
+	file_holdfast_v1_event_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   66,
+			NumEnums:      6,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -251,7 +251,7 @@ func (x HistoryRecord_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryRecord_Kind.Descriptor instead.
 func (HistoryRecord_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // MessageRecord is a message without its recipients and its body.
@@ -1443,6 +1443,59 @@ func (x *Suspension) GetReason() string {
 	return ""
 }
 
+// TokenRecord is a token with the time at which it was made.
+type TokenRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Config        *TokenConfig           `protobuf:"bytes,1,opt,name=config,proto3" json:"config,omitempty"`
+	CreatedAt     int64                  `protobuf:"varint,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRecord) Reset() {
+	*x = TokenRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRecord) ProtoMessage() {}
+
+func (x *TokenRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
+func (*TokenRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *TokenRecord) GetConfig() *TokenConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *TokenRecord) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
 // NodeRecord is a node of the cluster.
 type NodeRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1467,7 +1520,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1532,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[12]
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1545,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeRecord) GetName() string {
@@ -1590,7 +1643,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1655,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1668,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SessionRecord) GetNode() string {
@@ -1642,7 +1695,7 @@ type ResultsRecord struct {
 
 func (x *ResultsRecord) Reset() {
 	*x = ResultsRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1654,7 +1707,7 @@ func (x *ResultsRecord) String() string {
 func (*ResultsRecord) ProtoMessage() {}
 
 func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1667,7 +1720,7 @@ func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord.ProtoReflect.Descriptor instead.
 func (*ResultsRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResultsRecord) GetResults() []*ResultsRecord_Result {
@@ -1703,7 +1756,7 @@ type CounterRecord struct {
 
 func (x *CounterRecord) Reset() {
 	*x = CounterRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1768,7 @@ func (x *CounterRecord) String() string {
 func (*CounterRecord) ProtoMessage() {}
 
 func (x *CounterRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1781,7 @@ func (x *CounterRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRecord.ProtoReflect.Descriptor instead.
 func (*CounterRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CounterRecord) GetPending() uint64 {
@@ -1833,7 +1886,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +1898,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +1911,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoryRecord) GetKind() HistoryRecord_Kind {
@@ -1965,7 +2018,7 @@ type AppliedRecord struct {
 
 func (x *AppliedRecord) Reset() {
 	*x = AppliedRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2030,7 @@ func (x *AppliedRecord) String() string {
 func (*AppliedRecord) ProtoMessage() {}
 
 func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2043,7 @@ func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord.ProtoReflect.Descriptor instead.
 func (*AppliedRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AppliedRecord) GetIndex() uint64 {
@@ -2054,7 +2107,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2119,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2132,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -2125,7 +2178,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2190,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2203,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SnapshotHeader) GetProgram() string {
@@ -2241,7 +2294,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2306,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2346,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2358,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2371,7 @@ func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord_Result.ProtoReflect.Descriptor instead.
 func (*ResultsRecord_Result) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15, 0}
 }
 
 func (x *ResultsRecord_Result) GetSequence() uint64 {
@@ -2346,7 +2399,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2411,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2424,7 @@ func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord_Digest.ProtoReflect.Descriptor instead.
 func (*AppliedRecord_Digest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18, 0}
 }
 
 func (x *AppliedRecord_Digest) GetFamily() string {
@@ -2530,7 +2583,11 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"Suspension\x12\x14\n" +
 	"\x05since\x18\x01 \x01(\x03R\x05since\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xfa\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"^\n" +
+	"\vTokenRecord\x120\n" +
+	"\x06config\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x06config\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"\xfa\x02\n" +
 	"\n" +
 	"NodeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
@@ -2663,7 +2720,7 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),            // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0),   // 1: holdfast.v1.DestinationHealth.State
@@ -2680,67 +2737,70 @@ var file_holdfast_v1_state_proto_goTypes = []any{
 	(*DestinationRecord)(nil),      // 12: holdfast.v1.DestinationRecord
 	(*EarlierHosts)(nil),           // 13: holdfast.v1.EarlierHosts
 	(*Suspension)(nil),             // 14: holdfast.v1.Suspension
-	(*NodeRecord)(nil),             // 15: holdfast.v1.NodeRecord
-	(*SessionRecord)(nil),          // 16: holdfast.v1.SessionRecord
-	(*ResultsRecord)(nil),          // 17: holdfast.v1.ResultsRecord
-	(*CounterRecord)(nil),          // 18: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),          // 19: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),          // 20: holdfast.v1.AppliedRecord
-	(*ConfigurationRecord)(nil),    // 21: holdfast.v1.ConfigurationRecord
-	(*SnapshotHeader)(nil),         // 22: holdfast.v1.SnapshotHeader
-	(*MessageRecord_Share)(nil),    // 23: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil),   // 24: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil),   // 25: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),               // 26: holdfast.v1.Envelope
-	(*Content)(nil),                // 27: holdfast.v1.Content
-	(*Origin)(nil),                 // 28: holdfast.v1.Origin
-	(*Recipient)(nil),              // 29: holdfast.v1.Recipient
-	(*Failure)(nil),                // 30: holdfast.v1.Failure
-	(*ClaimRef)(nil),               // 31: holdfast.v1.ClaimRef
-	(*Operation)(nil),              // 32: holdfast.v1.Operation
-	(*BulkFilter)(nil),             // 33: holdfast.v1.BulkFilter
-	(*DestinationConfig)(nil),      // 34: holdfast.v1.DestinationConfig
-	(*DestinationConfig_Host)(nil), // 35: holdfast.v1.DestinationConfig.Host
-	(*Attempt)(nil),                // 36: holdfast.v1.Attempt
-	(*EventResult)(nil),            // 37: holdfast.v1.EventResult
+	(*TokenRecord)(nil),            // 15: holdfast.v1.TokenRecord
+	(*NodeRecord)(nil),             // 16: holdfast.v1.NodeRecord
+	(*SessionRecord)(nil),          // 17: holdfast.v1.SessionRecord
+	(*ResultsRecord)(nil),          // 18: holdfast.v1.ResultsRecord
+	(*CounterRecord)(nil),          // 19: holdfast.v1.CounterRecord
+	(*HistoryRecord)(nil),          // 20: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),          // 21: holdfast.v1.AppliedRecord
+	(*ConfigurationRecord)(nil),    // 22: holdfast.v1.ConfigurationRecord
+	(*SnapshotHeader)(nil),         // 23: holdfast.v1.SnapshotHeader
+	(*MessageRecord_Share)(nil),    // 24: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil),   // 25: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil),   // 26: holdfast.v1.AppliedRecord.Digest
+	(*Envelope)(nil),               // 27: holdfast.v1.Envelope
+	(*Content)(nil),                // 28: holdfast.v1.Content
+	(*Origin)(nil),                 // 29: holdfast.v1.Origin
+	(*Recipient)(nil),              // 30: holdfast.v1.Recipient
+	(*Failure)(nil),                // 31: holdfast.v1.Failure
+	(*ClaimRef)(nil),               // 32: holdfast.v1.ClaimRef
+	(*Operation)(nil),              // 33: holdfast.v1.Operation
+	(*BulkFilter)(nil),             // 34: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),      // 35: holdfast.v1.DestinationConfig
+	(*DestinationConfig_Host)(nil), // 36: holdfast.v1.DestinationConfig.Host
+	(*TokenConfig)(nil),            // 37: holdfast.v1.TokenConfig
+	(*Attempt)(nil),                // 38: holdfast.v1.Attempt
+	(*EventResult)(nil),            // 39: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	26, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	27, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	28, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	23, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	29, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	27, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	28, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	29, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	24, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	30, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	30, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	31, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	31, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	31, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	32, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	32, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
 	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
 	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
-	29, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
-	32, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
-	33, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
-	32, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	30, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	33, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	34, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	33, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
 	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	30, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	34, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	31, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	35, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
 	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
 	14, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
 	13, // 21: holdfast.v1.DestinationRecord.earlier:type_name -> holdfast.v1.EarlierHosts
-	35, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	24, // 23: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
-	2,  // 24: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	36, // 25: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	30, // 26: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	25, // 27: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	18, // 28: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
-	25, // 29: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	37, // 30: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	36, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	37, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
+	25, // 24: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	2,  // 25: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	38, // 26: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	31, // 27: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	26, // 28: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	19, // 29: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
+	26, // 30: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	39, // 31: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -2755,7 +2815,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,15 +12,21 @@ import (
 )
 
 // listing is what a page token belongs to: a cursor is a key of the state, and
-// means nothing in another list or under another filter.
+// means nothing in another list, under another filter, or to a caller who sees
+// other domains.
 type listing string
 
-func listingOf(name string, filter *pb.MessageFilter) (listing, error) {
+func (w window) listing(name string, filter *pb.MessageFilter) (listing, error) {
 	bytes, err := proto.MarshalOptions{Deterministic: true}.Marshal(filter)
 	if err != nil {
 		return "", invalid("filter", "%v", err)
 	}
-	return listing(name + " " + string(bytes)), nil
+	return listing(name + " " + w.caller.listing() + " " + string(bytes)), nil
+}
+
+// listingOfNames is that of a list without a filter.
+func (w window) listingOfNames(name string) listing {
+	return listing(name + " " + w.caller.listing())
 }
 
 // token is "" for the end of the list.
@@ -42,7 +48,7 @@ func (l listing) cursor(token string) ([]byte, error) {
 	}
 	cursor := sealed[8:]
 	if string(sealed[:8]) != string(l.seal(cursor)) {
-		return nil, invalid("page_token", "page_token belongs to another request: keep the filter from page to page")
+		return nil, invalid("page_token", "page_token belongs to another request: keep the filter, and the credentials, from page to page")
 	}
 	return cursor, nil
 }

@@ -1,0 +1,153 @@
+package admin
+
+import (
+	"errors"
+	"slices"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// What a window shows ends where the caller's domains do. These functions stand in
+// front of the view's own, so that a service that reads through a window can't
+// show more.
+
+// recipient is one recipient of a message that exists for the caller.
+type recipient struct {
+	number uint32 // among all
+	*pb.RecipientRecord
+}
+
+// read reads a message and those of its recipients that exist for the caller. A
+// message of which none does doesn't exist either.
+func (w window) read(id relay.MessageID) (*pb.MessageRecord, []recipient, error) {
+	record, err := w.View.Message(id)
+	if err != nil {
+		return nil, nil, readError(err, id.String())
+	}
+	recipients, err := w.Recipients(id)
+	if err == nil && len(recipients) == 0 && w.caller.limited() {
+		err = fsm.ErrNotFound
+	}
+	if err != nil {
+		return nil, nil, readError(err, id.String())
+	}
+	return record, recipients, nil
+}
+
+// Recipients are those of a message that exist for the caller.
+func (w window) Recipients(id relay.MessageID) ([]recipient, error) {
+	all, err := w.View.Recipients(id)
+	var visible []recipient
+	for number, r := range all {
+		if w.caller.sees(r.Domain) {
+			visible = append(visible, recipient{uint32(number), r})
+		}
+	}
+	return visible, err
+}
+
+// Queue is the view's, limited.
+func (w window) Queue(f fsm.Filter, cursor []byte, limit int) ([]relay.MessageID, []byte, error) {
+	f.Domains = w.caller.domains
+	return w.View.Queue(f, cursor, limit)
+}
+
+// Log is the view's, limited.
+func (w window) Log(f fsm.Filter, cursor []byte, limit int) ([]relay.MessageID, []byte, error) {
+	f.Domains = w.caller.domains
+	return w.View.Log(f, cursor, limit)
+}
+
+// Domains are the relay domains that exist for the caller, sorted by name.
+func (w window) Domains() []*pb.DomainConfig {
+	all := w.View.Domains()
+	return slices.DeleteFunc(all, func(d *pb.DomainConfig) bool { return !w.caller.sees(d.Name) })
+}
+
+// Domain finds a relay domain by its name in lower case.
+func (w window) Domain(name string) (*pb.DomainConfig, bool) {
+	if !w.caller.sees(name) {
+		return nil, false
+	}
+	return w.View.Domain(name)
+}
+
+// Destinations are those that exist for the caller: where mail of its domains goes.
+func (w window) Destinations() []*pb.DestinationRecord {
+	all := w.View.Destinations()
+	return slices.DeleteFunc(all, func(d *pb.DestinationRecord) bool { return !w.seesDestination(d.Config.GetName()) })
+}
+
+func (w window) seesDestination(name string) bool {
+	return !w.caller.limited() ||
+		slices.ContainsFunc(w.Domains(), func(d *pb.DomainConfig) bool { return d.Destination == name })
+}
+
+// named finds a destination for a caller who names it. Where a recipient's mail
+// goes, it may see whatever the destination's name.
+func (w window) named(name string) (*pb.DestinationRecord, bool) {
+	if !w.seesDestination(name) {
+		return nil, false
+	}
+	return w.Destination(name)
+}
+
+// DomainCounter counts the recipients of a domain, none of others'.
+func (w window) DomainCounter(name string) *pb.CounterRecord {
+	if !w.caller.sees(name) {
+		return &pb.CounterRecord{}
+	}
+	return w.View.DomainCounter(name)
+}
+
+// CountedDomains names the caller's domains that have a counter, sorted.
+func (w window) CountedDomains() []string {
+	return slices.DeleteFunc(w.View.CountedDomains(), func(name string) bool { return !w.caller.sees(name) })
+}
+
+// Counters sums up the caller's domains.
+func (w window) Counters() *pb.CounterRecord {
+	if !w.caller.limited() {
+		return w.View.Counters()
+	}
+	total := &pb.CounterRecord{}
+	for _, domain := range w.caller.domains {
+		c := w.View.DomainCounter(domain)
+		total.Pending += c.Pending
+		total.Held += c.Held
+		total.Frozen += c.Frozen
+		total.Delivered += c.Delivered
+		total.Ended += c.Ended
+		total.InDoubt += c.InDoubt
+	}
+	return total
+}
+
+// rowAddresses are a history row's recipients that existed for the caller after
+// it. Of a limited caller they are the addresses of then: a recipient that came
+// from elsewhere, or has gone elsewhere, shows no more than its time here.
+func (w window) rowAddresses(id relay.MessageID, row fsm.HistoryRow) ([]string, error) {
+	var addresses []string
+	for _, number := range row.Record.Recipients {
+		r, err := w.rowRecipient(id, number, row.Index)
+		if errors.Is(err, fsm.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, readError(err, id.String())
+		}
+		if w.caller.sees(r.Domain) {
+			addresses = append(addresses, r.Recipient.GetAddress())
+		}
+	}
+	return addresses, nil
+}
+
+func (w window) rowRecipient(id relay.MessageID, number uint32, index uint64) (*pb.RecipientRecord, error) {
+	if w.caller.limited() {
+		return w.RecipientAt(id, number, index)
+	}
+	return w.Recipient(id, number)
+}
