@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"holdfast/fsm"
+	"holdfast/pki"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -157,6 +159,12 @@ func (a *Access) identify(ctx context.Context) (caller, error) {
 	if given {
 		return a.byToken(ctx, secret)
 	}
+	switch id, err := pki.FromPeer(ctx); {
+	case err == nil:
+		return byCertificate(id)
+	case !errors.Is(err, pki.ErrNone):
+		return nobody, status.Error(codes.Unauthenticated, err.Error())
+	}
 	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return nobody, noCredentials
@@ -176,10 +184,42 @@ func (a *Access) identify(ctx context.Context) (caller, error) {
 var noCredentials = status.Error(codes.Unauthenticated,
 	"no credentials: use a node's socket, a client's certificate (--tls-cert, --tls-key) or a token (HOLDFAST_TOKEN, --token-file)")
 
-// node admits calls between nodes. Without certificates nodes are on loopback, and
-// so is whoever calls.
+func byCertificate(id pki.Identity) (caller, error) {
+	c := caller{name: "certificate " + id.Name}
+	switch id.Kind {
+	case pki.Viewer:
+		c.role = viewer
+	case pki.Operator:
+		c.role = operator
+	case pki.Admin:
+		c.role = admin
+	default:
+		return nobody, status.Errorf(codes.PermissionDenied,
+			"the certificate is for %s: to administer, use one that `holdfast tls issue` has made for a person", id)
+	}
+	return c, nil
+}
+
+// node admits calls between nodes. Without TLS nodes are on loopback, and so is
+// whoever calls.
 func (a *Access) node(ctx context.Context) (caller, error) {
-	return caller{name: "a node", domains: []string{}}, nil
+	c := caller{name: "a node", domains: []string{}}
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return nobody, noCredentials
+	}
+	if _, encrypted := from.AuthInfo.(credentials.TLSInfo); !encrypted && from.Addr.Network() == "tcp" {
+		return c, nil
+	}
+	switch id, err := pki.FromPeer(ctx); {
+	case err != nil:
+		return nobody, status.Errorf(codes.Unauthenticated, "only nodes may call this: %v", err)
+	case id.Kind != pki.Node:
+		return caller{name: "certificate " + id.Name}, status.Errorf(codes.PermissionDenied, "only nodes may call this, not %s", id)
+	default:
+		c.name = "node " + id.Name
+	}
+	return c, nil
 }
 
 // bearer is the token that comes with a call (RFC 6750 section 2.1).

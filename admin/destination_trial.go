@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -25,7 +26,7 @@ const mostTried = 20
 // TestDestination goes by the node's own state: it is for finding out, also
 // without a quorum, and changes nothing.
 func (s *destinationService) TestDestination(req *pb.TestDestinationRequest, stream pb.DestinationService_TestDestinationServer) error {
-	trial, err := s.trial(req)
+	trial, err := s.trial(stream.Context(), req)
 	if err != nil {
 		return err
 	}
@@ -36,8 +37,8 @@ func (s *destinationService) TestDestination(req *pb.TestDestinationRequest, str
 	return s.Trial(stream.Context(), trial, stream.Send)
 }
 
-func (s *destinationService) trial(req *pb.TestDestinationRequest) (Trial, error) {
-	w, err := s.window()
+func (s *destinationService) trial(ctx context.Context, req *pb.TestDestinationRequest) (Trial, error) {
+	w, err := s.window(ctx)
 	if err != nil {
 		return Trial{}, err
 	}

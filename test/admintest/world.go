@@ -4,6 +4,7 @@
 package admintest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,9 @@ type World struct {
 	// Socket is the admin socket, as --addr takes it.
 	Socket string
 
+	access *admin.Access
+	server *grpc.Server // the latest
+
 	mu        sync.Mutex // guards the fields below, and folding
 	index     uint64
 	sequence  uint64
@@ -55,6 +59,8 @@ type World struct {
 	health    admin.Health
 	proposed  []*pb.Event
 	damaged   string
+	passed    time.Duration
+	log       bytes.Buffer
 	announced []*pb.StateMismatch
 }
 
@@ -118,24 +124,14 @@ func (w *World) keep() {
 func (w *World) Leads() bool { return w.Leased() }
 
 func (w *World) serve(dir string) {
+	w.access = admin.NewAccess(admin.AccessConfig{
+		State: w.State, Logger: w.logger(), Metrics: prometheus.NewRegistry(), Now: w.now,
+	})
 	listener, err := admin.ListenSocket(dir)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	access := admin.NewAccess(admin.AccessConfig{
-		State: w.State, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: func() time.Time { return Now },
-	})
-	server := grpc.NewServer(access.Interceptors()...)
-	admin.Register(server, admin.Config{
-		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return Now }, Patience: 5 * time.Second, Trial: tryDelivery,
-	})
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	w.t.Cleanup(func() {
-		server.Stop()
-		check(w.t, <-served)
-	})
+	w.serveOn(listener)
 }
 
 func check(t testing.TB, err error) {
