@@ -79,7 +79,7 @@ func restore(ctx context.Context, cfg Config, r Restoration) (*Restored, error) 
 		return nil, err
 	}
 	stateDir := filepath.Join(cfg.DataDir, "state")
-	header, err := fsm.UnpackSnapshot(offlineState(stateDir, "", r.Logger), r.Snapshot)
+	header, err := fsm.UnpackSnapshot(offlineState(stateDir, "", r.Logger), untilDone{ctx, r.Snapshot})
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +110,19 @@ func adopt(ctx context.Context, state *fsm.State, header *pb.SnapshotHeader, fir
 		adoption.Hold = &pb.Operation{Kind: pb.Operation_KIND_HOLD, By: "restore", Reason: text}
 	}
 	return state.Adopt(ctx, adoption)
+}
+
+// untilDone reads until ctx ends.
+type untilDone struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, fmt.Errorf("interrupted: %w", err)
+	}
+	return u.Reader.Read(p)
 }
 
 // offlineState is the configuration of a state while no node runs on it.

@@ -203,7 +203,17 @@ func TestRestoreInterrupted(t *testing.T) {
 	}
 	w.refused(a, 1, "is cut off", "snapshot", "restore", cut(t, file), "--config", configOf(a))
 	w.cli(a, "snapshot", "restore", file, "--config", configOf(a))
-	w.startAll(w.Nodes...)
+	// The first node is killed as it begins, and while the second joins.
+	w.startAll(a)
+	w.must(a.Kill())
+	w.startAll(a)
+	w.must(w.Nodes[1].Start())
+	w.must(a.Kill())
+	w.must(a.Start())
+	w.must(w.Nodes[2].Start())
+	for _, n := range w.Nodes {
+		w.must(n.WaitReady(w.ctx))
+	}
 	if s := w.status(a); s.Queue.Held < 8 {
 		t.Errorf("queue %+v", s.Queue)
 	}
