@@ -15,6 +15,9 @@
 //     outcome is known or the incarnation has ended. The state machine answers
 //     a repeated sequence from what it kept.
 //
+// Connections between nodes are mutual TLS where Config.TLS is set, and whoever
+// claims a name there has the certificate for it (guard.go, stream.go).
+//
 // Beside it, a node pings the leader for its lease, and the leader declares
 // nodes down whose pings stopped.
 package cluster

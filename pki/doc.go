@@ -9,6 +9,8 @@
 //  3. A handshake verifies the chain up to the authority. FromState, and
 //     FromPeer in a gRPC call, then read the identity, from chains that were
 //     verified and from nothing else.
+//  4. Credentials are a running node's files. They do its handshakes, read the
+//     files again, and close connections that a handshake would refuse now.
 //
 // Keys are ECDSA P-256 rather than Ed25519: gRPC outside of Go (Python, C++,
 // Node) and browsers speak TLS with BoringSSL, which by default doesn't take
