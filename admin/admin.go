@@ -63,8 +63,10 @@ type Config struct {
 	Trial func(context.Context, Trial, func(*pb.TestDestinationResponse) error) error
 	// Membership changes the cluster's nodes.
 	Membership Membership
-	Logger     *slog.Logger
-	Now        func() time.Time // nil: time.Now
+	// Drills has nodes suffer faults.
+	Drills Drills
+	Logger *slog.Logger
+	Now    func() time.Time // nil: time.Now
 	// Patience is how long a change waits for the cluster; 0 is 10 s. A caller's
 	// earlier deadline goes first.
 	Patience time.Duration

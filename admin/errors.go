@@ -46,6 +46,8 @@ func proposeError(err error) error {
 		return err
 	}
 	switch {
+	case errors.Is(err, fsm.ErrVersion):
+		return status.Error(codes.FailedPrecondition, fmt.Sprintf("nothing was changed: %v", err))
 	case errors.Is(err, cluster.ErrTooLarge):
 		return status.Error(codes.InvalidArgument, fmt.Sprintf("nothing was changed: %v", err))
 	case errors.Is(err, cluster.ErrInvalid):

@@ -77,6 +77,7 @@ var permissions = map[string]permission{
 	pb.ClusterService_ResumeNode_FullMethodName:         {role: operator},
 	pb.ClusterService_TransferLeadership_FullMethodName: {role: operator},
 	pb.ClusterService_RemoveNode_FullMethodName:         {role: admin},
+	pb.ClusterService_RunDrill_FullMethodName:           {role: admin},
 	pb.ClusterService_PromoteNode_FullMethodName:        {role: admin},
 	pb.ClusterService_JoinCluster_FullMethodName:        {role: admin},
 	// All mail, and all secrets.

@@ -31,6 +31,7 @@ func (s *clusterService) GetStatus(ctx context.Context, _ *pb.GetStatusRequest) 
 		ClusterId:    s.State.ClusterID(),
 		Node:         s.Node,
 		AppliedIndex: w.Index(),
+		StateVersion: w.Version(),
 
 		DestinationsDown: w.destinationsDown(),
 	}
@@ -51,6 +52,7 @@ func nodes(members []Member, records []*pb.NodeRecord) []*pb.GetStatusResponse_N
 			if record.Name == member.Name {
 				node.Version, node.AdminAddress, node.SmtpAddress = record.Version, record.AdminAddress, record.SmtpAddress
 				node.Draining = record.DrainingSince != 0
+				node.Reads = max(1, record.Reads)
 			}
 		}
 		out = append(out, node)

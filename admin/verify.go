@@ -65,8 +65,12 @@ func (n *node) digests(ctx context.Context, nonce []byte) (nodes []*pb.VerifySta
 		}
 		check := answers[i].RowCheck
 		node.Digests, node.RowsCheckedAt = answers[i].Digests, timestamp(check.GetTime())
-		for _, d := range check.GetDamages() {
-			damages = append(damages, &pb.StateMismatch{Node: name, Family: d.Family, Text: d.Text})
+		node.Unread = answers[i].QuickCheck.GetUnread()
+		for _, d := range append(check.GetDamages(), answers[i].QuickCheck.GetDamages()...) {
+			known := slices.ContainsFunc(damages, func(m *pb.StateMismatch) bool { return m.Node == name && m.Family == d.Family })
+			if !known {
+				damages = append(damages, &pb.StateMismatch{Node: name, Family: d.Family, Text: d.Text})
+			}
 		}
 	}
 	return nodes, damages

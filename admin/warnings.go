@@ -2,7 +2,9 @@ package admin
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -67,6 +69,11 @@ func (w window) warnOfNodes(out *warner, status *pb.GetStatusResponse, members [
 		most = max(most, node.AppliedIndex)
 	}
 	warnOfMembers(out, status.Nodes)
+	warnOfPrograms(out, status)
+	if drill, ok := w.Drill(); ok && w.now.UnixNano() < drill.Until {
+		out.warn("drill", drill.Node, "a drill is under way since %s, ordered by %s: node %s, %s", stamp(drill.Started), drill.By, drill.Node,
+			faultText(drill.Fault, time.Duration(drill.Duration)))
+	}
 	for _, member := range members {
 		if member.NoLease != "" && !status.Stale {
 			out.warn("no-lease", member.Name, "node %s accepts and delivers nothing: %s", member.Name, member.NoLease)
@@ -77,6 +84,37 @@ func (w window) warnOfNodes(out *warner, status *pb.GetStatusResponse, members [
 			out.warn("node-lags", node.Name, "node %s is %d entries behind: its disk or its network can't keep up", node.Name, most-node.AppliedIndex)
 		}
 	}
+}
+
+// warnOfPrograms: a rolling upgrade is under way, or was left half done.
+func warnOfPrograms(out *warner, status *pb.GetStatusResponse) {
+	programs := map[string][]string{}
+	var first, last *pb.GetStatusResponse_Node // by what they read
+	for _, node := range status.Nodes {
+		if node.Version == "" {
+			continue // it has never been up
+		}
+		program := fmt.Sprintf("%s (state version %d)", node.Version, node.Reads)
+		programs[program] = append(programs[program], node.Name)
+		if first == nil || node.Reads < first.Reads {
+			first = node
+		}
+		if last == nil || node.Reads > last.Reads {
+			last = node
+		}
+	}
+	if len(programs) < 2 {
+		return
+	}
+	var parts []string
+	for _, program := range slices.Sorted(maps.Keys(programs)) {
+		parts = append(parts, fmt.Sprintf("%s on %s", program, strings.Join(programs[program], ", ")))
+	}
+	text := "the nodes run different programs: " + strings.Join(parts, "; ")
+	if first.Reads < last.Reads {
+		text += fmt.Sprintf("; the state stays at version %d until node %s has the newer one or is removed", status.StateVersion, first.Name)
+	}
+	out.warn("mixed-programs", "", "%s", text)
 }
 
 func (w window) warnOfMachine(out *warner, status *pb.GetStatusResponse, health Health) {

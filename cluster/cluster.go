@@ -56,6 +56,8 @@ type Cluster struct {
 	lanes       [2]laneLimits
 	forward     forwarder
 	pings       peerLink
+	cut         cut
+	suffering   suffering
 
 	joining sync.Mutex // serialises changes of the configuration on the leader
 
@@ -96,6 +98,7 @@ func Open(cfg Config) (*Cluster, error) {
 			laneBodies:  {name: "bodies", room: semaphore.NewWeighted(cfg.Limits.BodyBytes)},
 		},
 	}
+	c.cfg.DialPeer = c.cut.dialer(c.cfg.DialPeer)
 	c.leader.Store(&leaderInfo{})
 	c.clock = newWallClock(cfg.Now, cfg.Monotonic, cfg.Timing.Clock, cfg.Logger)
 	c.lease.init()
@@ -211,7 +214,7 @@ func (c *Cluster) startRaft(ctx context.Context) error {
 	logger := newHCLog(c.log, c.cfg.Now)
 	c.layer = &streamLayer{
 		listener: c.cfg.RaftListener, raftID: c.raftID, advertise: c.cfg.RaftAdvertise,
-		dial: c.cfg.DialPeer, tls: c.cfg.TLS, clusterID: c.clusterID, meet: c.meet, log: c.log,
+		dial: c.cfg.DialPeer, accept: c.cut.wrap, tls: c.cfg.TLS, clusterID: c.clusterID, meet: c.meet, log: c.log,
 	}
 	c.layer.start(ctx)
 	c.transport = newTransport(c.layer, t.RPC, logger, c.cfg.Monotonic, c.diskHangs)

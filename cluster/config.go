@@ -60,6 +60,14 @@ type Config struct {
 	// where nobody looks. It is asked with every ping.
 	DiskLow func() bool
 
+	// Faults is what drills can do to this node.
+	Faults Faults
+	// FrontDoor says why no mail is taken, "" while it is; nil: it always is.
+	FrontDoor func() string
+	// Answered lists the messages that were answered 250 during a drill; nil has
+	// none.
+	Answered func(drill string, each func(ids []string) error) error
+
 	// Now is the wall clock.
 	Now func() time.Time
 	// Monotonic is a clock that never jumps and goes on while the machine
@@ -216,6 +224,12 @@ func (c *Config) setDefaults() {
 	}
 	if c.DialPeer == nil {
 		c.DialPeer = dialTCP
+	}
+	if c.FrontDoor == nil {
+		c.FrontDoor = func() string { return "" }
+	}
+	if c.Answered == nil {
+		c.Answered = func(string, func([]string) error) error { return nil }
 	}
 }
 

@@ -18,9 +18,9 @@ import (
 // away from PeerService. Calls of other services they let through as they come.
 func (c *Cluster) ServerOptions() []grpc.ServerOption {
 	if c.cfg.TLS == nil {
-		return []grpc.ServerOption{grpc.Creds(insecure.NewCredentials())}
+		return append(c.cutOptions(), grpc.Creds(insecure.NewCredentials()))
 	}
-	return []grpc.ServerOption{
+	return append([]grpc.ServerOption{
 		grpc.Creds(c.cfg.TLS.ForServer()),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			if err := c.admitNode(ctx, info.FullMethod); err != nil {
@@ -34,7 +34,7 @@ func (c *Cluster) ServerOptions() []grpc.ServerOption {
 			}
 			return handle(server, stream)
 		}),
-	}
+	}, c.cutOptions()...)
 }
 
 var peerMethods = "/" + pb.PeerService_ServiceDesc.ServiceName + "/"

@@ -34,6 +34,9 @@ func (p *peerServer) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinRes
 	if l == nil || c.cfg.State.ClusterID() == "" {
 		return nil, status.Error(codes.FailedPrecondition, errNotLeader.Error())
 	}
+	if err := c.cfg.State.CheckReader(req.Node, req); err != nil {
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
 	if c.wasRemoved(ctx, req) {
 		return &pb.JoinResponse{ClusterId: c.clusterID(), Removed: true}, nil
 	}

@@ -129,6 +129,10 @@ func (l *leadership) createCluster() {
 func (l *leadership) propose(events ...*pb.Event) {
 	for _, event := range events {
 		event.Time = l.c.Now().UnixNano()
+		if err := fsm.CheckVersion(event, l.c.cfg.State.Version()); err != nil {
+			l.c.log.Error("the leader's events are not proposed", "error", err)
+			return
+		}
 	}
 	entry, err := fsm.EncodeEntry(events, make([][]byte, len(events)))
 	if err != nil {
@@ -216,6 +220,9 @@ func (l *leadership) review(now time.Duration) []*pb.Event {
 		}
 	}
 	l.watched = active
+	if raised := l.raise(records); raised != nil {
+		events = append(events, raised)
+	}
 	return events
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -84,7 +85,7 @@ func (c *Cluster) comeUp(ctx context.Context, s *session) error {
 	event := &pb.Event{Time: c.Now().UnixNano(), Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{
 		Node: c.cfg.Node, Incarnation: s.incarnation, Replaces: record.GetIncarnation(),
 		Version: c.cfg.Version, AdminAddress: c.cfg.AdminAdvertise, SmtpAddress: c.cfg.SMTPAddress,
-		RaftId: c.raftID,
+		RaftId: c.raftID, Reads: fsm.Version,
 	}}}
 	result, index, err := s.propose(ctx, laneControl, event, nil, func() {})
 	if err != nil {

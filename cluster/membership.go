@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -184,12 +185,17 @@ func (c *Cluster) bootstrap(others []*pb.HelloResponse) string {
 
 // join asks the leader to take this node in.
 func (c *Cluster) join(ctx context.Context, known *pb.HelloResponse) string {
+	if known.StateVersion > fsm.Version {
+		err := fmt.Errorf("the state of the cluster is of version %d, this program knows up to %d: start the newer program", known.StateVersion, fsm.Version)
+		c.cfg.Fatal(err)
+		return err.Error()
+	}
 	if known.LeaderAddress == "" {
 		return fmt.Sprintf("node %s knows the cluster but no leader", known.Node)
 	}
 	req := &pb.JoinRequest{
 		ClusterId: c.clusterID(), Node: c.cfg.Node, RaftId: c.raftID,
-		RaftAddress: c.cfg.RaftAdvertise, AdminAddress: c.cfg.AdminAdvertise,
+		RaftAddress: c.cfg.RaftAdvertise, AdminAddress: c.cfg.AdminAdvertise, Reads: fsm.Version,
 	}
 	var resp *pb.JoinResponse
 	err := c.callPeer(ctx, peerAt{known.LeaderNode, known.LeaderAddress}, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {

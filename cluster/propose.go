@@ -22,12 +22,15 @@ const bodyFrom = 4 << 10
 // the index at which; wait for that index before reading the effect from the
 // state here. The event is the package's from then on; a zero time is stamped.
 //
-// Errors wrap ErrTooLarge or ErrInvalid, ErrNoQuorum (the event will never take effect) or
+// Errors wrap fsm.ErrVersion, ErrTooLarge or ErrInvalid, ErrNoQuorum (the event will never take effect) or
 // ErrUnknownOutcome (it may; unless ErrIncarnationEnded is wrapped too, it is
 // pursued in the background until it does or surely doesn't).
 func (c *Cluster) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
 	if event.Time == 0 {
 		event.Time = c.Now().UnixNano()
+	}
+	if err := fsm.CheckVersion(event, c.cfg.State.Version()); err != nil {
+		return nil, 0, err
 	}
 	size := int64(fsm.EncodedSize(event, payload))
 	if size > fsm.MaxEvent {

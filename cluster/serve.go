@@ -50,7 +50,7 @@ func (p *peerServer) Propose(stream grpc.BidiStreamingServer[pb.ProposeRequest, 
 
 func (c *Cluster) serve(req *pb.ProposeRequest) *pb.ProposeResponse {
 	out := outcome{kind: outcomeRefused, err: errNotLeader}
-	if err := fsm.CheckEntry(req.Entry); err != nil {
+	if err := fsm.CheckEntry(req.Entry, c.cfg.State.Version()); err != nil {
 		// In the log it would stop every node that is no newer than this one.
 		out.err = err
 		c.log.Error("entry of another node refused", "error", err)

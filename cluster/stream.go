@@ -20,7 +20,8 @@ type streamLayer struct {
 	raftID    string
 	advertise string
 	dial      func(ctx context.Context, address string) (net.Conn, error)
-	tls       *pki.Credentials // nil for plain text
+	tls       *pki.Credentials        // nil for plain text
+	accept    func(net.Conn) net.Conn // makes of a connection that came in what raft gets
 	// clusterID is "" until known; meet takes the id that a peer named, or
 	// refuses it.
 	clusterID func() string
@@ -79,11 +80,11 @@ func (s *streamLayer) acceptLoop() {
 
 // welcome checks the preface and hands the connection to raft.
 func (s *streamLayer) welcome(conn net.Conn) {
-	tracked, err := s.track(conn)
+	keepAlive(conn)
+	tracked, err := s.track(s.accept(conn))
 	if err != nil {
 		return
 	}
-	keepAlive(conn)
 	ready, err := s.answer(tracked)
 	if err != nil {
 		s.log.Debug("refused a raft connection", "from", conn.RemoteAddr().String(), "error", err)

@@ -82,7 +82,8 @@ func (s *State) commit(t *tx) error {
 	// A snapshot may have raised the index meanwhile, over entries without events.
 	t.applied.Index = max(t.applied.Index, s.live.applied.Index)
 	t.applied.Term = max(t.applied.Term, s.live.applied.Term)
-	t.applied.Digests = t.digests.record()
+	t.applied.Version = t.tables.version
+	t.applied.Digests = t.digests.record(t.tables.version)
 	err := t.err
 	if err == nil {
 		err = t.batch.Set(keyApplied, encode(t.applied), nil)
@@ -150,6 +151,9 @@ func (t *tx) applyConfiguration(entry *raft.Log) {
 // applyEvent is the one switch over kinds. An unknown kind stops the node,
 // unless it changes no state: a node that skipped a fact would differ from all others.
 func (t *tx) applyEvent() *pb.EventResult {
+	if err := CheckVersion(t.event, t.tables.version); err != nil {
+		return invalid("%v", err)
+	}
 	switch kind := t.event.Kind.(type) {
 	case *pb.Event_ContentAppended:
 		return t.contentAppended(kind.ContentAppended)
@@ -227,6 +231,12 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.nodeRemoved(kind.NodeRemoved)
 	case *pb.Event_Restored:
 		return t.restored(kind.Restored)
+	case *pb.Event_VersionRaised:
+		return t.versionRaised(kind.VersionRaised)
+	case *pb.Event_DrillStarted:
+		return t.drillStarted(kind.DrillStarted)
+	case *pb.Event_DrillEnded:
+		return t.drillEnded(kind.DrillEnded)
 	case *pb.Event_VerifyMarked:
 		return t.verifyMarked(kind.VerifyMarked)
 	case *pb.Event_BulkStarted:

@@ -37,6 +37,8 @@ func (t *tx) nodeUp(e *pb.NodeUp) *pb.EventResult {
 	switch {
 	case e.Node == "" || e.Incarnation == 0:
 		return invalid("a node needs a name and an incarnation")
+	case reads(e) < t.tables.version:
+		return invalid("%v", tooOld(e.Node, reads(e), t.tables.version))
 	case e.Incarnation == e.Replaces:
 		return invalid("incarnation %x can't replace itself", e.Incarnation)
 	case old.GetIncarnation() == e.Incarnation && old.Active:
@@ -56,7 +58,7 @@ func (t *tx) nodeUp(e *pb.NodeUp) *pb.EventResult {
 		// A node that comes back earns its destinations again by staying.
 		Eligible: !known,
 		UpSince:  t.event.Time, Version: e.Version,
-		AdminAddress: e.AdminAddress, SmtpAddress: e.SmtpAddress, RaftId: e.RaftId,
+		AdminAddress: e.AdminAddress, SmtpAddress: e.SmtpAddress, RaftId: e.RaftId, Reads: e.Reads,
 	}
 	if !old.GetDrainsUntilUp() {
 		record.DrainingSince = old.GetDrainingSince()
@@ -105,6 +107,6 @@ func (t *tx) endIncarnation(node *pb.NodeRecord) {
 func (t *tx) verifyMarked(e *pb.VerifyMarked) *pb.EventResult {
 	t.flushCounters()
 	t.staged.nonces = append(t.staged.nonces, string(e.Nonce))
-	t.staged.marks = append(t.staged.marks, &pb.DigestResponse{Index: t.index, Digests: t.digests.record()})
+	t.staged.marks = append(t.staged.marks, &pb.DigestResponse{Index: t.index, Digests: t.digests.record(t.tables.version)})
 	return resultOK
 }

@@ -84,7 +84,7 @@ func (t *tx) applyOnce() *pb.EventResult {
 func (t *tx) applyLeaders() *pb.EventResult {
 	switch t.event.Kind.(type) {
 	case *pb.Event_ClusterCreated, *pb.Event_NodeEligible, *pb.Event_NodeDown, *pb.Event_NodeRemoved,
-		*pb.Event_Restored:
+		*pb.Event_Restored, *pb.Event_VersionRaised:
 		t.node = ""
 		return t.applyEvent()
 	}

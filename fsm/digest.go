@@ -27,11 +27,14 @@ func (d *digests) remove(key []byte, hash uint64) {
 	d[key[0]].rows--
 }
 
-// record lists the digests of the replicated families, sorted by name.
-func (d *digests) record() []*pb.AppliedRecord_Digest {
-	list := make([]*pb.AppliedRecord_Digest, len(replicated))
-	for i, f := range replicated {
-		list[i] = &pb.AppliedRecord_Digest{Family: f.name, Sum: d[f.family].sum, Rows: d[f.family].rows}
+// record lists the digests of the families that a version of the state has,
+// sorted by name: those of later ones older programs don't know.
+func (d *digests) record(version uint32) []*pb.AppliedRecord_Digest {
+	list := make([]*pb.AppliedRecord_Digest, 0, len(replicated))
+	for _, f := range replicated {
+		if familySince(f.family) <= version {
+			list = append(list, &pb.AppliedRecord_Digest{Family: f.name, Sum: d[f.family].sum, Rows: d[f.family].rows})
+		}
 	}
 	return list
 }

@@ -54,8 +54,9 @@ func EncodedSize(event *pb.Event, payload []byte) int {
 }
 
 // CheckEntry refuses an entry that this program couldn't apply: it would stop
-// every node that runs the same, at the same index, after each restart.
-func CheckEntry(entry []byte) error {
+// every node that runs the same, at the same index, after each restart. Nor may
+// it have events of a later version of the state: they would stop older ones.
+func CheckEntry(entry []byte, version uint32) error {
 	events, _, err := DecodeEntry(entry)
 	if err != nil {
 		return err
@@ -63,6 +64,9 @@ func CheckEntry(entry []byte) error {
 	for _, event := range events {
 		if event.Kind == nil && !event.Ignorable {
 			return fmt.Errorf("%w: an event of a kind that this node doesn't know: is it older than the proposer?", ErrEntry)
+		}
+		if err := CheckVersion(event, version); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ func TestCheckEntry(t *testing.T) {
 		{"an unknown one", encode(domainSet("example.test", "dest"), &pb.Event{Sequence: 2}), false},
 		{"no entry at all", []byte("x"), false},
 	} {
-		if err := CheckEntry(c.entry); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrEntry) {
+		if err := CheckEntry(c.entry, firstVersion); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrEntry) {
 			t.Errorf("%s: %v", c.what, err)
 		}
 	}

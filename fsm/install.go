@@ -75,6 +75,12 @@ func (i *install) finish() error {
 	if err == nil && applied.Index != i.meta.Index {
 		err = fmt.Errorf("the checkpoint is of index %d, not %d", applied.Index, i.meta.Index)
 	}
+	if err == nil {
+		// Before it takes the old one's place: that one is of use to an older program.
+		if err = checkOwn(applied.Version); err != nil {
+			i.state.fatal(err)
+		}
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("install: %w", err), i.state.cfg.FS.RemoveAll(i.tmp()))
 	}

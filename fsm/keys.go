@@ -31,6 +31,7 @@ const (
 	famCounters     family = 'z' // 'd' or 'D', name
 	famEnded        family = 'y' // ended, id: messages without open recipients
 	famSettings     family = 'g' // one row
+	famCluster      family = 'C' // 'v' the state's version, 'd' the drill under way
 	famBulks        family = 'b' // id: bulk operations, and the latest that have ended
 	famTokens       family = 'T' // id: who may administer
 	famLeaving      family = 'l' // kind, (destination,) time, id, number: recipients that go without an attempt
@@ -47,6 +48,7 @@ var replicated = []struct {
 }{
 	{famBulks, "bulks"},
 	{famClaims, "claims"},
+	{famCluster, "cluster"},
 	{famContent, "content"},
 	{famCounters, "counters"},
 	{famDestinations, "destinations"},

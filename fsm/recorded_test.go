@@ -38,6 +38,16 @@ func TestRecordedLogs(t *testing.T) {
 			}
 			checkState(t, state)
 
+			restarted := openState(t, unpackState(t, recordedFile(version, "state.tar.gz")), nil)
+			if index := restarted.AppliedIndex(); index == 0 || index >= entries[len(entries)-1].Index {
+				t.Errorf("the recorded state is of index %d", index)
+			}
+			fold(t, restarted, entries...) // raft hands over what is applied already, too
+			if got := digestText(t, restarted); got != string(want) {
+				t.Errorf("the state leads to\n%s, recorded was\n%s", got, want)
+			}
+			checkState(t, restarted)
+
 			follower := openState(t, crashDir, vfs.NewMem())
 			restoreFile(t, follower, entries[len(entries)-1], recordedFile(version, "checkpoint.gz"))
 			if got := digestText(t, follower); got != string(want) {
@@ -104,6 +114,7 @@ func record(t *testing.T, version string) {
 	write("log.gz", zipped(t, log.Bytes()))
 	write("digests", []byte(digestText(t, state)))
 	write("checkpoint.gz", zipped(t, checkpoint))
+	write("state.tar.gz", zipped(t, recordState(t, entries)))
 }
 
 func zipped(t *testing.T, data []byte) []byte {

@@ -141,7 +141,7 @@ func (g *script) event() scriptEvent {
 	if n.incarnation == 0 {
 		n = g.nodes[0]
 	}
-	switch g.pick(45) {
+	switch g.pick(50) {
 	case 0, 1, 2, 3, 4, 5:
 		return g.accept(n)
 	case 6, 7, 8, 9, 10, 11:
@@ -194,6 +194,10 @@ func (g *script) event() scriptEvent {
 		return g.bulkStarted(n)
 	case 42:
 		return g.bulkProgressed(n)
+	case 45, 46, 47:
+		return g.drill(n)
+	case 48:
+		return g.leaders(raised(uint32(g.pick(2))))
 	}
 	return g.send(n, &pb.Event{Kind: &pb.Event_VerifyMarked{VerifyMarked: &pb.VerifyMarked{Nonce: []byte{byte(g.pick(256))}}}}, nil)
 }
@@ -476,6 +480,19 @@ func (g *script) settings(n *scriptNode) scriptEvent {
 		changed.DrillConsent = proto.Bool(g.pick(2) == 0)
 	}
 	return g.send(n, settingsChanged(changed), nil)
+}
+
+// drill begins or ends one, with what the settings say at the time.
+func (g *script) drill(n *scriptNode) scriptEvent {
+	id := string(rune('a' + g.pick(3)))
+	if g.pick(3) == 0 {
+		return g.send(n, &pb.Event{Kind: &pb.Event_DrillEnded{DrillEnded: &pb.DrillEnded{Id: id}}}, nil)
+	}
+	lasts := time.Duration(g.pick(20)) * time.Second
+	return g.send(n, &pb.Event{Kind: &pb.Event_DrillStarted{DrillStarted: &pb.DrillStarted{
+		Id: id, Fault: pb.Fault(g.pick(6)), Node: n.name, Duration: int64(lasts),
+		Until: g.now.Add(lasts + time.Duration(g.pick(3)-1)*time.Minute).UnixNano(),
+	}}}, nil)
 }
 
 func settingsChanged(settings *pb.Settings) *pb.Event {

@@ -17,10 +17,6 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
-// Version is that of the state machine's behaviour. A state written by a newer
-// one is refused.
-const Version = 1
-
 // Errors that callers tell apart.
 var (
 	// ErrNotFound: no such message.
@@ -111,13 +107,14 @@ func Open(cfg Config) (*State, error) {
 
 // load makes a generation the live one and reads into memory what Apply keeps there.
 func (s *State) load(gen *generation) error {
-	applied := &pb.AppliedRecord{Version: Version}
+	applied := &pb.AppliedRecord{Version: firstVersion}
 	configuration := &pb.ConfigurationRecord{}
 	if err := firstError(loadRecord(gen.db, keyApplied, applied), loadRecord(gen.db, keyConfiguration, configuration)); err != nil {
 		return err
 	}
-	if applied.Version > Version {
-		return fmt.Errorf("state is of version %d, this program knows up to %d: start the newer program", applied.Version, Version)
+	// Before anything else is read: what it has may be beyond this program.
+	if err := checkOwn(applied.Version); err != nil {
+		return err
 	}
 	tables, err := loadTables(gen.db)
 	if err != nil {
@@ -136,6 +133,8 @@ func (s *State) load(gen *generation) error {
 	}
 	s.sessions, s.uploads, s.orphans = sessions, uploads, uploads.orphaned(sessions)
 	s.digests.load(applied.Digests)
+	// An older program may have left out families that it didn't know.
+	applied.Digests = s.digests.record(tables.version)
 
 	s.live.Lock()
 	old := s.live.gen

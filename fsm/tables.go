@@ -24,6 +24,8 @@ type tables struct {
 	tokens       *iradix.Tree[*pb.TokenRecord]   // by id
 	eligible     []string                        // nodes that may own destinations
 	settings     *pb.Settings
+	version      uint32          // of the state
+	drill        *pb.DrillRecord // nil where none is under way
 }
 
 func emptyTables() tables {
@@ -35,6 +37,7 @@ func emptyTables() tables {
 		counters:     iradix.New[*pb.CounterRecord](),
 		tokens:       iradix.New[*pb.TokenRecord](),
 		settings:     &pb.Settings{},
+		version:      firstVersion,
 	}
 }
 
@@ -57,6 +60,7 @@ func readTables(rows familyScan) (tables, error) {
 		loadTree(rows, famTokens, &t.tokens, func() *pb.TokenRecord { return &pb.TokenRecord{} }),
 		loadTree(rows, famCounters, &t.counters, func() *pb.CounterRecord { return &pb.CounterRecord{} }),
 		rows(famSettings, func(_, value []byte) error { return proto.Unmarshal(value, t.settings) }),
+		rows(famCluster, t.loadCluster),
 	)
 	t.eligible = eligibleNodes(t.nodes)
 	return t, err

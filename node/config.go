@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -40,6 +41,10 @@ type Config struct {
 	// Fatal is called once, with what makes it impossible for the node to go on
 	// (a failed fsync, an unknown event). nil stops only this node.
 	Fatal func(error) `toml:"-"`
+	// Kill and Pause are for drills: they end the process at once, and stop it
+	// for a while. nil where the process isn't this node's alone.
+	Kill  func()                    `toml:"-"`
+	Pause func(time.Duration) error `toml:"-"`
 }
 
 // SMTPConfig is the front door.

@@ -27,11 +27,15 @@ type disk struct {
 	mu   sync.Mutex // guards the fields below
 	at   time.Time
 	last space
+
+	// fullUntil is until when it counts as full for a drill.
+	fullUntil time.Time
 }
 
 // space is how things stand on a disk, in bytes.
 type space struct {
 	free, size, reserve int64
+	drilled             bool // counts as full, whatever is free
 	err                 error
 }
 
@@ -60,12 +64,21 @@ func (d *disk) space() space {
 			d.last.reserve = min(reserveMost, d.last.size/reservePart)
 		}
 	}
-	return d.last
+	s := d.last
+	s.drilled = d.now().Before(d.fullUntil)
+	return s
+}
+
+// countAsFull is for drills; 0 ends it.
+func (d *disk) countAsFull(lasting time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fullUntil = d.now().Add(lasting)
 }
 
 // low: a disk that can't be asked isn't known to be full; a write that fails on
 // it ends the node anyway.
-func (s space) low() bool { return s.err == nil && s.free < s.reserve }
+func (s space) low() bool { return s.drilled || s.err == nil && s.free < s.reserve }
 
 func (d *disk) register(r prometheus.Registerer) {
 	gauge := func(name, help string, value func(space) int64) {

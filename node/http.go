@@ -16,12 +16,8 @@ func (n *Node) routes() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if n.outOfService() {
-			http.Error(w, "out of service", http.StatusServiceUnavailable)
-			return
-		}
-		if reply := (gate{n}).Check(); reply != nil {
-			http.Error(w, reply.Text, http.StatusServiceUnavailable)
+		if why := (gate{n}).closed(); why != "" {
+			http.Error(w, why, http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")

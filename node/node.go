@@ -33,6 +33,7 @@ type Node struct {
 
 	listeners    listeners
 	disk         *disk
+	answered     *answered
 	limits       limits
 	state        *fsm.State
 	cluster      *cluster.Cluster
@@ -115,6 +116,7 @@ func (n *Node) openData() (err error) {
 	if err != nil {
 		return err
 	}
+	n.answered = &answered{dir: filepath.Join(n.cfg.DataDir, "drill"), drill: n.state.Drill, now: time.Now, log: n.log}
 	n.cluster, err = cluster.Open(cluster.Config{
 		Node: n.cfg.NodeID, DataDir: n.cfg.DataDir,
 		RaftListener: n.listeners.raft, RaftAdvertise: n.cfg.RaftAdvertise(),
@@ -125,8 +127,11 @@ func (n *Node) openData() (err error) {
 		Limits: cluster.Limits{TrailingBytes: n.cfg.Raft.TrailingBytes},
 		State:  n.state, Logger: n.log.With("component", "cluster"), Metrics: n.registry,
 		Fatal: n.fail, Now: time.Now, Sessions: n.sessions,
-		DiskLow: func() bool { return n.disk.space().low() },
-		TLS:     n.certificates.nodes, Certificates: n.certificates.expiries,
+		TLS: n.certificates.nodes, Certificates: n.certificates.expiries,
+		DiskLow:   func() bool { return n.disk.space().low() },
+		Faults:    cluster.Faults{Kill: n.cfg.Kill, Pause: n.cfg.Pause, DiskFull: n.disk.countAsFull},
+		FrontDoor: func() string { return gate{n}.closed() },
+		Answered:  n.answered.list,
 	})
 	return err
 }
@@ -137,6 +142,7 @@ func (n *Node) makeParts() (err error) {
 	smtp.Proposer, smtp.Directory, smtp.Gate = acceptance{n.cluster}, n.state, gate{n}
 	smtp.MessageSize = func() int64 { return n.state.Settings().MaxMessageSize }
 	smtp.Logger, smtp.Registerer = n.log, n.registry
+	smtp.Answering = n.answered.note
 	smtp.ShutdownGrace = stopContent
 	if smtp.MaxConnections, err = n.limits.clients(smtp.MaxConnections); err != nil {
 		return err
@@ -172,7 +178,7 @@ func (n *Node) makeParts() (err error) {
 // what is decided in one place.
 func (n *Node) serveServices() {
 	cfg := admin.Config{
-		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Now: n.cluster.Now,
+		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Drills: n.cluster, Now: n.cluster.Now,
 		Logger: n.log.With("component", "admin"), Trial: n.trial,
 	}
 	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)

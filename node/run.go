@@ -77,7 +77,7 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		}
 	}
-	errs = append(errs, n.state.Close(), n.listeners.close())
+	errs = append(errs, n.state.Close(), n.listeners.close(), n.answered.close())
 	err := errors.Join(errs...)
 	if err != nil {
 		n.log.Error("stopped", "error", err)

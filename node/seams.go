@@ -12,6 +12,7 @@ import (
 	"holdfast/cluster"
 	"holdfast/delivery"
 	"holdfast/delivery/smtpout"
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -29,7 +30,7 @@ type outcomes struct{ *cluster.Cluster }
 
 func (o outcomes) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
 	result, index, err := o.Cluster.Propose(ctx, event, payload)
-	if errors.Is(err, cluster.ErrTooLarge) || errors.Is(err, cluster.ErrInvalid) {
+	if errors.Is(err, cluster.ErrTooLarge) || errors.Is(err, cluster.ErrInvalid) || errors.Is(err, fsm.ErrVersion) {
 		// It will never be anything else, however often it is proposed.
 		return &pb.EventResult{Code: pb.EventResult_CODE_INVALID, Text: err.Error()}, 0, nil
 	}
@@ -67,6 +68,17 @@ func (n *Node) trial(ctx context.Context, t admin.Trial, tell func(*pb.TestDesti
 		Now: n.cluster.Now, Tell: tell,
 	}
 	return trial.Run(ctx)
+}
+
+// closed says why the node would take no mail now, "" where it would.
+func (g gate) closed() string {
+	if g.n.outOfService() {
+		return "out of service"
+	}
+	if reply := g.Check(); reply != nil {
+		return reply.Text
+	}
+	return ""
 }
 
 // leadership is the cluster as the upkeep sees it.

@@ -31,6 +31,9 @@ func (s *session) accept(tx *transaction) *relay.Reply {
 	s.server.metrics.acceptance.Observe(delay.Seconds())
 	s.commands = 0
 	s.logAccepted(tx, delay)
+	if s.server.cfg.Answering != nil {
+		s.server.cfg.Answering(b.id)
+	}
 	return reply(250, "2.0.0", b.id.String()+" queued")
 }
 

@@ -58,6 +58,9 @@ type Config struct {
 	Proposer  Proposer
 	Directory Directory
 	Gate      Gate
+	// Answering is told of each message just before it is answered 250; nil
+	// where nobody wants to know.
+	Answering func(id relay.MessageID)
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

@@ -25,6 +25,7 @@ type verifyNodeJSON struct {
 	Error         *string      `json:"error"`
 	Digests       []digestJSON `json:"digests"`
 	RowsCheckedAt *string      `json:"rowsCheckedAt"`
+	Unread        []string     `json:"unread"`
 }
 
 type digestJSON struct {
@@ -48,11 +49,12 @@ func (a *app) clusterVerifyCommand() *cobra.Command {
 family by family. The exit status is 1 where two nodes differ. A node that does
 not answer is named; it is not compared.
 
-The digests that are compared are kept as the log is applied. With --deep every
-node first reads all its rows, bodies too, and compares them with its digests:
-that finds what has changed on one node's disk by itself. It reads the whole
-state while mail goes on. Each node does it slowly once a day by itself, and the
-leader compares the digests once an hour; what was found then is shown here too.`,
+The digests that are compared are kept as the log is applied. What has changed on
+one node's disk by itself shows only when rows are read, and compared with the
+digests: every node reads up to 64 MiB of them now, the families with the fewest
+rows first. With --deep it first reads all, bodies too, while mail goes on. Each
+node does that slowly once a day by itself, and the leader verifies once an hour;
+what was found then is shown here too.`,
 		Example: `  holdfast cluster verify
   holdfast cluster verify --deep`,
 		Args: noArguments(),
@@ -106,7 +108,7 @@ func answered(r *pb.VerifyStateResponse) []*pb.VerifyStateResponse_Node {
 func toVerifyJSON(r *pb.VerifyStateResponse) verifyJSON {
 	out := verifyJSON{Index: r.Index, Identical: verdict(r) == nil, Nodes: []verifyNodeJSON{}, Mismatches: []mismatchJSON{}}
 	for _, n := range r.Nodes {
-		node := verifyNodeJSON{Name: n.Name, Error: orNull(n.Error), Digests: []digestJSON{}, RowsCheckedAt: timeJSON(n.RowsCheckedAt)}
+		node := verifyNodeJSON{Name: n.Name, Error: orNull(n.Error), Digests: []digestJSON{}, RowsCheckedAt: timeJSON(n.RowsCheckedAt), Unread: append([]string{}, n.Unread...)}
 		for _, d := range n.Digests {
 			node.Digests = append(node.Digests, digestJSON{Family: d.Family, Rows: d.Rows, Digest: fmt.Sprintf("%016x", d.Sum)})
 		}
@@ -154,6 +156,9 @@ func (a *app) showVerify(r *pb.VerifyStateResponse) error {
 	for _, n := range compared {
 		if n.RowsCheckedAt != nil {
 			fmt.Fprintf(a.out, "node %s last read all its rows %s\n", n.Name, a.when(n.RowsCheckedAt))
+		}
+		if len(n.Unread) > 0 {
+			fmt.Fprintf(a.out, "node %s has too much in %s to read now: --deep does\n", n.Name, strings.Join(n.Unread, ", "))
 		}
 	}
 	if verdict(r) == nil {

@@ -11,11 +11,10 @@ import (
 // have, with what to do meanwhile. They are refused in words and don't show in
 // the help.
 var notYetCommands = map[string]string{
-	"account":       "accounts for SMTP AUTH",
-	"apply":         "set domains and destinations one by one",
-	"cluster drill": "kill or cut off a node by hand",
-	"export":        "`domain list --json` and `destination list --json` show what is set",
-	"recipient":     "recipients are not verified",
+	"account":   "accounts for SMTP AUTH",
+	"apply":     "set domains and destinations one by one",
+	"export":    "`domain list --json` and `destination list --json` show what is set",
+	"recipient": "recipients are not verified",
 }
 
 // refuseCommand adds a command that only says what there is instead, unless

@@ -49,6 +49,7 @@ certificates again.`,
 			}
 			cfg.Version = versionString()
 			cfg.Fatal = a.fatal
+			cfg.Kill, cfg.Pause = a.kill, pauseProcess
 			return serve(cmd.Context(), cfg, newLogger(a.err, cfg.Log))
 		},
 	}
@@ -61,6 +62,13 @@ certificates again.`,
 // that it would still say or do can be relied on.
 func (a *app) fatal(err error) {
 	fmt.Fprintf(a.err, "holdfast: the node can't go on: %v\n", err)
+	os.Exit(1)
+}
+
+// kill ends the process as kill -9 does, for a drill: nothing is flushed, handed
+// over or said goodbye to. The status has systemd start it again.
+func (a *app) kill() {
+	fmt.Fprintln(a.err, "holdfast: the node ends here: an operator's drill kills it")
 	os.Exit(1)
 }
 

@@ -13,6 +13,7 @@ import (
 type statusJSON struct {
 	Leader           *string       `json:"leader"`
 	Stale            bool          `json:"stale"`
+	StateVersion     uint32        `json:"stateVersion"`
 	Nodes            []nodeJSON    `json:"nodes"`
 	Queue            countJSON     `json:"queue"`
 	DestinationsDown []downJSON    `json:"destinationsDown"`
@@ -25,6 +26,7 @@ type nodeJSON struct {
 	Alive        bool    `json:"alive"`
 	AppliedIndex *uint64 `json:"appliedIndex"`
 	Version      *string `json:"version"`
+	Reads        *uint32 `json:"readsStateVersion"`
 }
 
 type downJSON struct {
@@ -79,13 +81,13 @@ down, and warnings. It works without a quorum too, and then says that it is stal
 
 func toStatusJSON(r *pb.GetStatusResponse) statusJSON {
 	out := statusJSON{
-		Leader: orNull(r.Leader), Stale: r.Stale, Queue: toCountJSON(r.Queue),
+		Leader: orNull(r.Leader), Stale: r.Stale, StateVersion: r.StateVersion, Queue: toCountJSON(r.Queue),
 		Nodes: []nodeJSON{}, DestinationsDown: []downJSON{}, Warnings: []warningJSON{},
 	}
 	for _, n := range r.Nodes {
 		out.Nodes = append(out.Nodes, nodeJSON{
 			Name: n.Name, Role: roleWord(n.Voter), Alive: n.Alive,
-			AppliedIndex: orNull(n.AppliedIndex), Version: orNull(n.Version),
+			AppliedIndex: orNull(n.AppliedIndex), Version: orNull(n.Version), Reads: orNull(n.Reads),
 		})
 	}
 	for _, d := range r.DestinationsDown {
@@ -107,6 +109,7 @@ func (a *app) showStatus(r *pb.GetStatusResponse) error {
 	t.row("cluster", dash(r.ClusterId))
 	t.row("leader", dash(r.Leader))
 	t.row("answered by", "node "+r.Node)
+	t.row("state version", r.StateVersion)
 	t.row("queue", fmt.Sprintf("%d pending, %d held, %d frozen; %d of them in doubt",
 		r.Queue.GetPending(), r.Queue.GetHeld(), r.Queue.GetFrozen(), r.Queue.GetInDoubt()))
 	if err := t.flush(); err != nil {

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type Node struct {
 
 	// Where it listens, host:port.
 	SMTP, Raft, Admin, HTTP string
+	// Binary is its program; "" is the cluster's. It counts from the next start.
+	Binary string
 	// Where the other nodes find it.
 	RaftAdvertised, AdminAdvertised string
 
@@ -136,7 +139,7 @@ func (n *Node) Start() error {
 
 // startServer starts a server process, which closes output at its end.
 func (n *Node) startServer(output *os.File) (*process, error) {
-	command := exec.Command(n.cluster.config.Binary, "server", "--config", n.configPath())
+	command := exec.Command(cmp.Or(n.Binary, n.cluster.config.Binary), "server", "--config", n.configPath())
 	command.Stdout, command.Stderr = output, output
 	command.Env = environment()
 	// A test that is killed leaves no node behind.

@@ -135,7 +135,7 @@ func proposals() []rule {
 			text: "A leader lets no entry into the log that it can't apply",
 			in:   "serve",
 			without: []change{{"cluster/serve.go",
-				"if err := fsm.CheckEntry(req.Entry); err != nil {", "if err := fsm.CheckEntry(req.Entry); false {"}},
+				"if err := fsm.CheckEntry(req.Entry, c.cfg.State.Version()); err != nil {", "if err := fsm.CheckEntry(req.Entry, c.cfg.State.Version()); false {"}},
 			test: "cluster.TestLeaderRefusesWhatItCannotApply", says: "serve_test.go",
 		},
 		{

@@ -4973,7 +4973,9 @@ type GetStatusResponse struct {
 	// The node that answers.
 	Node string `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`
 	// Of the node that answers.
-	AppliedIndex  uint64 `protobuf:"varint,9,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	AppliedIndex uint64 `protobuf:"varint,9,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	// The version of the state.
+	StateVersion  uint32 `protobuf:"varint,20,opt,name=state_version,json=stateVersion,proto3" json:"state_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5067,6 +5069,13 @@ func (x *GetStatusResponse) GetNode() string {
 func (x *GetStatusResponse) GetAppliedIndex() uint64 {
 	if x != nil {
 		return x.AppliedIndex
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetStateVersion() uint32 {
+	if x != nil {
+		return x.StateVersion
 	}
 	return 0
 }
@@ -6695,6 +6704,315 @@ func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
 	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
+type RunDrillRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Fault Fault                  `protobuf:"varint,1,opt,name=fault,proto3,enum=holdfast.v1.Fault" json:"fault,omitempty"`
+	// "" with FAULT_KILL, which is the leader's.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// How long it lasts; 0 is 10 s, which is also the shortest.
+	Duration      *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunDrillRequest) Reset() {
+	*x = RunDrillRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunDrillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunDrillRequest) ProtoMessage() {}
+
+func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunDrillRequest.ProtoReflect.Descriptor instead.
+func (*RunDrillRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *RunDrillRequest) GetFault() Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return Fault_FAULT_UNSPECIFIED
+}
+
+func (x *RunDrillRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RunDrillRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+type RunDrillResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What has just happened, one line; "" in the last answer.
+	Progress string `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	// In the last answer only.
+	Report        *DrillReport `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunDrillResponse) Reset() {
+	*x = RunDrillResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunDrillResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunDrillResponse) ProtoMessage() {}
+
+func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunDrillResponse.ProtoReflect.Descriptor instead.
+func (*RunDrillResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *RunDrillResponse) GetProgress() string {
+	if x != nil {
+		return x.Progress
+	}
+	return ""
+}
+
+func (x *RunDrillResponse) GetReport() *DrillReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// DrillReport is what a drill cost. Times count from the beginning of the fault.
+type DrillReport struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Id           string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Fault        Fault                  `protobuf:"varint,2,opt,name=fault,proto3,enum=holdfast.v1.Fault" json:"fault,omitempty"`
+	Node         string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Duration     *durationpb.Duration   `protobuf:"bytes,4,opt,name=duration,proto3" json:"duration,omitempty"`
+	StartedAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	EndedAt      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	LeaderBefore string                 `protobuf:"bytes,7,opt,name=leader_before,json=leaderBefore,proto3" json:"leader_before,omitempty"`
+	LeaderAfter  string                 `protobuf:"bytes,8,opt,name=leader_after,json=leaderAfter,proto3" json:"leader_after,omitempty"`
+	// The longest time in which no node took a message.
+	WithoutAcceptance *durationpb.Duration `protobuf:"bytes,9,opt,name=without_acceptance,json=withoutAcceptance,proto3" json:"without_acceptance,omitempty"`
+	// Until another node led; not set where none did.
+	NewLeader *durationpb.Duration `protobuf:"bytes,10,opt,name=new_leader,json=newLeader,proto3" json:"new_leader,omitempty"`
+	// Until the others had the node's deliveries; not set where they didn't take
+	// them over.
+	TakenOver *durationpb.Duration `protobuf:"bytes,11,opt,name=taken_over,json=takenOver,proto3" json:"taken_over,omitempty"`
+	// Until the node was in service again after the end of the fault; not set
+	// where it isn't.
+	Back *durationpb.Duration `protobuf:"bytes,12,opt,name=back,proto3" json:"back,omitempty"`
+	// Sorted by name.
+	Nodes []*DrillReport_Node `protobuf:"bytes,13,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Messages that any node answered 250 in the window.
+	Answered uint64 `protobuf:"varint,14,opt,name=answered,proto3" json:"answered,omitempty"`
+	// Those of them that the cluster doesn't have.
+	Lost []string `protobuf:"bytes,15,rep,name=lost,proto3" json:"lost,omitempty"`
+	// Recipients in doubt at a time, at most.
+	InDoubt uint64 `protobuf:"varint,16,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
+	// Deliveries in the window that were the second of a recipient.
+	Duplicates uint64 `protobuf:"varint,17,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// What was not as it should be, one line each.
+	Missed        []string `protobuf:"bytes,18,rep,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillReport) Reset() {
+	*x = DrillReport{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillReport) ProtoMessage() {}
+
+func (x *DrillReport) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillReport.ProtoReflect.Descriptor instead.
+func (*DrillReport) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *DrillReport) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DrillReport) GetFault() Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return Fault_FAULT_UNSPECIFIED
+}
+
+func (x *DrillReport) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DrillReport) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *DrillReport) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *DrillReport) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *DrillReport) GetLeaderBefore() string {
+	if x != nil {
+		return x.LeaderBefore
+	}
+	return ""
+}
+
+func (x *DrillReport) GetLeaderAfter() string {
+	if x != nil {
+		return x.LeaderAfter
+	}
+	return ""
+}
+
+func (x *DrillReport) GetWithoutAcceptance() *durationpb.Duration {
+	if x != nil {
+		return x.WithoutAcceptance
+	}
+	return nil
+}
+
+func (x *DrillReport) GetNewLeader() *durationpb.Duration {
+	if x != nil {
+		return x.NewLeader
+	}
+	return nil
+}
+
+func (x *DrillReport) GetTakenOver() *durationpb.Duration {
+	if x != nil {
+		return x.TakenOver
+	}
+	return nil
+}
+
+func (x *DrillReport) GetBack() *durationpb.Duration {
+	if x != nil {
+		return x.Back
+	}
+	return nil
+}
+
+func (x *DrillReport) GetNodes() []*DrillReport_Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *DrillReport) GetAnswered() uint64 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+func (x *DrillReport) GetLost() []string {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *DrillReport) GetInDoubt() uint64 {
+	if x != nil {
+		return x.InDoubt
+	}
+	return 0
+}
+
+func (x *DrillReport) GetDuplicates() uint64 {
+	if x != nil {
+		return x.Duplicates
+	}
+	return 0
+}
+
+func (x *DrillReport) GetMissed() []string {
+	if x != nil {
+		return x.Missed
+	}
+	return nil
+}
+
 type CountQueueResponse_Row struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The domain or the destination, "" for the count of all, and for
@@ -6707,7 +7025,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6719,7 +7037,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6762,7 +7080,7 @@ type TestDestinationResponse_Line struct {
 
 func (x *TestDestinationResponse_Line) Reset() {
 	*x = TestDestinationResponse_Line{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6774,7 +7092,7 @@ func (x *TestDestinationResponse_Line) String() string {
 func (*TestDestinationResponse_Line) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6827,7 +7145,7 @@ type TestDestinationResponse_Verdict struct {
 
 func (x *TestDestinationResponse_Verdict) Reset() {
 	*x = TestDestinationResponse_Verdict{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6839,7 +7157,7 @@ func (x *TestDestinationResponse_Verdict) String() string {
 func (*TestDestinationResponse_Verdict) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6896,14 +7214,16 @@ type GetStatusResponse_Node struct {
 	AdminAddress string `protobuf:"bytes,6,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
 	SmtpAddress  string `protobuf:"bytes,7,opt,name=smtp_address,json=smtpAddress,proto3" json:"smtp_address,omitempty"`
 	// Out of service until it is resumed.
-	Draining      bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
+	// The latest version of the state that its program can apply, 0 where unknown.
+	Reads         uint32 `protobuf:"varint,20,opt,name=reads,proto3" json:"reads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6915,7 +7235,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6987,6 +7307,13 @@ func (x *GetStatusResponse_Node) GetDraining() bool {
 	return false
 }
 
+func (x *GetStatusResponse_Node) GetReads() uint32 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
 type GetStatusResponse_DestinationDown struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -6999,7 +7326,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7011,7 +7338,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7061,7 +7388,8 @@ type GetStatusResponse_Warning struct {
 	// domain-filling and domain-full, spam-deferred, or one of: no-quorum,
 	// no-leader, no-lease, node-down, node-lags, node-joining, node-draining,
 	// redundancy, disk-reserve, disk-low, clock-apart, destination-down, pending,
-	// old-mail, held, in-doubt, frozen, state-mismatch, not-configured.
+	// old-mail, held, in-doubt, frozen, state-mismatch, not-configured,
+	// mixed-programs, drill.
 	// docs/operate.md has what to do about each.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What it is about: a node, a destination, "" for the cluster.
@@ -7074,7 +7402,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7086,7 +7414,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7133,13 +7461,15 @@ type VerifyStateResponse_Node struct {
 	// When the node last read all its rows; not set where it hasn't since its
 	// start.
 	RowsCheckedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=rows_checked_at,json=rowsCheckedAt,proto3" json:"rows_checked_at,omitempty"`
+	// Families of which it didn't read all rows for this answer.
+	Unread        []string `protobuf:"bytes,20,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7151,7 +7481,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7193,6 +7523,84 @@ func (x *VerifyStateResponse_Node) GetRowsCheckedAt() *timestamppb.Timestamp {
 		return x.RowsCheckedAt
 	}
 	return nil
+}
+
+func (x *VerifyStateResponse_Node) GetUnread() []string {
+	if x != nil {
+		return x.Unread
+	}
+	return nil
+}
+
+type DrillReport_Node struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The longest time in which it took no message.
+	WithoutAcceptance *durationpb.Duration `protobuf:"bytes,2,opt,name=without_acceptance,json=withoutAcceptance,proto3" json:"without_acceptance,omitempty"`
+	// Messages that it answered 250 in the window, by its own record.
+	Answered uint64 `protobuf:"varint,3,opt,name=answered,proto3" json:"answered,omitempty"`
+	// Why its record could not be had, "" where it could.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillReport_Node) Reset() {
+	*x = DrillReport_Node{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillReport_Node) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillReport_Node) ProtoMessage() {}
+
+func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillReport_Node.ProtoReflect.Descriptor instead.
+func (*DrillReport_Node) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105, 0}
+}
+
+func (x *DrillReport_Node) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DrillReport_Node) GetWithoutAcceptance() *durationpb.Duration {
+	if x != nil {
+		return x.WithoutAcceptance
+	}
+	return nil
+}
+
+func (x *DrillReport_Node) GetAnswered() uint64 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+func (x *DrillReport_Node) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 var File_holdfast_v1_admin_proto protoreflect.FileDescriptor
@@ -7605,7 +8013,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x03tls\x18\x03 \x01(\tR\x03tls\x12-\n" +
 	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04tookB\x06\n" +
 	"\x04what\"\x12\n" +
-	"\x10GetStatusRequest\"\xa4\a\n" +
+	"\x10GetStatusRequest\"\xdf\a\n" +
 	"\x11GetStatusResponse\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x14\n" +
 	"\x05stale\x18\x02 \x01(\bR\x05stale\x129\n" +
@@ -7616,7 +8024,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\a \x01(\tR\tclusterId\x12\x12\n" +
 	"\x04node\x18\b \x01(\tR\x04node\x12#\n" +
-	"\rapplied_index\x18\t \x01(\x04R\fappliedIndex\x1a\xe9\x01\n" +
+	"\rapplied_index\x18\t \x01(\x04R\fappliedIndex\x12#\n" +
+	"\rstate_version\x18\x14 \x01(\rR\fstateVersion\x1a\xff\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05voter\x18\x02 \x01(\bR\x05voter\x12\x14\n" +
@@ -7625,7 +8034,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12#\n" +
 	"\radmin_address\x18\x06 \x01(\tR\fadminAddress\x12!\n" +
 	"\fsmtp_address\x18\a \x01(\tR\vsmtpAddress\x12\x1a\n" +
-	"\bdraining\x18\b \x01(\bR\bdraining\x1a\xc4\x01\n" +
+	"\bdraining\x18\b \x01(\bR\bdraining\x12\x14\n" +
+	"\x05reads\x18\x14 \x01(\rR\x05reads\x1a\xc4\x01\n" +
 	"\x0fDestinationDown\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
@@ -7636,18 +8046,19 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\"\x14\n" +
-	"\x12VerifyStateRequest\"\xd8\x02\n" +
+	"\x12VerifyStateRequest\"\xf0\x02\n" +
 	"\x13VerifyStateResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12;\n" +
 	"\x05nodes\x18\x02 \x03(\v2%.holdfast.v1.VerifyStateResponse.NodeR\x05nodes\x12:\n" +
 	"\n" +
 	"mismatches\x18\x03 \x03(\v2\x1a.holdfast.v1.StateMismatchR\n" +
-	"mismatches\x1a\xb1\x01\n" +
+	"mismatches\x1a\xc9\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12;\n" +
 	"\adigests\x18\x03 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x12B\n" +
-	"\x0frows_checked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rrowsCheckedAt\"\x13\n" +
+	"\x0frows_checked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rrowsCheckedAt\x12\x16\n" +
+	"\x06unread\x18\x14 \x03(\tR\x06unread\"\x13\n" +
 	"\x11VerifyRowsRequest\"|\n" +
 	"\x12VerifyRowsResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -7734,7 +8145,44 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x05stale\x18\x03 \x01(\bR\x05stale\"*\n" +
 	"\x12RevokeTokenRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"\x15\n" +
-	"\x13RevokeTokenResponse2\x86\x05\n" +
+	"\x13RevokeTokenResponse\"\x86\x01\n" +
+	"\x0fRunDrillRequest\x12(\n" +
+	"\x05fault\x18\x01 \x01(\x0e2\x12.holdfast.v1.FaultR\x05fault\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x125\n" +
+	"\bduration\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bduration\"`\n" +
+	"\x10RunDrillResponse\x12\x1a\n" +
+	"\bprogress\x18\x01 \x01(\tR\bprogress\x120\n" +
+	"\x06report\x18\x02 \x01(\v2\x18.holdfast.v1.DrillReportR\x06report\"\x8a\a\n" +
+	"\vDrillReport\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
+	"\x05fault\x18\x02 \x01(\x0e2\x12.holdfast.v1.FaultR\x05fault\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x125\n" +
+	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x129\n" +
+	"\n" +
+	"started_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
+	"\bended_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12#\n" +
+	"\rleader_before\x18\a \x01(\tR\fleaderBefore\x12!\n" +
+	"\fleader_after\x18\b \x01(\tR\vleaderAfter\x12H\n" +
+	"\x12without_acceptance\x18\t \x01(\v2\x19.google.protobuf.DurationR\x11withoutAcceptance\x128\n" +
+	"\n" +
+	"new_leader\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\tnewLeader\x128\n" +
+	"\n" +
+	"taken_over\x18\v \x01(\v2\x19.google.protobuf.DurationR\ttakenOver\x12-\n" +
+	"\x04back\x18\f \x01(\v2\x19.google.protobuf.DurationR\x04back\x123\n" +
+	"\x05nodes\x18\r \x03(\v2\x1d.holdfast.v1.DrillReport.NodeR\x05nodes\x12\x1a\n" +
+	"\banswered\x18\x0e \x01(\x04R\banswered\x12\x12\n" +
+	"\x04lost\x18\x0f \x03(\tR\x04lost\x12\x19\n" +
+	"\bin_doubt\x18\x10 \x01(\x04R\ainDoubt\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\x11 \x01(\x04R\n" +
+	"duplicates\x12\x16\n" +
+	"\x06missed\x18\x12 \x03(\tR\x06missed\x1a\x96\x01\n" +
+	"\x04Node\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12H\n" +
+	"\x12without_acceptance\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11withoutAcceptance\x12\x1a\n" +
+	"\banswered\x18\x03 \x01(\x04R\banswered\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error2\x86\x05\n" +
 	"\fQueueService\x12J\n" +
 	"\tListQueue\x12\x1d.holdfast.v1.ListQueueRequest\x1a\x1e.holdfast.v1.ListQueueResponse\x12J\n" +
 	"\tGetQueued\x12\x1d.holdfast.v1.GetQueuedRequest\x1a\x1e.holdfast.v1.GetQueuedResponse\x12M\n" +
@@ -7768,7 +8216,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tSetPolicy\x12\x1d.holdfast.v1.SetPolicyRequest\x1a\x1e.holdfast.v1.SetPolicyResponse\x12J\n" +
 	"\tGetPolicy\x12\x1d.holdfast.v1.GetPolicyRequest\x1a\x1e.holdfast.v1.GetPolicyResponse\x12S\n" +
 	"\fListPolicies\x12 .holdfast.v1.ListPoliciesRequest\x1a!.holdfast.v1.ListPoliciesResponse\x12S\n" +
-	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\x94\a\n" +
+	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xdf\a\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12P\n" +
 	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponse\x12M\n" +
@@ -7783,7 +8231,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\bGetDrain\x12\x1c.holdfast.v1.GetDrainRequest\x1a\x1d.holdfast.v1.GetDrainResponse\x12O\n" +
 	"\n" +
 	"VerifyRows\x12\x1e.holdfast.v1.VerifyRowsRequest\x1a\x1f.holdfast.v1.VerifyRowsResponse0\x01\x12U\n" +
-	"\fSaveSnapshot\x12 .holdfast.v1.SaveSnapshotRequest\x1a!.holdfast.v1.SaveSnapshotResponse0\x012\xb5\x01\n" +
+	"\fSaveSnapshot\x12 .holdfast.v1.SaveSnapshotRequest\x1a!.holdfast.v1.SaveSnapshotResponse0\x01\x12I\n" +
+	"\bRunDrill\x12\x1c.holdfast.v1.RunDrillRequest\x1a\x1d.holdfast.v1.RunDrillResponse0\x012\xb5\x01\n" +
 	"\x0fSettingsService\x12P\n" +
 	"\vGetSettings\x12\x1f.holdfast.v1.GetSettingsRequest\x1a .holdfast.v1.GetSettingsResponse\x12P\n" +
 	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponse2\x82\x02\n" +
@@ -7806,7 +8255,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
@@ -7913,37 +8362,42 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*ListTokensResponse)(nil),                // 102: holdfast.v1.ListTokensResponse
 	(*RevokeTokenRequest)(nil),                // 103: holdfast.v1.RevokeTokenRequest
 	(*RevokeTokenResponse)(nil),               // 104: holdfast.v1.RevokeTokenResponse
-	(*CountQueueResponse_Row)(nil),            // 105: holdfast.v1.CountQueueResponse.Row
-	(*TestDestinationResponse_Line)(nil),      // 106: holdfast.v1.TestDestinationResponse.Line
-	(*TestDestinationResponse_Verdict)(nil),   // 107: holdfast.v1.TestDestinationResponse.Verdict
-	(*GetStatusResponse_Node)(nil),            // 108: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 109: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 110: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 111: holdfast.v1.VerifyStateResponse.Node
-	(RecipientState)(0),                       // 112: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 113: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 114: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 115: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 116: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 117: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 118: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 119: holdfast.v1.Settings
-	(Role)(0),                                 // 120: holdfast.v1.Role
-	(*AppliedRecord_Digest)(nil),              // 121: holdfast.v1.AppliedRecord.Digest
+	(*RunDrillRequest)(nil),                   // 105: holdfast.v1.RunDrillRequest
+	(*RunDrillResponse)(nil),                  // 106: holdfast.v1.RunDrillResponse
+	(*DrillReport)(nil),                       // 107: holdfast.v1.DrillReport
+	(*CountQueueResponse_Row)(nil),            // 108: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 109: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 110: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 111: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 112: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 113: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 114: holdfast.v1.VerifyStateResponse.Node
+	(*DrillReport_Node)(nil),                  // 115: holdfast.v1.DrillReport.Node
+	(RecipientState)(0),                       // 116: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 117: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 118: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 119: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 120: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 121: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 122: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 123: holdfast.v1.Settings
+	(Role)(0),                                 // 124: holdfast.v1.Role
+	(Fault)(0),                                // 125: holdfast.v1.Fault
+	(*AppliedRecord_Digest)(nil),              // 126: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	112, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	113, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	113, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	113, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	112, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	116, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	117, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	117, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	117, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	116, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	4,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	112, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	113, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	113, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	116, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	117, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	117, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	5,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	113, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	113, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	117, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	117, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
 	7,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	2,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	3,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
@@ -7951,8 +8405,8 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	7,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	2,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	105, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	114, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	108, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	118, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
 	16,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
 	16,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	2,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
@@ -7960,181 +8414,196 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	16,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	2,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
 	25,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	114, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	113, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	113, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	118, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	117, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	117, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
 	2,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
 	3,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
 	2,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	113, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	117, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
 	30,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
 	33,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
 	3,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
 	33,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	115, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	113, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	116, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	119, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	117, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	120, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
 	5,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	113, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	117, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
 	6,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	116, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	116, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	120, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	120, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
 	34,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	34,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	34,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	116, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	116, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	120, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	120, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
 	43,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	116, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	116, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	120, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	120, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
 	43,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	116, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	116, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	120, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	120, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
 	44,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
 	44,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	116, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	120, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
 	44,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
 	53,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	116, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	117, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	113, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	120, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	121, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	117, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
 	5,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	113, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	117, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
 	6,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	113, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	117, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
 	53,  // 70: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
-	113, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	117, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
 	53,  // 72: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	116, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	120, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
 	54,  // 74: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 75: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 76: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
 	54,  // 77: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 78: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	54,  // 79: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	106, // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	107, // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	108, // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	109, // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	110, // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	111, // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
 	6,   // 83: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	109, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	110, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	111, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	118, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	119, // 88: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	119, // 89: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	119, // 90: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	112, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	113, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	114, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	122, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	123, // 88: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	123, // 89: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	123, // 90: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
 	95,  // 91: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
 	95,  // 92: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
 	95,  // 93: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	113, // 94: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	120, // 95: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
-	113, // 96: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	113, // 97: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	120, // 98: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
-	116, // 99: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	117, // 94: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	124, // 95: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
+	117, // 96: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	117, // 97: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	124, // 98: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
+	120, // 99: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
 	98,  // 100: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
 	98,  // 101: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
-	6,   // 102: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	1,   // 103: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	116, // 104: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
-	5,   // 105: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	116, // 106: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
-	113, // 107: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	5,   // 108: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	113, // 109: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	121, // 110: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	113, // 111: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	8,   // 112: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	10,  // 113: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	12,  // 114: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	14,  // 115: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	17,  // 116: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	19,  // 117: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	21,  // 118: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	23,  // 119: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	26,  // 120: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	31,  // 121: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	28,  // 122: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	35,  // 123: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	37,  // 124: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	39,  // 125: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	41,  // 126: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	55,  // 127: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	57,  // 128: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	59,  // 129: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	61,  // 130: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	63,  // 131: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	65,  // 132: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
-	67,  // 133: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
-	69,  // 134: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
-	45,  // 135: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	47,  // 136: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	49,  // 137: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	51,  // 138: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	71,  // 139: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	73,  // 140: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	81,  // 141: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	83,  // 142: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	85,  // 143: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	87,  // 144: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	89,  // 145: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	91,  // 146: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	93,  // 147: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	75,  // 148: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	96,  // 149: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	77,  // 150: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	79,  // 151: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	99,  // 152: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
-	101, // 153: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
-	103, // 154: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
-	9,   // 155: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	11,  // 156: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	13,  // 157: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	15,  // 158: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	18,  // 159: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	20,  // 160: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	22,  // 161: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	24,  // 162: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	27,  // 163: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	32,  // 164: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	29,  // 165: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	36,  // 166: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	38,  // 167: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	40,  // 168: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	42,  // 169: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	56,  // 170: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	58,  // 171: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	60,  // 172: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	62,  // 173: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	64,  // 174: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	66,  // 175: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	68,  // 176: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	70,  // 177: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	46,  // 178: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	48,  // 179: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	50,  // 180: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	52,  // 181: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	72,  // 182: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	74,  // 183: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	82,  // 184: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	84,  // 185: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	86,  // 186: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	88,  // 187: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	90,  // 188: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	92,  // 189: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	94,  // 190: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	76,  // 191: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	97,  // 192: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
-	78,  // 193: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	80,  // 194: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	100, // 195: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
-	102, // 196: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
-	104, // 197: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
-	155, // [155:198] is the sub-list for method output_type
-	112, // [112:155] is the sub-list for method input_type
-	112, // [112:112] is the sub-list for extension type_name
-	112, // [112:112] is the sub-list for extension extendee
-	0,   // [0:112] is the sub-list for field type_name
+	125, // 102: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
+	120, // 103: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
+	107, // 104: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
+	125, // 105: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
+	120, // 106: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
+	117, // 107: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
+	117, // 108: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
+	120, // 109: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
+	120, // 110: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
+	120, // 111: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
+	120, // 112: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
+	115, // 113: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
+	6,   // 114: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	1,   // 115: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	120, // 116: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	5,   // 117: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	120, // 118: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	117, // 119: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	5,   // 120: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	117, // 121: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	126, // 122: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	117, // 123: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	120, // 124: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
+	8,   // 125: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	10,  // 126: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	12,  // 127: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	14,  // 128: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	17,  // 129: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	19,  // 130: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	21,  // 131: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	23,  // 132: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	26,  // 133: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	31,  // 134: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	28,  // 135: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	35,  // 136: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	37,  // 137: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	39,  // 138: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	41,  // 139: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	55,  // 140: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	57,  // 141: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	59,  // 142: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	61,  // 143: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	63,  // 144: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	65,  // 145: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	67,  // 146: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	69,  // 147: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	45,  // 148: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	47,  // 149: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	49,  // 150: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	51,  // 151: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	71,  // 152: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	73,  // 153: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	81,  // 154: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	83,  // 155: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	85,  // 156: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	87,  // 157: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	89,  // 158: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	91,  // 159: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	93,  // 160: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	75,  // 161: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	96,  // 162: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	105, // 163: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
+	77,  // 164: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	79,  // 165: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	99,  // 166: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
+	101, // 167: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
+	103, // 168: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
+	9,   // 169: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	11,  // 170: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	13,  // 171: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	15,  // 172: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	18,  // 173: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	20,  // 174: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	22,  // 175: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	24,  // 176: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	27,  // 177: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	32,  // 178: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	29,  // 179: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	36,  // 180: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	38,  // 181: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	40,  // 182: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	42,  // 183: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	56,  // 184: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	58,  // 185: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	60,  // 186: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	62,  // 187: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	64,  // 188: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	66,  // 189: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	68,  // 190: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	70,  // 191: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	46,  // 192: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	48,  // 193: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	50,  // 194: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	52,  // 195: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	72,  // 196: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	74,  // 197: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	82,  // 198: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	84,  // 199: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	86,  // 200: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	88,  // 201: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	90,  // 202: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	92,  // 203: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	94,  // 204: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	76,  // 205: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	97,  // 206: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
+	106, // 207: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
+	78,  // 208: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	80,  // 209: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	100, // 210: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
+	102, // 211: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
+	104, // 212: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
+	169, // [169:213] is the sub-list for method output_type
+	125, // [125:169] is the sub-list for method input_type
+	125, // [125:125] is the sub-list for extension type_name
+	125, // [125:125] is the sub-list for extension extendee
+	0,   // [0:125] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -8159,7 +8628,7 @@ func file_holdfast_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   110,
+			NumMessages:   114,
 			NumExtensions: 0,
 			NumServices:   8,
 		},

@@ -1524,6 +1524,7 @@ const (
 	ClusterService_GetDrain_FullMethodName           = "/holdfast.v1.ClusterService/GetDrain"
 	ClusterService_VerifyRows_FullMethodName         = "/holdfast.v1.ClusterService/VerifyRows"
 	ClusterService_SaveSnapshot_FullMethodName       = "/holdfast.v1.ClusterService/SaveSnapshot"
+	ClusterService_RunDrill_FullMethodName           = "/holdfast.v1.ClusterService/RunDrill"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -1558,6 +1559,10 @@ type ClusterServiceClient interface {
 	// SaveSnapshot streams the state of the node that answers, as it is at one
 	// index. It needs no quorum. A node sends one snapshot at a time.
 	SaveSnapshot(ctx context.Context, in *SaveSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SaveSnapshotResponse], error)
+	// RunDrill has a node suffer a fault, watches what that costs, and reports it
+	// in the last answer; those before tell how it goes. The settings must allow
+	// it, and the cluster must be sound.
+	RunDrill(ctx context.Context, in *RunDrillRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunDrillResponse], error)
 }
 
 type clusterServiceClient struct {
@@ -1696,6 +1701,25 @@ func (c *clusterServiceClient) SaveSnapshot(ctx context.Context, in *SaveSnapsho
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ClusterService_SaveSnapshotClient = grpc.ServerStreamingClient[SaveSnapshotResponse]
 
+func (c *clusterServiceClient) RunDrill(ctx context.Context, in *RunDrillRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunDrillResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[2], ClusterService_RunDrill_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RunDrillRequest, RunDrillResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_RunDrillClient = grpc.ServerStreamingClient[RunDrillResponse]
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -1728,6 +1752,10 @@ type ClusterServiceServer interface {
 	// SaveSnapshot streams the state of the node that answers, as it is at one
 	// index. It needs no quorum. A node sends one snapshot at a time.
 	SaveSnapshot(*SaveSnapshotRequest, grpc.ServerStreamingServer[SaveSnapshotResponse]) error
+	// RunDrill has a node suffer a fault, watches what that costs, and reports it
+	// in the last answer; those before tell how it goes. The settings must allow
+	// it, and the cluster must be sound.
+	RunDrill(*RunDrillRequest, grpc.ServerStreamingServer[RunDrillResponse]) error
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -1770,6 +1798,9 @@ func (UnimplementedClusterServiceServer) VerifyRows(*VerifyRowsRequest, grpc.Ser
 }
 func (UnimplementedClusterServiceServer) SaveSnapshot(*SaveSnapshotRequest, grpc.ServerStreamingServer[SaveSnapshotResponse]) error {
 	return status.Error(codes.Unimplemented, "method SaveSnapshot not implemented")
+}
+func (UnimplementedClusterServiceServer) RunDrill(*RunDrillRequest, grpc.ServerStreamingServer[RunDrillResponse]) error {
+	return status.Error(codes.Unimplemented, "method RunDrill not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -1976,6 +2007,17 @@ func _ClusterService_SaveSnapshot_Handler(srv interface{}, stream grpc.ServerStr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ClusterService_SaveSnapshotServer = grpc.ServerStreamingServer[SaveSnapshotResponse]
 
+func _ClusterService_RunDrill_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RunDrillRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServiceServer).RunDrill(m, &grpc.GenericServerStream[RunDrillRequest, RunDrillResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_RunDrillServer = grpc.ServerStreamingServer[RunDrillResponse]
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -2029,6 +2071,11 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "SaveSnapshot",
 			Handler:       _ClusterService_SaveSnapshot_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RunDrill",
+			Handler:       _ClusterService_RunDrill_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -13,6 +13,7 @@ package holdfastv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	descriptorpb "google.golang.org/protobuf/types/descriptorpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -135,6 +136,66 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
+// Fault is what a drill does to a node.
+type Fault int32
+
+const (
+	Fault_FAULT_UNSPECIFIED Fault = 0
+	// Its process ends at once, with nothing flushed or handed over.
+	Fault_FAULT_KILL Fault = 1
+	// It is cut off from the other nodes.
+	Fault_FAULT_PARTITION Fault = 2
+	// Its process is stopped and goes on after a while.
+	Fault_FAULT_PAUSE Fault = 3
+	// Its disk counts as full.
+	Fault_FAULT_DISK_FULL Fault = 4
+)
+
+// Enum value maps for Fault.
+var (
+	Fault_name = map[int32]string{
+		0: "FAULT_UNSPECIFIED",
+		1: "FAULT_KILL",
+		2: "FAULT_PARTITION",
+		3: "FAULT_PAUSE",
+		4: "FAULT_DISK_FULL",
+	}
+	Fault_value = map[string]int32{
+		"FAULT_UNSPECIFIED": 0,
+		"FAULT_KILL":        1,
+		"FAULT_PARTITION":   2,
+		"FAULT_PAUSE":       3,
+		"FAULT_DISK_FULL":   4,
+	}
+)
+
+func (x Fault) Enum() *Fault {
+	p := new(Fault)
+	*p = x
+	return p
+}
+
+func (x Fault) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Fault) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_event_proto_enumTypes[2].Descriptor()
+}
+
+func (Fault) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_event_proto_enumTypes[2]
+}
+
+func (x Fault) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Fault.Descriptor instead.
+func (Fault) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{2}
+}
+
 type EventResult_Code int32
 
 const (
@@ -199,11 +260,11 @@ func (x EventResult_Code) String() string {
 }
 
 func (EventResult_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[2].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[3].Descriptor()
 }
 
 func (EventResult_Code) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[2]
+	return &file_holdfast_v1_event_proto_enumTypes[3]
 }
 
 func (x EventResult_Code) Number() protoreflect.EnumNumber {
@@ -258,11 +319,11 @@ func (x Bounced_Reason) String() string {
 }
 
 func (Bounced_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[3].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[4].Descriptor()
 }
 
 func (Bounced_Reason) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[3]
+	return &file_holdfast_v1_event_proto_enumTypes[4]
 }
 
 func (x Bounced_Reason) Number() protoreflect.EnumNumber {
@@ -317,11 +378,11 @@ func (x Dropped_Reason) String() string {
 }
 
 func (Dropped_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[4].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[5].Descriptor()
 }
 
 func (Dropped_Reason) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[4]
+	return &file_holdfast_v1_event_proto_enumTypes[5]
 }
 
 func (x Dropped_Reason) Number() protoreflect.EnumNumber {
@@ -392,11 +453,11 @@ func (x Operation_Kind) String() string {
 }
 
 func (Operation_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[5].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[6].Descriptor()
 }
 
 func (Operation_Kind) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[5]
+	return &file_holdfast_v1_event_proto_enumTypes[6]
 }
 
 func (x Operation_Kind) Number() protoreflect.EnumNumber {
@@ -510,6 +571,9 @@ type Event struct {
 	//	*Event_NodeResumed
 	//	*Event_NodeRemoved
 	//	*Event_Restored
+	//	*Event_VersionRaised
+	//	*Event_DrillStarted
+	//	*Event_DrillEnded
 	//	*Event_BulkStarted
 	//	*Event_BulkProgressed
 	//	*Event_HistoryPruned
@@ -939,6 +1003,33 @@ func (x *Event) GetRestored() *Restored {
 	return nil
 }
 
+func (x *Event) GetVersionRaised() *VersionRaised {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_VersionRaised); ok {
+			return x.VersionRaised
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDrillStarted() *DrillStarted {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DrillStarted); ok {
+			return x.DrillStarted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDrillEnded() *DrillEnded {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DrillEnded); ok {
+			return x.DrillEnded
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetBulkStarted() *BulkStarted {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_BulkStarted); ok {
@@ -1126,6 +1217,18 @@ type Event_Restored struct {
 	Restored *Restored `protobuf:"bytes,88,opt,name=restored,proto3,oneof"`
 }
 
+type Event_VersionRaised struct {
+	VersionRaised *VersionRaised `protobuf:"bytes,89,opt,name=version_raised,json=versionRaised,proto3,oneof"`
+}
+
+type Event_DrillStarted struct {
+	DrillStarted *DrillStarted `protobuf:"bytes,93,opt,name=drill_started,json=drillStarted,proto3,oneof"`
+}
+
+type Event_DrillEnded struct {
+	DrillEnded *DrillEnded `protobuf:"bytes,94,opt,name=drill_ended,json=drillEnded,proto3,oneof"`
+}
+
 type Event_BulkStarted struct {
 	// Bulk operations.
 	BulkStarted *BulkStarted `protobuf:"bytes,90,opt,name=bulk_started,json=bulkStarted,proto3,oneof"`
@@ -1215,6 +1318,12 @@ func (*Event_NodeResumed) isEvent_Kind() {}
 func (*Event_NodeRemoved) isEvent_Kind() {}
 
 func (*Event_Restored) isEvent_Kind() {}
+
+func (*Event_VersionRaised) isEvent_Kind() {}
+
+func (*Event_DrillStarted) isEvent_Kind() {}
+
+func (*Event_DrillEnded) isEvent_Kind() {}
 
 func (*Event_BulkStarted) isEvent_Kind() {}
 
@@ -3786,9 +3895,11 @@ type NodeUp struct {
 	Replaces uint64 `protobuf:"varint,3,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	Version  string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
 	// Where its peers and admin clients reach it (gRPC).
-	AdminAddress  string `protobuf:"bytes,5,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
-	SmtpAddress   string `protobuf:"bytes,6,opt,name=smtp_address,json=smtpAddress,proto3" json:"smtp_address,omitempty"`
-	RaftId        string `protobuf:"bytes,7,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	AdminAddress string `protobuf:"bytes,5,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	SmtpAddress  string `protobuf:"bytes,6,opt,name=smtp_address,json=smtpAddress,proto3" json:"smtp_address,omitempty"`
+	RaftId       string `protobuf:"bytes,7,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	// The latest version of the state that its program can apply, 0 for the first.
+	Reads         uint32 `protobuf:"varint,20,opt,name=reads,proto3" json:"reads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3870,6 +3981,13 @@ func (x *NodeUp) GetRaftId() string {
 		return x.RaftId
 	}
 	return ""
+}
+
+func (x *NodeUp) GetReads() uint32 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
 }
 
 // NodeEligible lets a node that came back own destinations again.
@@ -5059,6 +5177,188 @@ func (x *BulkProgressed) GetFinished() bool {
 	return false
 }
 
+// VersionRaised raises the version of the state, which chooses what events mean
+// and which of them there may be. It holds only where all nodes can read it.
+type VersionRaised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionRaised) Reset() {
+	*x = VersionRaised{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionRaised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionRaised) ProtoMessage() {}
+
+func (x *VersionRaised) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionRaised.ProtoReflect.Descriptor instead.
+func (*VersionRaised) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *VersionRaised) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// DrillStarted announces a fault that an operator wants a node to suffer. It is
+// refused without consent in the settings, or while another drill runs.
+type DrillStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A ULID.
+	Id    string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Fault Fault  `protobuf:"varint,2,opt,name=fault,proto3,enum=holdfast.v1.Fault" json:"fault,omitempty"`
+	Node  string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	// How long the fault lasts, nanoseconds.
+	Duration int64 `protobuf:"varint,4,opt,name=duration,proto3" json:"duration,omitempty"`
+	// When the drill is over at the latest, whether or not that is ever told;
+	// nanoseconds since 1970.
+	Until int64 `protobuf:"varint,5,opt,name=until,proto3" json:"until,omitempty"`
+	// Who ordered it.
+	By            string `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillStarted) Reset() {
+	*x = DrillStarted{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillStarted) ProtoMessage() {}
+
+func (x *DrillStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillStarted.ProtoReflect.Descriptor instead.
+func (*DrillStarted) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *DrillStarted) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DrillStarted) GetFault() Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return Fault_FAULT_UNSPECIFIED
+}
+
+func (x *DrillStarted) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DrillStarted) GetDuration() int64 {
+	if x != nil {
+		return x.Duration
+	}
+	return 0
+}
+
+func (x *DrillStarted) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *DrillStarted) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// DrillEnded ends a drill.
+type DrillEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillEnded) Reset() {
+	*x = DrillEnded{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillEnded) ProtoMessage() {}
+
+func (x *DrillEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillEnded.ProtoReflect.Descriptor instead.
+func (*DrillEnded) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *DrillEnded) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type AttemptStarted_Claim struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Attempt   uint64                 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -5074,7 +5374,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5086,7 +5386,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5149,7 +5449,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5161,7 +5461,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5210,7 +5510,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5222,7 +5522,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5269,7 +5569,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5281,7 +5581,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5326,7 +5626,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5338,7 +5638,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5399,7 +5699,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5411,7 +5711,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5451,7 +5751,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5463,7 +5763,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5506,7 +5806,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5518,7 +5818,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5573,7 +5873,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5585,7 +5885,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5637,7 +5937,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5649,7 +5949,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5686,14 +5986,35 @@ func (x *PolicyConfig_Phase) GetFactor() uint32 {
 	return 0
 }
 
+var file_holdfast_v1_event_proto_extTypes = []protoimpl.ExtensionInfo{
+	{
+		ExtendedType:  (*descriptorpb.FieldOptions)(nil),
+		ExtensionType: (*uint32)(nil),
+		Field:         50000,
+		Name:          "holdfast.v1.since",
+		Tag:           "varint,50000,opt,name=since",
+		Filename:      "holdfast/v1/event.proto",
+	},
+}
+
+// Extension fields to descriptorpb.FieldOptions.
+var (
+	// The version of the state from which a field may be in the log; without it
+	// the first. A kind is a field of Event. An older program doesn't know what
+	// has a later version, so nobody proposes it before all can read it.
+	//
+	// optional uint32 since = 50000;
+	E_Since = &file_holdfast_v1_event_proto_extTypes[0]
+)
+
 var File_holdfast_v1_event_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\"8\n" +
+	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\x1a google/protobuf/descriptor.proto\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xef\x16\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xb2\x18\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -5741,7 +6062,11 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\rnode_draining\x18U \x01(\v2\x19.holdfast.v1.NodeDrainingH\x00R\fnodeDraining\x12=\n" +
 	"\fnode_resumed\x18V \x01(\v2\x18.holdfast.v1.NodeResumedH\x00R\vnodeResumed\x12=\n" +
 	"\fnode_removed\x18W \x01(\v2\x18.holdfast.v1.NodeRemovedH\x00R\vnodeRemoved\x123\n" +
-	"\brestored\x18X \x01(\v2\x15.holdfast.v1.RestoredH\x00R\brestored\x12=\n" +
+	"\brestored\x18X \x01(\v2\x15.holdfast.v1.RestoredH\x00R\brestored\x12C\n" +
+	"\x0eversion_raised\x18Y \x01(\v2\x1a.holdfast.v1.VersionRaisedH\x00R\rversionRaised\x12@\n" +
+	"\rdrill_started\x18] \x01(\v2\x19.holdfast.v1.DrillStartedH\x00R\fdrillStarted\x12:\n" +
+	"\vdrill_ended\x18^ \x01(\v2\x17.holdfast.v1.DrillEndedH\x00R\n" +
+	"drillEnded\x12=\n" +
 	"\fbulk_started\x18Z \x01(\v2\x18.holdfast.v1.BulkStartedH\x00R\vbulkStarted\x12F\n" +
 	"\x0fbulk_progressed\x18[ \x01(\v2\x1b.holdfast.v1.BulkProgressedH\x00R\x0ebulkProgressed\x12C\n" +
 	"\x0ehistory_pruned\x18\\ \x01(\v2\x1a.holdfast.v1.HistoryPrunedH\x00R\rhistoryPrunedB\x06\n" +
@@ -6023,7 +6348,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xd5\x01\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xeb\x01\n" +
 	"\x06NodeUp\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1a\n" +
@@ -6031,7 +6356,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12#\n" +
 	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\x12!\n" +
 	"\fsmtp_address\x18\x06 \x01(\tR\vsmtpAddress\x12\x17\n" +
-	"\araft_id\x18\a \x01(\tR\x06raftId\"D\n" +
+	"\araft_id\x18\a \x01(\tR\x06raftId\x12\x14\n" +
+	"\x05reads\x18\x14 \x01(\rR\x05reads\"D\n" +
 	"\fNodeEligible\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"T\n" +
@@ -6135,7 +6461,19 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\atargets\x18\x04 \x03(\v2\x13.holdfast.v1.TargetR\atargets\x12\x16\n" +
 	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12)\n" +
 	"\x10cursor_recipient\x18\x06 \x01(\rR\x0fcursorRecipient\x12\x1a\n" +
-	"\bfinished\x18\a \x01(\bR\bfinished*k\n" +
+	"\bfinished\x18\a \x01(\bR\bfinished\")\n" +
+	"\rVersionRaised\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"\x9e\x01\n" +
+	"\fDrillStarted\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
+	"\x05fault\x18\x02 \x01(\x0e2\x12.holdfast.v1.FaultR\x05fault\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1a\n" +
+	"\bduration\x18\x04 \x01(\x03R\bduration\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\x03R\x05until\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\"\x1c\n" +
+	"\n" +
+	"DrillEnded\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id*k\n" +
 	"\bBodyType\x12\x19\n" +
 	"\x15BODY_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eBODY_TYPE_7BIT\x10\x01\x12\x16\n" +
@@ -6146,7 +6484,15 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
 	"\rROLE_OPERATOR\x10\x02\x12\x0e\n" +
 	"\n" +
-	"ROLE_ADMIN\x10\x03B'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"ROLE_ADMIN\x10\x03*i\n" +
+	"\x05Fault\x12\x15\n" +
+	"\x11FAULT_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"FAULT_KILL\x10\x01\x12\x13\n" +
+	"\x0fFAULT_PARTITION\x10\x02\x12\x0f\n" +
+	"\vFAULT_PAUSE\x10\x03\x12\x13\n" +
+	"\x0fFAULT_DISK_FULL\x10\x04:5\n" +
+	"\x05since\x12\x1d.google.protobuf.FieldOptions\x18І\x03 \x01(\rR\x05sinceB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_event_proto_rawDescOnce sync.Once
@@ -6160,187 +6506,197 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_event_proto_rawDescData
 }
 
-var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_holdfast_v1_event_proto_goTypes = []any{
-	(BodyType)(0),                   // 0: holdfast.v1.BodyType
-	(Role)(0),                       // 1: holdfast.v1.Role
-	(EventResult_Code)(0),           // 2: holdfast.v1.EventResult.Code
-	(Bounced_Reason)(0),             // 3: holdfast.v1.Bounced.Reason
-	(Dropped_Reason)(0),             // 4: holdfast.v1.Dropped.Reason
-	(Operation_Kind)(0),             // 5: holdfast.v1.Operation.Kind
-	(*EventBatch)(nil),              // 6: holdfast.v1.EventBatch
-	(*Event)(nil),                   // 7: holdfast.v1.Event
-	(*EventResult)(nil),             // 8: holdfast.v1.EventResult
-	(*ContentAppended)(nil),         // 9: holdfast.v1.ContentAppended
-	(*ContentAbandoned)(nil),        // 10: holdfast.v1.ContentAbandoned
-	(*Envelope)(nil),                // 11: holdfast.v1.Envelope
-	(*Recipient)(nil),               // 12: holdfast.v1.Recipient
-	(*Origin)(nil),                  // 13: holdfast.v1.Origin
-	(*Content)(nil),                 // 14: holdfast.v1.Content
-	(*MessageAccepted)(nil),         // 15: holdfast.v1.MessageAccepted
-	(*AcceptanceAborted)(nil),       // 16: holdfast.v1.AcceptanceAborted
-	(*ClaimRef)(nil),                // 17: holdfast.v1.ClaimRef
-	(*AttemptStarted)(nil),          // 18: holdfast.v1.AttemptStarted
-	(*Attempt)(nil),                 // 19: holdfast.v1.Attempt
-	(*Failure)(nil),                 // 20: holdfast.v1.Failure
-	(*AttemptFailed)(nil),           // 21: holdfast.v1.AttemptFailed
-	(*Delivered)(nil),               // 22: holdfast.v1.Delivered
-	(*DelayWarned)(nil),             // 23: holdfast.v1.DelayWarned
-	(*Bounced)(nil),                 // 24: holdfast.v1.Bounced
-	(*Frozen)(nil),                  // 25: holdfast.v1.Frozen
-	(*Dropped)(nil),                 // 26: holdfast.v1.Dropped
-	(*ClaimsReleased)(nil),          // 27: holdfast.v1.ClaimsReleased
-	(*DestinationConfig)(nil),       // 28: holdfast.v1.DestinationConfig
-	(*DestinationSet)(nil),          // 29: holdfast.v1.DestinationSet
-	(*DestinationRemoved)(nil),      // 30: holdfast.v1.DestinationRemoved
-	(*DestinationFailed)(nil),       // 31: holdfast.v1.DestinationFailed
-	(*DestinationRecovered)(nil),    // 32: holdfast.v1.DestinationRecovered
-	(*DestinationSuspended)(nil),    // 33: holdfast.v1.DestinationSuspended
-	(*DestinationResumed)(nil),      // 34: holdfast.v1.DestinationResumed
-	(*RetryRequested)(nil),          // 35: holdfast.v1.RetryRequested
-	(*DomainConfig)(nil),            // 36: holdfast.v1.DomainConfig
-	(*DomainSet)(nil),               // 37: holdfast.v1.DomainSet
-	(*DomainRemoved)(nil),           // 38: holdfast.v1.DomainRemoved
-	(*PolicyConfig)(nil),            // 39: holdfast.v1.PolicyConfig
-	(*PolicySet)(nil),               // 40: holdfast.v1.PolicySet
-	(*PolicyRemoved)(nil),           // 41: holdfast.v1.PolicyRemoved
-	(*TokenConfig)(nil),             // 42: holdfast.v1.TokenConfig
-	(*TokenSet)(nil),                // 43: holdfast.v1.TokenSet
-	(*TokenRevoked)(nil),            // 44: holdfast.v1.TokenRevoked
-	(*ClusterCreated)(nil),          // 45: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                  // 46: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),            // 47: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                // 48: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),            // 49: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                // 50: holdfast.v1.Settings
-	(*SettingsChanged)(nil),         // 51: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),           // 52: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),            // 53: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),             // 54: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),             // 55: holdfast.v1.NodeRemoved
-	(*Restored)(nil),                // 56: holdfast.v1.Restored
-	(*Operation)(nil),               // 57: holdfast.v1.Operation
-	(*Target)(nil),                  // 58: holdfast.v1.Target
-	(*Operated)(nil),                // 59: holdfast.v1.Operated
-	(*Purged)(nil),                  // 60: holdfast.v1.Purged
-	(*FrozenExpired)(nil),           // 61: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),              // 62: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),             // 63: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),          // 64: holdfast.v1.BulkProgressed
-	(*AttemptStarted_Claim)(nil),    // 65: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil), // 66: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),     // 67: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),       // 68: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),          // 69: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),        // 70: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),       // 71: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),    // 72: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),  // 73: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),      // 74: holdfast.v1.PolicyConfig.Phase
+	(BodyType)(0),                     // 0: holdfast.v1.BodyType
+	(Role)(0),                         // 1: holdfast.v1.Role
+	(Fault)(0),                        // 2: holdfast.v1.Fault
+	(EventResult_Code)(0),             // 3: holdfast.v1.EventResult.Code
+	(Bounced_Reason)(0),               // 4: holdfast.v1.Bounced.Reason
+	(Dropped_Reason)(0),               // 5: holdfast.v1.Dropped.Reason
+	(Operation_Kind)(0),               // 6: holdfast.v1.Operation.Kind
+	(*EventBatch)(nil),                // 7: holdfast.v1.EventBatch
+	(*Event)(nil),                     // 8: holdfast.v1.Event
+	(*EventResult)(nil),               // 9: holdfast.v1.EventResult
+	(*ContentAppended)(nil),           // 10: holdfast.v1.ContentAppended
+	(*ContentAbandoned)(nil),          // 11: holdfast.v1.ContentAbandoned
+	(*Envelope)(nil),                  // 12: holdfast.v1.Envelope
+	(*Recipient)(nil),                 // 13: holdfast.v1.Recipient
+	(*Origin)(nil),                    // 14: holdfast.v1.Origin
+	(*Content)(nil),                   // 15: holdfast.v1.Content
+	(*MessageAccepted)(nil),           // 16: holdfast.v1.MessageAccepted
+	(*AcceptanceAborted)(nil),         // 17: holdfast.v1.AcceptanceAborted
+	(*ClaimRef)(nil),                  // 18: holdfast.v1.ClaimRef
+	(*AttemptStarted)(nil),            // 19: holdfast.v1.AttemptStarted
+	(*Attempt)(nil),                   // 20: holdfast.v1.Attempt
+	(*Failure)(nil),                   // 21: holdfast.v1.Failure
+	(*AttemptFailed)(nil),             // 22: holdfast.v1.AttemptFailed
+	(*Delivered)(nil),                 // 23: holdfast.v1.Delivered
+	(*DelayWarned)(nil),               // 24: holdfast.v1.DelayWarned
+	(*Bounced)(nil),                   // 25: holdfast.v1.Bounced
+	(*Frozen)(nil),                    // 26: holdfast.v1.Frozen
+	(*Dropped)(nil),                   // 27: holdfast.v1.Dropped
+	(*ClaimsReleased)(nil),            // 28: holdfast.v1.ClaimsReleased
+	(*DestinationConfig)(nil),         // 29: holdfast.v1.DestinationConfig
+	(*DestinationSet)(nil),            // 30: holdfast.v1.DestinationSet
+	(*DestinationRemoved)(nil),        // 31: holdfast.v1.DestinationRemoved
+	(*DestinationFailed)(nil),         // 32: holdfast.v1.DestinationFailed
+	(*DestinationRecovered)(nil),      // 33: holdfast.v1.DestinationRecovered
+	(*DestinationSuspended)(nil),      // 34: holdfast.v1.DestinationSuspended
+	(*DestinationResumed)(nil),        // 35: holdfast.v1.DestinationResumed
+	(*RetryRequested)(nil),            // 36: holdfast.v1.RetryRequested
+	(*DomainConfig)(nil),              // 37: holdfast.v1.DomainConfig
+	(*DomainSet)(nil),                 // 38: holdfast.v1.DomainSet
+	(*DomainRemoved)(nil),             // 39: holdfast.v1.DomainRemoved
+	(*PolicyConfig)(nil),              // 40: holdfast.v1.PolicyConfig
+	(*PolicySet)(nil),                 // 41: holdfast.v1.PolicySet
+	(*PolicyRemoved)(nil),             // 42: holdfast.v1.PolicyRemoved
+	(*TokenConfig)(nil),               // 43: holdfast.v1.TokenConfig
+	(*TokenSet)(nil),                  // 44: holdfast.v1.TokenSet
+	(*TokenRevoked)(nil),              // 45: holdfast.v1.TokenRevoked
+	(*ClusterCreated)(nil),            // 46: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                    // 47: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),              // 48: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                  // 49: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),              // 50: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                  // 51: holdfast.v1.Settings
+	(*SettingsChanged)(nil),           // 52: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),             // 53: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),              // 54: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),               // 55: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),               // 56: holdfast.v1.NodeRemoved
+	(*Restored)(nil),                  // 57: holdfast.v1.Restored
+	(*Operation)(nil),                 // 58: holdfast.v1.Operation
+	(*Target)(nil),                    // 59: holdfast.v1.Target
+	(*Operated)(nil),                  // 60: holdfast.v1.Operated
+	(*Purged)(nil),                    // 61: holdfast.v1.Purged
+	(*FrozenExpired)(nil),             // 62: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),                // 63: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),               // 64: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),            // 65: holdfast.v1.BulkProgressed
+	(*VersionRaised)(nil),             // 66: holdfast.v1.VersionRaised
+	(*DrillStarted)(nil),              // 67: holdfast.v1.DrillStarted
+	(*DrillEnded)(nil),                // 68: holdfast.v1.DrillEnded
+	(*AttemptStarted_Claim)(nil),      // 69: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil),   // 70: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),       // 71: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),         // 72: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),            // 73: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),          // 74: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),         // 75: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),      // 76: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),    // 77: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),        // 78: holdfast.v1.PolicyConfig.Phase
+	(*descriptorpb.FieldOptions)(nil), // 79: google.protobuf.FieldOptions
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
-	7,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
-	9,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
-	10, // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
-	15, // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
-	16, // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
-	18, // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
-	21, // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
-	22, // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
-	24, // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
-	25, // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
-	27, // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	59, // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	60, // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	61, // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
-	26, // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
-	23, // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
-	29, // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
-	30, // 17: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
-	31, // 18: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
-	32, // 19: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
-	35, // 20: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
-	33, // 21: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
-	34, // 22: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
-	37, // 23: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
-	38, // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
-	40, // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
-	41, // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	51, // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
-	43, // 28: holdfast.v1.Event.token_set:type_name -> holdfast.v1.TokenSet
-	44, // 29: holdfast.v1.Event.token_revoked:type_name -> holdfast.v1.TokenRevoked
-	45, // 30: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	46, // 31: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	47, // 32: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	48, // 33: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	49, // 34: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	53, // 35: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	54, // 36: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	55, // 37: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	56, // 38: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
-	63, // 39: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	64, // 40: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	52, // 41: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	2,  // 42: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,  // 43: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	11, // 44: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	12, // 45: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	14, // 46: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	13, // 47: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	65, // 48: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	17, // 49: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	66, // 50: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	19, // 51: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	17, // 52: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	67, // 53: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	19, // 54: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	69, // 55: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
-	69, // 56: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
-	17, // 57: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	68, // 58: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	19, // 59: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	3,  // 60: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	69, // 61: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	17, // 62: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	70, // 63: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	19, // 64: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	17, // 65: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	71, // 66: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	19, // 67: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	4,  // 68: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	72, // 69: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	73, // 70: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	28, // 71: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	20, // 72: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	36, // 73: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	74, // 74: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	39, // 75: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	1,  // 76: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
-	42, // 77: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
-	50, // 78: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	58, // 79: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
-	57, // 80: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
-	5,  // 81: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	57, // 82: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	58, // 83: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	58, // 84: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	58, // 85: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	62, // 86: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	57, // 87: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	58, // 88: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	20, // 89: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	20, // 90: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	14, // 91: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,  // 92: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	20, // 93: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	20, // 94: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	17, // 95: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	96, // [96:96] is the sub-list for method output_type
-	96, // [96:96] is the sub-list for method input_type
-	96, // [96:96] is the sub-list for extension type_name
-	96, // [96:96] is the sub-list for extension extendee
-	0,  // [0:96] is the sub-list for field type_name
+	8,   // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
+	10,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
+	11,  // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
+	16,  // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
+	17,  // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
+	19,  // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
+	22,  // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
+	23,  // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
+	25,  // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
+	26,  // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
+	28,  // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
+	60,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	61,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	62,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	27,  // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
+	24,  // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
+	30,  // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
+	31,  // 17: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
+	32,  // 18: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
+	33,  // 19: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
+	36,  // 20: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
+	34,  // 21: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
+	35,  // 22: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
+	38,  // 23: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
+	39,  // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
+	41,  // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
+	42,  // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
+	52,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	44,  // 28: holdfast.v1.Event.token_set:type_name -> holdfast.v1.TokenSet
+	45,  // 29: holdfast.v1.Event.token_revoked:type_name -> holdfast.v1.TokenRevoked
+	46,  // 30: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	47,  // 31: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	48,  // 32: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	49,  // 33: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	50,  // 34: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	54,  // 35: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	55,  // 36: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	56,  // 37: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	57,  // 38: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
+	66,  // 39: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
+	67,  // 40: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
+	68,  // 41: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
+	64,  // 42: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	65,  // 43: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	53,  // 44: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	3,   // 45: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,   // 46: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	12,  // 47: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	13,  // 48: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	15,  // 49: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	14,  // 50: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	69,  // 51: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	18,  // 52: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	70,  // 53: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	20,  // 54: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	18,  // 55: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	71,  // 56: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	20,  // 57: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	73,  // 58: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	73,  // 59: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	18,  // 60: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	72,  // 61: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	20,  // 62: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	4,   // 63: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	73,  // 64: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	18,  // 65: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	74,  // 66: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	20,  // 67: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	18,  // 68: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	75,  // 69: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	20,  // 70: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	5,   // 71: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	76,  // 72: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	77,  // 73: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	29,  // 74: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	21,  // 75: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	37,  // 76: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	78,  // 77: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	40,  // 78: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	1,   // 79: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
+	43,  // 80: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
+	51,  // 81: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	59,  // 82: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
+	58,  // 83: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
+	6,   // 84: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	58,  // 85: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	59,  // 86: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	59,  // 87: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	59,  // 88: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	63,  // 89: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	58,  // 90: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	59,  // 91: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	2,   // 92: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
+	21,  // 93: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 94: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	15,  // 95: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,   // 96: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	21,  // 97: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 98: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	18,  // 99: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	79,  // 100: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
+	101, // [101:101] is the sub-list for method output_type
+	101, // [101:101] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	100, // [100:101] is the sub-list for extension extendee
+	0,   // [0:100] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -6387,6 +6743,9 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_NodeResumed)(nil),
 		(*Event_NodeRemoved)(nil),
 		(*Event_Restored)(nil),
+		(*Event_VersionRaised)(nil),
+		(*Event_DrillStarted)(nil),
+		(*Event_DrillEnded)(nil),
 		(*Event_BulkStarted)(nil),
 		(*Event_BulkProgressed)(nil),
 		(*Event_HistoryPruned)(nil),
@@ -6397,15 +6756,16 @@ func file_holdfast_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   69,
-			NumExtensions: 0,
+			NumEnums:      7,
+			NumMessages:   72,
+			NumExtensions: 1,
 			NumServices:   0,
 		},
 		GoTypes:           file_holdfast_v1_event_proto_goTypes,
 		DependencyIndexes: file_holdfast_v1_event_proto_depIdxs,
 		EnumInfos:         file_holdfast_v1_event_proto_enumTypes,
 		MessageInfos:      file_holdfast_v1_event_proto_msgTypes,
+		ExtensionInfos:    file_holdfast_v1_event_proto_extTypes,
 	}.Build()
 	File_holdfast_v1_event_proto = out.File
 	file_holdfast_v1_event_proto_goTypes = nil

@@ -209,8 +209,10 @@ type HelloResponse struct {
 	Mismatches []*StateMismatch `protobuf:"bytes,12,rep,name=mismatches,proto3" json:"mismatches,omitempty"`
 	// The node's certificates, and the CAs that it trusts.
 	CertificateEnds []*CertificateEnd `protobuf:"bytes,13,rep,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The version of the node's state, 0 before it has any.
+	StateVersion  uint32 `protobuf:"varint,20,opt,name=state_version,json=stateVersion,proto3" json:"state_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HelloResponse) Reset() {
@@ -334,6 +336,13 @@ func (x *HelloResponse) GetCertificateEnds() []*CertificateEnd {
 	return nil
 }
 
+func (x *HelloResponse) GetStateVersion() uint32 {
+	if x != nil {
+		return x.StateVersion
+	}
+	return 0
+}
+
 // CertificateEnd is until when a certificate is good.
 type CertificateEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -399,12 +408,14 @@ func (x *CertificateEnd) GetNotAfter() int64 {
 }
 
 type JoinRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
-	RaftId        string                 `protobuf:"bytes,3,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
-	RaftAddress   string                 `protobuf:"bytes,4,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
-	AdminAddress  string                 `protobuf:"bytes,5,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId    string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Node         string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	RaftId       string                 `protobuf:"bytes,3,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	RaftAddress  string                 `protobuf:"bytes,4,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	AdminAddress string                 `protobuf:"bytes,5,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	// The latest version of the state that its program can apply.
+	Reads         uint32 `protobuf:"varint,20,opt,name=reads,proto3" json:"reads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -472,6 +483,13 @@ func (x *JoinRequest) GetAdminAddress() string {
 		return x.AdminAddress
 	}
 	return ""
+}
+
+func (x *JoinRequest) GetReads() uint32 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
 }
 
 type JoinResponse struct {
@@ -934,7 +952,9 @@ type DigestResponse struct {
 	Index   uint64                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Digests []*AppliedRecord_Digest `protobuf:"bytes,2,rep,name=digests,proto3" json:"digests,omitempty"`
 	// Of the latest check since the node's start; not set where there was none.
-	RowCheck      *RowCheck `protobuf:"bytes,3,opt,name=row_check,json=rowCheck,proto3" json:"row_check,omitempty"`
+	RowCheck *RowCheck `protobuf:"bytes,3,opt,name=row_check,json=rowCheck,proto3" json:"row_check,omitempty"`
+	// Of the rows that were read for this answer.
+	QuickCheck    *RowCheck `protobuf:"bytes,20,opt,name=quick_check,json=quickCheck,proto3" json:"quick_check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -990,6 +1010,13 @@ func (x *DigestResponse) GetRowCheck() *RowCheck {
 	return nil
 }
 
+func (x *DigestResponse) GetQuickCheck() *RowCheck {
+	if x != nil {
+		return x.QuickCheck
+	}
+	return nil
+}
+
 // RowCheck is what reading all of a node's rows came to.
 type RowCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -999,7 +1026,9 @@ type RowCheck struct {
 	Time int64  `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"`
 	Rows uint64 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
 	// Sorted by family.
-	Damages       []*RowCheck_Damage `protobuf:"bytes,4,rep,name=damages,proto3" json:"damages,omitempty"`
+	Damages []*RowCheck_Damage `protobuf:"bytes,4,rep,name=damages,proto3" json:"damages,omitempty"`
+	// Families that were not read, or not to their end: the check was a quick one.
+	Unread        []string `protobuf:"bytes,20,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1058,6 +1087,13 @@ func (x *RowCheck) GetRows() uint64 {
 func (x *RowCheck) GetDamages() []*RowCheck_Damage {
 	if x != nil {
 		return x.Damages
+	}
+	return nil
+}
+
+func (x *RowCheck) GetUnread() []string {
+	if x != nil {
+		return x.Unread
 	}
 	return nil
 }
@@ -1337,6 +1373,394 @@ func (*ChangeMembershipResponse) Descriptor() ([]byte, []int) {
 	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
+type StartFaultRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// The drill's id, and the index of its DrillStarted.
+	Drill         string `protobuf:"bytes,2,opt,name=drill,proto3" json:"drill,omitempty"`
+	Index         uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartFaultRequest) Reset() {
+	*x = StartFaultRequest{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartFaultRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartFaultRequest) ProtoMessage() {}
+
+func (x *StartFaultRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartFaultRequest.ProtoReflect.Descriptor instead.
+func (*StartFaultRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StartFaultRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *StartFaultRequest) GetDrill() string {
+	if x != nil {
+		return x.Drill
+	}
+	return ""
+}
+
+func (x *StartFaultRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type StartFaultResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartFaultResponse) Reset() {
+	*x = StartFaultResponse{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartFaultResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartFaultResponse) ProtoMessage() {}
+
+func (x *StartFaultResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartFaultResponse.ProtoReflect.Descriptor instead.
+func (*StartFaultResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{18}
+}
+
+type EndFaultRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Drill         string                 `protobuf:"bytes,2,opt,name=drill,proto3" json:"drill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndFaultRequest) Reset() {
+	*x = EndFaultRequest{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndFaultRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndFaultRequest) ProtoMessage() {}
+
+func (x *EndFaultRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndFaultRequest.ProtoReflect.Descriptor instead.
+func (*EndFaultRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *EndFaultRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *EndFaultRequest) GetDrill() string {
+	if x != nil {
+		return x.Drill
+	}
+	return ""
+}
+
+type EndFaultResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why the node could not suffer the fault, "" where it could.
+	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndFaultResponse) Reset() {
+	*x = EndFaultResponse{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndFaultResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndFaultResponse) ProtoMessage() {}
+
+func (x *EndFaultResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndFaultResponse.ProtoReflect.Descriptor instead.
+func (*EndFaultResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *EndFaultResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type TryAcceptRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TryAcceptRequest) Reset() {
+	*x = TryAcceptRequest{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TryAcceptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TryAcceptRequest) ProtoMessage() {}
+
+func (x *TryAcceptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TryAcceptRequest.ProtoReflect.Descriptor instead.
+func (*TryAcceptRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TryAcceptRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+type TryAcceptResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Accepted bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Why not.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TryAcceptResponse) Reset() {
+	*x = TryAcceptResponse{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TryAcceptResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TryAcceptResponse) ProtoMessage() {}
+
+func (x *TryAcceptResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TryAcceptResponse.ProtoReflect.Descriptor instead.
+func (*TryAcceptResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TryAcceptResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *TryAcceptResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type ListAnsweredRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Drill         string                 `protobuf:"bytes,2,opt,name=drill,proto3" json:"drill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAnsweredRequest) Reset() {
+	*x = ListAnsweredRequest{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAnsweredRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAnsweredRequest) ProtoMessage() {}
+
+func (x *ListAnsweredRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAnsweredRequest.ProtoReflect.Descriptor instead.
+func (*ListAnsweredRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListAnsweredRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ListAnsweredRequest) GetDrill() string {
+	if x != nil {
+		return x.Drill
+	}
+	return ""
+}
+
+type ListAnsweredResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Message ids, as the node wrote them down.
+	Ids           []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAnsweredResponse) Reset() {
+	*x = ListAnsweredResponse{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAnsweredResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAnsweredResponse) ProtoMessage() {}
+
+func (x *ListAnsweredResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAnsweredResponse.ProtoReflect.Descriptor instead.
+func (*ListAnsweredResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListAnsweredResponse) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
 type RowCheck_Damage struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Family string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"`
@@ -1348,7 +1772,7 @@ type RowCheck_Damage struct {
 
 func (x *RowCheck_Damage) Reset() {
 	*x = RowCheck_Damage{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[17]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1784,7 @@ func (x *RowCheck_Damage) String() string {
 func (*RowCheck_Damage) ProtoMessage() {}
 
 func (x *RowCheck_Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[17]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1822,7 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\fHelloRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\"\xe6\x03\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"\x8b\x04\n" +
 	"\rHelloResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\tR\x06raftId\x12!\n" +
@@ -1417,18 +1841,20 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"mismatches\x18\f \x03(\v2\x1a.holdfast.v1.StateMismatchR\n" +
 	"mismatches\x12F\n" +
-	"\x10certificate_ends\x18\r \x03(\v2\x1b.holdfast.v1.CertificateEndR\x0fcertificateEnds\"S\n" +
+	"\x10certificate_ends\x18\r \x03(\v2\x1b.holdfast.v1.CertificateEndR\x0fcertificateEnds\x12#\n" +
+	"\rstate_version\x18\x14 \x01(\rR\fstateVersion\"S\n" +
 	"\x0eCertificateEnd\x12\x10\n" +
 	"\x03use\x18\x01 \x01(\tR\x03use\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
-	"\tnot_after\x18\x03 \x01(\x03R\bnotAfter\"\xa1\x01\n" +
+	"\tnot_after\x18\x03 \x01(\x03R\bnotAfter\"\xb7\x01\n" +
 	"\vJoinRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x17\n" +
 	"\araft_id\x18\x03 \x01(\tR\x06raftId\x12!\n" +
 	"\fraft_address\x18\x04 \x01(\tR\vraftAddress\x12#\n" +
-	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\"]\n" +
+	"\radmin_address\x18\x05 \x01(\tR\fadminAddress\x12\x14\n" +
+	"\x05reads\x18\x14 \x01(\rR\x05reads\"]\n" +
 	"\fJoinResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
@@ -1474,16 +1900,19 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\rDigestRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
-	"\x05nonce\x18\x02 \x01(\fR\x05nonce\"\x97\x01\n" +
+	"\x05nonce\x18\x02 \x01(\fR\x05nonce\"\xcf\x01\n" +
 	"\x0eDigestResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12;\n" +
 	"\adigests\x18\x02 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x122\n" +
-	"\trow_check\x18\x03 \x01(\v2\x15.holdfast.v1.RowCheckR\browCheck\"\xb6\x01\n" +
+	"\trow_check\x18\x03 \x01(\v2\x15.holdfast.v1.RowCheckR\browCheck\x126\n" +
+	"\vquick_check\x18\x14 \x01(\v2\x15.holdfast.v1.RowCheckR\n" +
+	"quickCheck\"\xce\x01\n" +
 	"\bRowCheck\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x12\n" +
 	"\x04rows\x18\x03 \x01(\x04R\x04rows\x126\n" +
-	"\adamages\x18\x04 \x03(\v2\x1c.holdfast.v1.RowCheck.DamageR\adamages\x1a4\n" +
+	"\adamages\x18\x04 \x03(\v2\x1c.holdfast.v1.RowCheck.DamageR\adamages\x12\x16\n" +
+	"\x06unread\x18\x14 \x03(\tR\x06unread\x1a4\n" +
 	"\x06Damage\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"O\n" +
@@ -1509,7 +1938,31 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\rCHANGE_REMOVE\x10\x01\x12\x12\n" +
 	"\x0eCHANGE_PROMOTE\x10\x02\x12\x13\n" +
 	"\x0fCHANGE_TRANSFER\x10\x03\"\x1a\n" +
-	"\x18ChangeMembershipResponse2\x83\x04\n" +
+	"\x18ChangeMembershipResponse\"^\n" +
+	"\x11StartFaultRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05drill\x18\x02 \x01(\tR\x05drill\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\x14\n" +
+	"\x12StartFaultResponse\"F\n" +
+	"\x0fEndFaultRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05drill\x18\x02 \x01(\tR\x05drill\"&\n" +
+	"\x10EndFaultResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"1\n" +
+	"\x10TryAcceptRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"C\n" +
+	"\x11TryAcceptResponse\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"J\n" +
+	"\x13ListAnsweredRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05drill\x18\x02 \x01(\tR\x05drill\"(\n" +
+	"\x14ListAnsweredResponse\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids2\xbe\x06\n" +
 	"\vPeerService\x12>\n" +
 	"\x05Hello\x12\x19.holdfast.v1.HelloRequest\x1a\x1a.holdfast.v1.HelloResponse\x12;\n" +
 	"\x04Join\x12\x18.holdfast.v1.JoinRequest\x1a\x19.holdfast.v1.JoinResponse\x12H\n" +
@@ -1517,7 +1970,12 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\x04Ping\x12\x18.holdfast.v1.PingRequest\x1a\x19.holdfast.v1.PingResponse\x12A\n" +
 	"\x06Digest\x12\x1a.holdfast.v1.DigestRequest\x1a\x1b.holdfast.v1.DigestResponse\x12_\n" +
 	"\x10ChangeMembership\x12$.holdfast.v1.ChangeMembershipRequest\x1a%.holdfast.v1.ChangeMembershipResponse\x12L\n" +
-	"\tCheckRows\x12\x1d.holdfast.v1.CheckRowsRequest\x1a\x1e.holdfast.v1.CheckRowsResponse0\x01B'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\tCheckRows\x12\x1d.holdfast.v1.CheckRowsRequest\x1a\x1e.holdfast.v1.CheckRowsResponse0\x01\x12M\n" +
+	"\n" +
+	"StartFault\x12\x1e.holdfast.v1.StartFaultRequest\x1a\x1f.holdfast.v1.StartFaultResponse\x12G\n" +
+	"\bEndFault\x12\x1c.holdfast.v1.EndFaultRequest\x1a\x1d.holdfast.v1.EndFaultResponse\x12J\n" +
+	"\tTryAccept\x12\x1d.holdfast.v1.TryAcceptRequest\x1a\x1e.holdfast.v1.TryAcceptResponse\x12U\n" +
+	"\fListAnswered\x12 .holdfast.v1.ListAnsweredRequest\x1a!.holdfast.v1.ListAnsweredResponse0\x01B'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_peer_proto_rawDescOnce sync.Once
@@ -1532,7 +1990,7 @@ func file_holdfast_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_holdfast_v1_peer_proto_goTypes = []any{
 	(ProposeResponse_Outcome)(0),        // 0: holdfast.v1.ProposeResponse.Outcome
 	(ChangeMembershipRequest_Change)(0), // 1: holdfast.v1.ChangeMembershipRequest.Change
@@ -1553,39 +2011,56 @@ var file_holdfast_v1_peer_proto_goTypes = []any{
 	(*CheckRowsResponse)(nil),           // 16: holdfast.v1.CheckRowsResponse
 	(*ChangeMembershipRequest)(nil),     // 17: holdfast.v1.ChangeMembershipRequest
 	(*ChangeMembershipResponse)(nil),    // 18: holdfast.v1.ChangeMembershipResponse
-	(*RowCheck_Damage)(nil),             // 19: holdfast.v1.RowCheck.Damage
-	(*EventResult)(nil),                 // 20: holdfast.v1.EventResult
-	(*AppliedRecord_Digest)(nil),        // 21: holdfast.v1.AppliedRecord.Digest
+	(*StartFaultRequest)(nil),           // 19: holdfast.v1.StartFaultRequest
+	(*StartFaultResponse)(nil),          // 20: holdfast.v1.StartFaultResponse
+	(*EndFaultRequest)(nil),             // 21: holdfast.v1.EndFaultRequest
+	(*EndFaultResponse)(nil),            // 22: holdfast.v1.EndFaultResponse
+	(*TryAcceptRequest)(nil),            // 23: holdfast.v1.TryAcceptRequest
+	(*TryAcceptResponse)(nil),           // 24: holdfast.v1.TryAcceptResponse
+	(*ListAnsweredRequest)(nil),         // 25: holdfast.v1.ListAnsweredRequest
+	(*ListAnsweredResponse)(nil),        // 26: holdfast.v1.ListAnsweredResponse
+	(*RowCheck_Damage)(nil),             // 27: holdfast.v1.RowCheck.Damage
+	(*EventResult)(nil),                 // 28: holdfast.v1.EventResult
+	(*AppliedRecord_Digest)(nil),        // 29: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_peer_proto_depIdxs = []int32{
 	14, // 0: holdfast.v1.HelloResponse.mismatches:type_name -> holdfast.v1.StateMismatch
 	4,  // 1: holdfast.v1.HelloResponse.certificate_ends:type_name -> holdfast.v1.CertificateEnd
 	0,  // 2: holdfast.v1.ProposeResponse.outcome:type_name -> holdfast.v1.ProposeResponse.Outcome
-	20, // 3: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
-	21, // 4: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	28, // 3: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
+	29, // 4: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
 	13, // 5: holdfast.v1.DigestResponse.row_check:type_name -> holdfast.v1.RowCheck
-	19, // 6: holdfast.v1.RowCheck.damages:type_name -> holdfast.v1.RowCheck.Damage
-	13, // 7: holdfast.v1.CheckRowsResponse.result:type_name -> holdfast.v1.RowCheck
-	1,  // 8: holdfast.v1.ChangeMembershipRequest.change:type_name -> holdfast.v1.ChangeMembershipRequest.Change
-	2,  // 9: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
-	5,  // 10: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
-	7,  // 11: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
-	9,  // 12: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
-	11, // 13: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
-	17, // 14: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
-	15, // 15: holdfast.v1.PeerService.CheckRows:input_type -> holdfast.v1.CheckRowsRequest
-	3,  // 16: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
-	6,  // 17: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
-	8,  // 18: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
-	10, // 19: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
-	12, // 20: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
-	18, // 21: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
-	16, // 22: holdfast.v1.PeerService.CheckRows:output_type -> holdfast.v1.CheckRowsResponse
-	16, // [16:23] is the sub-list for method output_type
-	9,  // [9:16] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	13, // 6: holdfast.v1.DigestResponse.quick_check:type_name -> holdfast.v1.RowCheck
+	27, // 7: holdfast.v1.RowCheck.damages:type_name -> holdfast.v1.RowCheck.Damage
+	13, // 8: holdfast.v1.CheckRowsResponse.result:type_name -> holdfast.v1.RowCheck
+	1,  // 9: holdfast.v1.ChangeMembershipRequest.change:type_name -> holdfast.v1.ChangeMembershipRequest.Change
+	2,  // 10: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
+	5,  // 11: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
+	7,  // 12: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
+	9,  // 13: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
+	11, // 14: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
+	17, // 15: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
+	15, // 16: holdfast.v1.PeerService.CheckRows:input_type -> holdfast.v1.CheckRowsRequest
+	19, // 17: holdfast.v1.PeerService.StartFault:input_type -> holdfast.v1.StartFaultRequest
+	21, // 18: holdfast.v1.PeerService.EndFault:input_type -> holdfast.v1.EndFaultRequest
+	23, // 19: holdfast.v1.PeerService.TryAccept:input_type -> holdfast.v1.TryAcceptRequest
+	25, // 20: holdfast.v1.PeerService.ListAnswered:input_type -> holdfast.v1.ListAnsweredRequest
+	3,  // 21: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
+	6,  // 22: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
+	8,  // 23: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
+	10, // 24: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
+	12, // 25: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
+	18, // 26: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
+	16, // 27: holdfast.v1.PeerService.CheckRows:output_type -> holdfast.v1.CheckRowsResponse
+	20, // 28: holdfast.v1.PeerService.StartFault:output_type -> holdfast.v1.StartFaultResponse
+	22, // 29: holdfast.v1.PeerService.EndFault:output_type -> holdfast.v1.EndFaultResponse
+	24, // 30: holdfast.v1.PeerService.TryAccept:output_type -> holdfast.v1.TryAcceptResponse
+	26, // 31: holdfast.v1.PeerService.ListAnswered:output_type -> holdfast.v1.ListAnsweredResponse
+	21, // [21:32] is the sub-list for method output_type
+	10, // [10:21] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_peer_proto_init() }
@@ -1601,7 +2076,7 @@ func file_holdfast_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_peer_proto_rawDesc), len(file_holdfast_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

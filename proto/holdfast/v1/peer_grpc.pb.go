@@ -28,6 +28,10 @@ const (
 	PeerService_Digest_FullMethodName           = "/holdfast.v1.PeerService/Digest"
 	PeerService_ChangeMembership_FullMethodName = "/holdfast.v1.PeerService/ChangeMembership"
 	PeerService_CheckRows_FullMethodName        = "/holdfast.v1.PeerService/CheckRows"
+	PeerService_StartFault_FullMethodName       = "/holdfast.v1.PeerService/StartFault"
+	PeerService_EndFault_FullMethodName         = "/holdfast.v1.PeerService/EndFault"
+	PeerService_TryAccept_FullMethodName        = "/holdfast.v1.PeerService/TryAccept"
+	PeerService_ListAnswered_FullMethodName     = "/holdfast.v1.PeerService/ListAnswered"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -52,6 +56,16 @@ type PeerServiceClient interface {
 	// CheckRows has a node read its rows and compare them with its digests. It
 	// tells its progress, and in its last answer what it came to.
 	CheckRows(ctx context.Context, in *CheckRowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckRowsResponse], error)
+	// StartFault has a node suffer the fault of the drill under way. The node ends
+	// it by itself in time, whatever becomes of the caller.
+	StartFault(ctx context.Context, in *StartFaultRequest, opts ...grpc.CallOption) (*StartFaultResponse, error)
+	// EndFault ends it early.
+	EndFault(ctx context.Context, in *EndFaultRequest, opts ...grpc.CallOption) (*EndFaultResponse, error)
+	// TryAccept asks a node whether it would take a message now: it looks whether
+	// the front door is open, and brings an event without effect into the log.
+	TryAccept(ctx context.Context, in *TryAcceptRequest, opts ...grpc.CallOption) (*TryAcceptResponse, error)
+	// ListAnswered lists what a node has answered 250 during a drill.
+	ListAnswered(ctx context.Context, in *ListAnsweredRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAnsweredResponse], error)
 }
 
 type peerServiceClient struct {
@@ -144,6 +158,55 @@ func (c *peerServiceClient) CheckRows(ctx context.Context, in *CheckRowsRequest,
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_CheckRowsClient = grpc.ServerStreamingClient[CheckRowsResponse]
 
+func (c *peerServiceClient) StartFault(ctx context.Context, in *StartFaultRequest, opts ...grpc.CallOption) (*StartFaultResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartFaultResponse)
+	err := c.cc.Invoke(ctx, PeerService_StartFault_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) EndFault(ctx context.Context, in *EndFaultRequest, opts ...grpc.CallOption) (*EndFaultResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndFaultResponse)
+	err := c.cc.Invoke(ctx, PeerService_EndFault_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) TryAccept(ctx context.Context, in *TryAcceptRequest, opts ...grpc.CallOption) (*TryAcceptResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TryAcceptResponse)
+	err := c.cc.Invoke(ctx, PeerService_TryAccept_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) ListAnswered(ctx context.Context, in *ListAnsweredRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAnsweredResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[2], PeerService_ListAnswered_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListAnsweredRequest, ListAnsweredResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_ListAnsweredClient = grpc.ServerStreamingClient[ListAnsweredResponse]
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -166,6 +229,16 @@ type PeerServiceServer interface {
 	// CheckRows has a node read its rows and compare them with its digests. It
 	// tells its progress, and in its last answer what it came to.
 	CheckRows(*CheckRowsRequest, grpc.ServerStreamingServer[CheckRowsResponse]) error
+	// StartFault has a node suffer the fault of the drill under way. The node ends
+	// it by itself in time, whatever becomes of the caller.
+	StartFault(context.Context, *StartFaultRequest) (*StartFaultResponse, error)
+	// EndFault ends it early.
+	EndFault(context.Context, *EndFaultRequest) (*EndFaultResponse, error)
+	// TryAccept asks a node whether it would take a message now: it looks whether
+	// the front door is open, and brings an event without effect into the log.
+	TryAccept(context.Context, *TryAcceptRequest) (*TryAcceptResponse, error)
+	// ListAnswered lists what a node has answered 250 during a drill.
+	ListAnswered(*ListAnsweredRequest, grpc.ServerStreamingServer[ListAnsweredResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -196,6 +269,18 @@ func (UnimplementedPeerServiceServer) ChangeMembership(context.Context, *ChangeM
 }
 func (UnimplementedPeerServiceServer) CheckRows(*CheckRowsRequest, grpc.ServerStreamingServer[CheckRowsResponse]) error {
 	return status.Error(codes.Unimplemented, "method CheckRows not implemented")
+}
+func (UnimplementedPeerServiceServer) StartFault(context.Context, *StartFaultRequest) (*StartFaultResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartFault not implemented")
+}
+func (UnimplementedPeerServiceServer) EndFault(context.Context, *EndFaultRequest) (*EndFaultResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndFault not implemented")
+}
+func (UnimplementedPeerServiceServer) TryAccept(context.Context, *TryAcceptRequest) (*TryAcceptResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TryAccept not implemented")
+}
+func (UnimplementedPeerServiceServer) ListAnswered(*ListAnsweredRequest, grpc.ServerStreamingServer[ListAnsweredResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListAnswered not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -326,6 +411,71 @@ func _PeerService_CheckRows_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_CheckRowsServer = grpc.ServerStreamingServer[CheckRowsResponse]
 
+func _PeerService_StartFault_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartFaultRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).StartFault(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_StartFault_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).StartFault(ctx, req.(*StartFaultRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_EndFault_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndFaultRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).EndFault(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_EndFault_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).EndFault(ctx, req.(*EndFaultRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_TryAccept_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TryAcceptRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).TryAccept(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_TryAccept_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).TryAccept(ctx, req.(*TryAcceptRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeerService_ListAnswered_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListAnsweredRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServiceServer).ListAnswered(m, &grpc.GenericServerStream[ListAnsweredRequest, ListAnsweredResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_ListAnsweredServer = grpc.ServerStreamingServer[ListAnsweredResponse]
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -353,6 +503,18 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ChangeMembership",
 			Handler:    _PeerService_ChangeMembership_Handler,
 		},
+		{
+			MethodName: "StartFault",
+			Handler:    _PeerService_StartFault_Handler,
+		},
+		{
+			MethodName: "EndFault",
+			Handler:    _PeerService_EndFault_Handler,
+		},
+		{
+			MethodName: "TryAccept",
+			Handler:    _PeerService_TryAccept_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -364,6 +526,11 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "CheckRows",
 			Handler:       _PeerService_CheckRows_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListAnswered",
+			Handler:       _PeerService_ListAnswered_Handler,
 			ServerStreams: true,
 		},
 	},

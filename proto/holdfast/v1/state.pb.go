@@ -251,7 +251,7 @@ func (x HistoryRecord_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryRecord_Kind.Descriptor instead.
 func (HistoryRecord_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // MessageRecord is a message without its recipients and its body.
@@ -1514,6 +1514,8 @@ type NodeRecord struct {
 	DrainingSince int64 `protobuf:"varint,11,opt,name=draining_since,json=drainingSince,proto3" json:"draining_since,omitempty"`
 	// The drain ends when it comes up again.
 	DrainsUntilUp bool `protobuf:"varint,12,opt,name=drains_until_up,json=drainsUntilUp,proto3" json:"drains_until_up,omitempty"`
+	// The latest version of the state that its program can apply, 0 for the first.
+	Reads         uint32 `protobuf:"varint,20,opt,name=reads,proto3" json:"reads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1632,6 +1634,151 @@ func (x *NodeRecord) GetDrainsUntilUp() bool {
 	return false
 }
 
+func (x *NodeRecord) GetReads() uint32 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
+// VersionRecord is the version of the state.
+type VersionRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionRecord) Reset() {
+	*x = VersionRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionRecord) ProtoMessage() {}
+
+func (x *VersionRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionRecord.ProtoReflect.Descriptor instead.
+func (*VersionRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *VersionRecord) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// DrillRecord is the drill under way.
+type DrillRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Fault         Fault                  `protobuf:"varint,2,opt,name=fault,proto3,enum=holdfast.v1.Fault" json:"fault,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Duration      int64                  `protobuf:"varint,4,opt,name=duration,proto3" json:"duration,omitempty"`
+	Started       int64                  `protobuf:"varint,5,opt,name=started,proto3" json:"started,omitempty"`
+	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillRecord) Reset() {
+	*x = DrillRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillRecord) ProtoMessage() {}
+
+func (x *DrillRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillRecord.ProtoReflect.Descriptor instead.
+func (*DrillRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DrillRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DrillRecord) GetFault() Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return Fault_FAULT_UNSPECIFIED
+}
+
+func (x *DrillRecord) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DrillRecord) GetDuration() int64 {
+	if x != nil {
+		return x.Duration
+	}
+	return 0
+}
+
+func (x *DrillRecord) GetStarted() int64 {
+	if x != nil {
+		return x.Started
+	}
+	return 0
+}
+
+func (x *DrillRecord) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *DrillRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // SessionRecord is the open sequences of an active incarnation.
 type SessionRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1643,7 +1790,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1802,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1815,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SessionRecord) GetNode() string {
@@ -1695,7 +1842,7 @@ type ResultsRecord struct {
 
 func (x *ResultsRecord) Reset() {
 	*x = ResultsRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1854,7 @@ func (x *ResultsRecord) String() string {
 func (*ResultsRecord) ProtoMessage() {}
 
 func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1867,7 @@ func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord.ProtoReflect.Descriptor instead.
 func (*ResultsRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResultsRecord) GetResults() []*ResultsRecord_Result {
@@ -1756,7 +1903,7 @@ type CounterRecord struct {
 
 func (x *CounterRecord) Reset() {
 	*x = CounterRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1915,7 @@ func (x *CounterRecord) String() string {
 func (*CounterRecord) ProtoMessage() {}
 
 func (x *CounterRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1928,7 @@ func (x *CounterRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRecord.ProtoReflect.Descriptor instead.
 func (*CounterRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CounterRecord) GetPending() uint64 {
@@ -1886,7 +2033,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2045,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2058,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HistoryRecord) GetKind() HistoryRecord_Kind {
@@ -2003,7 +2150,8 @@ type AppliedRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Index uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Term  uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	// Of the state machine's behaviour.
+	// A copy of VersionRecord's, for whoever opens the state: what follows may be
+	// beyond an older program.
 	Version   uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	ClusterId string `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// Sorted by family.
@@ -2018,7 +2166,7 @@ type AppliedRecord struct {
 
 func (x *AppliedRecord) Reset() {
 	*x = AppliedRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2178,7 @@ func (x *AppliedRecord) String() string {
 func (*AppliedRecord) ProtoMessage() {}
 
 func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2191,7 @@ func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord.ProtoReflect.Descriptor instead.
 func (*AppliedRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AppliedRecord) GetIndex() uint64 {
@@ -2107,7 +2255,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2267,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2280,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -2178,7 +2326,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2338,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2351,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SnapshotHeader) GetProgram() string {
@@ -2294,7 +2442,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2454,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2494,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2506,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2519,7 @@ func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord_Result.ProtoReflect.Descriptor instead.
 func (*ResultsRecord_Result) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17, 0}
 }
 
 func (x *ResultsRecord_Result) GetSequence() uint64 {
@@ -2399,7 +2547,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[23]
+	mi := &file_holdfast_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2559,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[23]
+	mi := &file_holdfast_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2572,7 @@ func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord_Digest.ProtoReflect.Descriptor instead.
 func (*AppliedRecord_Digest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20, 0}
 }
 
 func (x *AppliedRecord_Digest) GetFamily() string {
@@ -2587,7 +2735,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\vTokenRecord\x120\n" +
 	"\x06config\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x06config\x12\x1d\n" +
 	"\n" +
-	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"\xfa\x02\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"\x90\x03\n" +
 	"\n" +
 	"NodeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
@@ -2603,7 +2751,18 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\araft_id\x18\n" +
 	" \x01(\tR\x06raftId\x12%\n" +
 	"\x0edraining_since\x18\v \x01(\x03R\rdrainingSince\x12&\n" +
-	"\x0fdrains_until_up\x18\f \x01(\bR\rdrainsUntilUp\"D\n" +
+	"\x0fdrains_until_up\x18\f \x01(\bR\rdrainsUntilUp\x12\x14\n" +
+	"\x05reads\x18\x14 \x01(\rR\x05reads\")\n" +
+	"\rVersionRecord\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"\xb7\x01\n" +
+	"\vDrillRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
+	"\x05fault\x18\x02 \x01(\x0e2\x12.holdfast.v1.FaultR\x05fault\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1a\n" +
+	"\bduration\x18\x04 \x01(\x03R\bduration\x12\x18\n" +
+	"\astarted\x18\x05 \x01(\x03R\astarted\x12\x14\n" +
+	"\x05until\x18\x06 \x01(\x03R\x05until\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\"D\n" +
 	"\rSessionRecord\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1f\n" +
 	"\vlowest_open\x18\x02 \x01(\x04R\n" +
@@ -2720,7 +2879,7 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),            // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0),   // 1: holdfast.v1.DestinationHealth.State
@@ -2739,68 +2898,72 @@ var file_holdfast_v1_state_proto_goTypes = []any{
 	(*Suspension)(nil),             // 14: holdfast.v1.Suspension
 	(*TokenRecord)(nil),            // 15: holdfast.v1.TokenRecord
 	(*NodeRecord)(nil),             // 16: holdfast.v1.NodeRecord
-	(*SessionRecord)(nil),          // 17: holdfast.v1.SessionRecord
-	(*ResultsRecord)(nil),          // 18: holdfast.v1.ResultsRecord
-	(*CounterRecord)(nil),          // 19: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),          // 20: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),          // 21: holdfast.v1.AppliedRecord
-	(*ConfigurationRecord)(nil),    // 22: holdfast.v1.ConfigurationRecord
-	(*SnapshotHeader)(nil),         // 23: holdfast.v1.SnapshotHeader
-	(*MessageRecord_Share)(nil),    // 24: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil),   // 25: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil),   // 26: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),               // 27: holdfast.v1.Envelope
-	(*Content)(nil),                // 28: holdfast.v1.Content
-	(*Origin)(nil),                 // 29: holdfast.v1.Origin
-	(*Recipient)(nil),              // 30: holdfast.v1.Recipient
-	(*Failure)(nil),                // 31: holdfast.v1.Failure
-	(*ClaimRef)(nil),               // 32: holdfast.v1.ClaimRef
-	(*Operation)(nil),              // 33: holdfast.v1.Operation
-	(*BulkFilter)(nil),             // 34: holdfast.v1.BulkFilter
-	(*DestinationConfig)(nil),      // 35: holdfast.v1.DestinationConfig
-	(*DestinationConfig_Host)(nil), // 36: holdfast.v1.DestinationConfig.Host
-	(*TokenConfig)(nil),            // 37: holdfast.v1.TokenConfig
-	(*Attempt)(nil),                // 38: holdfast.v1.Attempt
-	(*EventResult)(nil),            // 39: holdfast.v1.EventResult
+	(*VersionRecord)(nil),          // 17: holdfast.v1.VersionRecord
+	(*DrillRecord)(nil),            // 18: holdfast.v1.DrillRecord
+	(*SessionRecord)(nil),          // 19: holdfast.v1.SessionRecord
+	(*ResultsRecord)(nil),          // 20: holdfast.v1.ResultsRecord
+	(*CounterRecord)(nil),          // 21: holdfast.v1.CounterRecord
+	(*HistoryRecord)(nil),          // 22: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),          // 23: holdfast.v1.AppliedRecord
+	(*ConfigurationRecord)(nil),    // 24: holdfast.v1.ConfigurationRecord
+	(*SnapshotHeader)(nil),         // 25: holdfast.v1.SnapshotHeader
+	(*MessageRecord_Share)(nil),    // 26: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil),   // 27: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil),   // 28: holdfast.v1.AppliedRecord.Digest
+	(*Envelope)(nil),               // 29: holdfast.v1.Envelope
+	(*Content)(nil),                // 30: holdfast.v1.Content
+	(*Origin)(nil),                 // 31: holdfast.v1.Origin
+	(*Recipient)(nil),              // 32: holdfast.v1.Recipient
+	(*Failure)(nil),                // 33: holdfast.v1.Failure
+	(*ClaimRef)(nil),               // 34: holdfast.v1.ClaimRef
+	(*Operation)(nil),              // 35: holdfast.v1.Operation
+	(*BulkFilter)(nil),             // 36: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),      // 37: holdfast.v1.DestinationConfig
+	(*DestinationConfig_Host)(nil), // 38: holdfast.v1.DestinationConfig.Host
+	(*TokenConfig)(nil),            // 39: holdfast.v1.TokenConfig
+	(Fault)(0),                     // 40: holdfast.v1.Fault
+	(*Attempt)(nil),                // 41: holdfast.v1.Attempt
+	(*EventResult)(nil),            // 42: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	27, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	28, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	29, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	24, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	30, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	29, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	30, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	31, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	26, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	32, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	31, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	32, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	32, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	33, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	34, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	34, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
 	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
 	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
-	30, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
-	33, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
-	34, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
-	33, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	32, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	35, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	36, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	35, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
 	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	31, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	35, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	33, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	37, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
 	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
 	14, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
 	13, // 21: holdfast.v1.DestinationRecord.earlier:type_name -> holdfast.v1.EarlierHosts
-	36, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	37, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
-	25, // 24: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
-	2,  // 25: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	38, // 26: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	31, // 27: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	26, // 28: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	19, // 29: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
-	26, // 30: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	39, // 31: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	38, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	39, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
+	40, // 24: holdfast.v1.DrillRecord.fault:type_name -> holdfast.v1.Fault
+	27, // 25: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	2,  // 26: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	41, // 27: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	33, // 28: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	28, // 29: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	21, // 30: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
+	28, // 31: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	42, // 32: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -2815,7 +2978,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
