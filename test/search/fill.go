@@ -18,7 +18,7 @@ const (
 	senderDomain = "senders.test"
 	incarnation  = 1
 	// perEntry is how many messages share an entry, as under load.
-	perEntry = 50
+	perEntry = 400
 	// thirtyDays is the time over which the messages came.
 	thirtyDays = 30 * 24 * time.Hour
 )
