@@ -135,7 +135,7 @@ func (n *node) proposeResult(ctx context.Context, event *pb.Event, subject strin
 	if err := resultError(result, subject); err != nil {
 		return nil, index, err
 	}
-	n.Logger.Info("administration", "event", kind, "subject", subject, "by", operatorOf(ctx), "index", index)
+	n.Logger.Info("administration", "event", kind, "subject", subject, "by", operatorOf(ctx), "index", index, "request", requestOf(ctx))
 	return result, index, nil
 }
 

@@ -169,8 +169,8 @@ func TestConfigurationRefusesWhatCannotBe(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			err := test.call(t.Context())
 			wantCode(t, err, test.code, test.text)
-			if len(status.Convert(err).Details()) != 1 {
-				t.Errorf("details %v, want one", status.Convert(err).Details())
+			if len(status.Convert(err).Details()) != 2 || requestInfo(err) == "" {
+				t.Errorf("details %v, want one, and the request's id", status.Convert(err).Details())
 			}
 		})
 	}

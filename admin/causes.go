@@ -7,6 +7,7 @@ import (
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 // causes answers "why is it stuck?", nearest cause first. A recipient that has
@@ -17,6 +18,9 @@ func (w window) causes(r *pb.RecipientRecord) []string {
 		return heldCauses(r)
 	case pb.RecipientState_RECIPIENT_STATE_FROZEN:
 		causes := []string{"frozen: it is a report, and a report that fails is not tried again by itself"}
+		if _, ok := w.Domain(r.Domain); !ok && r.LastError == nil {
+			causes = append(causes, fmt.Sprintf("its domain %s isn't configured here, so there is nowhere to send it", relay.DomainOf(r.Recipient.GetAddress())))
+		}
 		return appendFailure(causes, "last attempt", r.LastError)
 	case pb.RecipientState_RECIPIENT_STATE_PENDING:
 		return w.pendingCauses(r)
@@ -81,9 +85,22 @@ func (w window) pendingCauses(r *pb.RecipientRecord) []string {
 	if !ok {
 		return append(causes, fmt.Sprintf("no node is up to deliver to destination %s", r.Destination))
 	}
-	causes = append(causes, fmt.Sprintf("due since %s, waiting for a slot of destination %s on node %s (%d slots)",
-		stamp(r.NextAttempt), r.Destination, owner, destination.Config.GetSlots()))
+	causes = append(causes, fmt.Sprintf("due since %s, %s", stamp(r.NextAttempt), w.slotCause(r.Destination, owner, int(destination.Config.GetSlots()))))
 	return appendFailure(causes, "last attempt", r.LastError)
+}
+
+// slotCause tells a destination that has no room from one that others come first at.
+func (w window) slotCause(destination, owner string, slots int) string {
+	if w.claims == nil {
+		return fmt.Sprintf("waiting for a slot of destination %s on node %s (%d slots)", destination, owner, slots)
+	}
+	const everybody = 0 // no incarnation has this number
+	switch used := w.claims(destination, everybody); {
+	case used >= slots:
+		return fmt.Sprintf("no slot is free: all %d of destination %s on node %s are in use", slots, destination, owner)
+	default:
+		return fmt.Sprintf("waiting for its turn: node %s has %d of %d slots of destination %s in use", owner, used, slots, destination)
+	}
 }
 
 // returnCause: nothing but the report keeps a return.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 	"holdfast/test/admintest"
 )
 
@@ -31,7 +32,7 @@ func TestCauses(t *testing.T) {
 		}
 	}
 
-	want("due since 2026-01-02T03:03:05Z, waiting for a slot of destination one on node " + owner + " (20 slots)")
+	want("due since 2026-01-02T03:03:05Z, waiting for its turn: node " + owner + " has 0 of 20 slots of destination one in use")
 
 	w.Claim(1, id, "one")
 	want("attempt under way: claimed by node " + owner + " since 2026-01-02T03:04:05Z")
@@ -64,4 +65,114 @@ func TestCauses(t *testing.T) {
 	}
 	want("destination one is down since 2026-01-02T03:04:05Z (mail.one.test:25: refused at connect: connection refused)",
 		"next probe at 2026-01-02T03:04:05Z by node "+prober)
+}
+
+// causesOf a message's first recipient.
+func causesOf(t *testing.T, c client, id relay.MessageID) string {
+	t.Helper()
+	got, err := c.GetLog(t.Context(), &pb.GetLogRequest{Id: id.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(got.Message.Recipients[0].Causes, "\n")
+}
+
+func wantCauses(t *testing.T, c client, id relay.MessageID, want ...string) {
+	t.Helper()
+	if got := causesOf(t, c, id); got != strings.Join(want, "\n") {
+		t.Errorf("causes\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+	}
+}
+
+func TestCauseNoSlot(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	c, slots := dial(t, w), uint32(2)
+	if _, err := c.SetDestination(t.Context(), &pb.SetDestinationRequest{Name: "one", Slots: &slots}); err != nil {
+		t.Fatal(err)
+	}
+	owner := map[uint64]string{1: "a", 2: "b"}[w.Owner("one")]
+	var tried []relay.MessageID
+	for n := range uint64(2) {
+		id := w.Accept(time.Minute, "s@x.test", "r@one.test")
+		w.Claim(n+1, id, "one")
+		tried = append(tried, id)
+	}
+	waits := w.Accept(time.Minute, "s@x.test", "r@one.test")
+	wantCauses(t, c, waits, "due since 2026-01-02T03:03:05Z, no slot is free: all 2 of destination one on node "+owner+" are in use")
+	w.Deliver(1, tried[0], "one")
+	wantCauses(t, c, waits, "due since 2026-01-02T03:03:05Z, waiting for its turn: node "+owner+" has 1 of 2 slots of destination one in use")
+	wantCauses(t, c, tried[0])
+}
+
+func TestCausesOfDestinations(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	id := w.Accept(time.Minute, "s@x.test", "r@two.test")
+	c := dial(t, w)
+	nodes := map[uint64]string{1: "a", 2: "b"}
+
+	first := w.Owner("two")
+	fail := func(probes uint64) {
+		w.FoldAs(w.Owner("two"), 0, &pb.Event{Kind: &pb.Event_DestinationFailed{DestinationFailed: &pb.DestinationFailed{
+			Name: "two", Probes: probes, NextProbe: admintest.Now.UnixNano(),
+			Failure: &pb.Failure{Cause: "timeout", Phase: "connect", Host: "mail.two.test:25", Text: "no answer in time", At: admintest.Now.UnixNano()},
+		}}}, nil)
+	}
+	fail(0)
+	wantCauses(t, c, id,
+		"node "+nodes[first]+" could not reach destination two at 2026-01-02T03:04:05Z (mail.two.test:25: timeout at connect: no answer in time)",
+		"next probe at 2026-01-02T03:04:05Z by node "+nodes[w.Owner("two")])
+
+	fail(1)
+	if _, err := c.SuspendDestination(t.Context(), &pb.SuspendDestinationRequest{Name: "two", Reason: "moving"}); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Split(causesOf(t, c, id), "\n")
+	if len(got) != 3 || !strings.HasPrefix(got[0], "destination two is suspended since 2026-01-02T03:04:05Z by local user ") ||
+		!strings.HasSuffix(got[0], " (moving): no attempt is made until it is resumed") ||
+		!strings.HasPrefix(got[1], "destination two is down since 2026-01-02T03:04:05Z (") || !strings.HasPrefix(got[2], "next probe at ") {
+		t.Errorf("causes of a suspended destination that is down: %q", got)
+	}
+	if _, err := c.ResumeDestination(t.Context(), &pb.ResumeDestinationRequest{Name: "two"}); err != nil {
+		t.Fatal(err)
+	}
+
+	prober := w.Owner("two")
+	w.FoldAs(prober, 0, &pb.Event{Kind: &pb.Event_AttemptStarted{AttemptStarted: &pb.AttemptStarted{
+		Claims: []*pb.AttemptStarted_Claim{{Attempt: 9, MessageId: id[:], Recipients: []uint32{0}, Destination: "two", Probe: true}},
+	}}}, nil)
+	wantCauses(t, c, id, "probe of destination two under way: claimed by node "+nodes[prober]+" since 2026-01-02T03:04:05Z")
+}
+
+func TestCausesOfWhatNobodyTries(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	c := dial(t, w)
+
+	died := w.Accept(time.Minute, "s@x.test", "r@one.test")
+	w.Hold(died, "one")
+	wantCauses(t, c, died, "held: no attempt is made until it is released",
+		"2 of its attempts ended with the death of the node that made them")
+
+	refused := w.Accept(time.Minute, "sender@nowhere.test", "gone@two.test")
+	w.Bounce(1, refused, "two")
+	list, err := c.ListQueue(t.Context(), &pb.ListQueueRequest{Filter: &pb.MessageFilter{
+		States: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_FROZEN},
+	}})
+	if err != nil || len(list.Messages) != 1 {
+		t.Fatalf("%v %v", list, err)
+	}
+	if got := list.Messages[0].Recipients[0].Causes; len(got) == 0 || got[0] != "frozen: it is a report, and a report that fails is not tried again by itself" {
+		t.Errorf("causes of a frozen report: %q", got)
+	}
+
+	waits := w.Accept(time.Minute, "s@x.test", "r@one.test")
+	for n, name := range []string{"a", "b"} {
+		w.FoldAs(0, 0, &pb.Event{Kind: &pb.Event_NodeDown{NodeDown: &pb.NodeDown{Node: name, Incarnation: uint64(n + 1), Term: 1}}}, nil)
+	}
+	wantCauses(t, c, waits, "no node is up to deliver to destination one")
+	w.LoseQuorum(admintest.ErrNoQuorum)
+	wantCauses(t, c, waits, "this node has no quorum: nothing is delivered from it, and what it shows may be old",
+		"no node is up to deliver to destination one")
 }

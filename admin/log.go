@@ -52,7 +52,7 @@ func (s *logService) GetLog(ctx context.Context, req *pb.GetLogRequest) (*pb.Get
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.window(ctx)
+	w, err := s.closeLook(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +100,7 @@ func historyEntry(at fsm.HistoryRow, addresses []string) *pb.HistoryEntry {
 		Time:        timestamp(row.Time),
 		Node:        row.Node,
 		Host:        row.Attempt.GetHost(),
+		Address:     row.Attempt.GetAddress(),
 		Tls:         row.Attempt.GetTls(),
 		Error:       deliveryError(row.Failure),
 		Recipients:  addresses,

@@ -21,6 +21,9 @@ type window struct {
 	quorum bool
 	caller caller
 	log    *slog.Logger
+	// claims counts the live claims on a destination but those of an incarnation;
+	// nil in listings, which say the same of now and of the past.
+	claims func(destination string, but uint64) int
 }
 
 // window opens a view; release it.
@@ -30,6 +33,13 @@ func (n *node) window(ctx context.Context) (window, error) {
 		return window{}, readError(err, "the state")
 	}
 	return window{View: view, now: n.Now(), quorum: n.Cluster.Leased(), caller: callerOf(ctx), log: n.Logger}, nil
+}
+
+// closeLook is a window for one message, which tells more of why it waits.
+func (n *node) closeLook(ctx context.Context) (window, error) {
+	w, err := n.window(ctx)
+	w.claims = n.State.ForeignClaims
+	return w, err
 }
 
 // release closes the view. The answer is complete by then, so that a failure

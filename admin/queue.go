@@ -95,7 +95,7 @@ func (s *queueService) GetQueued(ctx context.Context, req *pb.GetQueuedRequest) 
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.window(ctx)
+	w, err := s.closeLook(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -165,9 +165,16 @@ func (w window) warnOfMail(out *warner, status *pb.GetStatusResponse) error {
 		out.warn("in-doubt", "", "%s in doubt: the outcome of an attempt is unknown, and the message may arrive twice", recipients(n, "is", "are"))
 	}
 	if n := status.Queue.Frozen; n > 0 {
-		out.warn("frozen", "", "%s of failed reports frozen: `holdfast queue list --state frozen` shows them", recipients(n, "is", "are"))
+		out.warn("frozen", "", "%s frozen: `holdfast queue list --state frozen` shows what nobody tries again", failedReports(n))
 	}
 	return nil
+}
+
+func failedReports(n uint64) string {
+	if n == 1 {
+		return "1 failed report is"
+	}
+	return fmt.Sprintf("%d failed reports are", n)
 }
 
 // recipients writes how many do something, with the verb in the right form.

@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -269,13 +271,24 @@ func (s *Scheduler) event(event *pb.Event) *pb.Event {
 
 func (s *Scheduler) describe(a *attempt) *pb.Attempt {
 	d := &pb.Attempt{
-		Node: s.cfg.Node, Host: a.result.Host, Tls: a.result.TLS,
+		Node: s.cfg.Node, Host: a.result.Host, Address: a.result.Address, Tls: a.result.TLS,
 		Started: a.started.UnixNano(), Duration: int64(a.ended.Sub(a.started)),
 	}
 	if a.failure != nil {
-		d.Host = a.failure.Host
+		d.Host, d.Address = a.failure.Host, a.failure.Address
 	}
 	return d
+}
+
+// relayOf names the host, with its address where that says more, as Postfix does:
+// mail.example.com[192.0.2.25]:25.
+func relayOf(a *pb.Attempt) string {
+	host, port, err := net.SplitHostPort(a.Host)
+	address, _, addressErr := net.SplitHostPort(a.Address)
+	if err != nil || addressErr != nil || host == address {
+		return a.Host
+	}
+	return fmt.Sprintf("%s[%s]:%s", host, address, port)
 }
 
 // failureRecord is a failure as events carry it.
@@ -304,7 +317,7 @@ func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
 		rec := a.recipients[indexOf(a.grant.Record.Recipients, number)]
 		s.log.Info("attempt", append([]any{
 			"id", a.id, "from", a.message.Envelope.GetFrom(), "to", rec.Recipient.GetAddress(),
-			"destination", a.queue, "relay", described.Host, "tls", described.Tls, "attempt", rec.Attempts + 1,
+			"destination", a.queue, "relay", relayOf(described), "tls", described.Tls, "attempt", rec.Attempts + 1,
 			"delay", a.ended.Sub(time.Unix(0, a.message.AcceptedAt)), "took", a.ended.Sub(a.started),
 			"status", status, "reply", reply,
 		}, more...)...)

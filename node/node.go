@@ -185,8 +185,9 @@ func (n *Node) serveServices() {
 	access := admin.NewAccess(admin.AccessConfig{
 		State: n.state, Logger: cfg.Logger, Metrics: n.registry, Now: n.cluster.Now, Open: n.cfg.OpenAdmin,
 	})
-	n.peers = grpc.NewServer(append(n.cluster.ServerOptions(), access.Interceptors()...)...)
-	n.admins = grpc.NewServer(access.Interceptors()...)
+	calls := append(admin.RequestIDs(cfg.Logger), access.Interceptors()...)
+	n.peers = grpc.NewServer(append(n.cluster.ServerOptions(), calls...)...)
+	n.admins = grpc.NewServer(calls...)
 	n.cluster.RegisterPeer(n.peers)
 	n.health = append(n.health, admin.Register(n.admins, cfg), admin.Register(n.peers, cfg))
 }

@@ -67,6 +67,7 @@ type Failure struct {
 	Cause    Cause
 	Phase    Phase
 	Host     string // host:port that was tried, "" before one was chosen
+	Address  string // IP address and port behind Host, "" where it didn't come to that; never stored
 	Code     int    // the remote's reply code, 0 where there was no reply
 	Enhanced string // RFC 3463 code such as "4.2.2", "" where the remote gave none
 	Text     string // the remote's own words, or the system's error text

@@ -24,6 +24,7 @@ type Conn struct {
 	now             func() time.Time
 	trace           func(sent bool, line string)
 
+	address    string   // IP address and port behind host, once it was dialled
 	tcp        net.Conn // as dialled
 	stream     net.Conn // tcp, or TLS over it
 	r          *bufio.Reader

@@ -116,8 +116,9 @@ func (d *Dialer) dialAny(ctx context.Context, c *Conn, addresses []netip.Addr, p
 	}
 	var last error
 	for _, address := range addresses {
+		c.address = net.JoinHostPort(address.Unmap().String(), port)
 		attempt, cancel := context.WithTimeout(ctx, c.timeouts.Connect)
-		conn, err := dial(attempt, "tcp", net.JoinHostPort(address.Unmap().String(), port))
+		conn, err := dial(attempt, "tcp", c.address)
 		cancel()
 		if err == nil {
 			c.tcp, c.stream = conn, conn

@@ -53,13 +53,17 @@ func textOf(err error) string {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "no answer in time"
 	}
+	// What net puts around the system's error says again what failed and where.
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
 	return printable(err.Error())
 }
 
 // failure is an error of the network or of the protocol as a relay.Failure.
 func (c *Conn) failure(phase relay.Phase, err error) *relay.Failure {
 	return &relay.Failure{
-		Cause: causeOf(err), Phase: phase, Host: c.host,
+		Cause: causeOf(err), Phase: phase, Host: c.host, Address: c.address,
 		Text: textOf(err), At: c.now(), Err: err,
 	}
 }
@@ -78,7 +82,7 @@ func (c *Conn) localFailure(phase relay.Phase, code int, enhanced, text string) 
 		cause = relay.CauseRejected
 	}
 	return &relay.Failure{
-		Cause: cause, Phase: phase, Host: c.host,
+		Cause: cause, Phase: phase, Host: c.host, Address: c.address,
 		Code: code, Enhanced: enhanced, Text: text, At: c.now(),
 	}
 }

@@ -96,7 +96,7 @@ func (c *Conn) Verify(ctx context.Context, from string, recipients []string) Res
 func (c *Conn) transact(ctx context.Context, t *Transaction, run func(*delivery)) Result {
 	d := &delivery{c: c, t: t, reused: c.transactions > 0}
 	d.result = Result{
-		Outcomes: make([]Outcome, len(t.Recipients)), Host: c.host, TLS: c.tlsVersion, DSN: c.ext.dsn,
+		Outcomes: make([]Outcome, len(t.Recipients)), Host: c.host, Address: c.address, TLS: c.tlsVersion, DSN: c.ext.dsn,
 	}
 	if d.unfit() {
 		return d.result

@@ -52,6 +52,7 @@ type Outcome struct {
 type Result struct {
 	Outcomes []Outcome // one for each of Transaction.Recipients, in their order
 	Host     string    // host:port
+	Address  string    // IP address and port behind Host
 	TLS      string    // such as "TLS 1.3", "" in the clear
 	DSN      bool      // the peer took over the duty to report (RFC 3461)
 	// Stale is set where a connection that had been used before was found

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,7 +34,7 @@ func (w *World) ServeTCP(options ...grpc.ServerOption) (address string) {
 }
 
 func (w *World) serveOn(listener net.Listener, options ...grpc.ServerOption) {
-	w.server = grpc.NewServer(slices.Concat(options, w.access.Interceptors())...)
+	w.server = grpc.NewServer(slices.Concat(options, admin.RequestIDs(w.logger()), w.access.Interceptors())...)
 	server := w.server
 	pb.RegisterPeerServiceServer(server, pb.UnimplementedPeerServiceServer{})
 	admin.Register(server, admin.Config{
@@ -42,10 +43,11 @@ func (w *World) serveOn(listener net.Listener, options ...grpc.ServerOption) {
 	})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	w.t.Cleanup(func() {
+	w.StopServing = sync.OnceFunc(func() {
 		server.Stop()
 		check(w.t, <-served)
 	})
+	w.t.Cleanup(w.StopServing)
 }
 
 // Methods are the full names of all that is served, sorted.

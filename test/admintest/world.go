@@ -48,6 +48,8 @@ type World struct {
 
 	access *admin.Access
 	server *grpc.Server // the latest
+	// StopServing ends the services, as the node's death would.
+	StopServing func()
 
 	mu        sync.Mutex // guards the fields below, and folding
 	index     uint64

@@ -2400,6 +2400,8 @@ type HistoryEntry struct {
 	Node string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	// host:port of the attempt, "" where there was none.
 	Host string `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
+	// The IP address and port behind host, "" where it didn't come to that.
+	Address string `protobuf:"bytes,60,opt,name=address,proto3" json:"address,omitempty"`
 	// "TLS1.3" …, "" in plain text.
 	Tls string `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Of the attempt; not set where there was none.
@@ -2488,6 +2490,13 @@ func (x *HistoryEntry) GetNode() string {
 func (x *HistoryEntry) GetHost() string {
 	if x != nil {
 		return x.Host
+	}
+	return ""
+}
+
+func (x *HistoryEntry) GetAddress() string {
+	if x != nil {
+		return x.Address
 	}
 	return ""
 }
@@ -7800,7 +7809,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x14.holdfast.v1.MessageR\amessage\x123\n" +
 	"\ahistory\x18\x02 \x03(\v2\x19.holdfast.v1.HistoryEntryR\ahistory\x12\x14\n" +
 	"\x05stale\x18\x03 \x01(\bR\x05stale\x12&\n" +
-	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xf1\x03\n" +
+	"\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\x8b\x04\n" +
 	"\fHistoryEntry\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12.\n" +
@@ -7809,7 +7818,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"recipients\x18\x04 \x03(\tR\n" +
 	"recipients\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x12\x12\n" +
-	"\x04host\x18\x06 \x01(\tR\x04host\x12\x10\n" +
+	"\x04host\x18\x06 \x01(\tR\x04host\x12\x18\n" +
+	"\aaddress\x18< \x01(\tR\aaddress\x12\x10\n" +
 	"\x03tls\x18\a \x01(\tR\x03tls\x125\n" +
 	"\bduration\x18\b \x01(\v2\x19.google.protobuf.DurationR\bduration\x120\n" +
 	"\x05error\x18\t \x01(\v2\x1a.holdfast.v1.DeliveryErrorR\x05error\x12=\n" +

@@ -2054,7 +2054,10 @@ type Attempt struct {
 	// Nanoseconds since 1970.
 	Started int64 `protobuf:"varint,4,opt,name=started,proto3" json:"started,omitempty"`
 	// Nanoseconds.
-	Duration      int64 `protobuf:"varint,5,opt,name=duration,proto3" json:"duration,omitempty"`
+	Duration int64 `protobuf:"varint,5,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The IP address and port behind host that was connected to or tried last, ""
+	// where it didn't come to that.
+	Address       string `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2122,6 +2125,13 @@ func (x *Attempt) GetDuration() int64 {
 		return x.Duration
 	}
 	return 0
+}
+
+func (x *Attempt) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
 }
 
 // Failure is why a recipient wasn't delivered (relay.Failure).
@@ -6144,13 +6154,14 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"recipients\x18\x03 \x03(\rR\n" +
 	"recipients\x12 \n" +
 	"\vdestination\x18\x04 \x01(\tR\vdestination\x12\x14\n" +
-	"\x05probe\x18\x05 \x01(\bR\x05probe\"y\n" +
+	"\x05probe\x18\x05 \x01(\bR\x05probe\"\x93\x01\n" +
 	"\aAttempt\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x10\n" +
 	"\x03tls\x18\x03 \x01(\tR\x03tls\x12\x18\n" +
 	"\astarted\x18\x04 \x01(\x03R\astarted\x12\x1a\n" +
-	"\bduration\x18\x05 \x01(\x03R\bduration\"\xb8\x01\n" +
+	"\bduration\x18\x05 \x01(\x03R\bduration\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"\xb8\x01\n" +
 	"\aFailure\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x12\n" +

@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// RequestIDKey is the metadata that names a call. A caller may choose the id; who
+// doesn't gets one. It comes back in the header, and with an error as
+// google.rpc.RequestInfo; in the node's log it is the field "request" of what the
+// call did.
+const RequestIDKey = "x-request-id"
+
+// maxRequestID is the longest id that is taken from a caller.
+const maxRequestID = 64
+
+type requestIDContext struct{}
+
+// RequestIDs are the options of a server whose administrative calls have ids.
+func RequestIDs(logger *slog.Logger) []grpc.ServerOption {
+	r := requests{logger}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(r.call), grpc.ChainStreamInterceptor(r.stream)}
+}
+
+type requests struct{ logger *slog.Logger }
+
+func (r requests) call(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	if isPeerCall(info.FullMethod) {
+		return handle(ctx, req)
+	}
+	id := requestID(ctx)
+	if err := grpc.SetHeader(ctx, metadata.Pairs(RequestIDKey, id)); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	answer, err := handle(context.WithValue(ctx, requestIDContext{}, id), req)
+	return answer, r.ended(ctx, info.FullMethod, id, err)
+}
+
+func (r requests) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if isPeerCall(info.FullMethod) {
+		return handle(server, stream)
+	}
+	ctx := stream.Context()
+	id := requestID(ctx)
+	if err := stream.SetHeader(metadata.Pairs(RequestIDKey, id)); err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	err := handle(server, namedStream{stream, context.WithValue(ctx, requestIDContext{}, id)})
+	return r.ended(ctx, info.FullMethod, id, err)
+}
+
+// isPeerCall: nodes call each other all the time, and log for themselves.
+func isPeerCall(method string) bool {
+	return strings.HasPrefix(method, "/"+pb.PeerService_ServiceDesc.ServiceName+"/")
+}
+
+// ended logs a call that failed, unless the caller is to blame or went away, and
+// adds the call's id to the error's details.
+func (r requests) ended(ctx context.Context, method, id string, err error) error {
+	if err == nil {
+		return nil
+	}
+	s := status.Convert(err)
+	switch s.Code() {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.DataLoss, codes.Internal, codes.Unknown:
+		r.logger.Warn("administration failed", "call", strings.TrimPrefix(method, "/"), "request", id,
+			"by", operatorOf(ctx), "code", s.Code().String(), "error", s.Message())
+	}
+	if detailed, failed := s.WithDetails(&errdetails.RequestInfo{RequestId: id}); failed == nil {
+		return detailed.Err()
+	}
+	return err
+}
+
+type namedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context is the stream's, with the call's id.
+func (s namedStream) Context() context.Context { return s.ctx }
+
+// requestID is the caller's, where that is one for a line of a log.
+func requestID(ctx context.Context) string {
+	if given := metadata.ValueFromIncomingContext(ctx, RequestIDKey); len(given) == 1 && isRequestID(given[0]) {
+		return given[0]
+	}
+	return ulid.Make().String()
+}
+
+func isRequestID(id string) bool {
+	if id == "" || len(id) > maxRequestID {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// requestOf is the id of the call that a context belongs to, "" outside of one.
+func requestOf(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDContext{}).(string)
+	return id
+}
