@@ -123,7 +123,7 @@ func toVerifyJSON(r *pb.VerifyStateResponse) verifyJSON {
 // showVerify has a row for each family and a column for each node.
 func (a *app) showVerify(r *pb.VerifyStateResponse) error {
 	t := newTable(a.out)
-	header := []any{"FAMILY"}
+	header := []string{"FAMILY"}
 	compared := answered(r)
 	var families []string
 	for _, n := range compared {
@@ -132,18 +132,18 @@ func (a *app) showVerify(r *pb.VerifyStateResponse) error {
 			families = append(families, d.Family)
 		}
 	}
-	t.row(append(header, "")...)
+	t.header(header...)
 	slices.Sort(families)
 	for _, family := range slices.Compact(families) {
 		row := []any{family}
 		for _, n := range compared {
 			row = append(row, digestCell(n, family))
 		}
-		cell := "identical"
+		verdict := cell{"identical", green}
 		if slices.ContainsFunc(r.Mismatches, func(m *pb.StateMismatch) bool { return m.Family == family }) {
-			cell = "DIFFERENT"
+			verdict = cell{"DIFFERENT", red}
 		}
-		t.row(append(row, cell)...)
+		t.row(append(row, verdict)...)
 	}
 	if err := t.flush(); err != nil {
 		return err

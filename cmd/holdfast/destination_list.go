@@ -11,32 +11,32 @@ import (
 )
 
 func (a *app) destinationListCommand() *cobra.Command {
-	var asJSON bool
+	var flags watchFlags
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List destinations with their health",
 		Long:    "List destinations by name, with their health and counts of recipients.",
-		Example: "  holdfast destination list",
+		Example: "  holdfast destination list\n  holdfast destination list --watch",
 		Args:    noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+			return a.show(cmd, flags, func(ctx context.Context, conn *grpc.ClientConn) error {
 				destinations := pb.NewDestinationServiceClient(conn)
 				fetch := func(size uint32, token string) (page[*pb.Destination], error) {
 					r, err := destinations.ListDestinations(ctx, &pb.ListDestinationsRequest{PageSize: size, PageToken: token})
 					return page[*pb.Destination]{items: r.GetDestinations(), next: r.GetNextPageToken(), stale: r.GetStale()}, err
 				}
-				return a.listDestinations(asJSON, fetch)
+				return a.listDestinations(flags.asJSON, fetch)
 			})
 		},
 	}
-	addJSON(cmd, &asJSON)
+	flags.add(cmd)
 	return cmd
 }
 
 func (a *app) listDestinations(asJSON bool, fetch func(uint32, string) (page[*pb.Destination], error)) error {
 	t := newTable(a.out)
 	if !asJSON {
-		t.row("DESTINATION", "HOSTS", "STATE", "SINCE", "PENDING", "DELIVERED", "FAILED")
+		t.header("DESTINATION", "HOSTS", "STATE", "SINCE", "PENDING", "DELIVERED", "FAILED")
 	}
 	err := eachPage(a, 0, fetch, func(destinations []*pb.Destination) error {
 		for _, d := range destinations {
@@ -58,11 +58,18 @@ func (a *app) listDestinations(asJSON bool, fetch func(uint32, string) (page[*pb
 }
 
 // stateWords is a destination's state with what an operator did to it.
-func stateWords(d *pb.Destination) string {
-	if d.SuspendedSince != nil {
-		return healthWord(d.State) + ", suspended"
+func stateWords(d *pb.Destination) cell {
+	c := cell{healthWord(d.State), plain}
+	switch d.State {
+	case pb.DestinationHealth_STATE_DOWN:
+		c.look = red
+	case pb.DestinationHealth_STATE_SUSPECT:
+		c.look = yellow
 	}
-	return healthWord(d.State)
+	if d.SuspendedSince != nil {
+		return cell{c.text + ", suspended", yellow}
+	}
+	return c
 }
 
 func hostList(d *pb.Destination) string { return hostWords(d.Hosts, d.Mx) }

@@ -35,7 +35,7 @@ func (a *app) domainListCommand() *cobra.Command {
 func (a *app) listDomains(asJSON bool, fetch func(uint32, string) (page[*pb.Domain], error)) error {
 	t := newTable(a.out)
 	if !asJSON {
-		t.row("DOMAIN", "DESTINATION", "POLICY", "PENDING", "DELIVERED", "FAILED")
+		t.header("DOMAIN", "DESTINATION", "POLICY", "PENDING", "DELIVERED", "FAILED")
 	}
 	err := eachPage(a, 0, fetch, func(domains []*pb.Domain) error {
 		for _, d := range domains {

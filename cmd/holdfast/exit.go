@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -60,9 +61,25 @@ func exitStatus(err error) int {
 func oneLine(err error) string {
 	text := err.Error()
 	if s, ok := errors.AsType[statusError](err); ok {
-		text = strings.ReplaceAll(text, s.Error(), s.GRPCStatus().Message())
+		text = strings.ReplaceAll(text, s.Error(), s.GRPCStatus().Message()+inLog(s.GRPCStatus()))
 	}
 	return strings.Join(strings.Fields(text), " ")
+}
+
+// inLog says under which request the node's log has more, where what failed is the
+// node's and not the caller's to mend.
+func inLog(s *status.Status) string {
+	switch s.Code() {
+	case codes.Internal, codes.Unknown, codes.DataLoss:
+	default:
+		return ""
+	}
+	for _, detail := range s.Details() {
+		if request, ok := detail.(*errdetails.RequestInfo); ok {
+			return fmt.Sprintf(" (the node's log has it as request=%s)", request.RequestId)
+		}
+	}
+	return ""
 }
 
 // statusError is an error that came over gRPC.

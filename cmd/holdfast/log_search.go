@@ -70,7 +70,7 @@ every message that the rest picks, and so needs --since.
 
 func (a *app) logRows(t table, header bool, messages []*pb.Message) {
 	if header {
-		t.row("ID", "ACCEPTED", "FROM", "TO", "STATE", "TRIES", "LAST ERROR")
+		t.header("ID", "ACCEPTED", "FROM", "TO", "STATE", "TRIES", "LAST ERROR")
 	}
 	for _, m := range messages {
 		id, at, from := m.Id, a.when(m.AcceptedAt), sender(m.From)

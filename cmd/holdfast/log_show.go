@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -61,17 +62,43 @@ func (a *app) showHistory(header bool, history []*pb.HistoryEntry) error {
 	t := newTable(a.out)
 	if header {
 		fmt.Fprintln(a.out)
-		t.row("TIME", "EVENT", "NODE", "HOST", "TLS", "TOOK", "RECIPIENTS", "DETAIL")
+		t.header("TIME", "EVENT", "NODE", "HOST", "TLS", "TOOK", "RECIPIENTS", "DETAIL")
 	}
 	for _, h := range history {
 		took := "-"
 		if h.Duration != nil {
 			took = h.Duration.AsDuration().Round(time.Millisecond).String()
 		}
-		t.row(a.when(h.Time), eventWord(h.Kind), dash(h.Node), dash(h.Host), dash(h.Tls), took,
+		t.row(a.when(h.Time), cell{eventWord(h.Kind), eventLook(h.Kind)}, dash(h.Node), dash(relayOf(h)), dash(h.Tls), took,
 			dash(strings.Join(h.Recipients, ", ")), detail(h))
 	}
 	return t.flush()
+}
+
+// relayOf is the host of an attempt, with its address where that says more, as
+// Postfix writes it: mail.example.com[192.0.2.25]:25.
+func relayOf(h *pb.HistoryEntry) string {
+	host, port, err := net.SplitHostPort(h.Host)
+	address, _, addressErr := net.SplitHostPort(h.Address)
+	if err != nil || addressErr != nil || host == address {
+		return h.Host
+	}
+	return fmt.Sprintf("%s[%s]:%s", host, address, port)
+}
+
+// eventLook is how an event looks: what delivered, what failed for now, and what
+// is for an operator to know.
+func eventLook(kind pb.HistoryRecord_Kind) look {
+	switch kind {
+	case pb.HistoryRecord_KIND_DELIVERED:
+		return green
+	case pb.HistoryRecord_KIND_ATTEMPT_FAILED, pb.HistoryRecord_KIND_HELD, pb.HistoryRecord_KIND_DELAY_WARNED:
+		return yellow
+	case pb.HistoryRecord_KIND_BOUNCED, pb.HistoryRecord_KIND_DROPPED, pb.HistoryRecord_KIND_FROZEN,
+		pb.HistoryRecord_KIND_IN_DOUBT, pb.HistoryRecord_KIND_DUPLICATE, pb.HistoryRecord_KIND_DELETED:
+		return red
+	}
+	return plain
 }
 
 // detail is what a row has to say besides its columns.

@@ -233,12 +233,26 @@ func (t *tail) showRow(row *pb.TailedRow) error {
 	if t.asJSON {
 		return t.writeJSON(tailedJSON{ID: row.MessageId, From: row.From, historyJSON: toHistoryJSON(h)})
 	}
-	where := dash(h.Node)
-	if h.Host != "" {
-		where += " to " + h.Host
-	}
-	_, err := fmt.Fprintln(t.out, printable(fmt.Sprintf("%s %d.%d %s %s from=%s to=%s %s: %s",
-		h.Time.AsTime().Format("2006-01-02T15:04:05.000Z"), h.Index, h.Row, row.MessageId, eventWord(h.Kind),
-		sender(row.From), dash(strings.Join(h.Recipients, ",")), where, detail(h))))
+	event := screenOf(t.out).paint(eventWord(h.Kind), eventLook(h.Kind))
+	_, err := fmt.Fprintf(t.out, "%s %d.%d %s %s %s\n", h.Time.AsTime().Format("2006-01-02T15:04:05.000Z"), h.Index, h.Row,
+		row.MessageId, event, printable(tailed(row)))
 	return err
+}
+
+// tailed is what a row has to say after its event.
+func tailed(row *pb.TailedRow) string {
+	h := row.Entry
+	line := fmt.Sprintf("from=%s to=%s", sender(row.From), dash(strings.Join(h.Recipients, ",")))
+	for _, field := range []struct{ name, value string }{{"node", h.Node}, {"relay", relayOf(h)}, {"tls", h.Tls}} {
+		if field.value != "" {
+			line += " " + field.name + "=" + field.value
+		}
+	}
+	if h.Duration != nil {
+		line += " took=" + h.Duration.AsDuration().Round(time.Millisecond).String()
+	}
+	if text := detail(h); text != "-" {
+		line += ": " + text
+	}
+	return line
 }

@@ -25,7 +25,7 @@ func main() {
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
 	a := &app{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		in: os.Stdin, out: console{os.Stdout, os.Getenv}, err: console{os.Stderr, os.Getenv},
 		now: time.Now, env: os.Getenv,
 		terminal: func() bool { return isTerminal(os.Stdin) },
 	}

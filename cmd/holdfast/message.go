@@ -84,6 +84,7 @@ type historyJSON struct {
 	Event       string     `json:"event"`
 	Node        *string    `json:"node"`
 	Host        *string    `json:"host"`
+	Address     *string    `json:"address"`
 	TLS         *string    `json:"tls"`
 	Seconds     *float64   `json:"seconds"`
 	Recipients  []string   `json:"recipients"`
@@ -109,7 +110,7 @@ func toDetailJSON(m *pb.Message, history []*pb.HistoryEntry) messageDetailJSON {
 func toHistoryJSON(h *pb.HistoryEntry) historyJSON {
 	row := historyJSON{
 		Index: h.Index, Row: h.Row, At: timeJSON(h.Time), Event: eventWord(h.Kind), Node: orNull(h.Node),
-		Host: orNull(h.Host), TLS: orNull(h.Tls), Recipients: append([]string{}, h.Recipients...),
+		Host: orNull(h.Host), Address: orNull(h.Address), TLS: orNull(h.Tls), Recipients: append([]string{}, h.Recipients...),
 		Error: toErrorJSON(h.Error), NextAttempt: timeJSON(h.NextAttempt), Text: orNull(h.Text), Report: orNull(h.Report),
 		By: orNull(h.By), Reason: orNull(h.Reason),
 	}
@@ -136,7 +137,7 @@ func (a *app) showMessage(m *pb.Message) error {
 	if m.HeaderMessageId != "" {
 		t.row("message-id", m.HeaderMessageId)
 	}
-	t.row("state", stateWord(m.State))
+	t.row("state", cell{stateWord(m.State), stateLook(m.State)})
 	for _, r := range m.Recipients {
 		t.row()
 		t.row("to", r.Address)
@@ -163,9 +164,13 @@ func (a *app) showMessage(m *pb.Message) error {
 	return t.flush()
 }
 
-func recipientState(r *pb.MessageRecipient) string {
+func recipientState(r *pb.MessageRecipient) cell {
+	c := cell{stateWord(r.State), stateLook(r.State)}
 	if r.InDoubt > 0 {
-		return stateWord(r.State) + ", in doubt"
+		c.text += ", in doubt"
+		if c.look == plain {
+			c.look = yellow
+		}
 	}
-	return stateWord(r.State)
+	return c
 }

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -20,24 +18,6 @@ func (a *app) writeJSON(v any) error {
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }
-
-// table aligns columns. Flush it at the end.
-type table struct{ w *tabwriter.Writer }
-
-func newTable(w io.Writer) table {
-	return table{w: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-}
-
-// row writes cells; what comes from remote servers can't break the alignment.
-func (t table) row(cells ...any) {
-	text := make([]string, len(cells))
-	for i, cell := range cells {
-		text[i] = printable(fmt.Sprint(cell))
-	}
-	fmt.Fprintln(t.w, strings.TrimRight(strings.Join(text, "\t"), "\t"))
-}
-
-func (t table) flush() error { return t.w.Flush() }
 
 // printable replaces control characters: a remote's reply must not steer the
 // operator's terminal.
@@ -53,7 +33,7 @@ func printable(s string) string {
 // warnStale tells on stderr, so that stdout stays what a script expects.
 func (a *app) warnStale(stale bool) {
 	if stale {
-		fmt.Fprintln(a.err, "holdfast: stale: the node has no quorum and answers from its own state")
+		fmt.Fprintln(a.err, screenOf(a.err).paint("holdfast: stale: the node has no quorum and answers from its own state", yellow))
 	}
 }
 
@@ -74,6 +54,21 @@ func sender(from string) string {
 // stateWord is a state in the contract's word.
 func stateWord(state pb.RecipientState) string {
 	return strings.ToLower(strings.TrimPrefix(state.String(), "RECIPIENT_STATE_"))
+}
+
+// stateLook is how a state looks: what has ended well, what waits for an
+// operator, and what has ended otherwise.
+func stateLook(state pb.RecipientState) look {
+	switch state {
+	case pb.RecipientState_RECIPIENT_STATE_DELIVERED:
+		return green
+	case pb.RecipientState_RECIPIENT_STATE_HELD:
+		return yellow
+	case pb.RecipientState_RECIPIENT_STATE_FROZEN, pb.RecipientState_RECIPIENT_STATE_BOUNCED,
+		pb.RecipientState_RECIPIENT_STATE_DROPPED, pb.RecipientState_RECIPIENT_STATE_DELETED:
+		return red
+	}
+	return plain
 }
 
 // timeJSON is RFC 3339 in UTC to the millisecond, null where there is none.
@@ -140,13 +135,13 @@ func bar(done, all uint64) string {
 
 // progress overwrites one line on a terminal, and says nothing elsewhere.
 func (a *app) progress(format string, args ...any) {
-	if a.terminal() {
+	if screenOf(a.err).terminal {
 		fmt.Fprintf(a.err, "\r\x1b[K"+format, args...)
 	}
 }
 
 func (a *app) endProgress() {
-	if a.terminal() {
+	if screenOf(a.err).terminal {
 		fmt.Fprint(a.err, "\r\x1b[K")
 	}
 }

@@ -36,7 +36,7 @@ func (a *app) policyListCommand() *cobra.Command {
 func (a *app) listPolicies(asJSON bool, fetch func(uint32, string) (page[*pb.Policy], error)) error {
 	t := newTable(a.out)
 	if !asJSON {
-		t.row("POLICY", "RETENTION", "ATTEMPTS", "DELAY WARNING", "DOMAINS")
+		t.header("POLICY", "RETENTION", "ATTEMPTS", "DELAY WARNING", "DOMAINS")
 	}
 	err := eachPage(a, 0, fetch, func(policies []*pb.Policy) error {
 		for _, p := range policies {

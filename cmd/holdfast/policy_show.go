@@ -61,7 +61,7 @@ func (a *app) showPolicy(r *pb.GetPolicyResponse) error {
 	}
 	fmt.Fprintln(a.out)
 	times := newTable(a.out)
-	times.row("ATTEMPT", "AT AGE", "AFTER")
+	times.header("ATTEMPT", "AT AGE", "AFTER")
 	for i, at := range r.Attempts {
 		after := ""
 		if i > 0 {

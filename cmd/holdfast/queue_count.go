@@ -44,7 +44,7 @@ type destinationCountJSON struct {
 func (a *app) queueCountCommand() *cobra.Command {
 	var filter filterFlags
 	var by, at string
-	var asJSON bool
+	var flags watchFlags
 	cmd := &cobra.Command{
 		Use:   "count",
 		Short: "Count waiting recipients",
@@ -53,7 +53,7 @@ destination; the latter also counts what was delivered and what failed
 (returned, dropped, deleted or frozen).
 ` + filterHelp,
 		Example: `  holdfast queue count
-  holdfast queue count --by domain
+  holdfast queue count --by domain --watch
   holdfast queue count --at 2026-01-31T03:12:00Z
   holdfast queue count --to '*@example.com' --older 1d`,
 		Args: noArguments(),
@@ -65,13 +65,13 @@ destination; the latter also counts what was delivered and what failed
 			if req.At, err = a.parsePast(at); err != nil {
 				return err
 			}
-			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+			return a.show(cmd, flags, func(ctx context.Context, conn *grpc.ClientConn) error {
 				r, err := pb.NewQueueServiceClient(conn).CountQueue(ctx, req)
 				if err != nil {
 					return err
 				}
 				a.warnStale(r.Stale)
-				if asJSON {
+				if flags.asJSON {
 					return a.countsAsJSON(req.By, r.Rows)
 				}
 				return a.countsAsTable(by, r.Rows)
@@ -82,7 +82,7 @@ destination; the latter also counts what was delivered and what failed
 	hide(cmd.Flags(), "limit")
 	addAt(cmd.Flags(), &at)
 	cmd.Flags().StringVar(&by, "by", "", "count apart: domain or destination")
-	addJSON(cmd, &asJSON)
+	flags.add(cmd)
 	return cmd
 }
 
@@ -129,12 +129,12 @@ func (a *app) countsAsTable(by string, rows []*pb.CountQueueResponse_Row) error 
 	t := newTable(a.out)
 	switch by {
 	case "":
-		t.row("PENDING", "HELD", "FROZEN", "IN DOUBT")
+		t.header("PENDING", "HELD", "FROZEN", "IN DOUBT")
 		for _, row := range rows {
 			t.row(row.Count.Pending, row.Count.Held, row.Count.Frozen, row.Count.InDoubt)
 		}
 	default:
-		t.row(map[string]string{"domain": "DOMAIN", "destination": "DESTINATION"}[by],
+		t.header(map[string]string{"domain": "DOMAIN", "destination": "DESTINATION"}[by],
 			"PENDING", "HELD", "FROZEN", "IN DOUBT", "DELIVERED", "FAILED")
 		for _, row := range rows {
 			c := row.Count

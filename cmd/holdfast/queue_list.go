@@ -12,7 +12,7 @@ import (
 func (a *app) queueListCommand() *cobra.Command {
 	var filter filterFlags
 	var at string
-	var asJSON bool
+	var flags watchFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List waiting messages, by domain, oldest first",
@@ -20,6 +20,7 @@ func (a *app) queueListCommand() *cobra.Command {
 			"With --at, the queue as it was then, in order of acceptance.\n" + filterHelp,
 		Example: `  holdfast queue list
   holdfast queue list --domain example.com --older 4h
+  holdfast queue list --destination office --limit 20 --watch
   holdfast queue list --at 03:12
   holdfast queue list --from '<>' --state frozen --json`,
 		Args: noArguments(),
@@ -32,7 +33,7 @@ func (a *app) queueListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+			return a.show(cmd, flags, func(ctx context.Context, conn *grpc.ClientConn) error {
 				queue := pb.NewQueueServiceClient(conn)
 				fetch := func(size uint32, token string) (page[*pb.Message], error) {
 					r, err := queue.ListQueue(ctx, &pb.ListQueueRequest{Filter: f, PageSize: size, PageToken: token, At: past})
@@ -41,13 +42,13 @@ func (a *app) queueListCommand() *cobra.Command {
 					}
 					return page[*pb.Message]{items: r.GetMessages(), next: r.GetNextPageToken(), stale: r.GetStale()}, err
 				}
-				return eachPage(a, filter.limit, fetch, a.messageLister(asJSON, a.queueRows))
+				return eachPage(a, filter.limit, fetch, a.messageLister(flags.asJSON, a.queueRows))
 			})
 		},
 	}
 	filter.add(cmd)
 	addAt(cmd.Flags(), &at)
-	addJSON(cmd, &asJSON)
+	flags.add(cmd)
 	return cmd
 }
 
@@ -76,7 +77,7 @@ func (a *app) messageLister(asJSON bool, rows func(t table, header bool, m []*pb
 
 func (a *app) queueRows(t table, header bool, messages []*pb.Message) {
 	if header {
-		t.row("ID", "FROM", "TO", "STATE", "TRIES", "NEXT ATTEMPT", "WHY")
+		t.header("ID", "FROM", "TO", "STATE", "TRIES", "NEXT ATTEMPT", "WHY")
 	}
 	for _, m := range messages {
 		id, from := m.Id, sender(m.From)

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) queueShowCommand() *cobra.Command {
-	var asJSON bool
+	var flags watchFlags
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one waiting message and why it waits",
@@ -20,19 +20,19 @@ for. "holdfast log show" has its history, and finished messages.`,
 		Example: "  holdfast queue show 01KAP4T8B3Q6W5CEXJ2MRZ7HDV",
 		Args:    oneArgument("message id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+			return a.show(cmd, flags, func(ctx context.Context, conn *grpc.ClientConn) error {
 				r, err := pb.NewQueueServiceClient(conn).GetQueued(ctx, &pb.GetQueuedRequest{Id: args[0]})
 				if err != nil {
 					return err
 				}
 				a.warnStale(r.Stale)
-				if asJSON {
+				if flags.asJSON {
 					return a.writeJSON(toMessageJSON(r.Message))
 				}
 				return a.showMessage(r.Message)
 			})
 		},
 	}
-	addJSON(cmd, &asJSON)
+	flags.add(cmd)
 	return cmd
 }

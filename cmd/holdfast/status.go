@@ -43,8 +43,7 @@ type warningJSON struct {
 }
 
 func (a *app) statusCommand() *cobra.Command {
-	var asJSON bool
-	var watch durationFlag
+	var flags watchFlags
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show nodes, queue, destinations that are down, warnings",
@@ -55,27 +54,19 @@ down, and warnings. It works without a quorum too, and then says that it is stal
   holdfast status --addr 127.0.0.1:7501 --json`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
-				show := func() error {
-					r, err := pb.NewClusterServiceClient(conn).GetStatus(ctx, &pb.GetStatusRequest{})
-					if err != nil {
-						return err
-					}
-					if asJSON {
-						return a.writeJSON(toStatusJSON(r))
-					}
-					return a.showStatus(r)
+			return a.show(cmd, flags, func(ctx context.Context, conn *grpc.ClientConn) error {
+				r, err := pb.NewClusterServiceClient(conn).GetStatus(ctx, &pb.GetStatusRequest{})
+				if err != nil {
+					return err
 				}
-				if watch.value == 0 {
-					return show()
+				if flags.asJSON {
+					return a.writeJSON(toStatusJSON(r))
 				}
-				return a.watch(ctx, watch.value, !asJSON, show)
+				return a.showStatus(r)
 			})
 		},
 	}
-	addJSON(cmd, &asJSON)
-	cmd.Flags().Var(&watch, "watch", "show it again and again, every 2s or as often as said (--watch=10s)")
-	cmd.Flags().Lookup("watch").NoOptDefVal = "2s"
+	flags.add(cmd)
 	return cmd
 }
 
@@ -103,7 +94,8 @@ func toStatusJSON(r *pb.GetStatusResponse) statusJSON {
 
 func (a *app) showStatus(r *pb.GetStatusResponse) error {
 	if r.Stale {
-		fmt.Fprintf(a.out, "STALE: node %s has no quorum, this is its own state at index %d\n", r.Node, r.AppliedIndex)
+		text := fmt.Sprintf("STALE: node %s has no quorum, this is its own state at index %d", r.Node, r.AppliedIndex)
+		fmt.Fprintln(a.out, screenOf(a.out).paint(text, red))
 	}
 	t := newTable(a.out)
 	t.row("cluster", dash(r.ClusterId))
@@ -117,17 +109,17 @@ func (a *app) showStatus(r *pb.GetStatusResponse) error {
 	}
 	fmt.Fprintln(a.out)
 	nodes := newTable(a.out)
-	nodes.row("NODE", "ROLE", "ALIVE", "APPLIED", "SMTP", "ADMIN", "VERSION")
+	nodes.header("NODE", "ROLE", "ALIVE", "APPLIED", "SMTP", "ADMIN", "VERSION")
 	for _, n := range r.Nodes {
 		applied := "-"
 		if n.AppliedIndex > 0 {
 			applied = fmt.Sprint(n.AppliedIndex)
 		}
-		alive := "yes"
+		alive := cell{"yes", green}
 		if !n.Alive {
-			alive = "no"
+			alive = cell{"no", red}
 		} else if n.Draining {
-			alive = "draining"
+			alive = cell{"draining", yellow}
 		}
 		nodes.row(n.Name, roleWord(n.Voter), alive, applied, dash(n.SmtpAddress), dash(n.AdminAddress), dash(n.Version))
 	}
@@ -140,10 +132,12 @@ func (a *app) showStatus(r *pb.GetStatusResponse) error {
 	if len(r.Warnings) > 0 {
 		fmt.Fprintln(a.out)
 	}
+	warnings := newTable(a.out)
+	warnings.grid.gap = 1 // these are sentences, folded behind their first word
 	for _, w := range r.Warnings {
-		fmt.Fprintf(a.out, "warning: %s\n", printable(w.Text))
+		warnings.row(cell{"warning:", yellow}, w.Text)
 	}
-	return nil
+	return warnings.flush()
 }
 
 func (a *app) showDown(down []*pb.GetStatusResponse_DestinationDown) error {
@@ -152,7 +146,7 @@ func (a *app) showDown(down []*pb.GetStatusResponse_DestinationDown) error {
 	}
 	fmt.Fprintln(a.out)
 	t := newTable(a.out)
-	t.row("DOWN", "SINCE", "NEXT PROBE", "WHY")
+	t.header("DOWN", "SINCE", "NEXT PROBE", "WHY")
 	for _, d := range down {
 		t.row(d.Name, a.when(d.Since), a.when(d.NextProbe), describeError(d.Error))
 	}
