@@ -119,13 +119,17 @@ func (n *node) propose(ctx context.Context, event *pb.Event, subject string) (ui
 // none: long enough for an election.
 const withoutQuorum = 2 * time.Second
 
+// patience is how long a change may take.
+func (n *node) patience() time.Duration {
+	if !n.Cluster.Leased() {
+		return min(n.Patience, withoutQuorum)
+	}
+	return n.Patience
+}
+
 // proposeResult is propose for a caller who wants to know what the event came to.
 func (n *node) proposeResult(ctx context.Context, event *pb.Event, subject string) (*pb.EventResult, uint64, error) {
-	patience := n.Patience
-	if !n.Cluster.Leased() {
-		patience = min(patience, withoutQuorum)
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, n.patience())
 	defer cancel()
 	kind := kindOf(event) // the event is the cluster's from here on
 	result, index, err := n.Cluster.Propose(ctx, event, nil)

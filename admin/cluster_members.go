@@ -27,7 +27,7 @@ func (s *clusterService) RemoveNode(ctx context.Context, req *pb.RemoveNodeReque
 	if req.Name == "" {
 		return nil, invalid("name", "which node?")
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.Patience)
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
 	if err := s.Membership.RemoveNode(ctx, req.Name, req.Force); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (s *clusterService) PromoteNode(ctx context.Context, req *pb.PromoteNodeReq
 	if req.Name == "" {
 		return nil, invalid("name", "which node?")
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.Patience)
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
 	if err := s.Membership.PromoteNode(ctx, req.Name); err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (s *clusterService) PromoteNode(ctx context.Context, req *pb.PromoteNodeReq
 }
 
 func (s *clusterService) TransferLeadership(ctx context.Context, req *pb.TransferLeadershipRequest) (*pb.TransferLeadershipResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.Patience)
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
 	leader, err := s.Membership.TransferLeadership(ctx, req.Name)
 	if err != nil {

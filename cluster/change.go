@@ -44,7 +44,11 @@ func (c *Cluster) askLeader(ctx context.Context, req *pb.ChangeMembershipRequest
 			return err
 		}
 		if !sleep(ctx, c.cfg.Timing.Ping) {
-			return status.Errorf(codes.Unavailable, "not done in time: %s; repeating it is safe", status.Convert(err).Message())
+			why := "not done in time"
+			if !c.Leased() {
+				why = "no quorum"
+			}
+			return status.Errorf(codes.Unavailable, "%s: %s; repeating it is safe", why, status.Convert(err).Message())
 		}
 	}
 }
