@@ -104,7 +104,9 @@ func connectTo(ctx context.Context, address string, secure *tls.Config, token be
 					err = errors.Join(err, conn.Close())
 				}
 			}
-			last.set(err)
+			if err != nil {
+				last.set(err)
+			}
 			return conn, err
 		}),
 		// A page of messages ends at 1 MiB, but a single message may add to it.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/credentials"
@@ -108,7 +109,7 @@ func (n noting) ClientHandshake(ctx context.Context, authority string, raw net.C
 		n.last.set(tlsInWords(err))
 		return nil, nil, err
 	}
-	return notingConn{conn, n.last}, info, nil
+	return &notingConn{Conn: conn, last: n.last}, info, nil
 }
 
 func (n noting) Clone() credentials.TransportCredentials {
@@ -117,15 +118,37 @@ func (n noting) Clone() credentials.TransportCredentials {
 
 type notingConn struct {
 	net.Conn
-	last *failure
+	last  *failure
+	heard atomic.Bool // something came
 }
 
-func (c notingConn) Read(p []byte) (int, error) {
+// Read notes the server's verdict.
+func (c *notingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if err != nil && strings.HasPrefix(err.Error(), "remote error: tls:") {
-		c.last.set(errors.New("it refuses your certificate: " + err.Error()))
+	c.note(err)
+	return n, err
+}
+
+// Write is where an end shows first that comes while we write.
+func (c *notingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.note(err)
 	}
 	return n, err
+}
+
+// note keeps the verdict, or that there was nothing but an end: a reset for what
+// we sent meanwhile makes the kernel throw the verdict away.
+func (c *notingConn) note(err error) {
+	switch {
+	case err == nil:
+		c.heard.Store(true)
+	case strings.HasPrefix(err.Error(), "remote error: tls:"):
+		c.last.set(errors.New("it refuses your certificate: " + err.Error()))
+	case !c.heard.Load() && !errors.Is(err, net.ErrClosed):
+		c.last.set(errors.New("it ended the connection after the handshake, as it does with a certificate that it refuses: " + err.Error()))
+	}
 }
 
 func tlsInWords(err error) error {

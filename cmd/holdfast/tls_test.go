@@ -135,7 +135,7 @@ func TestReachOverTLS(t *testing.T) {
 		{map[string]string{"HOLDFAST_CACERT": f.path("ca.pem")}, "--addr " + secured, exitFailed, "unknown service"},
 		{with(f, f), "--addr " + strings.Replace(secured, "127.0.0.1", "localhost", 1), exitNoAnswer, "its certificate isn't for localhost"},
 		{with(other, f), "--addr " + secured, exitNoAnswer, "isn't signed by the CA of --tls-ca"},
-		{with(f, other), "--addr " + secured, exitNoAnswer, "it refuses your certificate: remote error: tls: unknown certificate authority"},
+		{with(f, other), "--addr " + secured, exitNoAnswer, "refuses"},
 		{with(f, f), "--addr " + plain, exitNoAnswer, "its node file has no [tls]"},
 		{nil, "--addr " + secured, exitNoAnswer, "with [tls] in its node file it wants --tls-ca"},
 		{nil, "--tls-cert x --addr " + secured, exitUsage, "a certificate and its key go together"},
