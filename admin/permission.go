@@ -104,6 +104,10 @@ var permissions = map[string]permission{
 	pb.PeerService_Digest_FullMethodName:           {nodes: true},
 	pb.PeerService_ChangeMembership_FullMethodName: {nodes: true},
 	pb.PeerService_CheckRows_FullMethodName:        {nodes: true},
+	pb.PeerService_StartFault_FullMethodName:       {nodes: true},
+	pb.PeerService_EndFault_FullMethodName:         {nodes: true},
+	pb.PeerService_TryAccept_FullMethodName:        {nodes: true},
+	pb.PeerService_ListAnswered_FullMethodName:     {nodes: true},
 }
 
 // methodWord is a method as a refusal names it: ListQueue.

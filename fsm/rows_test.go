@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/protobuf/proto"
 
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -24,6 +26,11 @@ func scripted(t *testing.T) *vfs.MemFS {
 		state := mustOpen(t, crashDir, fs)
 		script := newScript(t, rand.New(rand.NewPCG(seed, 2)).IntN)
 		fold(t, state, script.setup()...)
+		drill := &pb.DrillStarted{Id: "long", Fault: pb.Fault_FAULT_PAUSE, Node: "a", Duration: 1, Until: script.now.Add(time.Hour).UnixNano()}
+		fold(t, state, script.pack([]scriptEvent{
+			script.send(script.nodes[0], settingsChanged(&pb.Settings{DrillConsent: proto.Bool(true)}), nil),
+			script.send(script.nodes[0], &pb.Event{Kind: &pb.Event_DrillStarted{DrillStarted: drill}}, nil),
+		}))
 		full := false
 		for step := 0; step < 400 && !full; step++ {
 			fold(t, state, script.entry())

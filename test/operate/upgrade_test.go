@@ -78,6 +78,7 @@ func (w *world) stopsInWords(n *harness.Node) {
 	n.Binary = ""
 	w.must(n.Start())
 	w.awaitEnd(n)
+	w.must(n.Kill()) // that it ended with status 1 is as it should be
 	tail := w.Tails(3)
 	if !strings.Contains(tail, "this program knows up to 1: start the newer program") {
 		w.t.Errorf("the older program says\n%s", tail)

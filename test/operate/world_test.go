@@ -39,7 +39,7 @@ func startWith(t *testing.T, config harness.Config) *world {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, journal: audit.Journal{Out: t.Output()}}
 	config.Dir = shortDir(t)
