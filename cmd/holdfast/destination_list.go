@@ -46,8 +46,11 @@ func (a *app) listDestinations(asJSON bool, fetch func(uint32, string) (page[*pb
 				}
 				continue
 			}
-			t.row(d.Name, hostList(d), stateWords(d), a.when(d.Since),
-				d.Count.GetPending()+d.Count.GetHeld(), d.Count.GetDelivered(), d.Count.GetFailed())
+			cells := []any{d.Name, hostList(d), stateWords(d), a.when(d.Since), "-", "-", "-"}
+			if c := d.Count; c != nil {
+				cells = append(cells[:4], c.Pending+c.Held, c.Delivered, c.Failed)
+			}
+			t.row(cells...)
 		}
 		return nil
 	})

@@ -98,33 +98,22 @@ func (a *app) showStatus(r *pb.GetStatusResponse) error {
 		fmt.Fprintln(a.out, screenOf(a.out).paint(text, red))
 	}
 	t := newTable(a.out)
-	t.row("cluster", dash(r.ClusterId))
-	t.row("leader", dash(r.Leader))
-	t.row("answered by", "node "+r.Node)
-	t.row("state version", r.StateVersion)
+	whole := r.Node != "" // else the caller is limited to domains
+	if whole {
+		t.row("cluster", dash(r.ClusterId))
+		t.row("leader", dash(r.Leader))
+		t.row("answered by", "node "+r.Node)
+		t.row("state version", r.StateVersion)
+	}
 	t.row("queue", fmt.Sprintf("%d pending, %d held, %d frozen; %d of them in doubt",
 		r.Queue.GetPending(), r.Queue.GetHeld(), r.Queue.GetFrozen(), r.Queue.GetInDoubt()))
 	if err := t.flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.out)
-	nodes := newTable(a.out)
-	nodes.header("NODE", "ROLE", "ALIVE", "APPLIED", "SMTP", "ADMIN", "VERSION")
-	for _, n := range r.Nodes {
-		applied := "-"
-		if n.AppliedIndex > 0 {
-			applied = fmt.Sprint(n.AppliedIndex)
+	if whole {
+		if err := a.showNodes(r.Nodes); err != nil {
+			return err
 		}
-		alive := cell{"yes", green}
-		if !n.Alive {
-			alive = cell{"no", red}
-		} else if n.Draining {
-			alive = cell{"draining", yellow}
-		}
-		nodes.row(n.Name, roleWord(n.Voter), alive, applied, dash(n.SmtpAddress), dash(n.AdminAddress), dash(n.Version))
-	}
-	if err := nodes.flush(); err != nil {
-		return err
 	}
 	if err := a.showDown(r.DestinationsDown); err != nil {
 		return err
@@ -138,6 +127,26 @@ func (a *app) showStatus(r *pb.GetStatusResponse) error {
 		warnings.row(cell{"warning:", yellow}, w.Text)
 	}
 	return warnings.flush()
+}
+
+func (a *app) showNodes(all []*pb.GetStatusResponse_Node) error {
+	fmt.Fprintln(a.out)
+	nodes := newTable(a.out)
+	nodes.header("NODE", "ROLE", "ALIVE", "APPLIED", "SMTP", "ADMIN", "VERSION")
+	for _, n := range all {
+		applied := "-"
+		if n.AppliedIndex > 0 {
+			applied = fmt.Sprint(n.AppliedIndex)
+		}
+		alive := cell{"yes", green}
+		if !n.Alive {
+			alive = cell{"no", red}
+		} else if n.Draining {
+			alive = cell{"draining", yellow}
+		}
+		nodes.row(n.Name, roleWord(n.Voter), alive, applied, dash(n.SmtpAddress), dash(n.AdminAddress), dash(n.Version))
+	}
+	return nodes.flush()
 }
 
 func (a *app) showDown(down []*pb.GetStatusResponse_DestinationDown) error {
