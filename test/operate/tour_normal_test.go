@@ -55,7 +55,7 @@ var patterns = []struct {
 	{regexp.MustCompile(`\((now|(\d+m)?(\d+s)? ago)\)`), "(5s ago)"},
 	{regexp.MustCompile(`\(in (\d+m)?(\d+s)?\)`), "(in 5s)"},
 	{regexp.MustCompile(`in (5d|4d23h)\b`), "in 4d23h"},
-	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs)\b`), "5ms"},
+	{regexp.MustCompile(`\b(0s|\d+\.\d+s|\d+(\.\d+)?(ms|µs))\b`), "5ms"},
 	{regexp.MustCompile(`took=\d\S*s`), "took=5ms"},
 	{regexp.MustCompile(`(?m)^([abc]\s+voter\s+\w+\s+)\d+`), "${1}42"},
 	{regexp.MustCompile(`at index \d+`), "at index 42"},
