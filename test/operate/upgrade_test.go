@@ -23,14 +23,14 @@ func TestRollingUpgrade(t *testing.T) {
 
 	w.replaceProgram(a, newer)
 	w.awaitWarning(b, "mixed-programs", "the state stays at version 1 until node b has the newer one or is removed")
-	w.refused(a, 1, "rehearsed comes with version 2, the state is of version 1", "settings", "set", "--warn-pending", "5")
-	w.cli(b, "settings", "set", "--warn-pending", "6") // what both know goes on
+	w.refused(a, 1, "rehearsed comes with version 2, the state is of version 1", "settings", "set", "--warn-pending", "5000")
+	w.cli(b, "settings", "set", "--warn-pending", "6000") // what both know goes on
 	w.verified(a, "")
 
 	w.replaceProgram(b, newer)
 	w.replaceProgram(a, "") // a node rolled back works
 	w.replaceProgram(c, newer)
-	w.refused(c, 1, "the state is of version 1", "settings", "set", "--warn-pending", "7")
+	w.refused(c, 1, "the state is of version 1", "settings", "set", "--warn-pending", "7000")
 	w.verified(a, "")
 
 	w.replaceProgram(a, newer)
@@ -40,7 +40,7 @@ func TestRollingUpgrade(t *testing.T) {
 		}
 		return nil
 	}))
-	w.cli(b, "settings", "set", "--warn-pending", "8")
+	w.cli(b, "settings", "set", "--warn-pending", "8000")
 	w.verified(a, "rehearsed")
 	if s := w.upgraded(b); len(s.Warnings) > 0 {
 		t.Errorf("warnings %v", s.Warnings)
