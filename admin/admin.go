@@ -61,6 +61,8 @@ type Config struct {
 	Cluster Cluster
 	// Trial makes a test delivery and hands on each step of it; nil refuses.
 	Trial func(context.Context, Trial, func(*pb.TestDestinationResponse) error) error
+	// Flow is what the node remembers of the queue's growth; nil warns of none.
+	Flow *Flow
 	// Membership changes the cluster's nodes.
 	Membership Membership
 	// Drills has nodes suffer faults.

@@ -21,6 +21,7 @@ type window struct {
 	quorum bool
 	caller caller
 	log    *slog.Logger
+	flow   *Flow // nil where the node has none
 	// claims counts the live claims on a destination but those of an incarnation;
 	// nil in listings, which say the same of now and of the past.
 	claims func(destination string, but uint64) int
@@ -32,7 +33,7 @@ func (n *node) window(ctx context.Context) (window, error) {
 	if err != nil {
 		return window{}, readError(err, "the state")
 	}
-	return window{View: view, now: n.Now(), quorum: n.Cluster.Leased(), caller: callerOf(ctx), log: n.Logger}, nil
+	return window{View: view, now: n.Now(), quorum: n.Cluster.Leased(), caller: callerOf(ctx), log: n.Logger, flow: n.Flow}, nil
 }
 
 // closeLook is a window for one message, which tells more of why it waits.

@@ -45,6 +45,7 @@ func (w window) warnings(status *pb.GetStatusResponse, members []Member, health 
 	w.warnOfNodes(&out, status, members)
 	w.warnOfMachine(&out, status, health)
 	w.warnOfDestinations(&out, status)
+	w.warnOfPiles(&out)
 	w.warnOfLimits(&out)
 	if err := w.warnOfMail(&out, status); err != nil {
 		return nil, err

@@ -44,6 +44,7 @@ type Node struct {
 	admins       *grpc.Server // on the socket in the data folder
 	health       []*health.Server
 	verification *admin.Verification
+	flow         *admin.Flow
 	certificates *certificates
 	draining     atomic.Bool
 
@@ -177,9 +178,10 @@ func (n *Node) makeParts() (err error) {
 // serveServices serves administration on the socket and on TCP alike; who may call
 // what is decided in one place.
 func (n *Node) serveServices() {
+	n.flow = admin.NewFlow(n.state)
 	cfg := admin.Config{
 		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Drills: n.cluster, Now: n.cluster.Now,
-		Logger: n.log.With("component", "admin"), Trial: n.trial,
+		Logger: n.log.With("component", "admin"), Trial: n.trial, Flow: n.flow,
 	}
 	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)
 	access := admin.NewAccess(admin.AccessConfig{

@@ -39,6 +39,7 @@ func (n *Node) Run(ctx context.Context) error {
 			{"delivery", n.scheduler.Run},
 			{"upkeep", n.keeper.Run},
 			{"verification", n.verification.Run},
+			{"flow", n.flow.Run},
 			{"smtp", func(ctx context.Context) error { return n.smtp.Serve(ctx, n.listeners.smtp...) }},
 		},
 	}

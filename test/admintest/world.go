@@ -43,6 +43,8 @@ var errUnreachable = errors.New("connection refused")
 type World struct {
 	t     testing.TB
 	State *fsm.State
+	// Flow samples when a test says so.
+	Flow *admin.Flow
 	// Socket is the admin socket, as --addr takes it.
 	Socket string
 
@@ -83,7 +85,7 @@ func Start(t testing.TB) *World {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { check(t, state.Close()) })
-	w := &World{t: t, State: state, Socket: "unix:" + filepath.Join(dir, admin.SocketName)}
+	w := &World{t: t, State: state, Flow: admin.NewFlow(state), Socket: "unix:" + filepath.Join(dir, admin.SocketName)}
 	for i, name := range []string{"a", "b"} {
 		w.FoldAs(uint64(i+1), 0, &pb.Event{Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{
 			Node: name, Incarnation: uint64(i + 1), Version: "v1.0.0",
@@ -332,6 +334,14 @@ func (w *World) BringDown(destination string) {
 			Failure: &pb.Failure{Cause: "refused", Phase: "connect", Host: "mail." + destination + ".test:25", Text: "connection refused", At: Now.UnixNano()},
 		}}}, nil)
 	}
+}
+
+// BringUp ends what BringDown began.
+func (w *World) BringUp(destination string) {
+	w.t.Helper()
+	w.FoldAs(w.Owner(destination), 0, &pb.Event{Kind: &pb.Event_DestinationRecovered{DestinationRecovered: &pb.DestinationRecovered{
+		Name: destination, Probes: 2,
+	}}}, nil)
 }
 
 // Propose folds an event of node a.

@@ -7394,9 +7394,9 @@ func (x *GetStatusResponse_DestinationDown) GetNextProbe() *timestamppb.Timestam
 type GetStatusResponse_Warning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// domain-filling and domain-full, spam-deferred, or one of: no-quorum,
-	// domain-filling and domain-full, spam-deferred, or one of: no-quorum,
 	// no-leader, no-lease, node-down, node-lags, node-joining, node-draining,
 	// redundancy, disk-reserve, disk-low, clock-apart, destination-down, pending,
+	// piling-up,
 	// old-mail, held, in-doubt, frozen, state-mismatch, not-configured,
 	// mixed-programs, drill.
 	// docs/operate.md has what to do about each.
