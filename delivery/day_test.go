@@ -77,7 +77,9 @@ func TestOutageOfADay(t *testing.T) {
 func outageOfADay(t *testing.T, messages int) {
 	const slots, longest = 20, 5 * time.Minute
 	w := newWorld(t, "a", "b")
-	w.ctx, w.timing.Reconcile = t.Context(), time.Minute
+	w.ctx = t.Context()
+	// What ticks without mail ticks more slowly: there are 86,400 seconds.
+	w.timing = Timing{Reconcile: 10 * time.Minute, Rescan: 10 * time.Minute, Expire: 10 * time.Minute, Idle: 10 * time.Minute}
 	server := &awayServer{}
 	w.dial = server.dial
 	w.set(&pb.DestinationConfig{

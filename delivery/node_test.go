@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,6 +33,8 @@ type node struct {
 	scheduler *Scheduler
 	dials     atomic.Int64
 	latest    atomic.Pointer[net.TCPConn]
+	noRoute   atomic.Bool // to any mail server
+	noNames   atomic.Bool // from DNS
 
 	stopRun context.CancelFunc
 	done    chan struct{} // closed when Run has returned
@@ -62,9 +65,12 @@ func (n *node) config() Config {
 	return Config{
 		Node: n.name, Hostname: n.name + ".relay.test", State: n.state, Proposer: n, Lease: n,
 		Dialer: &smtpout.Dialer{
-			LocalName: n.name + ".relay.test", Now: n.w.clock.now, Timeouts: n.w.timeouts, Resolver: n.w.resolver,
+			LocalName: n.name + ".relay.test", Now: n.w.clock.now, Timeouts: n.w.timeouts, Resolver: nodeResolver{n.w.resolver, n},
 			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 				n.dials.Add(1)
+				if n.noRoute.Load() {
+					return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.EHOSTUNREACH}
+				}
 				address = cmp.Or(n.w.dialTo[address], address)
 				if n.w.dial != nil {
 					return n.w.dial(ctx, network, address)
@@ -80,6 +86,19 @@ func (n *node) config() Config {
 		Logger: slog.New(slog.NewTextHandler(&n.w.logs, nil)), Metrics: prometheus.NewRegistry(),
 		Grace: n.w.grace, Timing: n.w.timing,
 	}
+}
+
+// nodeResolver is the world's, unless the node is cut off from it.
+type nodeResolver struct {
+	smtpout.Resolver
+	n *node
+}
+
+func (r nodeResolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if r.n.noNames.Load() {
+		return nil, &net.DNSError{Err: "server misbehaving", Name: host, IsTemporary: true}
+	}
+	return r.Resolver.LookupNetIP(ctx, network, host)
 }
 
 // run starts the node's Scheduler.

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +143,47 @@ func TestSecondOpinion(t *testing.T) {
 	health := w.health("dest")
 	if health.State != pb.DestinationHealth_STATE_UP || health.Probes != 2 {
 		t.Errorf("%s after %d probes", health.State, health.Probes)
+	}
+}
+
+// Only the owner is cut off, first from the route, then from DNS: the second
+// opinion is another node's probe, which delivers, and the rest follows. No
+// message has an attempt counted or is returned.
+func TestOwnerIsCutOff(t *testing.T) {
+	for _, tt := range []struct {
+		cause string
+		cut   func(*node)
+	}{
+		{"unreachable", func(n *node) { n.noRoute.Store(true) }},
+		{"dns", func(n *node) { n.noNames.Store(true) }},
+	} {
+		t.Run(tt.cause, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "a", "b", "c")
+			w.resolver = names{}
+			s := w.sink(sink.Config{})
+			_, port, err := net.SplitHostPort(s.Addr())
+			must(t, err)
+			w.route("example.test", "dest", 5, "host.test:"+port)
+			w.runAll()
+			w.acceptMany(20, "example.test")
+			w.awaitDelivered("dest", 20)
+			owner := w.owner("dest")
+			tt.cut(owner)
+			s.Disconnect()
+			ids := w.acceptMany(50, "example.test")
+			w.awaitDelivered("dest", 70)
+			w.checkOnce(ids, s)
+			// One failure of the owner, one success of the next node.
+			if health := w.health("dest"); health.Probes != 2 || health.Failure.GetCause() != tt.cause || w.owner("dest") == owner {
+				t.Errorf("after %d probes, %s failed with %v", health.Probes, health.FirstNode, health.Failure)
+			}
+			for _, id := range ids {
+				if n := w.recipient(id, 0).Attempts; n > 1 {
+					t.Errorf("%d attempts are counted", n)
+				}
+			}
+		})
 	}
 }
 

@@ -136,7 +136,12 @@ func (w *world) passwordFile() string {
 // sendTo has one message accepted, and gives its id.
 func (w *world) sendTo(node *harness.Node, address string) string {
 	w.t.Helper()
-	out := w.cli(node, "send", "--server", node.SMTP, "--from", "sender@origin.test", "--to", address)
+	return w.sendFrom(node, "sender@origin.test", address)
+}
+
+func (w *world) sendFrom(node *harness.Node, from, to string) string {
+	w.t.Helper()
+	out := w.cli(node, "send", "--server", node.SMTP, "--from", from, "--to", to)
 	_, rest, found := strings.Cut(out, "<-- 250 2.0.0 ")
 	for found && !strings.Contains(strings.SplitN(rest, "\n", 2)[0], "queued") {
 		_, rest, found = strings.Cut(rest, "<-- 250 2.0.0 ")
