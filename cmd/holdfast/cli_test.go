@@ -137,7 +137,8 @@ func compare(t *testing.T, name, got string) {
 	}
 }
 
-// The names of the contract, none more and none less.
+// The names of the contract and those that CHANGES.md adds, none more and none
+// less.
 func TestJSONHasTheContractsNames(t *testing.T) {
 	w, _ := scene(t)
 	sh := shellFor(w)
@@ -146,7 +147,8 @@ func TestJSONHasTheContractsNames(t *testing.T) {
 		"recipients.causes recipients.lastError recipients.lastError.cause recipients.lastError.phase recipients.lastError.host " +
 		"recipients.lastError.code recipients.lastError.enhanced recipients.lastError.text recipients.lastError.at"
 	for line, want := range map[string]string{
-		"status --json": "leader stale nodes nodes.name nodes.role nodes.alive nodes.appliedIndex nodes.version queue " +
+		"status --json": "leader stale stateVersion nodes nodes.name nodes.role nodes.alive nodes.appliedIndex nodes.version " +
+			"nodes.readsStateVersion queue " +
 			"queue.pending queue.held queue.frozen queue.inDoubt destinationsDown destinationsDown.name destinationsDown.since " +
 			"destinationsDown.cause destinationsDown.nextProbe warnings warnings.code warnings.subject warnings.text",
 		"queue list --from alice@x.test --json": message,
