@@ -146,6 +146,25 @@ func checkPeerService(t *testing.T, w *world, a *authority) {
 			_, err := c.ChangeMembership(ctx, &pb.ChangeMembershipRequest{ClusterId: id})
 			return err
 		},
+		"StartFault": func(ctx context.Context, c pb.PeerServiceClient, _ string) error {
+			_, err := c.StartFault(ctx, &pb.StartFaultRequest{ClusterId: id, Drill: "none"})
+			return err
+		},
+		"EndFault": func(ctx context.Context, c pb.PeerServiceClient, _ string) error {
+			_, err := c.EndFault(ctx, &pb.EndFaultRequest{ClusterId: id, Drill: "none"})
+			return err
+		},
+		"TryAccept": func(ctx context.Context, c pb.PeerServiceClient, _ string) error {
+			_, err := c.TryAccept(ctx, &pb.TryAcceptRequest{ClusterId: id})
+			return err
+		},
+		"ListAnswered": func(ctx context.Context, c pb.PeerServiceClient, _ string) error {
+			stream, err := c.ListAnswered(ctx, &pb.ListAnsweredRequest{ClusterId: id, Drill: "none"})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
 	}
 	if n := len(pb.PeerService_ServiceDesc.Methods) + len(pb.PeerService_ServiceDesc.Streams); n != len(calls) {
 		t.Errorf("PeerService has %d methods, %d are called here", n, len(calls))
