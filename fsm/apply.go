@@ -207,6 +207,8 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.policySet(kind.PolicySet)
 	case *pb.Event_PolicyRemoved:
 		return t.policyRemoved(kind.PolicyRemoved)
+	case *pb.Event_ConfigurationApplied:
+		return t.configurationApplied(kind.ConfigurationApplied)
 	case *pb.Event_ClusterCreated:
 		return t.clusterCreated(kind.ClusterCreated)
 	case *pb.Event_NodeUp:

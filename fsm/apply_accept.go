@@ -103,13 +103,22 @@ func (t *tx) fileContent(id relay.MessageID, c *pb.Content) *pb.EventResult {
 		t.putContent(keyOfPart(famContent, id, 0), t.payload, c.Crc32C)
 		return nil
 	}
+	if refusal := t.missingPieces(id, c); refusal != nil {
+		return refusal
+	}
+	t.removeUpload(id)
+	return nil
+}
+
+// missingPieces is nil where the proposer's upload has all pieces of a content
+// and no other.
+func (t *tx) missingPieces(id relay.MessageID, c *pb.Content) *pb.EventResult {
 	upload := t.s.uploads[id]
 	if upload == nil || upload.Incarnation != t.event.Incarnation ||
 		upload.Pieces != c.Pieces || upload.Bytes != c.Size || t.hasPieceFrom(id, c.Pieces) {
 		return refused(pb.EventResult_CODE_INCOMPLETE, "%s has %d pieces of %d bytes, want %d of %d",
 			id, upload.GetPieces(), upload.GetBytes(), c.Pieces, c.Size)
 	}
-	t.removeUpload(id)
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "holdfast/proto/holdfast/v1"
-	"holdfast/relay"
 )
 
 func (t *tx) saveDestination(name string, old, now *pb.DestinationRecord) {
@@ -20,22 +19,39 @@ func (t *tx) saveDestination(name string, old, now *pb.DestinationRecord) {
 }
 
 func (t *tx) destinationSet(e *pb.DestinationSet) *pb.EventResult {
-	name := e.Destination.GetName()
-	if name == "" || len(e.Destination.Hosts) == 0 && e.Destination.Mx == "" {
+	if refusal := refuseDestination(e.Destination); refusal != nil {
+		return refusal
+	}
+	name := e.Destination.Name
+	if old, _ := lookup(t.tables.destinations, name); e.Destination.Revision != old.GetConfig().GetRevision() {
+		return stale("destination %q was changed meanwhile", name)
+	}
+	t.putDestination(e.Destination)
+	t.configured("destination " + name)
+	return resultOK
+}
+
+// refuseDestination says what keeps a destination from being set, nil if nothing
+// does.
+func refuseDestination(config *pb.DestinationConfig) *pb.EventResult {
+	name := config.GetName()
+	if name == "" || len(config.Hosts) == 0 && config.Mx == "" {
 		return invalid("a destination needs a name and a host")
 	}
 	if !isName(name) {
 		return invalid("the destination name %q has a zero byte", name)
 	}
-	old, _ := lookup(t.tables.destinations, name)
-	if e.Destination.Revision != old.GetConfig().GetRevision() {
-		return stale("destination %q was changed meanwhile", name)
-	}
-	config, health := proto.CloneOf(e.Destination), old.GetHealth()
+	return nil
+}
+
+func (t *tx) putDestination(given *pb.DestinationConfig) {
+	old, _ := lookup(t.tables.destinations, given.Name)
+	config, health := proto.CloneOf(given), old.GetHealth()
+	config.Revision = old.GetConfig().GetRevision()
 	switch {
 	case health == nil:
 		health = &pb.DestinationHealth{State: pb.DestinationHealth_STATE_UP, Since: t.event.Time}
-	case !proto.Equal(old.Config, config): // of one revision until here
+	case !proto.Equal(old.Config, config):
 		// Other hosts, another port: what was found out about the old ones says
 		// nothing of them. Verdicts under way answer an older probe number now.
 		health = proto.Clone(health).(*pb.DestinationHealth)
@@ -45,10 +61,9 @@ func (t *tx) destinationSet(e *pb.DestinationSet) *pb.EventResult {
 		}
 	}
 	config.Revision = t.index
-	t.saveDestination(name, old, &pb.DestinationRecord{
+	t.saveDestination(given.Name, old, &pb.DestinationRecord{
 		Config: config, Health: health, Suspended: old.GetSuspended(), Earlier: t.earlierHosts(old, config),
 	})
-	return resultOK
 }
 
 // earlierHosts are the hosts to go back to: those that a change of hosts takes
@@ -63,26 +78,38 @@ func (t *tx) earlierHosts(old *pb.DestinationRecord, config *pb.DestinationConfi
 }
 
 func (t *tx) destinationRemoved(e *pb.DestinationRemoved) *pb.EventResult {
-	old, ok := lookup(t.tables.destinations, e.Name)
-	if !ok {
-		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", e.Name)
+	if refusal := t.refuseDestinationRemoval(e.Name, t.tables.references()); refusal != nil {
+		return refusal
 	}
-	for _, domain := range list(t.tables.domains) {
-		if domain.Destination == e.Name {
-			return refused(pb.EventResult_CODE_IN_USE,
-				"destination %q is used by domain %s: give it another one with `holdfast domain set %s --destination NAME` first",
-				e.Name, domain.Name, domain.Name)
-		}
+	t.dropDestination(e.Name)
+	t.configured("destination " + e.Name)
+	return resultOK
+}
+
+// refuseDestinationRemoval says what keeps a destination from being removed, nil
+// if nothing does: it names the way out.
+func (t *tx) refuseDestinationRemoval(name string, in references) *pb.EventResult {
+	if _, ok := lookup(t.tables.destinations, name); !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no destination %q", name)
 	}
-	if c := t.counter('D', e.Name); c.Pending+c.Held+c.Frozen > 0 {
+	if user, used := in.destinations[name]; used {
+		return refused(pb.EventResult_CODE_IN_USE,
+			"destination %q is used by domain %s: give it another one with `holdfast domain set %s --destination NAME` first",
+			name, user.first, user.first)
+	}
+	if c := t.counter('D', name); c.Pending+c.Held+c.Frozen > 0 {
 		return refused(pb.EventResult_CODE_IN_USE,
 			"destination %q has %d recipients queued: see `holdfast queue list --destination %s`",
-			e.Name, c.Pending+c.Held+c.Frozen, e.Name)
+			name, c.Pending+c.Held+c.Frozen, name)
 	}
-	t.remove(keyOfName(famDestinations, e.Name), encode(old))
-	t.tables.destinations, _, _ = t.tables.destinations.Delete([]byte(e.Name))
-	t.staged.changes.touch(e.Name)
-	return resultOK
+	return nil
+}
+
+func (t *tx) dropDestination(name string) {
+	old, _ := lookup(t.tables.destinations, name)
+	t.remove(keyOfName(famDestinations, name), encode(old))
+	t.tables.destinations, _, _ = t.tables.destinations.Delete([]byte(name))
+	t.staged.changes.touch(name)
 }
 
 // destinationFailed moves the breaker: one node's failure makes a destination
@@ -186,58 +213,4 @@ func (t *tx) probeNow(name string) {
 	record := proto.Clone(old).(*pb.DestinationRecord)
 	record.Health.NextProbe = t.event.Time
 	t.saveDestination(name, old, record)
-}
-
-func (t *tx) domainSet(e *pb.DomainSet) *pb.EventResult {
-	name := e.Domain.GetName()
-	if name == "" || name != relay.DomainOf("x@"+name) || !isName(name) {
-		return invalid("%q is not a domain in lower case", name)
-	}
-	if _, ok := lookup(t.tables.destinations, e.Domain.Destination); !ok {
-		return refused(pb.EventResult_CODE_NOT_FOUND,
-			"no destination %q: create it with `holdfast destination set %s --host HOST:PORT` first",
-			e.Domain.Destination, e.Domain.Destination)
-	}
-	for _, rule := range e.Domain.SpamIf {
-		if _, err := relay.ParseSpamRule(rule); err != nil {
-			return invalid("%v", err)
-		}
-	}
-	if e.Domain.SpamRetention < 0 {
-		return invalid("the spam retention of %s is negative", name)
-	}
-	if _, ok := t.tables.policy(e.Domain.Policy); !ok {
-		return refused(pb.EventResult_CODE_NOT_FOUND,
-			"no policy %q: create it with `holdfast policy set %s` first", e.Domain.Policy, e.Domain.Policy)
-	}
-	old, _ := lookup(t.tables.domains, name)
-	if e.Domain.Revision != old.GetRevision() {
-		return stale("domain %s was changed meanwhile", name)
-	}
-	config := proto.CloneOf(e.Domain)
-	config.Revision = t.index
-	key := keyOfName(famDomains, name)
-	t.put(key, t.get(key), encode(config))
-	t.tables.domains, _, _ = t.tables.domains.Insert([]byte(name), config)
-	t.staged.changes.touch(e.Domain.Destination)
-	return resultOK
-}
-
-func (t *tx) domainRemoved(e *pb.DomainRemoved) *pb.EventResult {
-	old, ok := lookup(t.tables.domains, e.Name)
-	if !ok {
-		return refused(pb.EventResult_CODE_NOT_FOUND, "no domain %q", e.Name)
-	}
-	if c := t.counter('d', e.Name); c.Pending+c.Held+c.Frozen > 0 {
-		return refused(pb.EventResult_CODE_IN_USE,
-			"domain %s has %d recipients queued: see `holdfast queue list --domain %s`",
-			e.Name, c.Pending+c.Held+c.Frozen, e.Name)
-	}
-	if token := t.tables.tokenFor(e.Name); token != "" {
-		return refused(pb.EventResult_CODE_IN_USE,
-			"token %s is limited to domain %s: `holdfast token revoke %s` comes first", token, e.Name, token)
-	}
-	t.remove(keyOfName(famDomains, e.Name), encode(old))
-	t.tables.domains, _, _ = t.tables.domains.Delete([]byte(e.Name))
-	return resultOK
 }

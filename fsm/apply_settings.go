@@ -15,17 +15,30 @@ func keyOfSettings() []byte { return []byte{byte(famSettings)} }
 // settingsChanged merges, so that two operators who change different settings
 // at the same moment don't undo each other's.
 func (t *tx) settingsChanged(e *pb.SettingsChanged) *pb.EventResult {
-	changed := proto.CloneOf(t.tables.settings)
-	proto.Merge(changed, e.Settings)
+	changed, refusal := t.tables.mergedSettings(e.Settings)
+	if refusal != nil {
+		return refusal
+	}
+	t.putSettings(changed)
+	t.configured("settings")
+	return resultOK
+}
+
+func (t *tables) mergedSettings(given *pb.Settings) (*pb.Settings, *pb.EventResult) {
+	changed := proto.CloneOf(t.settings)
+	proto.Merge(changed, given)
 	// What a newer program may have said of settings that this one doesn't know
 	// can't be canonical.
 	changed.ProtoReflect().SetUnknown(nil)
 	if err := settingsOf(changed).Validate(); err != nil {
-		return invalid("%v", err)
+		return nil, invalid("%v", err)
 	}
+	return changed, nil
+}
+
+func (t *tx) putSettings(changed *pb.Settings) {
 	t.put(keyOfSettings(), t.get(keyOfSettings()), encode(changed))
 	t.tables.settings = changed
-	return resultOK
 }
 
 // settingsOf fills in the defaults.

@@ -1,11 +1,18 @@
 package fsm
 
 import (
+	"hash/crc32"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 func (g *script) configuration(n *scriptNode) scriptEvent {
-	switch g.pick(11) {
+	switch g.pick(14) {
 	case 0:
 		return g.send(n, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "other.test"}}}, nil)
 	case 1:
@@ -24,8 +31,10 @@ func (g *script) configuration(n *scriptNode) scriptEvent {
 		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationResumed{DestinationResumed: &pb.DestinationResumed{
 			Name: []string{"dest", "other"}[g.pick(2)], By: "root",
 		}}}, nil)
-	case 9, 10:
+	case 11, 12:
 		return g.token(n)
+	case 7, 8, 9:
+		return g.configurationApplied(n)
 	}
 	event := domainSet("other.test", []string{"dest", "other"}[g.pick(2)])
 	event.GetDomainSet().Domain.Revision = g.revision("other.test")
@@ -33,15 +42,82 @@ func (g *script) configuration(n *scriptNode) scriptEvent {
 	return g.send(n, event, nil)
 }
 
-// configured is the name that an event sets.
-func configured(event *pb.Event) string {
-	if e := event.GetDestinationSet(); e != nil {
-		return e.Destination.Name
+// configurationApplied changes several things at once, in the payload or in the
+// pieces of an upload that was begun for something else.
+func (g *script) configurationApplied(n *scriptNode) scriptEvent {
+	change := &pb.ConfigurationChange{}
+	for _, name := range []string{"dest", "other", "new"} {
+		if g.pick(3) == 0 {
+			change.Destinations = append(change.Destinations, destinationSet(name).GetDestinationSet().Destination)
+		} else if g.pick(5) == 0 {
+			change.RemovedDestinations = append(change.RemovedDestinations, name)
+		}
 	}
-	if e := event.GetPolicySet(); e != nil {
-		return e.Policy.Name
+	for _, name := range []string{"other.test", "new.test"} {
+		if g.pick(2) == 0 {
+			domain := domainSet(name, []string{"dest", "other", "new"}[g.pick(3)]).GetDomainSet().Domain
+			domain.Policy = []string{"five-day", "own"}[g.pick(2)]
+			change.Domains = append(change.Domains, domain)
+		} else if g.pick(5) == 0 {
+			change.RemovedDomains = append(change.RemovedDomains, name)
+		}
 	}
-	return event.GetDomainSet().GetDomain().GetName()
+	switch g.pick(4) {
+	case 0:
+		change.Policies = append(change.Policies, policySet("own", time.Duration(1+g.pick(9))*time.Hour).GetPolicySet().Policy)
+	case 1:
+		change.RemovedPolicies = append(change.RemovedPolicies, "own")
+	case 2:
+		change.Settings = &pb.Settings{WarnPending: proto.Uint64(uint64(g.pick(3)))}
+	}
+	configured := uint64(0)
+	if len(g.configured) > 0 {
+		configured = g.configured[max(0, len(g.configured)-1-g.pick(2))]
+	}
+	id := g.id()
+	event, payload := configurationApplied(id, configured, change)
+	event.By = []string{"", "root", "somebody else"}[g.pick(3)]
+	if g.pick(5) == 0 {
+		u := g.upload()
+		event.GetConfigurationApplied().ContentId = u.id[:]
+		event.GetConfigurationApplied().Content.Pieces = uint32(len(u.parts))
+	}
+	return g.send(n, event, payload)
+}
+
+// configurationApplied is a change that fits into the event.
+func configurationApplied(id relay.MessageID, configured uint64, change *pb.ConfigurationChange) (*pb.Event, []byte) {
+	payload := encode(change)
+	return &pb.Event{Kind: &pb.Event_ConfigurationApplied{ConfigurationApplied: &pb.ConfigurationApplied{
+		ContentId: id[:], Configured: configured,
+		Content: &pb.Content{Size: uint64(len(payload)), Crc32C: crc32.Checksum(payload, castagnoli)},
+	}}}, payload
+}
+
+// noteConfigured remembers what an entry may have set, for later revisions.
+func (g *script) noteConfigured(event *pb.Event, payload []byte) {
+	var names []string
+	switch kind := event.Kind.(type) {
+	case *pb.Event_DestinationSet:
+		names = []string{kind.DestinationSet.Destination.Name}
+	case *pb.Event_DomainSet:
+		names = []string{kind.DomainSet.Domain.Name}
+	case *pb.Event_PolicySet:
+		names = []string{kind.PolicySet.Policy.Name}
+	case *pb.Event_ConfigurationApplied:
+		change := &pb.ConfigurationChange{}
+		if err := proto.Unmarshal(payload, change); err != nil {
+			g.t.Fatalf("change: %v", err)
+		}
+		names = slices.Concat(namesOf(change.Destinations), namesOf(change.Domains), namesOf(change.Policies))
+	case *pb.Event_DestinationRemoved, *pb.Event_DomainRemoved, *pb.Event_PolicyRemoved, *pb.Event_SettingsChanged:
+	default:
+		return
+	}
+	g.configured = append(g.configured, g.index)
+	for _, name := range names {
+		g.revisions[name] = append(g.revisions[name], g.index)
+	}
 }
 
 // revision is one of lately: the present one, an earlier one, or that of what

@@ -82,16 +82,28 @@ func SpamRetention(domain *pb.DomainConfig) time.Duration {
 	return relay.DefaultSpamRetention
 }
 
-// users counts the domains that name a policy.
-func (t *tables) users(policy string) (n int, first string) {
-	for _, domain := range list(t.domains) {
-		if domain.Policy == policy {
-			if n++; n == 1 {
-				first = domain.Name
-			}
+// references are the destinations and policies that domains name.
+type references struct{ destinations, policies map[string]reference }
+
+type reference struct {
+	domains int
+	first   string // of the domains, by name
+}
+
+func (t *tables) references() references {
+	in := references{destinations: make(map[string]reference), policies: make(map[string]reference)}
+	add := func(to map[string]reference, name, domain string) {
+		r := to[name]
+		if r.domains++; r.domains == 1 {
+			r.first = domain
 		}
+		to[name] = r
 	}
-	return n, first
+	for _, domain := range list(t.domains) {
+		add(in.destinations, domain.Destination, domain.Name)
+		add(in.policies, domain.Policy, domain.Name)
+	}
+	return in
 }
 
 // PolicyFor is the policy that a class of mail goes by at a domain now.
@@ -125,7 +137,4 @@ func (v *View) Policies() []relay.Policy {
 }
 
 // PolicyUsers counts the domains that name a policy.
-func (v *View) PolicyUsers(name string) int {
-	n, _ := v.tables.users(name)
-	return n
-}
+func (v *View) PolicyUsers(name string) int { return v.tables.references().policies[name].domains }

@@ -31,6 +31,7 @@ type script struct {
 	attempts    uint64
 	probes      map[string]uint64    // events about a destination's health so far
 	bulks       []*pb.BulkProgressed // by bulk operation, what comes next
+	configured  []uint64             // indexes at which the configuration may have changed
 	revisions   map[string][]uint64  // at which a destination, domain or policy may have been set
 }
 
@@ -106,10 +107,8 @@ func (g *script) pack(events []scriptEvent) *raft.Log {
 		g.t.Fatalf("encode: %v", err)
 	}
 	g.index += 1 + uint64(g.pick(2)) // raft has entries of its own in between
-	for _, event := range list {
-		if name := configured(event); name != "" {
-			g.revisions[name] = append(g.revisions[name], g.index)
-		}
+	for i, event := range list {
+		g.noteConfigured(event, payloads[i])
 	}
 	return &raft.Log{Index: g.index, Term: g.term, Type: raft.LogCommand, Data: data}
 }

@@ -466,7 +466,7 @@ func (x Operation_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation_Kind.Descriptor instead.
 func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -531,6 +531,8 @@ type Event struct {
 	PayloadSize uint32 `protobuf:"varint,5,opt,name=payload_size,json=payloadSize,proto3" json:"payload_size,omitempty"`
 	// A reader that doesn't know the kind may skip it: it changes no state.
 	Ignorable bool `protobuf:"varint,6,opt,name=ignorable,proto3" json:"ignorable,omitempty"`
+	// The operator who ordered a change of the configuration, "" where none did.
+	By string `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Event_ContentAppended
@@ -562,6 +564,7 @@ type Event struct {
 	//	*Event_SettingsChanged
 	//	*Event_TokenSet
 	//	*Event_TokenRevoked
+	//	*Event_ConfigurationApplied
 	//	*Event_ClusterCreated
 	//	*Event_NodeUp
 	//	*Event_NodeEligible
@@ -652,6 +655,13 @@ func (x *Event) GetIgnorable() bool {
 		return x.Ignorable
 	}
 	return false
+}
+
+func (x *Event) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 func (x *Event) GetKind() isEvent_Kind {
@@ -922,6 +932,15 @@ func (x *Event) GetTokenRevoked() *TokenRevoked {
 	return nil
 }
 
+func (x *Event) GetConfigurationApplied() *ConfigurationApplied {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_ConfigurationApplied); ok {
+			return x.ConfigurationApplied
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterCreated() *ClusterCreated {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterCreated); ok {
@@ -1180,6 +1199,10 @@ type Event_TokenRevoked struct {
 	TokenRevoked *TokenRevoked `protobuf:"bytes,66,opt,name=token_revoked,json=tokenRevoked,proto3,oneof"`
 }
 
+type Event_ConfigurationApplied struct {
+	ConfigurationApplied *ConfigurationApplied `protobuf:"bytes,69,opt,name=configuration_applied,json=configurationApplied,proto3,oneof"`
+}
+
 type Event_ClusterCreated struct {
 	// Cluster.
 	ClusterCreated *ClusterCreated `protobuf:"bytes,80,opt,name=cluster_created,json=clusterCreated,proto3,oneof"`
@@ -1300,6 +1323,8 @@ func (*Event_SettingsChanged) isEvent_Kind() {}
 func (*Event_TokenSet) isEvent_Kind() {}
 
 func (*Event_TokenRevoked) isEvent_Kind() {}
+
+func (*Event_ConfigurationApplied) isEvent_Kind() {}
 
 func (*Event_ClusterCreated) isEvent_Kind() {}
 
@@ -3850,6 +3875,167 @@ func (x *TokenRevoked) GetBy() string {
 	return ""
 }
 
+// ConfigurationApplied carries out a ConfigurationChange, all of it at this index
+// or nothing. Whatever it comes to, the content goes.
+type ConfigurationApplied struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The content: the payload, or pieces that came as ContentAppended.
+	ContentId []byte   `protobuf:"bytes,1,opt,name=content_id,json=contentId,proto3" json:"content_id,omitempty"`
+	Content   *Content `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	// The index of the configuration that the change was made from; it is stale
+	// where that has changed since.
+	Configured    uint64 `protobuf:"varint,3,opt,name=configured,proto3" json:"configured,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigurationApplied) Reset() {
+	*x = ConfigurationApplied{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigurationApplied) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigurationApplied) ProtoMessage() {}
+
+func (x *ConfigurationApplied) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigurationApplied.ProtoReflect.Descriptor instead.
+func (*ConfigurationApplied) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ConfigurationApplied) GetContentId() []byte {
+	if x != nil {
+		return x.ContentId
+	}
+	return nil
+}
+
+func (x *ConfigurationApplied) GetContent() *Content {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *ConfigurationApplied) GetConfigured() uint64 {
+	if x != nil {
+		return x.Configured
+	}
+	return 0
+}
+
+// ConfigurationChange is what a configuration file differs in from what is set.
+// The revisions of what it sets don't matter.
+type ConfigurationChange struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Destinations []*DestinationConfig   `protobuf:"bytes,1,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	Domains      []*DomainConfig        `protobuf:"bytes,2,rep,name=domains,proto3" json:"domains,omitempty"`
+	Policies     []*PolicyConfig        `protobuf:"bytes,3,rep,name=policies,proto3" json:"policies,omitempty"`
+	// Those that change.
+	Settings *Settings `protobuf:"bytes,4,opt,name=settings,proto3" json:"settings,omitempty"`
+	// Names of what it removes.
+	RemovedDestinations []string `protobuf:"bytes,5,rep,name=removed_destinations,json=removedDestinations,proto3" json:"removed_destinations,omitempty"`
+	RemovedDomains      []string `protobuf:"bytes,6,rep,name=removed_domains,json=removedDomains,proto3" json:"removed_domains,omitempty"`
+	RemovedPolicies     []string `protobuf:"bytes,7,rep,name=removed_policies,json=removedPolicies,proto3" json:"removed_policies,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *ConfigurationChange) Reset() {
+	*x = ConfigurationChange{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigurationChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigurationChange) ProtoMessage() {}
+
+func (x *ConfigurationChange) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigurationChange.ProtoReflect.Descriptor instead.
+func (*ConfigurationChange) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ConfigurationChange) GetDestinations() []*DestinationConfig {
+	if x != nil {
+		return x.Destinations
+	}
+	return nil
+}
+
+func (x *ConfigurationChange) GetDomains() []*DomainConfig {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+func (x *ConfigurationChange) GetPolicies() []*PolicyConfig {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *ConfigurationChange) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *ConfigurationChange) GetRemovedDestinations() []string {
+	if x != nil {
+		return x.RemovedDestinations
+	}
+	return nil
+}
+
+func (x *ConfigurationChange) GetRemovedDomains() []string {
+	if x != nil {
+		return x.RemovedDomains
+	}
+	return nil
+}
+
+func (x *ConfigurationChange) GetRemovedPolicies() []string {
+	if x != nil {
+		return x.RemovedPolicies
+	}
+	return nil
+}
+
 // ClusterCreated is a cluster's first event.
 type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3860,7 +4046,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3872,7 +4058,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3885,7 +4071,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ClusterCreated) GetClusterId() string {
@@ -3916,7 +4102,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3928,7 +4114,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3941,7 +4127,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -4011,7 +4197,7 @@ type NodeEligible struct {
 
 func (x *NodeEligible) Reset() {
 	*x = NodeEligible{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4023,7 +4209,7 @@ func (x *NodeEligible) String() string {
 func (*NodeEligible) ProtoMessage() {}
 
 func (x *NodeEligible) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4036,7 +4222,7 @@ func (x *NodeEligible) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEligible.ProtoReflect.Descriptor instead.
 func (*NodeEligible) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeEligible) GetNode() string {
@@ -4066,7 +4252,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4078,7 +4264,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4091,7 +4277,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -4126,7 +4312,7 @@ type VerifyMarked struct {
 
 func (x *VerifyMarked) Reset() {
 	*x = VerifyMarked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4138,7 +4324,7 @@ func (x *VerifyMarked) String() string {
 func (*VerifyMarked) ProtoMessage() {}
 
 func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4151,7 +4337,7 @@ func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyMarked.ProtoReflect.Descriptor instead.
 func (*VerifyMarked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *VerifyMarked) GetNonce() []byte {
@@ -4185,7 +4371,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4197,7 +4383,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4210,7 +4396,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Settings) GetLogRetention() int64 {
@@ -4272,7 +4458,7 @@ type SettingsChanged struct {
 
 func (x *SettingsChanged) Reset() {
 	*x = SettingsChanged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +4470,7 @@ func (x *SettingsChanged) String() string {
 func (*SettingsChanged) ProtoMessage() {}
 
 func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +4483,7 @@ func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
 func (*SettingsChanged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SettingsChanged) GetSettings() *Settings {
@@ -4320,7 +4506,7 @@ type HistoryPruned struct {
 
 func (x *HistoryPruned) Reset() {
 	*x = HistoryPruned{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4332,7 +4518,7 @@ func (x *HistoryPruned) String() string {
 func (*HistoryPruned) ProtoMessage() {}
 
 func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4345,7 +4531,7 @@ func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
 func (*HistoryPruned) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HistoryPruned) GetBefore() int64 {
@@ -4368,7 +4554,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4380,7 +4566,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4393,7 +4579,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NodeDraining) GetNode() string {
@@ -4420,7 +4606,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4432,7 +4618,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4445,7 +4631,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4468,7 +4654,7 @@ type NodeRemoved struct {
 
 func (x *NodeRemoved) Reset() {
 	*x = NodeRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4480,7 +4666,7 @@ func (x *NodeRemoved) String() string {
 func (*NodeRemoved) ProtoMessage() {}
 
 func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4493,7 +4679,7 @@ func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
 func (*NodeRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NodeRemoved) GetNode() string {
@@ -4532,7 +4718,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4544,7 +4730,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4557,7 +4743,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Restored) GetClusterId() string {
@@ -4618,7 +4804,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4630,7 +4816,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4643,7 +4829,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Operation) GetKind() Operation_Kind {
@@ -4714,7 +4900,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4726,7 +4912,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4739,7 +4925,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Target) GetMessageId() []byte {
@@ -4768,7 +4954,7 @@ type Operated struct {
 
 func (x *Operated) Reset() {
 	*x = Operated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4780,7 +4966,7 @@ func (x *Operated) String() string {
 func (*Operated) ProtoMessage() {}
 
 func (x *Operated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4793,7 +4979,7 @@ func (x *Operated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operated.ProtoReflect.Descriptor instead.
 func (*Operated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Operated) GetOperation() *Operation {
@@ -4821,7 +5007,7 @@ type Purged struct {
 
 func (x *Purged) Reset() {
 	*x = Purged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4833,7 +5019,7 @@ func (x *Purged) String() string {
 func (*Purged) ProtoMessage() {}
 
 func (x *Purged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4846,7 +5032,7 @@ func (x *Purged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purged.ProtoReflect.Descriptor instead.
 func (*Purged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Purged) GetTargets() []*Target {
@@ -4869,7 +5055,7 @@ type FrozenExpired struct {
 
 func (x *FrozenExpired) Reset() {
 	*x = FrozenExpired{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4881,7 +5067,7 @@ func (x *FrozenExpired) String() string {
 func (*FrozenExpired) ProtoMessage() {}
 
 func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4894,7 +5080,7 @@ func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
 func (*FrozenExpired) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *FrozenExpired) GetTargets() []*Target {
@@ -4932,7 +5118,7 @@ type BulkFilter struct {
 
 func (x *BulkFilter) Reset() {
 	*x = BulkFilter{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4944,7 +5130,7 @@ func (x *BulkFilter) String() string {
 func (*BulkFilter) ProtoMessage() {}
 
 func (x *BulkFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4957,7 +5143,7 @@ func (x *BulkFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
 func (*BulkFilter) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *BulkFilter) GetDomain() string {
@@ -5027,7 +5213,7 @@ type BulkStarted struct {
 
 func (x *BulkStarted) Reset() {
 	*x = BulkStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5039,7 +5225,7 @@ func (x *BulkStarted) String() string {
 func (*BulkStarted) ProtoMessage() {}
 
 func (x *BulkStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5052,7 +5238,7 @@ func (x *BulkStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
 func (*BulkStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *BulkStarted) GetBulkId() []byte {
@@ -5110,7 +5296,7 @@ type BulkProgressed struct {
 
 func (x *BulkProgressed) Reset() {
 	*x = BulkProgressed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5122,7 +5308,7 @@ func (x *BulkProgressed) String() string {
 func (*BulkProgressed) ProtoMessage() {}
 
 func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5135,7 +5321,7 @@ func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
 func (*BulkProgressed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *BulkProgressed) GetBulkId() []byte {
@@ -5198,7 +5384,7 @@ type VersionRaised struct {
 
 func (x *VersionRaised) Reset() {
 	*x = VersionRaised{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5210,7 +5396,7 @@ func (x *VersionRaised) String() string {
 func (*VersionRaised) ProtoMessage() {}
 
 func (x *VersionRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5223,7 +5409,7 @@ func (x *VersionRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRaised.ProtoReflect.Descriptor instead.
 func (*VersionRaised) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *VersionRaised) GetVersion() uint32 {
@@ -5254,7 +5440,7 @@ type DrillStarted struct {
 
 func (x *DrillStarted) Reset() {
 	*x = DrillStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5266,7 +5452,7 @@ func (x *DrillStarted) String() string {
 func (*DrillStarted) ProtoMessage() {}
 
 func (x *DrillStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5279,7 +5465,7 @@ func (x *DrillStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillStarted.ProtoReflect.Descriptor instead.
 func (*DrillStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DrillStarted) GetId() string {
@@ -5334,7 +5520,7 @@ type DrillEnded struct {
 
 func (x *DrillEnded) Reset() {
 	*x = DrillEnded{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5346,7 +5532,7 @@ func (x *DrillEnded) String() string {
 func (*DrillEnded) ProtoMessage() {}
 
 func (x *DrillEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5359,7 +5545,7 @@ func (x *DrillEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillEnded.ProtoReflect.Descriptor instead.
 func (*DrillEnded) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DrillEnded) GetId() string {
@@ -5384,7 +5570,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5396,7 +5582,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5459,7 +5645,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5471,7 +5657,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5520,7 +5706,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5532,7 +5718,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5579,7 +5765,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5591,7 +5777,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5636,7 +5822,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5648,7 +5834,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5709,7 +5895,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5721,7 +5907,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5761,7 +5947,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5773,7 +5959,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5816,7 +6002,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5828,7 +6014,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5883,7 +6069,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5895,7 +6081,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5947,7 +6133,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5959,7 +6145,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6024,7 +6210,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\x1a google/protobuf/descriptor.proto\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xb2\x18\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\x9c\x19\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -6032,7 +6218,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"lowestOpen\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12!\n" +
 	"\fpayload_size\x18\x05 \x01(\rR\vpayloadSize\x12\x1c\n" +
-	"\tignorable\x18\x06 \x01(\bR\tignorable\x12I\n" +
+	"\tignorable\x18\x06 \x01(\bR\tignorable\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\x12I\n" +
 	"\x10content_appended\x18\x10 \x01(\v2\x1c.holdfast.v1.ContentAppendedH\x00R\x0fcontentAppended\x12L\n" +
 	"\x11content_abandoned\x18\x11 \x01(\v2\x1d.holdfast.v1.ContentAbandonedH\x00R\x10contentAbandoned\x12I\n" +
 	"\x10message_accepted\x18\x12 \x01(\v2\x1c.holdfast.v1.MessageAcceptedH\x00R\x0fmessageAccepted\x12O\n" +
@@ -6063,7 +6250,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x0epolicy_removed\x18? \x01(\v2\x1a.holdfast.v1.PolicyRemovedH\x00R\rpolicyRemoved\x12I\n" +
 	"\x10settings_changed\x18@ \x01(\v2\x1c.holdfast.v1.SettingsChangedH\x00R\x0fsettingsChanged\x124\n" +
 	"\ttoken_set\x18A \x01(\v2\x15.holdfast.v1.TokenSetH\x00R\btokenSet\x12@\n" +
-	"\rtoken_revoked\x18B \x01(\v2\x19.holdfast.v1.TokenRevokedH\x00R\ftokenRevoked\x12F\n" +
+	"\rtoken_revoked\x18B \x01(\v2\x19.holdfast.v1.TokenRevokedH\x00R\ftokenRevoked\x12X\n" +
+	"\x15configuration_applied\x18E \x01(\v2!.holdfast.v1.ConfigurationAppliedH\x00R\x14configurationApplied\x12F\n" +
 	"\x0fcluster_created\x18P \x01(\v2\x1b.holdfast.v1.ClusterCreatedH\x00R\x0eclusterCreated\x12.\n" +
 	"\anode_up\x18Q \x01(\v2\x13.holdfast.v1.NodeUpH\x00R\x06nodeUp\x12@\n" +
 	"\rnode_eligible\x18R \x01(\v2\x19.holdfast.v1.NodeEligibleH\x00R\fnodeEligible\x124\n" +
@@ -6356,7 +6544,22 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x05token\".\n" +
 	"\fTokenRevoked\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"/\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\x85\x01\n" +
+	"\x14ConfigurationApplied\x12\x1d\n" +
+	"\n" +
+	"content_id\x18\x01 \x01(\fR\tcontentId\x12.\n" +
+	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x03 \x01(\x04R\n" +
+	"configured\"\xff\x02\n" +
+	"\x13ConfigurationChange\x12B\n" +
+	"\fdestinations\x18\x01 \x03(\v2\x1e.holdfast.v1.DestinationConfigR\fdestinations\x123\n" +
+	"\adomains\x18\x02 \x03(\v2\x19.holdfast.v1.DomainConfigR\adomains\x125\n" +
+	"\bpolicies\x18\x03 \x03(\v2\x19.holdfast.v1.PolicyConfigR\bpolicies\x121\n" +
+	"\bsettings\x18\x04 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\x121\n" +
+	"\x14removed_destinations\x18\x05 \x03(\tR\x13removedDestinations\x12'\n" +
+	"\x0fremoved_domains\x18\x06 \x03(\tR\x0eremovedDomains\x12)\n" +
+	"\x10removed_policies\x18\a \x03(\tR\x0fremovedPolicies\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xeb\x01\n" +
@@ -6518,7 +6721,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                     // 0: holdfast.v1.BodyType
 	(Role)(0),                         // 1: holdfast.v1.Role
@@ -6566,40 +6769,42 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*TokenConfig)(nil),               // 43: holdfast.v1.TokenConfig
 	(*TokenSet)(nil),                  // 44: holdfast.v1.TokenSet
 	(*TokenRevoked)(nil),              // 45: holdfast.v1.TokenRevoked
-	(*ClusterCreated)(nil),            // 46: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                    // 47: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),              // 48: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                  // 49: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),              // 50: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                  // 51: holdfast.v1.Settings
-	(*SettingsChanged)(nil),           // 52: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),             // 53: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),              // 54: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),               // 55: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),               // 56: holdfast.v1.NodeRemoved
-	(*Restored)(nil),                  // 57: holdfast.v1.Restored
-	(*Operation)(nil),                 // 58: holdfast.v1.Operation
-	(*Target)(nil),                    // 59: holdfast.v1.Target
-	(*Operated)(nil),                  // 60: holdfast.v1.Operated
-	(*Purged)(nil),                    // 61: holdfast.v1.Purged
-	(*FrozenExpired)(nil),             // 62: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),                // 63: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),               // 64: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),            // 65: holdfast.v1.BulkProgressed
-	(*VersionRaised)(nil),             // 66: holdfast.v1.VersionRaised
-	(*DrillStarted)(nil),              // 67: holdfast.v1.DrillStarted
-	(*DrillEnded)(nil),                // 68: holdfast.v1.DrillEnded
-	(*AttemptStarted_Claim)(nil),      // 69: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil),   // 70: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),       // 71: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),         // 72: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),            // 73: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),          // 74: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),         // 75: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),      // 76: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),    // 77: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),        // 78: holdfast.v1.PolicyConfig.Phase
-	(*descriptorpb.FieldOptions)(nil), // 79: google.protobuf.FieldOptions
+	(*ConfigurationApplied)(nil),      // 46: holdfast.v1.ConfigurationApplied
+	(*ConfigurationChange)(nil),       // 47: holdfast.v1.ConfigurationChange
+	(*ClusterCreated)(nil),            // 48: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                    // 49: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),              // 50: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                  // 51: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),              // 52: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                  // 53: holdfast.v1.Settings
+	(*SettingsChanged)(nil),           // 54: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),             // 55: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),              // 56: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),               // 57: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),               // 58: holdfast.v1.NodeRemoved
+	(*Restored)(nil),                  // 59: holdfast.v1.Restored
+	(*Operation)(nil),                 // 60: holdfast.v1.Operation
+	(*Target)(nil),                    // 61: holdfast.v1.Target
+	(*Operated)(nil),                  // 62: holdfast.v1.Operated
+	(*Purged)(nil),                    // 63: holdfast.v1.Purged
+	(*FrozenExpired)(nil),             // 64: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),                // 65: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),               // 66: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),            // 67: holdfast.v1.BulkProgressed
+	(*VersionRaised)(nil),             // 68: holdfast.v1.VersionRaised
+	(*DrillStarted)(nil),              // 69: holdfast.v1.DrillStarted
+	(*DrillEnded)(nil),                // 70: holdfast.v1.DrillEnded
+	(*AttemptStarted_Claim)(nil),      // 71: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil),   // 72: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),       // 73: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),         // 74: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),            // 75: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),          // 76: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),         // 77: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),      // 78: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),    // 79: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),        // 80: holdfast.v1.PolicyConfig.Phase
+	(*descriptorpb.FieldOptions)(nil), // 81: google.protobuf.FieldOptions
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	8,   // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -6613,9 +6818,9 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	25,  // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
 	26,  // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
 	28,  // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	60,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	61,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	62,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	62,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	63,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	64,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
 	27,  // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
 	24,  // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
 	30,  // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
@@ -6629,85 +6834,91 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	39,  // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
 	41,  // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
 	42,  // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	52,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	54,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
 	44,  // 28: holdfast.v1.Event.token_set:type_name -> holdfast.v1.TokenSet
 	45,  // 29: holdfast.v1.Event.token_revoked:type_name -> holdfast.v1.TokenRevoked
-	46,  // 30: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	47,  // 31: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	48,  // 32: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	49,  // 33: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	50,  // 34: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	54,  // 35: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	55,  // 36: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	56,  // 37: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	57,  // 38: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
-	66,  // 39: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
-	67,  // 40: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
-	68,  // 41: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
-	64,  // 42: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	65,  // 43: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	53,  // 44: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	3,   // 45: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,   // 46: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	12,  // 47: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	13,  // 48: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	15,  // 49: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	14,  // 50: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	69,  // 51: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	18,  // 52: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	70,  // 53: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	20,  // 54: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	18,  // 55: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	71,  // 56: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	20,  // 57: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	73,  // 58: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
-	73,  // 59: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
-	18,  // 60: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	72,  // 61: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	20,  // 62: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	4,   // 63: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	73,  // 64: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	18,  // 65: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	74,  // 66: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	20,  // 67: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	18,  // 68: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	75,  // 69: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	20,  // 70: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	5,   // 71: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	76,  // 72: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	77,  // 73: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	29,  // 74: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	21,  // 75: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	37,  // 76: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	78,  // 77: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	40,  // 78: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	1,   // 79: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
-	43,  // 80: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
-	51,  // 81: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	59,  // 82: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
-	58,  // 83: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
-	6,   // 84: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	58,  // 85: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	59,  // 86: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	59,  // 87: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	59,  // 88: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	63,  // 89: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	58,  // 90: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	59,  // 91: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	2,   // 92: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
-	21,  // 93: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 94: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	15,  // 95: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,   // 96: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	21,  // 97: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 98: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	18,  // 99: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	79,  // 100: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
-	101, // [101:101] is the sub-list for method output_type
-	101, // [101:101] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	100, // [100:101] is the sub-list for extension extendee
-	0,   // [0:100] is the sub-list for field type_name
+	46,  // 30: holdfast.v1.Event.configuration_applied:type_name -> holdfast.v1.ConfigurationApplied
+	48,  // 31: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	49,  // 32: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	50,  // 33: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	51,  // 34: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	52,  // 35: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	56,  // 36: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	57,  // 37: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	58,  // 38: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	59,  // 39: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
+	68,  // 40: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
+	69,  // 41: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
+	70,  // 42: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
+	66,  // 43: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	67,  // 44: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	55,  // 45: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	3,   // 46: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,   // 47: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	12,  // 48: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	13,  // 49: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	15,  // 50: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	14,  // 51: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	71,  // 52: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	18,  // 53: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	72,  // 54: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	20,  // 55: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	18,  // 56: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	73,  // 57: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	20,  // 58: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	75,  // 59: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	75,  // 60: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	18,  // 61: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	74,  // 62: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	20,  // 63: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	4,   // 64: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	75,  // 65: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	18,  // 66: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	76,  // 67: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	20,  // 68: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	18,  // 69: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	77,  // 70: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	20,  // 71: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	5,   // 72: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	78,  // 73: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	79,  // 74: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	29,  // 75: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	21,  // 76: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	37,  // 77: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	80,  // 78: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	40,  // 79: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	1,   // 80: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
+	43,  // 81: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
+	15,  // 82: holdfast.v1.ConfigurationApplied.content:type_name -> holdfast.v1.Content
+	29,  // 83: holdfast.v1.ConfigurationChange.destinations:type_name -> holdfast.v1.DestinationConfig
+	37,  // 84: holdfast.v1.ConfigurationChange.domains:type_name -> holdfast.v1.DomainConfig
+	40,  // 85: holdfast.v1.ConfigurationChange.policies:type_name -> holdfast.v1.PolicyConfig
+	53,  // 86: holdfast.v1.ConfigurationChange.settings:type_name -> holdfast.v1.Settings
+	53,  // 87: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	61,  // 88: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
+	60,  // 89: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
+	6,   // 90: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	60,  // 91: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	61,  // 92: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	61,  // 93: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	61,  // 94: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	65,  // 95: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	60,  // 96: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	61,  // 97: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	2,   // 98: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
+	21,  // 99: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 100: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	15,  // 101: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,   // 102: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	21,  // 103: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 104: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	18,  // 105: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	81,  // 106: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
+	107, // [107:107] is the sub-list for method output_type
+	107, // [107:107] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	106, // [106:107] is the sub-list for extension extendee
+	0,   // [0:106] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -6745,6 +6956,7 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_SettingsChanged)(nil),
 		(*Event_TokenSet)(nil),
 		(*Event_TokenRevoked)(nil),
+		(*Event_ConfigurationApplied)(nil),
 		(*Event_ClusterCreated)(nil),
 		(*Event_NodeUp)(nil),
 		(*Event_NodeEligible)(nil),
@@ -6761,14 +6973,14 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_BulkProgressed)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
-	file_holdfast_v1_event_proto_msgTypes[44].OneofWrappers = []any{}
+	file_holdfast_v1_event_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   72,
+			NumMessages:   74,
 			NumExtensions: 1,
 			NumServices:   0,
 		},

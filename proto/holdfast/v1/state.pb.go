@@ -2159,7 +2159,10 @@ type AppliedRecord struct {
 	// The latest time of any event so far, nanoseconds since 1970.
 	Clock int64 `protobuf:"varint,20,opt,name=clock,proto3" json:"clock,omitempty"`
 	// The past before this raft index is pruned.
-	Forgotten     uint64 `protobuf:"varint,21,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	Forgotten uint64 `protobuf:"varint,21,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	// The raft index at which domains, destinations, policies or settings changed
+	// last.
+	Configured    uint64 `protobuf:"varint,22,opt,name=configured,proto3" json:"configured,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2243,6 +2246,58 @@ func (x *AppliedRecord) GetForgotten() uint64 {
 	return 0
 }
 
+func (x *AppliedRecord) GetConfigured() uint64 {
+	if x != nil {
+		return x.Configured
+	}
+	return 0
+}
+
+// ConfiguredRecord says who changed the configuration at an index.
+type ConfiguredRecord struct {
+	state         protoimpl.MessageState     `protogen:"open.v1"`
+	Changes       []*ConfiguredRecord_Change `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfiguredRecord) Reset() {
+	*x = ConfiguredRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfiguredRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfiguredRecord) ProtoMessage() {}
+
+func (x *ConfiguredRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfiguredRecord.ProtoReflect.Descriptor instead.
+func (*ConfiguredRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ConfiguredRecord) GetChanges() []*ConfiguredRecord_Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
 // ConfigurationRecord is the raft configuration as of an index.
 type ConfigurationRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2255,7 +2310,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2322,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2335,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -2326,7 +2381,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2393,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2406,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SnapshotHeader) GetProgram() string {
@@ -2442,7 +2497,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[23]
+	mi := &file_holdfast_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2454,7 +2509,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[23]
+	mi := &file_holdfast_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +2549,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[24]
+	mi := &file_holdfast_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2561,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[24]
+	mi := &file_holdfast_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +2602,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[25]
+	mi := &file_holdfast_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2614,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[25]
+	mi := &file_holdfast_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,6 +2647,67 @@ func (x *AppliedRecord_Digest) GetSum() uint64 {
 func (x *AppliedRecord_Digest) GetRows() uint64 {
 	if x != nil {
 		return x.Rows
+	}
+	return 0
+}
+
+type ConfiguredRecord_Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "domain example.com", "settings"; "" for a file.
+	Subject       string `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	By            string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	At            int64  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfiguredRecord_Change) Reset() {
+	*x = ConfiguredRecord_Change{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfiguredRecord_Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfiguredRecord_Change) ProtoMessage() {}
+
+func (x *ConfiguredRecord_Change) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfiguredRecord_Change.ProtoReflect.Descriptor instead.
+func (*ConfiguredRecord_Change) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21, 0}
+}
+
+func (x *ConfiguredRecord_Change) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *ConfiguredRecord_Change) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ConfiguredRecord_Change) GetAt() int64 {
+	if x != nil {
+		return x.At
 	}
 	return 0
 }
@@ -2825,7 +2941,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\fKIND_ORDERED\x10.\x12\x0f\n" +
 	"\vKIND_PURGED\x10/\x12\x17\n" +
 	"\x13KIND_FROZEN_EXPIRED\x100\x12\x15\n" +
-	"\x11KIND_DELAY_WARNED\x10\x1f\"\xab\x02\n" +
+	"\x11KIND_DELAY_WARNED\x10\x1f\"\xcb\x02\n" +
 	"\rAppliedRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
@@ -2834,11 +2950,20 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"cluster_id\x18\x04 \x01(\tR\tclusterId\x12;\n" +
 	"\adigests\x18\x05 \x03(\v2!.holdfast.v1.AppliedRecord.DigestR\adigests\x12\x14\n" +
 	"\x05clock\x18\x14 \x01(\x03R\x05clock\x12\x1c\n" +
-	"\tforgotten\x18\x15 \x01(\x04R\tforgotten\x1aF\n" +
+	"\tforgotten\x18\x15 \x01(\x04R\tforgotten\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x16 \x01(\x04R\n" +
+	"configured\x1aF\n" +
 	"\x06Digest\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\x06R\x03sum\x12\x12\n" +
-	"\x04rows\x18\x03 \x01(\x04R\x04rows\"Q\n" +
+	"\x04rows\x18\x03 \x01(\x04R\x04rows\"\x96\x01\n" +
+	"\x10ConfiguredRecord\x12>\n" +
+	"\achanges\x18\x01 \x03(\v2$.holdfast.v1.ConfiguredRecord.ChangeR\achanges\x1aB\n" +
+	"\x06Change\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x0e\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\"Q\n" +
 	"\x13ConfigurationRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12$\n" +
 	"\rconfiguration\x18\x02 \x01(\fR\rconfiguration\"\xd7\x02\n" +
@@ -2879,91 +3004,94 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_holdfast_v1_state_proto_goTypes = []any{
-	(RecipientState)(0),            // 0: holdfast.v1.RecipientState
-	(DestinationHealth_State)(0),   // 1: holdfast.v1.DestinationHealth.State
-	(HistoryRecord_Kind)(0),        // 2: holdfast.v1.HistoryRecord.Kind
-	(*MessageRecord)(nil),          // 3: holdfast.v1.MessageRecord
-	(*RecipientRecord)(nil),        // 4: holdfast.v1.RecipientRecord
-	(*OperationRecord)(nil),        // 5: holdfast.v1.OperationRecord
-	(*BulkRecord)(nil),             // 6: holdfast.v1.BulkRecord
-	(*UploadRecord)(nil),           // 7: holdfast.v1.UploadRecord
-	(*PieceRecord)(nil),            // 8: holdfast.v1.PieceRecord
-	(*TombstoneRecord)(nil),        // 9: holdfast.v1.TombstoneRecord
-	(*ClaimRecord)(nil),            // 10: holdfast.v1.ClaimRecord
-	(*DestinationHealth)(nil),      // 11: holdfast.v1.DestinationHealth
-	(*DestinationRecord)(nil),      // 12: holdfast.v1.DestinationRecord
-	(*EarlierHosts)(nil),           // 13: holdfast.v1.EarlierHosts
-	(*Suspension)(nil),             // 14: holdfast.v1.Suspension
-	(*TokenRecord)(nil),            // 15: holdfast.v1.TokenRecord
-	(*NodeRecord)(nil),             // 16: holdfast.v1.NodeRecord
-	(*VersionRecord)(nil),          // 17: holdfast.v1.VersionRecord
-	(*DrillRecord)(nil),            // 18: holdfast.v1.DrillRecord
-	(*SessionRecord)(nil),          // 19: holdfast.v1.SessionRecord
-	(*ResultsRecord)(nil),          // 20: holdfast.v1.ResultsRecord
-	(*CounterRecord)(nil),          // 21: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),          // 22: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),          // 23: holdfast.v1.AppliedRecord
-	(*ConfigurationRecord)(nil),    // 24: holdfast.v1.ConfigurationRecord
-	(*SnapshotHeader)(nil),         // 25: holdfast.v1.SnapshotHeader
-	(*MessageRecord_Share)(nil),    // 26: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil),   // 27: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil),   // 28: holdfast.v1.AppliedRecord.Digest
-	(*Envelope)(nil),               // 29: holdfast.v1.Envelope
-	(*Content)(nil),                // 30: holdfast.v1.Content
-	(*Origin)(nil),                 // 31: holdfast.v1.Origin
-	(*Recipient)(nil),              // 32: holdfast.v1.Recipient
-	(*Failure)(nil),                // 33: holdfast.v1.Failure
-	(*ClaimRef)(nil),               // 34: holdfast.v1.ClaimRef
-	(*Operation)(nil),              // 35: holdfast.v1.Operation
-	(*BulkFilter)(nil),             // 36: holdfast.v1.BulkFilter
-	(*DestinationConfig)(nil),      // 37: holdfast.v1.DestinationConfig
-	(*DestinationConfig_Host)(nil), // 38: holdfast.v1.DestinationConfig.Host
-	(*TokenConfig)(nil),            // 39: holdfast.v1.TokenConfig
-	(Fault)(0),                     // 40: holdfast.v1.Fault
-	(*Attempt)(nil),                // 41: holdfast.v1.Attempt
-	(*EventResult)(nil),            // 42: holdfast.v1.EventResult
+	(RecipientState)(0),             // 0: holdfast.v1.RecipientState
+	(DestinationHealth_State)(0),    // 1: holdfast.v1.DestinationHealth.State
+	(HistoryRecord_Kind)(0),         // 2: holdfast.v1.HistoryRecord.Kind
+	(*MessageRecord)(nil),           // 3: holdfast.v1.MessageRecord
+	(*RecipientRecord)(nil),         // 4: holdfast.v1.RecipientRecord
+	(*OperationRecord)(nil),         // 5: holdfast.v1.OperationRecord
+	(*BulkRecord)(nil),              // 6: holdfast.v1.BulkRecord
+	(*UploadRecord)(nil),            // 7: holdfast.v1.UploadRecord
+	(*PieceRecord)(nil),             // 8: holdfast.v1.PieceRecord
+	(*TombstoneRecord)(nil),         // 9: holdfast.v1.TombstoneRecord
+	(*ClaimRecord)(nil),             // 10: holdfast.v1.ClaimRecord
+	(*DestinationHealth)(nil),       // 11: holdfast.v1.DestinationHealth
+	(*DestinationRecord)(nil),       // 12: holdfast.v1.DestinationRecord
+	(*EarlierHosts)(nil),            // 13: holdfast.v1.EarlierHosts
+	(*Suspension)(nil),              // 14: holdfast.v1.Suspension
+	(*TokenRecord)(nil),             // 15: holdfast.v1.TokenRecord
+	(*NodeRecord)(nil),              // 16: holdfast.v1.NodeRecord
+	(*VersionRecord)(nil),           // 17: holdfast.v1.VersionRecord
+	(*DrillRecord)(nil),             // 18: holdfast.v1.DrillRecord
+	(*SessionRecord)(nil),           // 19: holdfast.v1.SessionRecord
+	(*ResultsRecord)(nil),           // 20: holdfast.v1.ResultsRecord
+	(*CounterRecord)(nil),           // 21: holdfast.v1.CounterRecord
+	(*HistoryRecord)(nil),           // 22: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),           // 23: holdfast.v1.AppliedRecord
+	(*ConfiguredRecord)(nil),        // 24: holdfast.v1.ConfiguredRecord
+	(*ConfigurationRecord)(nil),     // 25: holdfast.v1.ConfigurationRecord
+	(*SnapshotHeader)(nil),          // 26: holdfast.v1.SnapshotHeader
+	(*MessageRecord_Share)(nil),     // 27: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil),    // 28: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil),    // 29: holdfast.v1.AppliedRecord.Digest
+	(*ConfiguredRecord_Change)(nil), // 30: holdfast.v1.ConfiguredRecord.Change
+	(*Envelope)(nil),                // 31: holdfast.v1.Envelope
+	(*Content)(nil),                 // 32: holdfast.v1.Content
+	(*Origin)(nil),                  // 33: holdfast.v1.Origin
+	(*Recipient)(nil),               // 34: holdfast.v1.Recipient
+	(*Failure)(nil),                 // 35: holdfast.v1.Failure
+	(*ClaimRef)(nil),                // 36: holdfast.v1.ClaimRef
+	(*Operation)(nil),               // 37: holdfast.v1.Operation
+	(*BulkFilter)(nil),              // 38: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),       // 39: holdfast.v1.DestinationConfig
+	(*DestinationConfig_Host)(nil),  // 40: holdfast.v1.DestinationConfig.Host
+	(*TokenConfig)(nil),             // 41: holdfast.v1.TokenConfig
+	(Fault)(0),                      // 42: holdfast.v1.Fault
+	(*Attempt)(nil),                 // 43: holdfast.v1.Attempt
+	(*EventResult)(nil),             // 44: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	29, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	30, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	31, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	26, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	32, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	31, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	32, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	33, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	27, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	34, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	33, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	34, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	34, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	35, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	36, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	36, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
 	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
 	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
-	32, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
-	35, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
-	36, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
-	35, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	34, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	37, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	38, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	37, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
 	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	33, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	37, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	35, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	39, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
 	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
 	14, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
 	13, // 21: holdfast.v1.DestinationRecord.earlier:type_name -> holdfast.v1.EarlierHosts
-	38, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	39, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
-	40, // 24: holdfast.v1.DrillRecord.fault:type_name -> holdfast.v1.Fault
-	27, // 25: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	40, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	41, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
+	42, // 24: holdfast.v1.DrillRecord.fault:type_name -> holdfast.v1.Fault
+	28, // 25: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
 	2,  // 26: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	41, // 27: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	33, // 28: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	28, // 29: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	21, // 30: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
-	28, // 31: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	42, // 32: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	43, // 27: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	35, // 28: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	29, // 29: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	30, // 30: holdfast.v1.ConfiguredRecord.changes:type_name -> holdfast.v1.ConfiguredRecord.Change
+	21, // 31: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
+	29, // 32: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	44, // 33: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -2978,7 +3106,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,89 @@
+package fsm
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+func (t *tx) domainSet(e *pb.DomainSet) *pb.EventResult {
+	if refusal := t.tables.refuseDomain(e.Domain); refusal != nil {
+		return refusal
+	}
+	name := e.Domain.Name
+	if old, _ := lookup(t.tables.domains, name); e.Domain.Revision != old.GetRevision() {
+		return stale("domain %s was changed meanwhile", name)
+	}
+	t.putDomain(e.Domain)
+	t.configured("domain " + name)
+	return resultOK
+}
+
+// refuseDomain says what keeps a domain from being set, nil if nothing does.
+func (t *tables) refuseDomain(config *pb.DomainConfig) *pb.EventResult {
+	name := config.GetName()
+	if name == "" || name != relay.DomainOf("x@"+name) || !isName(name) {
+		return invalid("%q is not a domain in lower case", name)
+	}
+	if _, ok := lookup(t.destinations, config.Destination); !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND,
+			"no destination %q: create it with `holdfast destination set %s --host HOST:PORT` first",
+			config.Destination, config.Destination)
+	}
+	for _, rule := range config.SpamIf {
+		if _, err := relay.ParseSpamRule(rule); err != nil {
+			return invalid("%v", err)
+		}
+	}
+	if config.SpamRetention < 0 {
+		return invalid("the spam retention of %s is negative", name)
+	}
+	if _, ok := t.policy(config.Policy); !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND,
+			"no policy %q: create it with `holdfast policy set %s` first", config.Policy, config.Policy)
+	}
+	return nil
+}
+
+func (t *tx) putDomain(given *pb.DomainConfig) {
+	config := proto.CloneOf(given)
+	config.Revision = t.index
+	key := keyOfName(famDomains, config.Name)
+	t.put(key, t.get(key), encode(config))
+	t.tables.domains, _, _ = t.tables.domains.Insert([]byte(config.Name), config)
+	t.staged.changes.touch(config.Destination)
+}
+
+func (t *tx) domainRemoved(e *pb.DomainRemoved) *pb.EventResult {
+	if refusal := t.refuseDomainRemoval(e.Name); refusal != nil {
+		return refusal
+	}
+	t.dropDomain(e.Name)
+	t.configured("domain " + e.Name)
+	return resultOK
+}
+
+// refuseDomainRemoval says what keeps a domain from being removed, nil if nothing
+// does.
+func (t *tx) refuseDomainRemoval(name string) *pb.EventResult {
+	if _, ok := lookup(t.tables.domains, name); !ok {
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no domain %q", name)
+	}
+	if c := t.counter('d', name); c.Pending+c.Held+c.Frozen > 0 {
+		return refused(pb.EventResult_CODE_IN_USE,
+			"domain %s has %d recipients queued: see `holdfast queue list --domain %s`",
+			name, c.Pending+c.Held+c.Frozen, name)
+	}
+	if token := t.tables.tokenFor(name); token != "" {
+		return refused(pb.EventResult_CODE_IN_USE,
+			"token %s is limited to domain %s: `holdfast token revoke %s` comes first", token, name, token)
+	}
+	return nil
+}
+
+func (t *tx) dropDomain(name string) {
+	old, _ := lookup(t.tables.domains, name)
+	t.remove(keyOfName(famDomains, name), encode(old))
+	t.tables.domains, _, _ = t.tables.domains.Delete([]byte(name))
+}
