@@ -131,10 +131,16 @@ func (n *node) patience() time.Duration {
 
 // proposeResult is propose for a caller who wants to know what the event came to.
 func (n *node) proposeResult(ctx context.Context, event *pb.Event, subject string) (*pb.EventResult, uint64, error) {
+	return n.proposeContent(ctx, event, nil, subject)
+}
+
+// proposeContent is proposeResult for an event with a payload.
+func (n *node) proposeContent(ctx context.Context, event *pb.Event, payload []byte, subject string) (*pb.EventResult, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.patience())
 	defer cancel()
 	kind := kindOf(event) // the event is the cluster's from here on
-	result, index, err := n.Cluster.Propose(ctx, event, nil)
+	event.By = operatorOf(ctx)
+	result, index, err := n.Cluster.Propose(ctx, event, payload)
 	if err != nil {
 		return nil, 0, proposeError(err)
 	}

@@ -10,15 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "holdfast/proto/holdfast/v1"
-	"holdfast/relay"
-)
-
-// Bounds of a destination's longest probe interval. Probes start at the
-// shortest.
-const (
-	shortestProbe = 5 * time.Second
-	defaultProbe  = 5 * time.Minute
-	longestProbe  = 24 * time.Hour
 )
 
 type destinationService struct {
@@ -54,9 +45,7 @@ func (s *destinationService) changed(ctx context.Context, req *pb.SetDestination
 		return nil, false, err
 	}
 	defer w.release()
-	config := &pb.DestinationConfig{
-		Name: req.Name, Slots: relay.DefaultSlots, Tls: string(relay.TLSOpportunistic), ProbeMax: int64(defaultProbe),
-	}
+	config := newDestination(req.Name)
 	present, existed := w.Destination(req.Name)
 	if existed {
 		config = proto.CloneOf(present.Config)
@@ -66,33 +55,7 @@ func (s *destinationService) changed(ctx context.Context, req *pb.SetDestination
 			return nil, false, err
 		}
 	}
-	for _, change := range []func(*pb.DestinationConfig, *pb.SetDestinationRequest) error{changeHosts, changeRefusals, changeLogin} {
-		if err := change(config, req); err != nil {
-			return nil, false, err
-		}
-	}
-	if req.Slots != nil {
-		if *req.Slots < 1 || *req.Slots > relay.MaxSlots {
-			return nil, false, invalid("slots", "slots %d: want 1 to %d", *req.Slots, relay.MaxSlots)
-		}
-		config.Slots = *req.Slots
-	}
-	if req.Tls != nil {
-		switch relay.TLS(*req.Tls) {
-		case relay.TLSNone, relay.TLSOpportunistic, relay.TLSRequire, relay.TLSVerify:
-			config.Tls = *req.Tls
-		default:
-			return nil, false, invalid("tls", "tls %q: want none, opportunistic, require or verify", *req.Tls)
-		}
-	}
-	if req.ProbeMax != nil {
-		longest := req.ProbeMax.AsDuration()
-		if longest < shortestProbe || longest > longestProbe {
-			return nil, false, invalid("probe_max", "probe-max %v: want %v to %v", longest, shortestProbe, longestProbe)
-		}
-		config.ProbeMax = int64(longest)
-	}
-	return config, existed, nil
+	return config, existed, changeDestination(config, req)
 }
 
 func (s *destinationService) GetDestination(ctx context.Context, req *pb.GetDestinationRequest) (*pb.GetDestinationResponse, error) {
@@ -149,6 +112,12 @@ func (s *destinationService) removable(ctx context.Context, name string) error {
 			users = append(users, domain.Name)
 		}
 	}
+	return w.destinationInUse(name, users)
+}
+
+// destinationInUse says what keeps a destination from being removed, given the
+// domains that name it; nil if nothing does.
+func (w window) destinationInUse(name string, users []string) error {
 	if len(users) > 0 {
 		return precondition("IN_USE", name, "destination %s is in use by %s: first `holdfast domain set %s --destination OTHER` or `holdfast domain remove %s`",
 			name, some(users), users[0], users[0])

@@ -4,9 +4,65 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+	"time"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
+
+// Bounds of a destination's longest probe interval. Probes start at the
+// shortest.
+const (
+	shortestProbe = 5 * time.Second
+	defaultProbe  = 5 * time.Minute
+	longestProbe  = 24 * time.Hour
+)
+
+func newDestination(name string) *pb.DestinationConfig {
+	return &pb.DestinationConfig{
+		Name: name, Slots: relay.DefaultSlots, Tls: string(relay.TLSOpportunistic), ProbeMax: int64(defaultProbe),
+	}
+}
+
+// changeDestination takes over what a request says, if all of it is valid.
+func changeDestination(config *pb.DestinationConfig, req *pb.SetDestinationRequest) error {
+	if err := checkDestinationName("name", config.Name); err != nil {
+		return err
+	}
+	for _, change := range []func(*pb.DestinationConfig, *pb.SetDestinationRequest) error{
+		changeHosts, changeRefusals, changeLogin, changeConnections,
+	} {
+		if err := change(config, req); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func changeConnections(config *pb.DestinationConfig, req *pb.SetDestinationRequest) error {
+	if req.Slots != nil {
+		if *req.Slots < 1 || *req.Slots > relay.MaxSlots {
+			return invalid("slots", "slots %d: want 1 to %d", *req.Slots, relay.MaxSlots)
+		}
+		config.Slots = *req.Slots
+	}
+	if req.Tls != nil {
+		switch relay.TLS(*req.Tls) {
+		case relay.TLSNone, relay.TLSOpportunistic, relay.TLSRequire, relay.TLSVerify:
+			config.Tls = *req.Tls
+		default:
+			return invalid("tls", "tls %q: want none, opportunistic, require or verify", *req.Tls)
+		}
+	}
+	if req.ProbeMax != nil {
+		longest := req.ProbeMax.AsDuration()
+		if longest < shortestProbe || longest > longestProbe {
+			return invalid("probe_max", "probe-max %v: want %v to %v", longest, shortestProbe, longestProbe)
+		}
+		config.ProbeMax = int64(longest)
+	}
+	return nil
+}
 
 // What becomes of a recipient that is refused with 5xx.
 const (

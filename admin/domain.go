@@ -48,14 +48,30 @@ func (s *domainService) changed(ctx context.Context, name string, req *pb.SetDom
 		return nil, false, err
 	}
 	defer w.release()
-	domain := &pb.DomainConfig{Name: name, Policy: relay.DefaultPolicy}
+	domain := newDomain(name)
 	present, existed := w.Domain(name)
 	if existed {
 		domain = proto.CloneOf(present)
 	}
+	return domain, existed, changeDomain(domain, req, w)
+}
+
+// newDomain has no destination yet.
+func newDomain(name string) *pb.DomainConfig {
+	return &pb.DomainConfig{Name: name, Policy: relay.DefaultPolicy}
+}
+
+// named finds what a domain can name.
+type named interface {
+	Policy(name string) (relay.Policy, bool)
+	Destination(name string) (*pb.DestinationRecord, bool)
+}
+
+// changeDomain takes over what a request says, if all of it is valid.
+func changeDomain(domain *pb.DomainConfig, req *pb.SetDomainRequest, in named) error {
 	if req.Policy != nil {
-		if _, ok := w.Policy(*req.Policy); !ok || *req.Policy == "" {
-			return nil, false, noPolicy(*req.Policy)
+		if _, ok := in.Policy(*req.Policy); !ok || *req.Policy == "" {
+			return noPolicy(*req.Policy)
 		}
 		domain.Policy = *req.Policy
 	}
@@ -63,19 +79,19 @@ func (s *domainService) changed(ctx context.Context, name string, req *pb.SetDom
 		domain.Destination = *req.Destination
 	}
 	if err := changeLimits(domain, req); err != nil {
-		return nil, false, err
+		return err
 	}
 	if domain.Destination == "" {
-		return nil, false, invalid("destination", "domain %s is new: say where its mail goes with --destination", name)
+		return invalid("destination", "domain %s is new: say where its mail goes with --destination", domain.Name)
 	}
 	if err := checkDestinationName("destination", domain.Destination); err != nil {
-		return nil, false, err
+		return err
 	}
-	if _, ok := w.Destination(domain.Destination); !ok {
-		return nil, false, notFound("destination", domain.Destination,
+	if _, ok := in.Destination(domain.Destination); !ok {
+		return notFound("destination", domain.Destination,
 			fmt.Sprintf("no destination %s: create it with `holdfast destination set %s --host HOST:PORT`", domain.Destination, domain.Destination))
 	}
-	return domain, existed, nil
+	return nil
 }
 
 func (s *domainService) GetDomain(ctx context.Context, req *pb.GetDomainRequest) (*pb.GetDomainResponse, error) {
@@ -131,6 +147,11 @@ func (s *domainService) removable(ctx context.Context, name string) error {
 	if _, ok := w.Domain(name); !ok {
 		return noDomain(name)
 	}
+	return w.domainInUse(name)
+}
+
+// domainInUse says what keeps a domain from being removed, nil if nothing does.
+func (w window) domainInUse(name string) error {
 	if n := queued(w.DomainCounter(name)); n > 0 {
 		return precondition("IN_USE", name,
 			"domain %s has %d queued recipients: wait until they are delivered or returned; `holdfast queue list --domain %s` shows them", name, n, name)

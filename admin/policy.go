@@ -46,17 +46,26 @@ func (s *policyService) SetPolicy(ctx context.Context, req *pb.SetPolicyRequest)
 
 // changedPolicy is the policy as it will be: what isn't given stays as it is.
 func (w window) changedPolicy(req *pb.SetPolicyRequest) (relay.Policy, bool, error) {
-	if _, shipped := relay.ShippedPolicy(req.Name); shipped {
-		return relay.Policy{}, false, invalid("name",
-			"policy %s ships with the program and can't be changed: set one under another name", req.Name)
-	}
 	policy, existed := w.Policy(req.Name)
 	if !existed {
-		policy = relay.Policy{Name: req.Name, Jitter: newPolicyJitter}
-		if len(req.Phases) == 0 || req.Retention == nil {
-			return policy, false, invalid("phases",
-				"policy %s is new: say when it tries with --phase, and when it gives up with --retention", req.Name)
-		}
+		policy = newPolicy(req.Name)
+	}
+	err := changePolicy(&policy, req)
+	return policy, existed && err == nil, err
+}
+
+// newPolicy has no phases and no retention yet.
+func newPolicy(name string) relay.Policy { return relay.Policy{Name: name, Jitter: newPolicyJitter} }
+
+// changePolicy takes over what a request says, if all of it is valid.
+func changePolicy(policy *relay.Policy, req *pb.SetPolicyRequest) error {
+	if _, shipped := relay.ShippedPolicy(policy.Name); shipped {
+		return invalid("name",
+			"policy %s ships with the program and can't be changed: set one under another name", policy.Name)
+	}
+	if len(policy.Phases) == 0 && (len(req.Phases) == 0 || req.Retention == nil) {
+		return invalid("phases",
+			"policy %s is new: say when it tries with --phase, and when it gives up with --retention", policy.Name)
 	}
 	if len(req.Phases) > 0 {
 		policy.Phases = phases(req.Phases)
@@ -74,9 +83,9 @@ func (w window) changedPolicy(req *pb.SetPolicyRequest) (relay.Policy, bool, err
 		policy.Jitter = *req.Jitter
 	}
 	if err := policy.Validate(); err != nil {
-		return policy, false, invalid("policy", "policy %s: %v", req.Name, err)
+		return invalid("policy", "policy %s: %v", policy.Name, err)
 	}
-	return policy, existed, nil
+	return nil
 }
 
 func phases(given []*pb.PolicyPhase) []relay.RetryPhase {
