@@ -66,8 +66,10 @@ var permissions = map[string]permission{
 	pb.PolicyService_SetPolicy_FullMethodName:    {role: admin},
 	pb.PolicyService_RemovePolicy_FullMethodName: {role: admin},
 
-	pb.SettingsService_GetSettings_FullMethodName: {role: viewer},
-	pb.SettingsService_SetSettings_FullMethodName: {role: admin},
+	pb.SettingsService_GetSettings_FullMethodName:         {role: viewer},
+	pb.SettingsService_SetSettings_FullMethodName:         {role: admin},
+	pb.SettingsService_ExportConfiguration_FullMethodName: {role: viewer},
+	pb.SettingsService_ApplyConfiguration_FullMethodName:  {role: admin},
 
 	pb.ClusterService_GetStatus_FullMethodName:          {role: viewer, limited: true},
 	pb.ClusterService_GetDrain_FullMethodName:           {role: viewer},

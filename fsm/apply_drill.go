@@ -18,7 +18,7 @@ func (t *tx) drillStarted(e *pb.DrillStarted) *pb.EventResult {
 		return invalid("a drill needs an id, a duration of at most %s, and an end behind it", MaxFault)
 	case e.Fault < pb.Fault_FAULT_KILL || e.Fault > pb.Fault_FAULT_DISK_FULL:
 		return invalid("this program doesn't know the fault %d", e.Fault)
-	case !settingsOf(t.tables.settings).DrillConsent:
+	case !SettingsOf(t.tables.settings).DrillConsent:
 		return stale("drills are not allowed: `holdfast settings set --drill-consent yes` allows them")
 	case running != nil && t.event.Time < running.Until:
 		return refused(pb.EventResult_CODE_IN_USE, "a drill on node %s is under way until %s at the latest",

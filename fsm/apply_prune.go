@@ -32,7 +32,7 @@ func endedBefore(before int64) (lower, upper []byte) {
 // frozen or may yet be undeleted is never touched.
 func (t *tx) historyPruned(e *pb.HistoryPruned) *pb.EventResult {
 	age := t.event.Time - e.Before
-	if e.Before <= 0 || e.Before > t.event.Time || age < int64(settingsOf(t.tables.settings).LogRetention) {
+	if e.Before <= 0 || e.Before > t.event.Time || age < int64(SettingsOf(t.tables.settings).LogRetention) {
 		return invalid("the log's retention isn't over for what ended at %d", e.Before)
 	}
 	left := maxPruned

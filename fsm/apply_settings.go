@@ -30,7 +30,7 @@ func (t *tables) mergedSettings(given *pb.Settings) (*pb.Settings, *pb.EventResu
 	// What a newer program may have said of settings that this one doesn't know
 	// can't be canonical.
 	changed.ProtoReflect().SetUnknown(nil)
-	if err := settingsOf(changed).Validate(); err != nil {
+	if err := SettingsOf(changed).Validate(); err != nil {
 		return nil, invalid("%v", err)
 	}
 	return changed, nil
@@ -41,8 +41,8 @@ func (t *tx) putSettings(changed *pb.Settings) {
 	t.tables.settings = changed
 }
 
-// settingsOf fills in the defaults.
-func settingsOf(set *pb.Settings) relay.Settings {
+// SettingsOf fills in the defaults.
+func SettingsOf(set *pb.Settings) relay.Settings {
 	s := relay.DefaultSettings()
 	for _, d := range []struct {
 		given *int64
@@ -66,7 +66,7 @@ func settingsOf(set *pb.Settings) relay.Settings {
 }
 
 // Settings are the cluster's settings as this node has them now.
-func (s *State) Settings() relay.Settings { return settingsOf(s.published().settings) }
+func (s *State) Settings() relay.Settings { return SettingsOf(s.published().settings) }
 
 // Settings are the cluster's settings at the view's index.
-func (v *View) Settings() relay.Settings { return settingsOf(v.tables.settings) }
+func (v *View) Settings() relay.Settings { return SettingsOf(v.tables.settings) }

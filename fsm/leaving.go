@@ -59,7 +59,7 @@ func (t *tx) purged(e *pb.Purged) *pb.EventResult {
 
 // frozenExpired drops reports that nobody has looked after for too long.
 func (t *tx) frozenExpired(e *pb.FrozenExpired) *pb.EventResult {
-	if t.event.Time-e.Before < int64(settingsOf(t.tables.settings).FrozenAge) {
+	if t.event.Time-e.Before < int64(SettingsOf(t.tables.settings).FrozenAge) {
 		return invalid("the age of frozen reports isn't over for what was frozen at %d", e.Before)
 	}
 	return t.letGo(e.Targets, pb.HistoryRecord_KIND_FROZEN_EXPIRED, func(rec *pb.RecipientRecord) bool {

@@ -12,8 +12,6 @@ import (
 // the help.
 var notYetCommands = map[string]string{
 	"account":   "accounts for SMTP AUTH",
-	"apply":     "set domains and destinations one by one",
-	"export":    "`domain list --json` and `destination list --json` show what is set",
 	"recipient": "recipients are not verified",
 }
 

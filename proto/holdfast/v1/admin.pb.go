@@ -139,6 +139,58 @@ func (TestDestinationResponse_Line_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68, 0, 0}
 }
 
+type ConfigurationDifference_Action int32
+
+const (
+	ConfigurationDifference_ACTION_UNSPECIFIED ConfigurationDifference_Action = 0
+	ConfigurationDifference_ACTION_CREATE      ConfigurationDifference_Action = 1
+	ConfigurationDifference_ACTION_CHANGE      ConfigurationDifference_Action = 2
+	ConfigurationDifference_ACTION_REMOVE      ConfigurationDifference_Action = 3
+)
+
+// Enum value maps for ConfigurationDifference_Action.
+var (
+	ConfigurationDifference_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "ACTION_CREATE",
+		2: "ACTION_CHANGE",
+		3: "ACTION_REMOVE",
+	}
+	ConfigurationDifference_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED": 0,
+		"ACTION_CREATE":      1,
+		"ACTION_CHANGE":      2,
+		"ACTION_REMOVE":      3,
+	}
+)
+
+func (x ConfigurationDifference_Action) Enum() *ConfigurationDifference_Action {
+	p := new(ConfigurationDifference_Action)
+	*p = x
+	return p
+}
+
+func (x ConfigurationDifference_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ConfigurationDifference_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_admin_proto_enumTypes[2].Descriptor()
+}
+
+func (ConfigurationDifference_Action) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_admin_proto_enumTypes[2]
+}
+
+func (x ConfigurationDifference_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ConfigurationDifference_Action.Descriptor instead.
+func (ConfigurationDifference_Action) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79, 0}
+}
+
 // MessageFilter picks messages and recipients. Fields that are not set match
 // all; those that are set must all match, those about recipients on the same
 // recipient.
@@ -5305,6 +5357,446 @@ func (x *VerifyRowsResponse) GetError() string {
 	return ""
 }
 
+type ExportConfigurationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Leave the revision out, for a file that several clusters are given.
+	WithoutRevision bool `protobuf:"varint,1,opt,name=without_revision,json=withoutRevision,proto3" json:"without_revision,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ExportConfigurationRequest) Reset() {
+	*x = ExportConfigurationRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportConfigurationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportConfigurationRequest) ProtoMessage() {}
+
+func (x *ExportConfigurationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportConfigurationRequest.ProtoReflect.Descriptor instead.
+func (*ExportConfigurationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *ExportConfigurationRequest) GetWithoutRevision() bool {
+	if x != nil {
+		return x.WithoutRevision
+	}
+	return false
+}
+
+type ExportConfigurationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next bytes, at most 64 KiB.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportConfigurationResponse) Reset() {
+	*x = ExportConfigurationResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportConfigurationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportConfigurationResponse) ProtoMessage() {}
+
+func (x *ExportConfigurationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportConfigurationResponse.ProtoReflect.Descriptor instead.
+func (*ExportConfigurationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *ExportConfigurationResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ExportConfigurationResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type ApplyConfigurationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*ApplyConfigurationRequest_Options_
+	//	*ApplyConfigurationRequest_Data
+	What          isApplyConfigurationRequest_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyConfigurationRequest) Reset() {
+	*x = ApplyConfigurationRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyConfigurationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyConfigurationRequest) ProtoMessage() {}
+
+func (x *ApplyConfigurationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyConfigurationRequest.ProtoReflect.Descriptor instead.
+func (*ApplyConfigurationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *ApplyConfigurationRequest) GetWhat() isApplyConfigurationRequest_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ApplyConfigurationRequest) GetOptions() *ApplyConfigurationRequest_Options {
+	if x != nil {
+		if x, ok := x.What.(*ApplyConfigurationRequest_Options_); ok {
+			return x.Options
+		}
+	}
+	return nil
+}
+
+func (x *ApplyConfigurationRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.What.(*ApplyConfigurationRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isApplyConfigurationRequest_What interface {
+	isApplyConfigurationRequest_What()
+}
+
+type ApplyConfigurationRequest_Options_ struct {
+	Options *ApplyConfigurationRequest_Options `protobuf:"bytes,1,opt,name=options,proto3,oneof"`
+}
+
+type ApplyConfigurationRequest_Data struct {
+	// The next bytes, 16 MiB in all.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*ApplyConfigurationRequest_Options_) isApplyConfigurationRequest_What() {}
+
+func (*ApplyConfigurationRequest_Data) isApplyConfigurationRequest_What() {}
+
+type ApplyConfigurationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*ApplyConfigurationResponse_Difference
+	//	*ApplyConfigurationResponse_Summary
+	What          isApplyConfigurationResponse_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyConfigurationResponse) Reset() {
+	*x = ApplyConfigurationResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyConfigurationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyConfigurationResponse) ProtoMessage() {}
+
+func (x *ApplyConfigurationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyConfigurationResponse.ProtoReflect.Descriptor instead.
+func (*ApplyConfigurationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ApplyConfigurationResponse) GetWhat() isApplyConfigurationResponse_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ApplyConfigurationResponse) GetDifference() *ConfigurationDifference {
+	if x != nil {
+		if x, ok := x.What.(*ApplyConfigurationResponse_Difference); ok {
+			return x.Difference
+		}
+	}
+	return nil
+}
+
+func (x *ApplyConfigurationResponse) GetSummary() *ConfigurationSummary {
+	if x != nil {
+		if x, ok := x.What.(*ApplyConfigurationResponse_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isApplyConfigurationResponse_What interface {
+	isApplyConfigurationResponse_What()
+}
+
+type ApplyConfigurationResponse_Difference struct {
+	Difference *ConfigurationDifference `protobuf:"bytes,1,opt,name=difference,proto3,oneof"`
+}
+
+type ApplyConfigurationResponse_Summary struct {
+	Summary *ConfigurationSummary `protobuf:"bytes,2,opt,name=summary,proto3,oneof"`
+}
+
+func (*ApplyConfigurationResponse_Difference) isApplyConfigurationResponse_What() {}
+
+func (*ApplyConfigurationResponse_Summary) isApplyConfigurationResponse_What() {}
+
+// ConfigurationDifference is one thing that a file changes.
+type ConfigurationDifference struct {
+	state  protoimpl.MessageState         `protogen:"open.v1"`
+	Action ConfigurationDifference_Action `protobuf:"varint,1,opt,name=action,proto3,enum=holdfast.v1.ConfigurationDifference_Action" json:"action,omitempty"`
+	// settings, policy, destination or domain.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// What changes; all of what is created.
+	Values        []*ConfigurationDifference_Value `protobuf:"bytes,4,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigurationDifference) Reset() {
+	*x = ConfigurationDifference{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigurationDifference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigurationDifference) ProtoMessage() {}
+
+func (x *ConfigurationDifference) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigurationDifference.ProtoReflect.Descriptor instead.
+func (*ConfigurationDifference) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ConfigurationDifference) GetAction() ConfigurationDifference_Action {
+	if x != nil {
+		return x.Action
+	}
+	return ConfigurationDifference_ACTION_UNSPECIFIED
+}
+
+func (x *ConfigurationDifference) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ConfigurationDifference) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ConfigurationDifference) GetValues() []*ConfigurationDifference_Value {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+type ConfigurationSummary struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Created uint32                 `protobuf:"varint,1,opt,name=created,proto3" json:"created,omitempty"`
+	Changed uint32                 `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	Removed uint32                 `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	// Of all that differs; "" where nothing does.
+	Fingerprint string `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// The index of the configuration that the file was compared with.
+	Revision uint64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// At which it came into effect; 0 where nothing was changed.
+	Index uint64 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`
+	// The file has a revision of another cluster, which wasn't looked at.
+	ForeignRevision bool `protobuf:"varint,7,opt,name=foreign_revision,json=foreignRevision,proto3" json:"foreign_revision,omitempty"`
+	// The node has no quorum: it was compared with its own state.
+	Stale         bool `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigurationSummary) Reset() {
+	*x = ConfigurationSummary{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigurationSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigurationSummary) ProtoMessage() {}
+
+func (x *ConfigurationSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigurationSummary.ProtoReflect.Descriptor instead.
+func (*ConfigurationSummary) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ConfigurationSummary) GetCreated() uint32 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *ConfigurationSummary) GetChanged() uint32 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
+func (x *ConfigurationSummary) GetRemoved() uint32 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *ConfigurationSummary) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *ConfigurationSummary) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ConfigurationSummary) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ConfigurationSummary) GetForeignRevision() bool {
+	if x != nil {
+		return x.ForeignRevision
+	}
+	return false
+}
+
+func (x *ConfigurationSummary) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 type GetSettingsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5313,7 +5805,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5325,7 +5817,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5338,7 +5830,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 type GetSettingsResponse struct {
@@ -5353,7 +5845,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5365,7 +5857,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5378,7 +5870,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -5405,7 +5897,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5417,7 +5909,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5430,7 +5922,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -5450,7 +5942,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5462,7 +5954,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5475,7 +5967,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -5496,7 +5988,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5508,7 +6000,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5521,7 +6013,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -5546,7 +6038,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5558,7 +6050,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5571,7 +6063,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 type PromoteNodeRequest struct {
@@ -5583,7 +6075,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5595,7 +6087,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5608,7 +6100,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *PromoteNodeRequest) GetName() string {
@@ -5626,7 +6118,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5638,7 +6130,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5651,7 +6143,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 type TransferLeadershipRequest struct {
@@ -5664,7 +6156,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5676,7 +6168,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5689,7 +6181,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *TransferLeadershipRequest) GetName() string {
@@ -5709,7 +6201,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5721,7 +6213,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5734,7 +6226,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -5754,7 +6246,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5766,7 +6258,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5779,7 +6271,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *JoinClusterRequest) GetAddresses() []string {
@@ -5801,7 +6293,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5813,7 +6305,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5826,7 +6318,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *JoinClusterResponse) GetVoter() bool {
@@ -5853,7 +6345,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5865,7 +6357,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5878,7 +6370,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *DrainNodeRequest) GetName() string {
@@ -5897,7 +6389,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5909,7 +6401,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5922,7 +6414,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DrainNodeResponse) GetDrain() *Drain {
@@ -5942,7 +6434,7 @@ type ResumeNodeRequest struct {
 
 func (x *ResumeNodeRequest) Reset() {
 	*x = ResumeNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5954,7 +6446,7 @@ func (x *ResumeNodeRequest) String() string {
 func (*ResumeNodeRequest) ProtoMessage() {}
 
 func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5967,7 +6459,7 @@ func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ResumeNodeRequest) GetName() string {
@@ -5986,7 +6478,7 @@ type ResumeNodeResponse struct {
 
 func (x *ResumeNodeResponse) Reset() {
 	*x = ResumeNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5998,7 +6490,7 @@ func (x *ResumeNodeResponse) String() string {
 func (*ResumeNodeResponse) ProtoMessage() {}
 
 func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6011,7 +6503,7 @@ func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ResumeNodeResponse) GetDrain() *Drain {
@@ -6031,7 +6523,7 @@ type GetDrainRequest struct {
 
 func (x *GetDrainRequest) Reset() {
 	*x = GetDrainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6043,7 +6535,7 @@ func (x *GetDrainRequest) String() string {
 func (*GetDrainRequest) ProtoMessage() {}
 
 func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6056,7 +6548,7 @@ func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
 func (*GetDrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *GetDrainRequest) GetName() string {
@@ -6075,7 +6567,7 @@ type GetDrainResponse struct {
 
 func (x *GetDrainResponse) Reset() {
 	*x = GetDrainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6087,7 +6579,7 @@ func (x *GetDrainResponse) String() string {
 func (*GetDrainResponse) ProtoMessage() {}
 
 func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6100,7 +6592,7 @@ func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
 func (*GetDrainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *GetDrainResponse) GetDrain() *Drain {
@@ -6129,7 +6621,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6141,7 +6633,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6154,7 +6646,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Drain) GetNode() string {
@@ -6207,7 +6699,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6219,7 +6711,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6232,7 +6724,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 // SaveSnapshotResponse is a piece of the snapshot's file.
@@ -6247,7 +6739,7 @@ type SaveSnapshotResponse struct {
 
 func (x *SaveSnapshotResponse) Reset() {
 	*x = SaveSnapshotResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6259,7 +6751,7 @@ func (x *SaveSnapshotResponse) String() string {
 func (*SaveSnapshotResponse) ProtoMessage() {}
 
 func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6272,7 +6764,7 @@ func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *SaveSnapshotResponse) GetData() []byte {
@@ -6309,7 +6801,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6321,7 +6813,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6334,7 +6826,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Token) GetId() string {
@@ -6408,7 +6900,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6420,7 +6912,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6433,7 +6925,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -6475,7 +6967,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6487,7 +6979,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6500,7 +6992,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -6528,7 +7020,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6540,7 +7032,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6553,7 +7045,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListTokensRequest) GetPageSize() uint32 {
@@ -6583,7 +7075,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6595,7 +7087,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6608,7 +7100,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -6642,7 +7134,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6654,7 +7146,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6667,7 +7159,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *RevokeTokenRequest) GetToken() string {
@@ -6685,7 +7177,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6697,7 +7189,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6710,7 +7202,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
 }
 
 type RunDrillRequest struct {
@@ -6726,7 +7218,7 @@ type RunDrillRequest struct {
 
 func (x *RunDrillRequest) Reset() {
 	*x = RunDrillRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6738,7 +7230,7 @@ func (x *RunDrillRequest) String() string {
 func (*RunDrillRequest) ProtoMessage() {}
 
 func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6751,7 +7243,7 @@ func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillRequest.ProtoReflect.Descriptor instead.
 func (*RunDrillRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *RunDrillRequest) GetFault() Fault {
@@ -6787,7 +7279,7 @@ type RunDrillResponse struct {
 
 func (x *RunDrillResponse) Reset() {
 	*x = RunDrillResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6799,7 +7291,7 @@ func (x *RunDrillResponse) String() string {
 func (*RunDrillResponse) ProtoMessage() {}
 
 func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6812,7 +7304,7 @@ func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillResponse.ProtoReflect.Descriptor instead.
 func (*RunDrillResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *RunDrillResponse) GetProgress() string {
@@ -6868,7 +7360,7 @@ type DrillReport struct {
 
 func (x *DrillReport) Reset() {
 	*x = DrillReport{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6880,7 +7372,7 @@ func (x *DrillReport) String() string {
 func (*DrillReport) ProtoMessage() {}
 
 func (x *DrillReport) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6893,7 +7385,7 @@ func (x *DrillReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport.ProtoReflect.Descriptor instead.
 func (*DrillReport) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *DrillReport) GetId() string {
@@ -7034,7 +7526,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7046,7 +7538,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7089,7 +7581,7 @@ type TestDestinationResponse_Line struct {
 
 func (x *TestDestinationResponse_Line) Reset() {
 	*x = TestDestinationResponse_Line{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7101,7 +7593,7 @@ func (x *TestDestinationResponse_Line) String() string {
 func (*TestDestinationResponse_Line) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7154,7 +7646,7 @@ type TestDestinationResponse_Verdict struct {
 
 func (x *TestDestinationResponse_Verdict) Reset() {
 	*x = TestDestinationResponse_Verdict{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7166,7 +7658,7 @@ func (x *TestDestinationResponse_Verdict) String() string {
 func (*TestDestinationResponse_Verdict) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7232,7 +7724,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7244,7 +7736,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7335,7 +7827,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7347,7 +7839,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7411,7 +7903,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7423,7 +7915,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7478,7 +7970,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7490,7 +7982,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7541,6 +8033,151 @@ func (x *VerifyStateResponse_Node) GetUnread() []string {
 	return nil
 }
 
+type ApplyConfigurationRequest_Options struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only say what would change.
+	DryRun bool `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Remove what the file doesn't mention.
+	Prune bool `protobuf:"varint,2,opt,name=prune,proto3" json:"prune,omitempty"`
+	// Overwrite what was changed since the file was made.
+	Force bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	// Takes the place of the index in the file's revision; 0 for that.
+	Revision uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The summary's fingerprint of what was shown: nothing else is carried out.
+	// "" for whatever it is.
+	Fingerprint   string `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyConfigurationRequest_Options) Reset() {
+	*x = ApplyConfigurationRequest_Options{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyConfigurationRequest_Options) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyConfigurationRequest_Options) ProtoMessage() {}
+
+func (x *ApplyConfigurationRequest_Options) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyConfigurationRequest_Options.ProtoReflect.Descriptor instead.
+func (*ApplyConfigurationRequest_Options) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77, 0}
+}
+
+func (x *ApplyConfigurationRequest_Options) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ApplyConfigurationRequest_Options) GetPrune() bool {
+	if x != nil {
+		return x.Prune
+	}
+	return false
+}
+
+func (x *ApplyConfigurationRequest_Options) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *ApplyConfigurationRequest_Options) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ApplyConfigurationRequest_Options) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+type ConfigurationDifference_Value struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is called in the file.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// In TOML, "" where there is none. Of a password it is only said that it
+	// changes.
+	Old           string `protobuf:"bytes,2,opt,name=old,proto3" json:"old,omitempty"`
+	New           string `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigurationDifference_Value) Reset() {
+	*x = ConfigurationDifference_Value{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigurationDifference_Value) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigurationDifference_Value) ProtoMessage() {}
+
+func (x *ConfigurationDifference_Value) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigurationDifference_Value.ProtoReflect.Descriptor instead.
+func (*ConfigurationDifference_Value) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79, 0}
+}
+
+func (x *ConfigurationDifference_Value) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ConfigurationDifference_Value) GetOld() string {
+	if x != nil {
+		return x.Old
+	}
+	return ""
+}
+
+func (x *ConfigurationDifference_Value) GetNew() string {
+	if x != nil {
+		return x.New
+	}
+	return ""
+}
+
 type DrillReport_Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -7556,7 +8193,7 @@ type DrillReport_Node struct {
 
 func (x *DrillReport_Node) Reset() {
 	*x = DrillReport_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7568,7 +8205,7 @@ func (x *DrillReport_Node) String() string {
 func (*DrillReport_Node) ProtoMessage() {}
 
 func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7581,7 +8218,7 @@ func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport_Node.ProtoReflect.Descriptor instead.
 func (*DrillReport_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111, 0}
 }
 
 func (x *DrillReport_Node) GetName() string {
@@ -8075,7 +8712,51 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04done\x18\x04 \x01(\bR\x04done\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"G\n" +
+	"\x1aExportConfigurationRequest\x12)\n" +
+	"\x10without_revision\x18\x01 \x01(\bR\x0fwithoutRevision\"G\n" +
+	"\x1bExportConfigurationResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"\x94\x02\n" +
+	"\x19ApplyConfigurationRequest\x12J\n" +
+	"\aoptions\x18\x01 \x01(\v2..holdfast.v1.ApplyConfigurationRequest.OptionsH\x00R\aoptions\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x1a\x8c\x01\n" +
+	"\aOptions\x12\x17\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05prune\x18\x02 \x01(\bR\x05prune\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x04R\brevision\x12 \n" +
+	"\vfingerprint\x18\x05 \x01(\tR\vfingerprintB\x06\n" +
+	"\x04what\"\xab\x01\n" +
+	"\x1aApplyConfigurationResponse\x12F\n" +
+	"\n" +
+	"difference\x18\x01 \x01(\v2$.holdfast.v1.ConfigurationDifferenceH\x00R\n" +
+	"difference\x12=\n" +
+	"\asummary\x18\x02 \x01(\v2!.holdfast.v1.ConfigurationSummaryH\x00R\asummaryB\x06\n" +
+	"\x04what\"\xe4\x02\n" +
+	"\x17ConfigurationDifference\x12C\n" +
+	"\x06action\x18\x01 \x01(\x0e2+.holdfast.v1.ConfigurationDifference.ActionR\x06action\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12B\n" +
+	"\x06values\x18\x04 \x03(\v2*.holdfast.v1.ConfigurationDifference.ValueR\x06values\x1a=\n" +
+	"\x05Value\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
+	"\x03old\x18\x02 \x01(\tR\x03old\x12\x10\n" +
+	"\x03new\x18\x03 \x01(\tR\x03new\"Y\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rACTION_CREATE\x10\x01\x12\x11\n" +
+	"\rACTION_CHANGE\x10\x02\x12\x11\n" +
+	"\rACTION_REMOVE\x10\x03\"\xf9\x01\n" +
+	"\x14ConfigurationSummary\x12\x18\n" +
+	"\acreated\x18\x01 \x01(\rR\acreated\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\rR\achanged\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\rR\aremoved\x12 \n" +
+	"\vfingerprint\x18\x04 \x01(\tR\vfingerprint\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x04R\brevision\x12\x14\n" +
+	"\x05index\x18\x06 \x01(\x04R\x05index\x12)\n" +
+	"\x10foreign_revision\x18\a \x01(\bR\x0fforeignRevision\x12\x14\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\"\x14\n" +
 	"\x12GetSettingsRequest\"^\n" +
 	"\x13GetSettingsResponse\x121\n" +
 	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\x12\x14\n" +
@@ -8242,10 +8923,12 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"VerifyRows\x12\x1e.holdfast.v1.VerifyRowsRequest\x1a\x1f.holdfast.v1.VerifyRowsResponse0\x01\x12U\n" +
 	"\fSaveSnapshot\x12 .holdfast.v1.SaveSnapshotRequest\x1a!.holdfast.v1.SaveSnapshotResponse0\x01\x12I\n" +
-	"\bRunDrill\x12\x1c.holdfast.v1.RunDrillRequest\x1a\x1d.holdfast.v1.RunDrillResponse0\x012\xb5\x01\n" +
+	"\bRunDrill\x12\x1c.holdfast.v1.RunDrillRequest\x1a\x1d.holdfast.v1.RunDrillResponse0\x012\x8c\x03\n" +
 	"\x0fSettingsService\x12P\n" +
 	"\vGetSettings\x12\x1f.holdfast.v1.GetSettingsRequest\x1a .holdfast.v1.GetSettingsResponse\x12P\n" +
-	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponse2\x82\x02\n" +
+	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponse\x12j\n" +
+	"\x13ExportConfiguration\x12'.holdfast.v1.ExportConfigurationRequest\x1a(.holdfast.v1.ExportConfigurationResponse0\x01\x12i\n" +
+	"\x12ApplyConfiguration\x12&.holdfast.v1.ApplyConfigurationRequest\x1a'.holdfast.v1.ApplyConfigurationResponse(\x010\x012\x82\x02\n" +
 	"\rAccessService\x12P\n" +
 	"\vCreateToken\x12\x1f.holdfast.v1.CreateTokenRequest\x1a .holdfast.v1.CreateTokenResponse\x12M\n" +
 	"\n" +
@@ -8264,356 +8947,374 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_admin_proto_rawDescData
 }
 
-var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
+var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 122)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
-	(*MessageFilter)(nil),                     // 2: holdfast.v1.MessageFilter
-	(*Message)(nil),                           // 3: holdfast.v1.Message
-	(*MessageRecipient)(nil),                  // 4: holdfast.v1.MessageRecipient
-	(*DeliveryError)(nil),                     // 5: holdfast.v1.DeliveryError
-	(*QueueCount)(nil),                        // 6: holdfast.v1.QueueCount
-	(*PastPoint)(nil),                         // 7: holdfast.v1.PastPoint
-	(*ListQueueRequest)(nil),                  // 8: holdfast.v1.ListQueueRequest
-	(*ListQueueResponse)(nil),                 // 9: holdfast.v1.ListQueueResponse
-	(*GetQueuedRequest)(nil),                  // 10: holdfast.v1.GetQueuedRequest
-	(*GetQueuedResponse)(nil),                 // 11: holdfast.v1.GetQueuedResponse
-	(*CountQueueRequest)(nil),                 // 12: holdfast.v1.CountQueueRequest
-	(*CountQueueResponse)(nil),                // 13: holdfast.v1.CountQueueResponse
-	(*ReadBodyRequest)(nil),                   // 14: holdfast.v1.ReadBodyRequest
-	(*ReadBodyResponse)(nil),                  // 15: holdfast.v1.ReadBodyResponse
-	(*QueueOperation)(nil),                    // 16: holdfast.v1.QueueOperation
-	(*OperateQueuedRequest)(nil),              // 17: holdfast.v1.OperateQueuedRequest
-	(*OperateQueuedResponse)(nil),             // 18: holdfast.v1.OperateQueuedResponse
-	(*PreviewBulkRequest)(nil),                // 19: holdfast.v1.PreviewBulkRequest
-	(*PreviewBulkResponse)(nil),               // 20: holdfast.v1.PreviewBulkResponse
-	(*StartBulkRequest)(nil),                  // 21: holdfast.v1.StartBulkRequest
-	(*StartBulkResponse)(nil),                 // 22: holdfast.v1.StartBulkResponse
-	(*WatchBulkRequest)(nil),                  // 23: holdfast.v1.WatchBulkRequest
-	(*WatchBulkResponse)(nil),                 // 24: holdfast.v1.WatchBulkResponse
-	(*Bulk)(nil),                              // 25: holdfast.v1.Bulk
-	(*SearchLogRequest)(nil),                  // 26: holdfast.v1.SearchLogRequest
-	(*SearchLogResponse)(nil),                 // 27: holdfast.v1.SearchLogResponse
-	(*TailLogRequest)(nil),                    // 28: holdfast.v1.TailLogRequest
-	(*TailLogResponse)(nil),                   // 29: holdfast.v1.TailLogResponse
-	(*TailedRow)(nil),                         // 30: holdfast.v1.TailedRow
-	(*GetLogRequest)(nil),                     // 31: holdfast.v1.GetLogRequest
-	(*GetLogResponse)(nil),                    // 32: holdfast.v1.GetLogResponse
-	(*HistoryEntry)(nil),                      // 33: holdfast.v1.HistoryEntry
-	(*Domain)(nil),                            // 34: holdfast.v1.Domain
-	(*SetDomainRequest)(nil),                  // 35: holdfast.v1.SetDomainRequest
-	(*SetDomainResponse)(nil),                 // 36: holdfast.v1.SetDomainResponse
-	(*GetDomainRequest)(nil),                  // 37: holdfast.v1.GetDomainRequest
-	(*GetDomainResponse)(nil),                 // 38: holdfast.v1.GetDomainResponse
-	(*ListDomainsRequest)(nil),                // 39: holdfast.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),               // 40: holdfast.v1.ListDomainsResponse
-	(*RemoveDomainRequest)(nil),               // 41: holdfast.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),              // 42: holdfast.v1.RemoveDomainResponse
-	(*PolicyPhase)(nil),                       // 43: holdfast.v1.PolicyPhase
-	(*Policy)(nil),                            // 44: holdfast.v1.Policy
-	(*SetPolicyRequest)(nil),                  // 45: holdfast.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),                 // 46: holdfast.v1.SetPolicyResponse
-	(*GetPolicyRequest)(nil),                  // 47: holdfast.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),                 // 48: holdfast.v1.GetPolicyResponse
-	(*ListPoliciesRequest)(nil),               // 49: holdfast.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),              // 50: holdfast.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),               // 51: holdfast.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),              // 52: holdfast.v1.RemovePolicyResponse
-	(*DestinationHost)(nil),                   // 53: holdfast.v1.DestinationHost
-	(*Destination)(nil),                       // 54: holdfast.v1.Destination
-	(*SetDestinationRequest)(nil),             // 55: holdfast.v1.SetDestinationRequest
-	(*SetDestinationResponse)(nil),            // 56: holdfast.v1.SetDestinationResponse
-	(*GetDestinationRequest)(nil),             // 57: holdfast.v1.GetDestinationRequest
-	(*GetDestinationResponse)(nil),            // 58: holdfast.v1.GetDestinationResponse
-	(*ListDestinationsRequest)(nil),           // 59: holdfast.v1.ListDestinationsRequest
-	(*ListDestinationsResponse)(nil),          // 60: holdfast.v1.ListDestinationsResponse
-	(*RemoveDestinationRequest)(nil),          // 61: holdfast.v1.RemoveDestinationRequest
-	(*RemoveDestinationResponse)(nil),         // 62: holdfast.v1.RemoveDestinationResponse
-	(*RetryDestinationRequest)(nil),           // 63: holdfast.v1.RetryDestinationRequest
-	(*RetryDestinationResponse)(nil),          // 64: holdfast.v1.RetryDestinationResponse
-	(*SuspendDestinationRequest)(nil),         // 65: holdfast.v1.SuspendDestinationRequest
-	(*SuspendDestinationResponse)(nil),        // 66: holdfast.v1.SuspendDestinationResponse
-	(*ResumeDestinationRequest)(nil),          // 67: holdfast.v1.ResumeDestinationRequest
-	(*ResumeDestinationResponse)(nil),         // 68: holdfast.v1.ResumeDestinationResponse
-	(*TestDestinationRequest)(nil),            // 69: holdfast.v1.TestDestinationRequest
-	(*TestDestinationResponse)(nil),           // 70: holdfast.v1.TestDestinationResponse
-	(*GetStatusRequest)(nil),                  // 71: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),                 // 72: holdfast.v1.GetStatusResponse
-	(*VerifyStateRequest)(nil),                // 73: holdfast.v1.VerifyStateRequest
-	(*VerifyStateResponse)(nil),               // 74: holdfast.v1.VerifyStateResponse
-	(*VerifyRowsRequest)(nil),                 // 75: holdfast.v1.VerifyRowsRequest
-	(*VerifyRowsResponse)(nil),                // 76: holdfast.v1.VerifyRowsResponse
-	(*GetSettingsRequest)(nil),                // 77: holdfast.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),               // 78: holdfast.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),                // 79: holdfast.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),               // 80: holdfast.v1.SetSettingsResponse
-	(*RemoveNodeRequest)(nil),                 // 81: holdfast.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),                // 82: holdfast.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),                // 83: holdfast.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),               // 84: holdfast.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),         // 85: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil),        // 86: holdfast.v1.TransferLeadershipResponse
-	(*JoinClusterRequest)(nil),                // 87: holdfast.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),               // 88: holdfast.v1.JoinClusterResponse
-	(*DrainNodeRequest)(nil),                  // 89: holdfast.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),                 // 90: holdfast.v1.DrainNodeResponse
-	(*ResumeNodeRequest)(nil),                 // 91: holdfast.v1.ResumeNodeRequest
-	(*ResumeNodeResponse)(nil),                // 92: holdfast.v1.ResumeNodeResponse
-	(*GetDrainRequest)(nil),                   // 93: holdfast.v1.GetDrainRequest
-	(*GetDrainResponse)(nil),                  // 94: holdfast.v1.GetDrainResponse
-	(*Drain)(nil),                             // 95: holdfast.v1.Drain
-	(*SaveSnapshotRequest)(nil),               // 96: holdfast.v1.SaveSnapshotRequest
-	(*SaveSnapshotResponse)(nil),              // 97: holdfast.v1.SaveSnapshotResponse
-	(*Token)(nil),                             // 98: holdfast.v1.Token
-	(*CreateTokenRequest)(nil),                // 99: holdfast.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 100: holdfast.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),                 // 101: holdfast.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 102: holdfast.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),                // 103: holdfast.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 104: holdfast.v1.RevokeTokenResponse
-	(*RunDrillRequest)(nil),                   // 105: holdfast.v1.RunDrillRequest
-	(*RunDrillResponse)(nil),                  // 106: holdfast.v1.RunDrillResponse
-	(*DrillReport)(nil),                       // 107: holdfast.v1.DrillReport
-	(*CountQueueResponse_Row)(nil),            // 108: holdfast.v1.CountQueueResponse.Row
-	(*TestDestinationResponse_Line)(nil),      // 109: holdfast.v1.TestDestinationResponse.Line
-	(*TestDestinationResponse_Verdict)(nil),   // 110: holdfast.v1.TestDestinationResponse.Verdict
-	(*GetStatusResponse_Node)(nil),            // 111: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 112: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 113: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 114: holdfast.v1.VerifyStateResponse.Node
-	(*DrillReport_Node)(nil),                  // 115: holdfast.v1.DrillReport.Node
-	(RecipientState)(0),                       // 116: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 117: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 118: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 119: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 120: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 121: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 122: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 123: holdfast.v1.Settings
-	(Role)(0),                                 // 124: holdfast.v1.Role
-	(Fault)(0),                                // 125: holdfast.v1.Fault
-	(*AppliedRecord_Digest)(nil),              // 126: holdfast.v1.AppliedRecord.Digest
+	(ConfigurationDifference_Action)(0),       // 2: holdfast.v1.ConfigurationDifference.Action
+	(*MessageFilter)(nil),                     // 3: holdfast.v1.MessageFilter
+	(*Message)(nil),                           // 4: holdfast.v1.Message
+	(*MessageRecipient)(nil),                  // 5: holdfast.v1.MessageRecipient
+	(*DeliveryError)(nil),                     // 6: holdfast.v1.DeliveryError
+	(*QueueCount)(nil),                        // 7: holdfast.v1.QueueCount
+	(*PastPoint)(nil),                         // 8: holdfast.v1.PastPoint
+	(*ListQueueRequest)(nil),                  // 9: holdfast.v1.ListQueueRequest
+	(*ListQueueResponse)(nil),                 // 10: holdfast.v1.ListQueueResponse
+	(*GetQueuedRequest)(nil),                  // 11: holdfast.v1.GetQueuedRequest
+	(*GetQueuedResponse)(nil),                 // 12: holdfast.v1.GetQueuedResponse
+	(*CountQueueRequest)(nil),                 // 13: holdfast.v1.CountQueueRequest
+	(*CountQueueResponse)(nil),                // 14: holdfast.v1.CountQueueResponse
+	(*ReadBodyRequest)(nil),                   // 15: holdfast.v1.ReadBodyRequest
+	(*ReadBodyResponse)(nil),                  // 16: holdfast.v1.ReadBodyResponse
+	(*QueueOperation)(nil),                    // 17: holdfast.v1.QueueOperation
+	(*OperateQueuedRequest)(nil),              // 18: holdfast.v1.OperateQueuedRequest
+	(*OperateQueuedResponse)(nil),             // 19: holdfast.v1.OperateQueuedResponse
+	(*PreviewBulkRequest)(nil),                // 20: holdfast.v1.PreviewBulkRequest
+	(*PreviewBulkResponse)(nil),               // 21: holdfast.v1.PreviewBulkResponse
+	(*StartBulkRequest)(nil),                  // 22: holdfast.v1.StartBulkRequest
+	(*StartBulkResponse)(nil),                 // 23: holdfast.v1.StartBulkResponse
+	(*WatchBulkRequest)(nil),                  // 24: holdfast.v1.WatchBulkRequest
+	(*WatchBulkResponse)(nil),                 // 25: holdfast.v1.WatchBulkResponse
+	(*Bulk)(nil),                              // 26: holdfast.v1.Bulk
+	(*SearchLogRequest)(nil),                  // 27: holdfast.v1.SearchLogRequest
+	(*SearchLogResponse)(nil),                 // 28: holdfast.v1.SearchLogResponse
+	(*TailLogRequest)(nil),                    // 29: holdfast.v1.TailLogRequest
+	(*TailLogResponse)(nil),                   // 30: holdfast.v1.TailLogResponse
+	(*TailedRow)(nil),                         // 31: holdfast.v1.TailedRow
+	(*GetLogRequest)(nil),                     // 32: holdfast.v1.GetLogRequest
+	(*GetLogResponse)(nil),                    // 33: holdfast.v1.GetLogResponse
+	(*HistoryEntry)(nil),                      // 34: holdfast.v1.HistoryEntry
+	(*Domain)(nil),                            // 35: holdfast.v1.Domain
+	(*SetDomainRequest)(nil),                  // 36: holdfast.v1.SetDomainRequest
+	(*SetDomainResponse)(nil),                 // 37: holdfast.v1.SetDomainResponse
+	(*GetDomainRequest)(nil),                  // 38: holdfast.v1.GetDomainRequest
+	(*GetDomainResponse)(nil),                 // 39: holdfast.v1.GetDomainResponse
+	(*ListDomainsRequest)(nil),                // 40: holdfast.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),               // 41: holdfast.v1.ListDomainsResponse
+	(*RemoveDomainRequest)(nil),               // 42: holdfast.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),              // 43: holdfast.v1.RemoveDomainResponse
+	(*PolicyPhase)(nil),                       // 44: holdfast.v1.PolicyPhase
+	(*Policy)(nil),                            // 45: holdfast.v1.Policy
+	(*SetPolicyRequest)(nil),                  // 46: holdfast.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),                 // 47: holdfast.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),                  // 48: holdfast.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                 // 49: holdfast.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),               // 50: holdfast.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),              // 51: holdfast.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),               // 52: holdfast.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),              // 53: holdfast.v1.RemovePolicyResponse
+	(*DestinationHost)(nil),                   // 54: holdfast.v1.DestinationHost
+	(*Destination)(nil),                       // 55: holdfast.v1.Destination
+	(*SetDestinationRequest)(nil),             // 56: holdfast.v1.SetDestinationRequest
+	(*SetDestinationResponse)(nil),            // 57: holdfast.v1.SetDestinationResponse
+	(*GetDestinationRequest)(nil),             // 58: holdfast.v1.GetDestinationRequest
+	(*GetDestinationResponse)(nil),            // 59: holdfast.v1.GetDestinationResponse
+	(*ListDestinationsRequest)(nil),           // 60: holdfast.v1.ListDestinationsRequest
+	(*ListDestinationsResponse)(nil),          // 61: holdfast.v1.ListDestinationsResponse
+	(*RemoveDestinationRequest)(nil),          // 62: holdfast.v1.RemoveDestinationRequest
+	(*RemoveDestinationResponse)(nil),         // 63: holdfast.v1.RemoveDestinationResponse
+	(*RetryDestinationRequest)(nil),           // 64: holdfast.v1.RetryDestinationRequest
+	(*RetryDestinationResponse)(nil),          // 65: holdfast.v1.RetryDestinationResponse
+	(*SuspendDestinationRequest)(nil),         // 66: holdfast.v1.SuspendDestinationRequest
+	(*SuspendDestinationResponse)(nil),        // 67: holdfast.v1.SuspendDestinationResponse
+	(*ResumeDestinationRequest)(nil),          // 68: holdfast.v1.ResumeDestinationRequest
+	(*ResumeDestinationResponse)(nil),         // 69: holdfast.v1.ResumeDestinationResponse
+	(*TestDestinationRequest)(nil),            // 70: holdfast.v1.TestDestinationRequest
+	(*TestDestinationResponse)(nil),           // 71: holdfast.v1.TestDestinationResponse
+	(*GetStatusRequest)(nil),                  // 72: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                 // 73: holdfast.v1.GetStatusResponse
+	(*VerifyStateRequest)(nil),                // 74: holdfast.v1.VerifyStateRequest
+	(*VerifyStateResponse)(nil),               // 75: holdfast.v1.VerifyStateResponse
+	(*VerifyRowsRequest)(nil),                 // 76: holdfast.v1.VerifyRowsRequest
+	(*VerifyRowsResponse)(nil),                // 77: holdfast.v1.VerifyRowsResponse
+	(*ExportConfigurationRequest)(nil),        // 78: holdfast.v1.ExportConfigurationRequest
+	(*ExportConfigurationResponse)(nil),       // 79: holdfast.v1.ExportConfigurationResponse
+	(*ApplyConfigurationRequest)(nil),         // 80: holdfast.v1.ApplyConfigurationRequest
+	(*ApplyConfigurationResponse)(nil),        // 81: holdfast.v1.ApplyConfigurationResponse
+	(*ConfigurationDifference)(nil),           // 82: holdfast.v1.ConfigurationDifference
+	(*ConfigurationSummary)(nil),              // 83: holdfast.v1.ConfigurationSummary
+	(*GetSettingsRequest)(nil),                // 84: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 85: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 86: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 87: holdfast.v1.SetSettingsResponse
+	(*RemoveNodeRequest)(nil),                 // 88: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 89: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 90: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 91: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 92: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 93: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 94: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 95: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 96: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 97: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 98: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 99: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 100: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 101: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 102: holdfast.v1.Drain
+	(*SaveSnapshotRequest)(nil),               // 103: holdfast.v1.SaveSnapshotRequest
+	(*SaveSnapshotResponse)(nil),              // 104: holdfast.v1.SaveSnapshotResponse
+	(*Token)(nil),                             // 105: holdfast.v1.Token
+	(*CreateTokenRequest)(nil),                // 106: holdfast.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 107: holdfast.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),                 // 108: holdfast.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 109: holdfast.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),                // 110: holdfast.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 111: holdfast.v1.RevokeTokenResponse
+	(*RunDrillRequest)(nil),                   // 112: holdfast.v1.RunDrillRequest
+	(*RunDrillResponse)(nil),                  // 113: holdfast.v1.RunDrillResponse
+	(*DrillReport)(nil),                       // 114: holdfast.v1.DrillReport
+	(*CountQueueResponse_Row)(nil),            // 115: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 116: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 117: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 118: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 119: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 120: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 121: holdfast.v1.VerifyStateResponse.Node
+	(*ApplyConfigurationRequest_Options)(nil), // 122: holdfast.v1.ApplyConfigurationRequest.Options
+	(*ConfigurationDifference_Value)(nil),     // 123: holdfast.v1.ConfigurationDifference.Value
+	(*DrillReport_Node)(nil),                  // 124: holdfast.v1.DrillReport.Node
+	(RecipientState)(0),                       // 125: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 126: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 127: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 128: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 129: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 130: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 131: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 132: holdfast.v1.Settings
+	(Role)(0),                                 // 133: holdfast.v1.Role
+	(Fault)(0),                                // 134: holdfast.v1.Fault
+	(*AppliedRecord_Digest)(nil),              // 135: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	116, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	117, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	117, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	117, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	116, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
-	4,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	116, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	117, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	117, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
-	5,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	117, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	117, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
-	7,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
-	2,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
-	3,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
-	3,   // 15: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
-	7,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
-	2,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	125, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	126, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	126, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	126, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	125, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	5,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
+	125, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	126, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	126, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	6,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
+	126, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	126, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	8,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
+	3,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	4,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
+	4,   // 15: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
+	8,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
+	3,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	108, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	118, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
-	16,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
-	16,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
-	2,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
-	3,   // 24: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
-	16,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
-	2,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
-	25,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	118, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	117, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	117, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
-	2,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	3,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
-	2,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	117, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
-	30,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
-	33,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
-	3,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
-	33,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	119, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	117, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	120, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
-	5,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	117, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
-	6,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	120, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	120, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
-	34,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	34,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	34,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	120, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	120, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	43,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	120, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	120, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	43,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	120, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	120, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	44,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	44,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	120, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	44,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	53,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	120, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	121, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	117, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	5,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	117, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	6,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	117, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
-	53,  // 70: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
-	117, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
-	53,  // 72: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	120, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	54,  // 74: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	54,  // 75: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	54,  // 76: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	54,  // 77: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	54,  // 78: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	54,  // 79: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	109, // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	110, // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	111, // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	6,   // 83: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	112, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	113, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	114, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	122, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	123, // 88: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	123, // 89: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	123, // 90: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	95,  // 91: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	95,  // 92: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	95,  // 93: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	117, // 94: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	124, // 95: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
-	117, // 96: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	117, // 97: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	124, // 98: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
-	120, // 99: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	98,  // 100: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
-	98,  // 101: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
-	125, // 102: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
-	120, // 103: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
-	107, // 104: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
-	125, // 105: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
-	120, // 106: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
-	117, // 107: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
-	117, // 108: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
-	120, // 109: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
-	120, // 110: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
-	120, // 111: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
-	120, // 112: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
-	115, // 113: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
-	6,   // 114: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	1,   // 115: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	120, // 116: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
-	5,   // 117: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	120, // 118: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
-	117, // 119: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	5,   // 120: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	117, // 121: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	126, // 122: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	117, // 123: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	120, // 124: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
-	8,   // 125: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	10,  // 126: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	12,  // 127: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	14,  // 128: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	17,  // 129: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	19,  // 130: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	21,  // 131: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	23,  // 132: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	26,  // 133: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	31,  // 134: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	28,  // 135: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	35,  // 136: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	37,  // 137: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	39,  // 138: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	41,  // 139: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	55,  // 140: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	57,  // 141: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	59,  // 142: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	61,  // 143: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	63,  // 144: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	65,  // 145: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
-	67,  // 146: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
-	69,  // 147: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
-	45,  // 148: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	47,  // 149: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	49,  // 150: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	51,  // 151: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	71,  // 152: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	73,  // 153: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	81,  // 154: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	83,  // 155: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	85,  // 156: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	87,  // 157: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	89,  // 158: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	91,  // 159: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	93,  // 160: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	75,  // 161: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	96,  // 162: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	105, // 163: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
-	77,  // 164: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	79,  // 165: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	99,  // 166: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
-	101, // 167: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
-	103, // 168: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
-	9,   // 169: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	11,  // 170: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	13,  // 171: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	15,  // 172: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	18,  // 173: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	20,  // 174: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	22,  // 175: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	24,  // 176: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	27,  // 177: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	32,  // 178: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	29,  // 179: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	36,  // 180: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	38,  // 181: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	40,  // 182: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	42,  // 183: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	56,  // 184: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	58,  // 185: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	60,  // 186: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	62,  // 187: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	64,  // 188: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	66,  // 189: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	68,  // 190: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	70,  // 191: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	46,  // 192: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	48,  // 193: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	50,  // 194: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	52,  // 195: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	72,  // 196: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	74,  // 197: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	82,  // 198: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	84,  // 199: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	86,  // 200: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	88,  // 201: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	90,  // 202: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	92,  // 203: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	94,  // 204: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	76,  // 205: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	97,  // 206: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
-	106, // 207: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
-	78,  // 208: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	80,  // 209: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	100, // 210: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
-	102, // 211: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
-	104, // 212: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
-	169, // [169:213] is the sub-list for method output_type
-	125, // [125:169] is the sub-list for method input_type
-	125, // [125:125] is the sub-list for extension type_name
-	125, // [125:125] is the sub-list for extension extendee
-	0,   // [0:125] is the sub-list for field type_name
+	115, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	127, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	17,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
+	17,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	3,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	4,   // 24: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
+	17,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	3,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	26,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
+	127, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	126, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	126, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	3,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	4,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
+	3,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	126, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	31,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
+	34,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
+	4,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
+	34,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
+	128, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	126, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	129, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	6,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
+	126, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	7,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
+	129, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	129, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	35,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	35,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	35,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	129, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	129, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	44,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	129, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	129, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	44,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	129, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	129, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	45,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	45,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	129, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	45,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	54,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	129, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	130, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	126, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	6,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	126, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	7,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	126, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	54,  // 70: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
+	126, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	54,  // 72: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	129, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	55,  // 74: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	55,  // 75: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	55,  // 76: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	55,  // 77: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	55,  // 78: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	55,  // 79: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	116, // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	117, // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	118, // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	7,   // 83: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	119, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	120, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	121, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	131, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	122, // 88: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
+	82,  // 89: holdfast.v1.ApplyConfigurationResponse.difference:type_name -> holdfast.v1.ConfigurationDifference
+	83,  // 90: holdfast.v1.ApplyConfigurationResponse.summary:type_name -> holdfast.v1.ConfigurationSummary
+	2,   // 91: holdfast.v1.ConfigurationDifference.action:type_name -> holdfast.v1.ConfigurationDifference.Action
+	123, // 92: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
+	132, // 93: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	132, // 94: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	132, // 95: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	102, // 96: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	102, // 97: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	102, // 98: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	126, // 99: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	133, // 100: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
+	126, // 101: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	126, // 102: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	133, // 103: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
+	129, // 104: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	105, // 105: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
+	105, // 106: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
+	134, // 107: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
+	129, // 108: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
+	114, // 109: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
+	134, // 110: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
+	129, // 111: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
+	126, // 112: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
+	126, // 113: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
+	129, // 114: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
+	129, // 115: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
+	129, // 116: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
+	129, // 117: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
+	124, // 118: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
+	7,   // 119: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	1,   // 120: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	129, // 121: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	6,   // 122: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	129, // 123: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	126, // 124: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	6,   // 125: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	126, // 126: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	135, // 127: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	126, // 128: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	129, // 129: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
+	9,   // 130: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	11,  // 131: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	13,  // 132: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	15,  // 133: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	18,  // 134: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	20,  // 135: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	22,  // 136: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	24,  // 137: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	27,  // 138: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	32,  // 139: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	29,  // 140: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	36,  // 141: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	38,  // 142: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	40,  // 143: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	42,  // 144: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	56,  // 145: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	58,  // 146: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	60,  // 147: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	62,  // 148: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	64,  // 149: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	66,  // 150: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	68,  // 151: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	70,  // 152: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	46,  // 153: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	48,  // 154: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	50,  // 155: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	52,  // 156: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	72,  // 157: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	74,  // 158: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	88,  // 159: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	90,  // 160: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	92,  // 161: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	94,  // 162: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	96,  // 163: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	98,  // 164: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	100, // 165: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	76,  // 166: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	103, // 167: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	112, // 168: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
+	84,  // 169: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	86,  // 170: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	78,  // 171: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
+	80,  // 172: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
+	106, // 173: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
+	108, // 174: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
+	110, // 175: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
+	10,  // 176: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	12,  // 177: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	14,  // 178: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	16,  // 179: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	19,  // 180: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	21,  // 181: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	23,  // 182: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	25,  // 183: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	28,  // 184: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	33,  // 185: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	30,  // 186: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	37,  // 187: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	39,  // 188: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	41,  // 189: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	43,  // 190: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	57,  // 191: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	59,  // 192: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	61,  // 193: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	63,  // 194: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	65,  // 195: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	67,  // 196: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	69,  // 197: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	71,  // 198: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	47,  // 199: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	49,  // 200: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	51,  // 201: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	53,  // 202: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	73,  // 203: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	75,  // 204: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	89,  // 205: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	91,  // 206: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	93,  // 207: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	95,  // 208: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	97,  // 209: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	99,  // 210: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	101, // 211: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	77,  // 212: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	104, // 213: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
+	113, // 214: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
+	85,  // 215: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	87,  // 216: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	79,  // 217: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
+	81,  // 218: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
+	107, // 219: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
+	109, // 220: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
+	111, // 221: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
+	176, // [176:222] is the sub-list for method output_type
+	130, // [130:176] is the sub-list for method input_type
+	130, // [130:130] is the sub-list for extension type_name
+	130, // [130:130] is the sub-list for extension extendee
+	0,   // [0:130] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -8631,14 +9332,22 @@ func file_holdfast_v1_admin_proto_init() {
 		(*TestDestinationResponse_Line_)(nil),
 		(*TestDestinationResponse_Verdict_)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[93].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[77].OneofWrappers = []any{
+		(*ApplyConfigurationRequest_Options_)(nil),
+		(*ApplyConfigurationRequest_Data)(nil),
+	}
+	file_holdfast_v1_admin_proto_msgTypes[78].OneofWrappers = []any{
+		(*ApplyConfigurationResponse_Difference)(nil),
+		(*ApplyConfigurationResponse_Summary)(nil),
+	}
+	file_holdfast_v1_admin_proto_msgTypes[99].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   114,
+			NumEnums:      3,
+			NumMessages:   122,
 			NumExtensions: 0,
 			NumServices:   8,
 		},

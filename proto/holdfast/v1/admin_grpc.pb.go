@@ -2083,8 +2083,10 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	SettingsService_GetSettings_FullMethodName = "/holdfast.v1.SettingsService/GetSettings"
-	SettingsService_SetSettings_FullMethodName = "/holdfast.v1.SettingsService/SetSettings"
+	SettingsService_GetSettings_FullMethodName         = "/holdfast.v1.SettingsService/GetSettings"
+	SettingsService_SetSettings_FullMethodName         = "/holdfast.v1.SettingsService/SetSettings"
+	SettingsService_ExportConfiguration_FullMethodName = "/holdfast.v1.SettingsService/ExportConfiguration"
+	SettingsService_ApplyConfiguration_FullMethodName  = "/holdfast.v1.SettingsService/ApplyConfiguration"
 )
 
 // SettingsServiceClient is the client API for SettingsService service.
@@ -2098,6 +2100,16 @@ type SettingsServiceClient interface {
 	GetSettings(ctx context.Context, in *GetSettingsRequest, opts ...grpc.CallOption) (*GetSettingsResponse, error)
 	// SetSettings changes what is given.
 	SetSettings(ctx context.Context, in *SetSettingsRequest, opts ...grpc.CallOption) (*SetSettingsResponse, error)
+	// ExportConfiguration writes domains, destinations, policies and settings as one
+	// TOML file, in pieces. It has no passwords.
+	ExportConfiguration(ctx context.Context, in *ExportConfigurationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportConfigurationResponse], error)
+	// ApplyConfiguration makes the configuration what a file says: all of it at one
+	// index of the log, or nothing. The first request has the options, those behind
+	// it the file. It is answered with what differs, and then with a summary. Where
+	// the file can't be applied, the status has a BadRequest with all that is wrong,
+	// up to 20; a violation's field is "line N", or "" where it is about no line.
+	// ABORTED: it was changed meanwhile, by others or since the file was made.
+	ApplyConfiguration(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ApplyConfigurationRequest, ApplyConfigurationResponse], error)
 }
 
 type settingsServiceClient struct {
@@ -2128,6 +2140,38 @@ func (c *settingsServiceClient) SetSettings(ctx context.Context, in *SetSettings
 	return out, nil
 }
 
+func (c *settingsServiceClient) ExportConfiguration(ctx context.Context, in *ExportConfigurationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportConfigurationResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SettingsService_ServiceDesc.Streams[0], SettingsService_ExportConfiguration_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportConfigurationRequest, ExportConfigurationResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SettingsService_ExportConfigurationClient = grpc.ServerStreamingClient[ExportConfigurationResponse]
+
+func (c *settingsServiceClient) ApplyConfiguration(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ApplyConfigurationRequest, ApplyConfigurationResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SettingsService_ServiceDesc.Streams[1], SettingsService_ApplyConfiguration_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ApplyConfigurationRequest, ApplyConfigurationResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SettingsService_ApplyConfigurationClient = grpc.BidiStreamingClient[ApplyConfigurationRequest, ApplyConfigurationResponse]
+
 // SettingsServiceServer is the server API for SettingsService service.
 // All implementations must embed UnimplementedSettingsServiceServer
 // for forward compatibility.
@@ -2139,6 +2183,16 @@ type SettingsServiceServer interface {
 	GetSettings(context.Context, *GetSettingsRequest) (*GetSettingsResponse, error)
 	// SetSettings changes what is given.
 	SetSettings(context.Context, *SetSettingsRequest) (*SetSettingsResponse, error)
+	// ExportConfiguration writes domains, destinations, policies and settings as one
+	// TOML file, in pieces. It has no passwords.
+	ExportConfiguration(*ExportConfigurationRequest, grpc.ServerStreamingServer[ExportConfigurationResponse]) error
+	// ApplyConfiguration makes the configuration what a file says: all of it at one
+	// index of the log, or nothing. The first request has the options, those behind
+	// it the file. It is answered with what differs, and then with a summary. Where
+	// the file can't be applied, the status has a BadRequest with all that is wrong,
+	// up to 20; a violation's field is "line N", or "" where it is about no line.
+	// ABORTED: it was changed meanwhile, by others or since the file was made.
+	ApplyConfiguration(grpc.BidiStreamingServer[ApplyConfigurationRequest, ApplyConfigurationResponse]) error
 	mustEmbedUnimplementedSettingsServiceServer()
 }
 
@@ -2154,6 +2208,12 @@ func (UnimplementedSettingsServiceServer) GetSettings(context.Context, *GetSetti
 }
 func (UnimplementedSettingsServiceServer) SetSettings(context.Context, *SetSettingsRequest) (*SetSettingsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetSettings not implemented")
+}
+func (UnimplementedSettingsServiceServer) ExportConfiguration(*ExportConfigurationRequest, grpc.ServerStreamingServer[ExportConfigurationResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportConfiguration not implemented")
+}
+func (UnimplementedSettingsServiceServer) ApplyConfiguration(grpc.BidiStreamingServer[ApplyConfigurationRequest, ApplyConfigurationResponse]) error {
+	return status.Error(codes.Unimplemented, "method ApplyConfiguration not implemented")
 }
 func (UnimplementedSettingsServiceServer) mustEmbedUnimplementedSettingsServiceServer() {}
 func (UnimplementedSettingsServiceServer) testEmbeddedByValue()                         {}
@@ -2212,6 +2272,24 @@ func _SettingsService_SetSettings_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SettingsService_ExportConfiguration_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportConfigurationRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SettingsServiceServer).ExportConfiguration(m, &grpc.GenericServerStream[ExportConfigurationRequest, ExportConfigurationResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SettingsService_ExportConfigurationServer = grpc.ServerStreamingServer[ExportConfigurationResponse]
+
+func _SettingsService_ApplyConfiguration_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SettingsServiceServer).ApplyConfiguration(&grpc.GenericServerStream[ApplyConfigurationRequest, ApplyConfigurationResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SettingsService_ApplyConfigurationServer = grpc.BidiStreamingServer[ApplyConfigurationRequest, ApplyConfigurationResponse]
+
 // SettingsService_ServiceDesc is the grpc.ServiceDesc for SettingsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -2228,7 +2306,19 @@ var SettingsService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SettingsService_SetSettings_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ExportConfiguration",
+			Handler:       _SettingsService_ExportConfiguration_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ApplyConfiguration",
+			Handler:       _SettingsService_ApplyConfiguration_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "holdfast/v1/admin.proto",
 }
 

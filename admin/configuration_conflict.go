@@ -1,0 +1,126 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"holdfast/admin/configfile"
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// checkRevision refuses to overwrite what was changed since the file was made:
+// of what the plan changes, all must be as it was at that index. What others
+// changed beside it doesn't matter.
+func (s *settingsService) checkRevision(ctx context.Context, p *plan, index uint64) error {
+	// The file may come from a node that is ahead of this one.
+	if err := s.applied(ctx, index); err != nil {
+		return invalid("revision", "revision %d is later than what this node has of the log: is the file of another cluster? `holdfast export` makes a new one", index)
+	}
+	base, err := s.window(ctx)
+	if err != nil {
+		return err
+	}
+	defer base.release()
+	switch err := base.Rewind(index); {
+	case errors.Is(err, fsm.ErrForgotten):
+		return status.Errorf(codes.Aborted, "the file is of index %d, and what was changed since isn't kept so far back: make a new one with `holdfast export`, or add --force", index)
+	case err != nil:
+		return readError(err, "the configuration of the file's revision")
+	}
+	var conflicts []configfile.Problem
+	for _, d := range p.differences {
+		for _, text := range p.conflict(base, d) {
+			conflicts = append(conflicts, configfile.Problem{Line: p.lines[d.Kind+" "+d.Name], Text: text})
+		}
+	}
+	if len(conflicts) == 0 {
+		return nil
+	}
+	return problemsError(codes.Aborted, conflicts,
+		fmt.Sprintf("%s made since the file's revision %d would be overwritten, nothing was changed: `holdfast export` has what is set now, --force overwrites it", numbered(len(conflicts), "change"), index))
+}
+
+// conflict says who changed what a difference is about, and how.
+func (p *plan) conflict(base window, d *pb.ConfigurationDifference) []string {
+	then, now := base.valuesOf(d.Kind, d.Name), p.valuesOf(d.Kind, d.Name)
+	touched := make(map[string]bool)
+	for _, v := range d.Values {
+		touched[v.Key] = true
+	}
+	before, after := make(map[string]string), make(map[string]string)
+	for _, v := range then {
+		before[v.Key] = v.Text
+	}
+	for _, v := range now {
+		after[v.Key] = v.Text
+	}
+	var changes []string
+	for _, v := range append(now, then...) {
+		if before[v.Key] == after[v.Key] || d.Kind == configfile.Settings && !touched[v.Key] {
+			continue
+		}
+		changes = append(changes, fmt.Sprintf("%s %s -> %s", v.Key, orNone(before[v.Key]), orNone(after[v.Key])))
+		delete(before, v.Key)
+		delete(after, v.Key)
+	}
+	subject := strings.TrimSpace(d.Kind + " " + d.Name)
+	switch {
+	case d.Kind != configfile.Settings && then == nil && now != nil:
+		return []string{subject + " was created " + p.who(d) + " since the file was made"}
+	case d.Kind != configfile.Settings && then != nil && now == nil:
+		return []string{subject + " was removed " + p.who(d) + " since the file was made"}
+	case len(changes) == 0:
+		return nil
+	}
+	return []string{subject + " was changed " + p.who(d) + " since the file was made: " + strings.Join(changes, ", ")}
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "(none)"
+	}
+	return text
+}
+
+func (p *plan) who(d *pb.ConfigurationDifference) string {
+	last, err := p.LastChange(d.Kind, d.Name)
+	if err != nil {
+		p.log.Warn("who changed the configuration isn't known", "subject", d.Kind+" "+d.Name, "error", err)
+	}
+	if last.By == "" {
+		return fmt.Sprintf("at index %d", last.Index)
+	}
+	text := fmt.Sprintf("by %s at %s (index %d", last.By, last.At.UTC().Format(time.RFC3339), last.Index)
+	if last.File {
+		text += ", with a file"
+	}
+	return text + ")"
+}
+
+// valuesOf is something as a file has it, nil where there is none.
+func (w window) valuesOf(kind, name string) []configfile.Value {
+	switch kind {
+	case configfile.Settings:
+		return configfile.OfSettings(w.Settings())
+	case configfile.Policy:
+		if p, ok := w.Policy(name); ok {
+			return configfile.OfPolicy(p)
+		}
+	case configfile.Destination:
+		if d, ok := w.Destination(name); ok {
+			return configfile.OfDestination(d.Config)
+		}
+	case configfile.Domain:
+		if d, ok := w.Domain(name); ok {
+			return configfile.OfDomain(d)
+		}
+	}
+	return nil
+}
