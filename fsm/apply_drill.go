@@ -39,7 +39,7 @@ func (t *tx) drillStarted(e *pb.DrillStarted) *pb.EventResult {
 
 // drillEnded lets the next one begin.
 func (t *tx) drillEnded(e *pb.DrillEnded) *pb.EventResult {
-	if t.tables.drill.GetId() != e.Id {
+	if t.tables.drill == nil || t.tables.drill.Id != e.Id {
 		return stale("drill %s is over already", e.Id)
 	}
 	t.remove(keyOfDrill(), t.get(keyOfDrill()))

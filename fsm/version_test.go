@@ -169,6 +169,9 @@ func TestOneDrillAtATimeAndWithConsent(t *testing.T) {
 	if _, running := w.state.Drill(); running {
 		t.Error("a drill that ended runs")
 	}
+	if r := w.fold(1, ended(""), nil); r.Code != pb.EventResult_CODE_STALE {
+		t.Errorf("the end of no drill: %v", r)
+	}
 	if r := w.fold(1, drill("five", "z", w), nil); r.Code != pb.EventResult_CODE_NOT_FOUND {
 		t.Errorf("a drill on no node: %v", r)
 	}
