@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -98,17 +99,17 @@ func (s *settingsService) ApplyConfiguration(stream pb.SettingsService_ApplyConf
 
 func receiveFile(stream pb.SettingsService_ApplyConfigurationServer) (*pb.ApplyConfigurationRequest_Options, []byte, error) {
 	first, err := stream.Recv()
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, err
 	}
-	options := first.GetOptions()
+	options := first.GetOptions() // nil where there was no request at all
 	if options == nil {
 		return nil, nil, invalid("options", "the first request has the options")
 	}
 	var text []byte
 	for {
 		next, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return options, text, nil
 		}
 		if err != nil {
