@@ -22,7 +22,7 @@ type recipient struct {
 // read reads a message and those of its recipients that exist for the caller. A
 // message of which none does doesn't exist either.
 func (w window) read(id relay.MessageID) (*pb.MessageRecord, []recipient, error) {
-	record, err := w.View.Message(id)
+	record, err := w.Message(id)
 	if err != nil {
 		return nil, nil, readError(err, id.String())
 	}

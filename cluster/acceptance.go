@@ -36,7 +36,7 @@ func (c *Cluster) tryAccept(ctx context.Context) (why string, err error) {
 	}
 	event := &pb.Event{Kind: &pb.Event_ContentAbandoned{ContentAbandoned: &pb.ContentAbandoned{MessageId: id[:]}}}
 	if _, _, err := c.Propose(ctx, event, nil); err != nil {
-		return err.Error(), nil
+		return err.Error(), nil //nolint:nilerr // it is the answer: why not
 	}
 	return "", nil
 }

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -274,7 +275,7 @@ func TestWrongListener(t *testing.T) {
 			left.Close()
 			done <- err
 		}()
-		if err := speak(right); err != nil && err != io.ErrClosedPipe {
+		if err := speak(right); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("%s: %v", name, err)
 		}
 		right.Close()

@@ -71,16 +71,16 @@ func hostsFor(id Identity) []string {
 func TestNobody(t *testing.T) {
 	ca, _ := newCA(t)
 	leaf := issue(t, ca, Identity{Admin, "root"}).Leaf
-	if _, err := FromState(tls.ConnectionState{}); err != ErrNone {
+	if _, err := FromState(tls.ConnectionState{}); !errors.Is(err, ErrNone) {
 		t.Errorf("without a certificate: %v", err)
 	}
-	if id, err := FromState(tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}); err == nil || err == ErrNone {
+	if id, err := FromState(tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}); err == nil || errors.Is(err, ErrNone) {
 		t.Errorf("a certificate that nobody verified is %v, %v", id, err)
 	}
-	if _, err := FromPeer(context.Background()); err != ErrNone {
+	if _, err := FromPeer(context.Background()); !errors.Is(err, ErrNone) {
 		t.Errorf("without a peer: %v", err)
 	}
-	if _, err := FromPeer(peer.NewContext(context.Background(), &peer.Peer{Addr: &net.UnixAddr{}})); err != ErrNone {
+	if _, err := FromPeer(peer.NewContext(context.Background(), &peer.Peer{Addr: &net.UnixAddr{}})); !errors.Is(err, ErrNone) {
 		t.Errorf("a peer without TLS: %v", err)
 	}
 }

@@ -44,7 +44,7 @@ type scanner struct {
 	order    []*table
 	headers  map[string]int // lines of table headers
 	unquoted map[string]bool
-	top      table          // keys outside of tables
+	top      table // keys outside of tables
 	problems []Problem
 }
 

@@ -41,7 +41,7 @@ func (a *app) show(cmd *cobra.Command, flags watchFlags, show func(ctx context.C
 		})
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // an interrupt is how it ends
+			return nil // an interrupt is how it ends
 		case err != nil && (!shown || !passing(err)):
 			return err
 		case err != nil:

@@ -116,9 +116,9 @@ func (w *world) awaitArrivals(count int) {
 	first := -1
 	w.must(w.sink.WaitStats(w.ctx, func(s sink.Stats) bool {
 		if first < 0 {
-			first = int(s.Committed)
+			first = s.Committed
 		}
-		return int(s.Committed) >= first+count
+		return s.Committed >= first+count
 	}))
 }
 

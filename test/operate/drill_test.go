@@ -101,7 +101,7 @@ func TestDrillReportsALoss(t *testing.T) {
 		if err := harness.Eventually(w.ctx, "a record of answers", func(context.Context) error {
 			records, err := filepath.Glob(filepath.Join(leader.Data(), "drill", "answered-*"))
 			if err != nil || len(records) != 1 {
-				return fmt.Errorf("%d records, %v", len(records), err)
+				return errors.Join(err, fmt.Errorf("%d records", len(records)))
 			}
 			file, err := os.OpenFile(records[0], os.O_APPEND|os.O_WRONLY, 0)
 			if err != nil {

@@ -47,13 +47,13 @@ func (w *world) herd(ctx context.Context, state string) (err error) {
 	}
 	var openings openings
 	answer := func(step sink.Step) sink.Reply {
-		switch {
-		case step.Verb == sink.Connect:
+		switch step.Verb {
+		case sink.Connect:
 			openings.add(step.Open)
 			if state == "down" {
 				return sink.Reply{Code: 421, Text: "not now", Hangup: true}
 			}
-		case step.Verb == sink.Dot:
+		case sink.Dot:
 			return sink.Reply{Delay: oneMessage}
 		}
 		return sink.Reply{}
