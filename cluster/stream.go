@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,15 +34,18 @@ type streamLayer struct {
 	accepted chan net.Conn
 	wg       sync.WaitGroup
 
-	mu     sync.Mutex // guards the fields below
-	conns  map[net.Conn]struct{}
-	closed bool
+	mu      sync.Mutex // guards the fields below
+	conns   map[net.Conn]struct{}
+	opening []net.Conn // that came in and aren't raft's yet, oldest first
+	closed  bool
 }
 
 const (
 	// prefaceTimeout bounds the exchange that opens a connection.
 	prefaceTimeout = 5 * time.Second
-	// maxPrefaces is how many connections may be in that exchange.
+	// maxPrefaces is how many connections may be in that exchange. One more ends
+	// the oldest of them: whoever opens some and says nothing must not keep a
+	// node out for as long as an election takes.
 	maxPrefaces = 64
 )
 
@@ -70,7 +74,13 @@ func (s *streamLayer) acceptLoop() {
 			}
 			continue
 		}
-		slots <- struct{}{}
+		select {
+		case slots <- struct{}{}:
+		default:
+			s.endOldest()
+			slots <- struct{}{}
+		}
+		s.begin(conn)
 		s.wg.Go(func() {
 			defer func() { <-slots }()
 			s.welcome(conn)
@@ -78,8 +88,31 @@ func (s *streamLayer) acceptLoop() {
 	}
 }
 
+func (s *streamLayer) begin(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening = append(s.opening, conn)
+}
+
+func (s *streamLayer) opened(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening = slices.DeleteFunc(s.opening, func(c net.Conn) bool { return c == conn })
+}
+
+// endOldest ends the connection that has been opening for the longest.
+func (s *streamLayer) endOldest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.opening) > 0 {
+		s.opening[0].Close() // its goroutine finds it broken
+		s.opening = slices.Delete(s.opening, 0, 1)
+	}
+}
+
 // welcome checks the preface and hands the connection to raft.
 func (s *streamLayer) welcome(conn net.Conn) {
+	defer s.opened(conn)
 	keepAlive(conn)
 	tracked, err := s.track(s.accept(conn))
 	if err != nil {
@@ -91,6 +124,7 @@ func (s *streamLayer) welcome(conn net.Conn) {
 		tracked.Close()
 		return
 	}
+	s.opened(conn)
 	select {
 	case s.accepted <- ready:
 	case <-s.ctx.Done():
@@ -184,20 +218,26 @@ func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	}
 	ready, err := s.secure(ctx, tracked, nodeOf(target))
 	if err == nil {
-		err = s.introduce(ctx, ready, target)
+		if err = s.introduce(ctx, ready, target); err == nil {
+			return ready, nil
+		}
 	}
-	if err != nil {
-		tracked.Close()
-		return nil, fmt.Errorf("raft connection to %s: %w", hostport, err)
+	tracked.Close() // first: a goodbye could wait for a peer that doesn't read
+	if ready != nil {
+		ready.Close() // else the credentials would keep it for ever
 	}
-	return ready, nil
+	return nil, fmt.Errorf("raft connection to %s: %w", hostport, err)
 }
 
 func (s *streamLayer) secure(ctx context.Context, conn net.Conn, node string) (net.Conn, error) {
 	if s.tls == nil {
 		return conn, nil
 	}
-	return s.tls.Dial(ctx, conn, node, pki.ProtocolRaft)
+	secured, err := s.tls.Dial(ctx, conn, node, pki.ProtocolRaft)
+	if err != nil {
+		return nil, err
+	}
+	return secured, nil
 }
 
 func (s *streamLayer) introduce(ctx context.Context, conn net.Conn, target string) error {
