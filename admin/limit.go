@@ -1,8 +1,12 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
+	"math"
 	"slices"
+
+	"google.golang.org/protobuf/proto"
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
@@ -41,11 +45,42 @@ func (w window) Recipients(id relay.MessageID) ([]recipient, error) {
 	all, err := w.View.Recipients(id)
 	var visible []recipient
 	for number, r := range all {
-		if w.caller.sees(r.Domain) {
-			visible = append(visible, recipient{uint32(number), r})
+		if !w.caller.sees(r.Domain) {
+			continue
 		}
+		if err == nil {
+			r, err = w.since(id, uint32(number), r)
+		}
+		visible = append(visible, recipient{uint32(number), r})
 	}
 	return visible, err
+}
+
+// since is a recipient without the failure that it brought along from a domain
+// that the caller doesn't see: it tells of the address that it had there.
+func (w window) since(id relay.MessageID, number uint32, r *pb.RecipientRecord) (*pb.RecipientRecord, error) {
+	others := func(earlier *pb.Recipient) bool {
+		return !w.caller.sees(cmp.Or(earlier.Domain, relay.DomainOf(earlier.Address)))
+	}
+	if r.LastError == nil || !slices.ContainsFunc(r.Earlier, others) {
+		return r, nil
+	}
+	rows, err := w.History(id, fsm.Position{}, math.MaxInt)
+	if err != nil {
+		return r, err
+	}
+	for _, row := range slices.Backward(rows) {
+		if !slices.Contains(row.Record.Recipients, number) || !proto.Equal(row.Record.Failure, r.LastError) {
+			continue
+		}
+		if _, err := w.RecipientFor(w.caller.domains, id, number, row); !errors.Is(err, fsm.ErrNotFound) {
+			return r, err
+		}
+		break
+	}
+	r = proto.CloneOf(r)
+	r.LastError = nil
+	return r, nil
 }
 
 // Queue is the view's, limited.
@@ -76,8 +111,31 @@ func (w window) Domain(name string) (*pb.DomainConfig, bool) {
 
 // Destinations are those that exist for the caller: where mail of its domains goes.
 func (w window) Destinations() []*pb.DestinationRecord {
-	all := w.View.Destinations()
-	return slices.DeleteFunc(all, func(d *pb.DestinationRecord) bool { return !w.seesDestination(d.Config.GetName()) })
+	var visible []*pb.DestinationRecord
+	for _, d := range w.View.Destinations() {
+		if w.seesDestination(d.Config.GetName()) {
+			visible = append(visible, w.discreet(d))
+		}
+	}
+	return visible
+}
+
+// Destination is the view's, discreet.
+func (w window) Destination(name string) (*pb.DestinationRecord, bool) {
+	record, ok := w.View.Destination(name)
+	return w.discreet(record), ok
+}
+
+// discreet leaves out of a destination's failure what it said to a message: that
+// may be another's, and servers like to name the address that they refuse.
+func (w window) discreet(d *pb.DestinationRecord) *pb.DestinationRecord {
+	failure := d.GetHealth().GetFailure()
+	if !w.caller.limited() || failure == nil || relay.Phase(failure.Phase).BeforeMail() {
+		return d
+	}
+	d = proto.CloneOf(d)
+	d.Health.Failure.Text = ""
+	return d
 }
 
 func (w window) seesDestination(name string) bool {
@@ -131,23 +189,21 @@ func (w window) Counters() *pb.CounterRecord {
 func (w window) rowAddresses(id relay.MessageID, row fsm.HistoryRow) ([]string, error) {
 	var addresses []string
 	for _, number := range row.Record.Recipients {
-		r, err := w.rowRecipient(id, number, row.Index)
+		r, err := w.rowRecipient(id, number, row)
 		if errors.Is(err, fsm.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, readError(err, id.String())
 		}
-		if w.caller.sees(r.Domain) {
-			addresses = append(addresses, r.Recipient.GetAddress())
-		}
+		addresses = append(addresses, r.Recipient.GetAddress())
 	}
 	return addresses, nil
 }
 
-func (w window) rowRecipient(id relay.MessageID, number uint32, index uint64) (*pb.RecipientRecord, error) {
+func (w window) rowRecipient(id relay.MessageID, number uint32, row fsm.HistoryRow) (*pb.RecipientRecord, error) {
 	if w.caller.limited() {
-		return w.RecipientAt(id, number, index)
+		return w.RecipientFor(w.caller.domains, id, number, row)
 	}
 	return w.Recipient(id, number)
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -318,5 +319,107 @@ func TestSecretsAndRefusalsInTheLog(t *testing.T) {
 		if strings.Contains(event.String(), secret) {
 			t.Errorf("the event has the secret: %v", event)
 		}
+	}
+}
+
+// What happened to a recipient before it was redirected to the caller's domain is
+// another's: neither its message, nor a search, nor the log tells of it.
+func TestRedirectedRecipientsBringNothingAlong(t *testing.T) {
+	v := openWindow(t)
+	ctx := t.Context()
+	fail := func(attempt uint64, id relay.MessageID) {
+		v.FoldAs(v.Owner("two"), 0, &pb.Event{Kind: &pb.Event_AttemptFailed{AttemptFailed: &pb.AttemptFailed{
+			Claim: &pb.ClaimRef{Incarnation: v.Owner("two"), Attempt: attempt}, MessageId: id[:],
+			Recipients: []*pb.AttemptFailed_Recipient{{Failure: &pb.Failure{
+				Cause: "deferred", Phase: "rcpt", Host: "mail.two.test:25", Code: 450, Text: "<secret@two.test> is over quota", At: admintest.Now.UnixNano(),
+			}, NextAttempt: admintest.Now.Add(time.Hour).UnixNano()}},
+			Attempt: &pb.Attempt{Node: "a", Host: "mail.two.test:25", Started: admintest.Now.UnixNano()},
+		}}}, nil)
+	}
+	redirect := func(id relay.MessageID) {
+		t.Helper()
+		_, err := dial(t, v.World).OperateQueued(ctx, &pb.OperateQueuedRequest{
+			Operation: &pb.QueueOperation{Kind: pb.Operation_KIND_REDIRECT, Address: "here@one.test"}, Ids: []string{id.String()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.FoldAs(v.Owner("two"), 0, &pb.Event{Kind: &pb.Event_DestinationRecovered{DestinationRecovered: &pb.DestinationRecovered{Name: "two", Probes: 2, Node: "a"}}}, nil)
+	// One is redirected after its attempt, the other while it is under way.
+	after, meanwhile := v.Accept(time.Hour, "a@x.test", "secret@two.test"), v.Accept(time.Hour, "a@x.test", "secret@two.test")
+	v.Claim(11, after, "two")
+	fail(11, after)
+	redirect(after)
+	v.Claim(12, meanwhile, "two")
+	redirect(meanwhile)
+	fail(12, meanwhile)
+
+	for name, id := range map[string]relay.MessageID{"after": after, "meanwhile": meanwhile} {
+		message, err := v.GetQueued(ctx, &pb.GetQueuedRequest{Id: id.String()})
+		v.wantOwn(t, message, err, "here@one.test")
+		if message.Message.Recipients[0].LastError != nil {
+			t.Errorf("%s: %v", name, message)
+		}
+		history, err := v.GetLog(ctx, &pb.GetLogRequest{Id: id.String()})
+		v.wantOwn(t, history, err, "KIND_REDIRECTED")
+	}
+	for reply, want := range map[string]int{"over quota": 0, "": 4} {
+		found, err := v.SearchLog(ctx, &pb.SearchLogRequest{Reply: reply, Filter: &pb.MessageFilter{
+			Since: timestamppb.New(admintest.Now.Add(-24 * time.Hour)),
+		}})
+		v.wantOwn(t, found, err)
+		if len(found.Messages) != want {
+			t.Errorf("a search for %q finds %d messages, want %d", reply, len(found.Messages), want)
+		}
+	}
+	all, err := dial(t, v.World).SearchLog(ctx, &pb.SearchLogRequest{Reply: "over quota", Filter: &pb.MessageFilter{
+		Since: timestamppb.New(admintest.Now.Add(-24 * time.Hour)),
+	}})
+	if err != nil || len(all.Messages) != 2 {
+		t.Errorf("who isn't limited finds %v: %v", all, err)
+	}
+	tail, err := v.TailLog(ctx, &pb.TailLogRequest{Index: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := tail.Recv()
+	v.wantOwn(t, rows, err, "here@one.test", after.String(), meanwhile.String())
+
+	// What happens to it from now on is the caller's.
+	v.Claim(13, after, "one")
+	v.Defer(13, after, "one", time.Hour)
+	message, err := v.GetQueued(ctx, &pb.GetQueuedRequest{Id: after.String()})
+	v.wantOwn(t, message, err, "greylisted, come back later")
+}
+
+// A destination that refuses all its mail alike tells the address of the message
+// that it refused last, which may be another's.
+func TestOutagesNameNobodyElse(t *testing.T) {
+	v := openWindow(t)
+	ctx := t.Context()
+	shared := "one"
+	if _, err := pb.NewDomainServiceClient(dial(t, v.World).conn).SetDomain(ctx, &pb.SetDomainRequest{Name: "two.test", Destination: &shared}); err != nil {
+		t.Fatal(err)
+	}
+	for probes := range uint64(2) {
+		v.FoldAs(v.Owner("one"), 0, &pb.Event{Kind: &pb.Event_DestinationFailed{DestinationFailed: &pb.DestinationFailed{
+			Name: "one", Probes: probes, NextProbe: admintest.Now.Add(time.Minute).UnixNano(),
+			Failure: &pb.Failure{Cause: "deferred", Phase: "rcpt", Host: "mail.one.test:25", Code: 450, Enhanced: "4.3.2", Text: "<secret@two.test> come back later", At: admintest.Now.UnixNano()},
+		}}}, nil)
+	}
+	status, err := v.GetStatus(ctx, &pb.GetStatusRequest{})
+	v.wantOwn(t, status, err, "destination one is down", "450 4.3.2")
+	destination, err := v.GetDestination(ctx, &pb.GetDestinationRequest{Name: "one"})
+	v.wantOwn(t, destination, err, "4.3.2")
+	destinations, err := v.ListDestinations(ctx, &pb.ListDestinationsRequest{})
+	v.wantOwn(t, destinations, err, "4.3.2")
+	message, err := v.GetQueued(ctx, &pb.GetQueuedRequest{Id: v.own.String()})
+	v.wantOwn(t, message, err, "destination one is down", "4.3.2")
+	history, err := v.GetLog(ctx, &pb.GetLogRequest{Id: v.own.String()})
+	v.wantOwn(t, history, err, "4.3.2")
+	whole, err := dial(t, v.World).GetDestination(ctx, &pb.GetDestinationRequest{Name: "one"})
+	if err != nil || !strings.Contains(whole.Destination.Error.GetText(), "secret@two.test") {
+		t.Errorf("who isn't limited is told %v: %v", whole, err)
 	}
 }

@@ -112,6 +112,9 @@ func (s *logService) tailed(ctx context.Context, f fsm.Filter, at fsm.Position) 
 		if err != nil {
 			return nil, at, err
 		}
+		if len(addresses) == 0 && w.caller.limited() {
+			continue // of others
+		}
 		out := &pb.TailedRow{
 			MessageId: row.ID.String(), From: row.Message.Envelope.GetFrom(),
 			Entry: historyEntry(row.HistoryRow, addresses),

@@ -68,23 +68,29 @@ func (v *View) matchesLog(f Filter, id relay.MessageID) (bool, error) {
 	if err != nil || len(matching) == 0 || f.Reply == "" {
 		return len(matching) > 0, err
 	}
-	return v.heard(f.Reply, id, matching)
+	return v.heard(f, id, matching)
 }
 
-// heard reports whether a remote said something about one of the recipients.
-func (v *View) heard(reply string, id relay.MessageID, recipients map[uint32]bool) (found bool, err error) {
-	reply = strings.ToLower(reply)
-	err = scan(v.snap, keyOfID(famHistory, id), func(_, value []byte) error {
-		row := &pb.HistoryRecord{}
-		if err := proto.Unmarshal(value, row); err != nil {
+// heard reports whether a remote said something about one of the recipients. What
+// it said of a recipient that was another domain's then isn't for a filter that
+// leaves out that domain.
+func (v *View) heard(f Filter, id relay.MessageID, recipients map[uint32]bool) (found bool, err error) {
+	reply := strings.ToLower(f.Reply)
+	err = scan(v.snap, keyOfID(famHistory, id), func(key, value []byte) error {
+		row, err := historyRow(key, value)
+		if err != nil || !strings.Contains(strings.ToLower(replyOf(row.Record)), reply) {
 			return err
 		}
-		if !strings.Contains(strings.ToLower(replyOf(row)), reply) {
-			return nil
-		}
-		for _, number := range row.Recipients {
-			if found = recipients[number]; found {
+		for _, number := range row.Record.Recipients {
+			if !recipients[number] {
+				continue
+			}
+			switch _, err := v.RecipientFor(f.Domains, id, number, row); {
+			case err == nil:
+				found = true
 				return errStop
+			case !errors.Is(err, ErrNotFound):
+				return err
 			}
 		}
 		return nil

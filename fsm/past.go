@@ -3,6 +3,7 @@ package fsm
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -192,9 +193,31 @@ func (v *View) recipientAt(id relay.MessageID, number uint32, index uint64) (*pb
 	return record, nil
 }
 
-// RecipientAt reads a recipient as it was after an entry, or ErrNotFound.
-func (v *View) RecipientAt(id relay.MessageID, number uint32, index uint64) (*pb.RecipientRecord, error) {
-	return v.recipientAt(id, number, index)
+// RecipientFor reads a recipient as a row of history left it, for somebody who is
+// limited to domains, nil for all; ErrNotFound where it wasn't one of theirs. What
+// an attempt came to that a redirection to them has waited for is in the same entry
+// as that, and isn't theirs either.
+func (v *View) RecipientFor(domains []string, id relay.MessageID, number uint32, row HistoryRow) (*pb.RecipientRecord, error) {
+	r, err := v.recipientAt(id, number, row.Index)
+	if err != nil || domains == nil {
+		return r, err
+	}
+	if !slices.Contains(domains, r.Domain) {
+		return nil, ErrNotFound
+	}
+	if row.Record.Kind == pb.HistoryRecord_KIND_REDIRECTED {
+		return r, nil
+	}
+	before, err := v.recipientAt(id, number, row.Index-1)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return r, nil // it came with this entry
+	case err != nil:
+		return nil, err
+	case !slices.Contains(domains, before.Domain):
+		return nil, ErrNotFound
+	}
+	return r, nil
 }
 
 func (v *View) recipientsAt(id relay.MessageID) ([]*pb.RecipientRecord, error) {
