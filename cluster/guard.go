@@ -14,11 +14,17 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
+// maxCalls is how many calls of one connection may be under way; its client waits
+// with more. Some need no credentials, and may go on for ever.
+const maxCalls = 250
+
 // ServerOptions secure a server that other nodes call, and keep everybody else
 // away from PeerService. Calls of other services they let through as they come.
 func (c *Cluster) ServerOptions() []grpc.ServerOption {
+	// Who connects and says nothing is gone as soon as on the raft port.
+	options := append(c.cutOptions(), grpc.ConnectionTimeout(prefaceTimeout), grpc.MaxConcurrentStreams(maxCalls))
 	if c.cfg.TLS == nil {
-		return append(c.cutOptions(), grpc.Creds(insecure.NewCredentials()))
+		return append(options, grpc.Creds(insecure.NewCredentials()))
 	}
 	return append([]grpc.ServerOption{
 		grpc.Creds(c.cfg.TLS.ForServer()),
@@ -34,7 +40,7 @@ func (c *Cluster) ServerOptions() []grpc.ServerOption {
 			}
 			return handle(server, stream)
 		}),
-	}, c.cutOptions()...)
+	}, options...)
 }
 
 var peerMethods = "/" + pb.PeerService_ServiceDesc.ServiceName + "/"

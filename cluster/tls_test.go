@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,6 +101,7 @@ func TestClusterOverTLS(t *testing.T) {
 		}
 	}
 	t.Run("PeerService", func(t *testing.T) { checkPeerService(t, w, authority) })
+	t.Run("strangers", func(t *testing.T) { checkStrangers(t, w, authority) })
 	t.Run("raft", func(t *testing.T) { checkRaftPort(t, w, authority) })
 	t.Run("another node at the address", func(t *testing.T) {
 		_, err := leader.cluster.helloTo(t.Context(), peerAt{"z", w.nodes["b"].admin})
@@ -107,6 +109,37 @@ func TestClusterOverTLS(t *testing.T) {
 			t.Errorf("dialling z where b is: %v", err)
 		}
 	})
+}
+
+// checkStrangers: who has no credentials can't hold much.
+func checkStrangers(t *testing.T, w *world, a *authority) {
+	silent, err := net.Dial("tcp", w.nodes["a"].admin)
+	must(t, err)
+	defer silent.Close()
+	must(t, silent.SetReadDeadline(time.Now().Add(2*prefaceTimeout)))
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, silent)
+		ended <- err
+	}()
+
+	b := a.client(pki.Identity{Kind: pki.Node, Name: "b"}, "b-calls", "h2")
+	conn, err := grpc.NewClient("passthrough:///"+w.nodes["a"].admin, grpc.WithTransportCredentials(credentials.NewTLS(b)))
+	must(t, err)
+	peer := pb.NewPeerServiceClient(conn)
+	for range maxCalls {
+		_, err := peer.Propose(t.Context())
+		must(t, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := peer.Propose(ctx); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("call %d of a connection: %v", maxCalls+1, err)
+	}
+	must(t, conn.Close())
+	if err := <-ended; errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a connection that says nothing stays")
+	}
 }
 
 func checkPeerService(t *testing.T, w *world, a *authority) {
