@@ -13,6 +13,9 @@ func (t *tx) restored(e *pb.Restored) *pb.EventResult {
 	if n := countTargets(e.Targets); n > maxOperated {
 		return invalid("a piece of %d recipients, at most %d", n, maxOperated)
 	}
+	if len(e.Text) > MaxReason || proto.Size(e.Hold) > maxOperationText {
+		return invalid("a restore says why in %d bytes at most", MaxReason) // each recipient keeps it
+	}
 	changed := 0
 	for _, target := range e.Targets {
 		if m := t.messageOf(target.MessageId); m != nil {

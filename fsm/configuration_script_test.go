@@ -12,7 +12,7 @@ import (
 )
 
 func (g *script) configuration(n *scriptNode) scriptEvent {
-	switch g.pick(14) {
+	switch g.pick(15) {
 	case 0:
 		return g.send(n, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "other.test"}}}, nil)
 	case 1:
@@ -27,7 +27,7 @@ func (g *script) configuration(n *scriptNode) scriptEvent {
 		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationSuspended{DestinationSuspended: &pb.DestinationSuspended{
 			Name: []string{"dest", "other"}[g.pick(2)], By: "root", Reason: "moving",
 		}}}, nil)
-	case 6:
+	case 6, 14: // or it would be suspended nearly always
 		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationResumed{DestinationResumed: &pb.DestinationResumed{
 			Name: []string{"dest", "other"}[g.pick(2)], By: "root",
 		}}}, nil)

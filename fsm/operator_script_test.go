@@ -44,11 +44,27 @@ func (g *script) operated(n *scriptNode) scriptEvent {
 
 func (g *script) left(n *scriptNode) scriptEvent {
 	if g.pick(2) == 0 {
-		return g.send(n, &pb.Event{Kind: &pb.Event_Purged{Purged: &pb.Purged{Targets: g.targets()}}}, nil)
+		e := g.send(n, &pb.Event{Kind: &pb.Event_Purged{Purged: &pb.Purged{Targets: g.targets()}}}, nil)
+		e.event.Time = g.now.Add(time.Duration(g.pick(2)) * time.Minute).UnixNano()
+		return e
 	}
-	return g.send(n, &pb.Event{Kind: &pb.Event_FrozenExpired{FrozenExpired: &pb.FrozenExpired{
-		Targets: g.targets(), Before: g.now.Add(time.Duration(g.pick(20)-15) * time.Second).UnixNano(),
-	}}}, nil)
+	return g.frozenExpired(n, g.targets())
+}
+
+// restored is a piece of what a restore or a recovery writes, here into a log
+// that goes on.
+func (g *script) restored() scriptEvent {
+	if g.pick(8) == 0 {
+		return g.leaders(&pb.Event{Kind: &pb.Event_ClusterCreated{ClusterCreated: &pb.ClusterCreated{ClusterId: "first"}}})
+	}
+	e := &pb.Restored{Targets: g.targets(), EndsBulks: g.pick(6) == 0, Text: "restored from a backup"}
+	if g.pick(2) == 0 {
+		e.Hold = opHold
+	}
+	if g.pick(4) == 0 {
+		e.ClusterId = []string{"second", "third"}[g.pick(2)]
+	}
+	return g.leaders(&pb.Event{Kind: &pb.Event_Restored{Restored: e}})
 }
 
 func (g *script) bulkStarted(n *scriptNode) scriptEvent {

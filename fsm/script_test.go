@@ -28,6 +28,7 @@ type script struct {
 	ids         []relay.MessageID
 	uploads     []*scriptUpload
 	claims      []*scriptClaim
+	latest      bool // the last of them is meant
 	attempts    uint64
 	probes      map[string]uint64    // events about a destination's health so far
 	bulks       []*pb.BulkProgressed // by bulk operation, what comes next
@@ -87,9 +88,12 @@ func (g *script) setup() []*raft.Log {
 	return append(entries, g.pack(events))
 }
 
-// entry is the next entry, of one to three events.
+// entry is the next entry, of one to four events.
 func (g *script) entry() *raft.Log {
 	g.now = g.now.Add(time.Duration(g.pick(5)) * time.Second)
+	if g.pick(4) == 0 {
+		return g.pack(g.course())
+	}
 	var events []scriptEvent
 	for range 1 + g.pick(3) {
 		events = append(events, g.event())
@@ -193,6 +197,8 @@ func (g *script) event() scriptEvent {
 		return g.bulkStarted(n)
 	case 42:
 		return g.bulkProgressed(n)
+	case 44:
+		return g.restored()
 	case 45, 46, 47:
 		return g.drill(n)
 	case 48:
@@ -246,14 +252,14 @@ func (g *script) claim(n *scriptNode) scriptEvent {
 		g.claims = append(g.claims, c)
 		e.Claims = append(e.Claims, &pb.AttemptStarted_Claim{
 			Attempt: g.attempts, MessageId: c.id[:], Recipients: c.recipients,
-			Destination: []string{"dest", "dest", "other"}[g.pick(3)], Probe: g.pick(2) == 0,
+			Destination: []string{"dest", "dest", "dest", "other"}[g.pick(4)], Probe: g.pick(2) == 0,
 		})
 	}
 	return g.send(n, &pb.Event{Kind: &pb.Event_AttemptStarted{AttemptStarted: e}}, nil)
 }
 
 func (g *script) numbers() []uint32 {
-	return [][]uint32{{0}, {0, 1}, {0, 1, 2}, {1}, {1, 1, 0}}[g.pick(5)]
+	return [][]uint32{{0}, {0}, {0}, {0, 1}, {0, 1, 2}, {1}, {1, 1, 0}}[g.pick(7)]
 }
 
 // lateClaim is a claim of lately, live or not.
@@ -261,7 +267,10 @@ func (g *script) lateClaim() *scriptClaim {
 	if len(g.claims) == 0 {
 		return &scriptClaim{ref: ref(1, 99), id: g.id(), recipients: []uint32{0}}
 	}
-	return g.claims[max(0, len(g.claims)-10)+g.pick(min(10, len(g.claims)))]
+	if g.latest {
+		return g.claims[len(g.claims)-1]
+	}
+	return g.claims[max(0, len(g.claims)-6)+g.pick(min(6, len(g.claims)))]
 }
 
 func (g *script) delivered(n *scriptNode) scriptEvent {
@@ -436,7 +445,7 @@ func (g *script) health(n *scriptNode) scriptEvent {
 	if g.pick(2) == 0 {
 		g.probes["dest"]++
 	}
-	if g.pick(3) == 0 {
+	if g.pick(3) > 0 { // or it would be down nearly always
 		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationRecovered{DestinationRecovered: &pb.DestinationRecovered{
 			Name: "dest", Probes: probes,
 		}}}, nil)

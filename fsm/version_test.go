@@ -147,6 +147,13 @@ func TestOneDrillAtATimeAndWithConsent(t *testing.T) {
 	w := newWorld(t)
 	w.up("a", 1, 0)
 	w.up("b", 2, 0)
+	ended := func(id string) *pb.Event {
+		return &pb.Event{Kind: &pb.Event_DrillEnded{DrillEnded: &pb.DrillEnded{Id: id}}}
+	}
+	if r := w.fold(1, ended(""), nil); r.Code != pb.EventResult_CODE_STALE {
+		t.Errorf("the end of no drill while there is none: %v", r)
+	}
+	checkState(t, w.state)
 	if r := w.fold(1, drill("one", "b", w), nil); r.Code != pb.EventResult_CODE_STALE || !strings.Contains(r.Text, "not allowed") {
 		t.Errorf("a drill without consent: %v", r)
 	}
@@ -159,9 +166,6 @@ func TestOneDrillAtATimeAndWithConsent(t *testing.T) {
 	// Its end was never told: the next one begins all the same once it has run out.
 	w.now = w.now.Add(61e9)
 	w.must(2, drill("four", "a", w), nil)
-	ended := func(id string) *pb.Event {
-		return &pb.Event{Kind: &pb.Event_DrillEnded{DrillEnded: &pb.DrillEnded{Id: id}}}
-	}
 	if r := w.fold(1, ended("two"), nil); r.Code != pb.EventResult_CODE_STALE {
 		t.Errorf("the end of another drill: %v", r)
 	}

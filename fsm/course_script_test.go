@@ -1,0 +1,68 @@
+package fsm
+
+import (
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+)
+
+// course is a whole story in one entry. What is picked event by event is refused
+// too often: claims that hold, and what needs one, would hardly occur.
+func (g *script) course() []scriptEvent {
+	n := g.nodes[g.pick(2)]
+	if n.incarnation == 0 || g.pick(3) == 0 {
+		return g.removals(n)
+	}
+	accepting := g.accept(n)
+	e := accepting.event.GetMessageAccepted()
+	e.Recipients = e.Recipients[:1]
+	e.Recipients[0].Spam = g.pick(2) == 0
+	id := g.ids[len(g.ids)-1]
+	if g.pick(5) == 0 {
+		deleting := &pb.Operation{Kind: pb.Operation_KIND_DELETE, By: "ann", UndoUntil: g.now.Add(time.Minute).UnixNano()}
+		purging := g.send(n, &pb.Event{Kind: &pb.Event_Purged{Purged: &pb.Purged{Targets: []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}}}}}, nil)
+		purging.event.Time = g.now.Add(time.Duration(g.pick(3)) * time.Minute).UnixNano()
+		return []scriptEvent{accepting, g.send(n, operated(deleting, id, 0), nil), purging}
+	}
+	g.attempts++
+	g.claims = append(g.claims, &scriptClaim{ref: ref(n.incarnation, g.attempts), id: id, recipients: []uint32{0}})
+	claiming := g.send(n, claimOf(g.attempts, id, 0), nil)
+	claiming.event.GetAttemptStarted().Claims[0].Probe = g.pick(2) == 0
+	g.latest = true
+	defer func() { g.latest = false }()
+	outcome := []func(*scriptNode) scriptEvent{g.delivered, g.failed, g.bounced, g.frozen, g.dropped, g.released}[g.pick(6)](n)
+	events := []scriptEvent{accepting, claiming, outcome}
+	if outcome.event.GetFrozen() != nil && g.pick(2) == 0 {
+		events = append(events, g.frozenExpired(n, []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}}))
+	}
+	return events
+}
+
+// removals sets something up and takes it away again, or puts right what stands
+// in the way of all others.
+func (g *script) removals(n *scriptNode) []scriptEvent {
+	remove := func(set, removed *pb.Event) []scriptEvent {
+		return []scriptEvent{g.send(n, set, nil), g.send(n, removed, nil)}
+	}
+	switch g.pick(5) {
+	case 0:
+		return remove(destinationSet("spare"), &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: "spare"}}})
+	case 1:
+		return remove(domainSet("spare.test", "dest"), &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "spare.test"}}})
+	case 2:
+		return remove(policySet("spare", time.Hour), policyRemoved("spare"))
+	case 3:
+		return remove(tokenSet("spare", "carl", pb.Role_ROLE_VIEWER), tokenRevoked("spare"))
+	}
+	return []scriptEvent{g.send(n, &pb.Event{Kind: &pb.Event_DestinationResumed{DestinationResumed: &pb.DestinationResumed{Name: "dest", By: "root"}}}, nil)}
+}
+
+// frozenExpired now and then comes a day early.
+func (g *script) frozenExpired(n *scriptNode, targets []*pb.Target) scriptEvent {
+	before := g.now.Add(time.Duration(g.pick(20)-5) * time.Second)
+	e := g.send(n, &pb.Event{Kind: &pb.Event_FrozenExpired{FrozenExpired: &pb.FrozenExpired{
+		Targets: targets, Before: before.UnixNano(),
+	}}}, nil)
+	e.event.Time = before.Add(time.Duration(29+g.pick(3)) * 24 * time.Hour).UnixNano()
+	return e
+}
