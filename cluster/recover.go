@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,8 @@ type Survivor struct {
 	Latest time.Time
 	// Voters are the members that vote in its latest configuration.
 	Voters []raft.Server
+	// InDoubt is how many recipients Recover has marked.
+	InDoubt uint64
 
 	id     identity
 	stores *stores
@@ -139,11 +142,11 @@ func (s *Survivor) redo() error {
 // id: nodes of the old one, should they come back, are foreign to it. After a
 // crash at any step the node doesn't start until Recover has been carried to its
 // end, and nothing is lost: the log goes when all of it is in the state, on disk.
-func (s *Survivor) Recover(now time.Time, command string) (clusterID string, err error) {
+func (s *Survivor) Recover(ctx context.Context, now time.Time, command string) (clusterID string, err error) {
 	if clusterID, err = newClusterID(now); err != nil {
 		return "", err
 	}
-	for _, step := range s.steps(clusterID, now, command) {
+	for _, step := range s.steps(ctx, clusterID, now, command) {
 		if err := step(); err != nil {
 			return "", err
 		}
@@ -153,12 +156,12 @@ func (s *Survivor) Recover(now time.Time, command string) (clusterID string, err
 }
 
 // steps of Recover, in their order. Each can be done again.
-func (s *Survivor) steps(clusterID string, now time.Time, command string) []func() error {
+func (s *Survivor) steps(ctx context.Context, clusterID string, now time.Time, command string) []func() error {
 	return []func() error{
 		func() error { return BeginUnfinished(s.DataDir, command) },
 		s.nextTerm,
 		s.redo,
-		func() error { return s.inherit(clusterID, now) },
+		func() error { return s.inherit(ctx, clusterID, now) },
 		func() error {
 			s.id.ClusterID = clusterID
 			return s.id.write(s.DataDir)
@@ -179,15 +182,16 @@ func (s *Survivor) nextTerm() error {
 	return s.stores.setTerm(s.LastTerm)
 }
 
-func (s *Survivor) inherit(clusterID string, now time.Time) error {
+func (s *Survivor) inherit(ctx context.Context, clusterID string, now time.Time) error {
 	self, err := s.self()
 	if err != nil {
 		return err
 	}
-	inherited, err := s.state.Inherit(fsm.Adoption{
+	inherited, err := s.state.Inherit(ctx, fsm.Adoption{
 		ClusterID: clusterID, Voter: self, Time: now.UnixNano(), LastIndex: s.LastIndex, Term: s.LastTerm,
+		Text: fmt.Sprintf("recovered from the log of node %s up to index %d: the lost nodes may have gone on", s.Node, s.LastIndex),
 	})
-	s.LastIndex = inherited.Index
+	s.LastIndex, s.InDoubt = inherited.Index, inherited.InDoubt
 	return err
 }
 

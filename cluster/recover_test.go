@@ -15,6 +15,7 @@ import (
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 // survivorDir is the data folder of node a of a cluster of three, with a log that
@@ -44,6 +45,13 @@ func survivorDir(t *testing.T, kind string) string {
 		{Type: raft.LogCommand, Data: eventEntry(t, &pb.Event{Incarnation: 7, Sequence: 2, Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{
 			Destination: &pb.DestinationConfig{Name: "kept", Hosts: []*pb.DestinationConfig_Host{{Address: "127.0.0.1:25"}}, Slots: 1, Tls: "none"},
 		}}})},
+		{Type: raft.LogCommand, Data: eventEntry(t, &pb.Event{Incarnation: 7, Sequence: 3, Kind: &pb.Event_DomainSet{DomainSet: &pb.DomainSet{
+			Domain: &pb.DomainConfig{Name: "example.test", Destination: "kept"},
+		}}})},
+		{Type: raft.LogCommand, Data: eventEntry(t, &pb.Event{Incarnation: 7, Sequence: 4, Kind: &pb.Event_MessageAccepted{MessageAccepted: &pb.MessageAccepted{
+			MessageId: survivingID[:], Envelope: &pb.Envelope{From: "sender@elsewhere.test"}, Content: &pb.Content{},
+			Recipients: []*pb.Recipient{{Address: "one@example.test"}},
+		}}})},
 		{Type: raft.LogNoop},
 	}
 	for i, entry := range log {
@@ -64,6 +72,9 @@ func survivorDir(t *testing.T, kind string) string {
 	}
 	return dir
 }
+
+// survivingID is a message that only the survivor's log has.
+var survivingID = relay.MessageID{1, 2, 3}
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
@@ -110,11 +121,11 @@ func TestRecoverKilledAfterEachStep(t *testing.T) {
 		for after := 0; ; after++ {
 			dir := survivorDir(t, kind)
 			s := openSurvivorAt(t, dir)
-			if s.LastIndex != 5 || s.LastTerm != 3 || strings.Join(s.VoterNames(), "") != "abc" {
+			if s.LastIndex != 7 || s.LastTerm != 3 || strings.Join(s.VoterNames(), "") != "abc" {
 				t.Fatalf("survivor %+v with voters %v", s, s.VoterNames())
 			}
 			old := s.Cluster
-			steps := s.steps("01FIRST", time.Unix(1_700_000_100, 0), "holdfast cluster recover")
+			steps := s.steps(t.Context(), "01FIRST", time.Unix(1_700_000_100, 0), "holdfast cluster recover")
 			if after > len(steps) {
 				break
 			}
@@ -130,7 +141,7 @@ func TestRecoverKilledAfterEachStep(t *testing.T) {
 				t.Errorf("%s, killed after %d steps, a start says %v", kind, after, err)
 			}
 			again := openSurvivorAt(t, killed)
-			id, err := again.Recover(time.Unix(1_700_000_200, 0), "holdfast cluster recover")
+			id, err := again.Recover(t.Context(), time.Unix(1_700_000_200, 0), "holdfast cluster recover")
 			if err != nil {
 				t.Fatalf("%s, killed after %d steps: %v", kind, after, err)
 			}
@@ -164,8 +175,27 @@ func checkRecovered(t *testing.T, what, dir string, s *Survivor, id, old string)
 	if _, ok := once.state.Destination("kept"); !ok {
 		t.Errorf("%s: what was in the log only is lost", what)
 	}
+	checkInDoubt(t, what, once.state)
 	if err := once.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// checkInDoubt: the lost nodes may have delivered what is queued here. A recovery
+// that was done again has marked it once all the same.
+func checkInDoubt(t *testing.T, what string, state *fsm.State) {
+	t.Helper()
+	view, err := state.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	r, err := view.Recipient(survivingID, 0)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if r.InDoubt != 1 || r.State != pb.RecipientState_RECIPIENT_STATE_PENDING {
+		t.Errorf("%s: what the lost nodes may have delivered is sent again unmarked: %v", what, r)
 	}
 }
 

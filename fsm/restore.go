@@ -106,15 +106,24 @@ func (s *State) Adopt(ctx context.Context, a Adoption) (Adopted, error) {
 
 // Inherit makes the state that of a new cluster which goes on where the old one's
 // log ends, all of it folded: nodes, attempts and operations are what they were.
-func (s *State) Inherit(a Adoption) (Adopted, error) {
-	d := &adopting{s: s, Adoption: a}
-	err := d.conclude(false)
+// But a majority went on after that, and nobody knows how far: what isn't over
+// here may be over there, and is in doubt. Done again, it marks nothing twice.
+func (s *State) Inherit(ctx context.Context, a Adoption) (Adopted, error) {
+	d := &adopting{s: s, Adoption: a, once: true}
+	err := d.doubtAll(ctx)
+	if err == nil {
+		err = d.conclude(false)
+	}
+	if err != nil {
+		err = fmt.Errorf("recover: %w", err)
+	}
 	return d.done, err
 }
 
 type adopting struct {
 	s *State
 	Adoption
+	once bool // what is in doubt stays as it is
 	done Adopted
 }
 
@@ -203,6 +212,12 @@ func (d *adopting) doubtAll(ctx context.Context) error {
 		return nil
 	}
 	each := func(id relay.MessageID, number uint32) error {
+		if d.once {
+			r, err := view.Recipient(id, number)
+			if err != nil || r.InDoubt > 0 {
+				return err
+			}
+		}
 		if countTargets(piece) == maxOperated {
 			if err := flush(); err != nil {
 				return err

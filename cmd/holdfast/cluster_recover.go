@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,7 +26,8 @@ and, within that, the highest index.
 
 It then makes that node the only voter, under a new cluster id. Everything that
 it has in its log takes effect, and nothing else: mail that others acknowledged
-after its last entry is lost. Nodes of the old cluster are foreign from then on:
+after its last entry is lost, and what they delivered after it comes twice. So
+all that is queued is marked in doubt; held it is not. Nodes of the old cluster are foreign from then on:
 wipe the data folder of every other one and start it, and it joins.
 
 It asks before it changes anything; without a terminal it wants --yes. Where it
@@ -33,7 +35,7 @@ is interrupted, run it again: the node doesn't start before.`,
 		Example: `  holdfast cluster recover --data-dir /var/lib/holdfast --dry-run
   holdfast cluster recover --data-dir /var/lib/holdfast`,
 		Args: noArguments(),
-		RunE: func(*cobra.Command, []string) error { return c.run() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
 	}
 	cmd.Flags().StringArrayVar(&c.dirs, "data-dir", nil, "data folder of a survivor; may be repeated")
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "only show how far each goes")
@@ -47,7 +49,7 @@ type recoverCommand struct {
 	dryRun, yes bool
 }
 
-func (c *recoverCommand) run() (err error) {
+func (c *recoverCommand) run(ctx context.Context) (err error) {
 	if len(c.dirs) == 0 {
 		return usage("say which data folder with --data-dir DIR")
 	}
@@ -80,7 +82,7 @@ func (c *recoverCommand) run() (err error) {
 			return fmt.Errorf("%s is of cluster %s, %s of %s", s.DataDir, s.Cluster, best.DataDir, best.Cluster)
 		}
 	}
-	return c.recover(best)
+	return c.recover(ctx, best)
 }
 
 // compare shows how far each goes.
@@ -93,7 +95,7 @@ func (c *recoverCommand) compare(survivors []*node.Survivor) error {
 	return t.flush()
 }
 
-func (c *recoverCommand) recover(best *node.Survivor) error {
+func (c *recoverCommand) recover(ctx context.Context, best *node.Survivor) error {
 	voters := best.VoterNames()
 	others := slices.DeleteFunc(slices.Clone(voters), func(name string) bool { return name == best.Node })
 	fmt.Fprintf(c.out, "\nnode %s would go on alone, with its log up to index %d of term %d. The voters are %s.\n",
@@ -103,6 +105,7 @@ func (c *recoverCommand) recover(best *node.Survivor) error {
 	}
 	fmt.Fprintf(c.out, `May be missing: what the others acknowledged after that entry. Mail that was in
 it and not answered yet may now be accepted, and arrive twice where its sender tries again.
+What is queued here they may have delivered: it is marked in doubt, and tried again.
 `)
 	if len(others) > 0 {
 		fmt.Fprintf(c.out, "Never start %s again with its old data: a majority of them would go on with the old cluster,\nand deliver the same mail. Wipe each before it is started.\n", strings.Join(others, " or "))
@@ -115,11 +118,11 @@ it and not answered yet may now be accepted, and arrive twice where its sender t
 			return err
 		}
 	}
-	id, err := best.Recover(c.now(), "holdfast cluster recover --data-dir "+best.DataDir)
+	id, err := best.Recover(ctx, c.now(), "holdfast cluster recover --data-dir "+best.DataDir)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "node %s is the only voter of cluster %s now, at index %d\n", best.Node, id, best.LastIndex)
+	fmt.Fprintf(c.out, "node %s is the only voter of cluster %s now, at index %d; in doubt now: %d recipients\n", best.Node, id, best.LastIndex, best.InDoubt)
 	_, err = fmt.Fprintln(c.out, "start it, then the others with empty data folders: they join by themselves")
 	return err
 }
