@@ -32,7 +32,8 @@ const faultDelay = 50 * time.Millisecond
 type suffering struct {
 	mu    sync.Mutex // guards the fields below
 	drill string
-	err   error // why it could not
+	begin *time.Timer // of what begins after faultDelay
+	err   error       // why it could not
 }
 
 // StartFault implements pb.PeerServiceServer.
@@ -50,7 +51,7 @@ func (c *Cluster) suffer(ctx context.Context, id string, index uint64) error {
 		return err
 	}
 	drill, ok := c.cfg.State.Drill()
-	if !ok || drill.Id != id || drill.Node != c.cfg.Node {
+	if !ok || drill.Id != id || drill.Node != c.cfg.Node || c.Now().UnixNano() > drill.Until {
 		return status.Errorf(codes.FailedPrecondition, "no drill %s is under way on node %s", id, c.cfg.Node)
 	}
 	s := &c.suffering
@@ -68,17 +69,18 @@ func (c *Cluster) suffer(ctx context.Context, id string, index uint64) error {
 	return nil
 }
 
+// begin is guarded by suffering.mu.
 func (c *Cluster) begin(fault pb.Fault, d time.Duration) error {
 	f := c.cfg.Faults
 	switch {
 	case fault == pb.Fault_FAULT_PARTITION:
-		time.AfterFunc(faultDelay, func() { c.cut.begin(d) })
+		c.suffering.begin = time.AfterFunc(faultDelay, func() { c.cut.begin(d) })
 	case fault == pb.Fault_FAULT_DISK_FULL && f.DiskFull != nil:
 		f.DiskFull(d)
 	case fault == pb.Fault_FAULT_KILL && f.Kill != nil:
-		time.AfterFunc(faultDelay, f.Kill)
+		c.suffering.begin = time.AfterFunc(faultDelay, f.Kill)
 	case fault == pb.Fault_FAULT_PAUSE && f.Pause != nil:
-		time.AfterFunc(faultDelay, func() {
+		c.suffering.begin = time.AfterFunc(faultDelay, func() {
 			if err := f.Pause(d); err != nil {
 				c.log.Error("drill: the process could not be paused", "error", err)
 				c.suffering.mu.Lock()
@@ -111,6 +113,9 @@ func (c *Cluster) heal(drill string) error {
 	defer s.mu.Unlock()
 	if s.drill != drill {
 		return nil // another one's, or of a process that is gone
+	}
+	if s.begin != nil {
+		s.begin.Stop() // called off before it began
 	}
 	c.cut.end()
 	if c.cfg.Faults.DiskFull != nil {

@@ -68,7 +68,10 @@ func Restore(ctx context.Context, cfg Config, r Restoration) (_ *Restored, err e
 	}
 	restored, err := restore(ctx, cfg, r)
 	if err != nil {
-		return nil, errors.Join(err, removeData(cfg.DataDir), cluster.EndUnfinished(cfg.DataDir))
+		if removing := removeData(cfg.DataDir); removing != nil {
+			return nil, errors.Join(err, removing) // what is left there must not be started on
+		}
+		return nil, errors.Join(err, cluster.EndUnfinished(cfg.DataDir))
 	}
 	return restored, cluster.EndUnfinished(cfg.DataDir)
 }

@@ -67,5 +67,7 @@ func allSections() []section {
 		{"Clocks", clocks()},
 		{"Destinations", destinations()},
 		{"Back-pressure and disks", pressure()},
+		{"Restore and recovery", recovery()},
+		{"Versions and drills", versions()},
 	}
 }
