@@ -49,7 +49,7 @@ func TestFaultCalledOff(t *testing.T) {
 		if err := n.cluster.heal(id); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * faultDelay) // that nothing comes takes time to see
+		<-time.After(2 * faultDelay) // it would have begun by then
 		n.cluster.cut.mu.Lock()
 		cut := n.cluster.cut.healed != nil
 		n.cluster.cut.mu.Unlock()
@@ -62,9 +62,7 @@ func TestFaultCalledOff(t *testing.T) {
 
 	// An order that comes when the drill has run out, its end never told.
 	index := n.startDrill("late", "a", pb.Fault_FAULT_PARTITION, time.Millisecond)
-	for n.cluster.Now().UnixNano() <= n.drillUntil() {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "the end of the drill", func() bool { return n.cluster.Now().UnixNano() > n.drillUntil() })
 	if err := n.cluster.suffer(t.Context(), "late", index); err == nil || !strings.Contains(err.Error(), "no drill late is under way") {
 		t.Errorf("a fault after the end of its drill: %v", err)
 	}

@@ -66,3 +66,21 @@ func (g *script) frozenExpired(n *scriptNode, targets []*pb.Target) scriptEvent 
 	e.event.Time = before.Add(time.Duration(29+g.pick(3)) * 24 * time.Hour).UnixNano()
 	return e
 }
+
+// service takes nodes out of service, puts them back, and forgets them.
+func (g *script) service(n *scriptNode) scriptEvent {
+	about := g.nodes[g.pick(len(g.nodes))]
+	switch g.pick(5) {
+	case 0, 1:
+		return g.send(n, &pb.Event{Kind: &pb.Event_NodeDraining{NodeDraining: &pb.NodeDraining{
+			Node: about.name, UntilUp: g.pick(2) == 0,
+		}}}, nil)
+	case 2, 3:
+		return g.send(n, &pb.Event{Kind: &pb.Event_NodeResumed{NodeResumed: &pb.NodeResumed{Node: about.name}}}, nil)
+	}
+	removed := &pb.NodeRemoved{Node: about.name, Incarnation: about.incarnation}
+	if about.incarnation != 0 && g.pick(4) > 0 {
+		about.incarnation, about.active = 0, false
+	}
+	return g.leaders(&pb.Event{Kind: &pb.Event_NodeRemoved{NodeRemoved: removed}})
+}

@@ -20,6 +20,7 @@ func recovery() []rule {
 			in:   "expired",
 			without: []change{
 				{"delivery/expiry.go", "if record.State == pb.RecipientState_RECIPIENT_STATE_PENDING && record.Claim == nil", "if record.Claim == nil"},
+				{"fsm/message.go", "\tcase pb.RecipientState_RECIPIENT_STATE_HELD:\n\t\treturn classHeld\n", ""},
 				{"fsm/ending.go", "r.rec.State == pb.RecipientState_RECIPIENT_STATE_PENDING && r.rec.Claim == nil", "r.rec.Claim == nil"},
 			},
 			test: "delivery.TestRestoredAWeekLater", says: "held, and long past its time",
@@ -122,7 +123,7 @@ func versions() []rule {
 		{
 			text:    "There is no drill without consent",
 			in:      "drillStarted",
-			without: []change{{drill, "case !settingsOf(t.tables.settings).DrillConsent:", "case false:"}},
+			without: []change{{drill, "case !SettingsOf(t.tables.settings).DrillConsent:", "case false:"}},
 			test:    "fsm.TestOneDrillAtATimeAndWithConsent", says: "a drill without consent",
 		},
 		{
