@@ -315,3 +315,26 @@ func TestWriteOverwritesNothing(t *testing.T) {
 		t.Error("half of the pair was written")
 	}
 }
+
+// What a run leaves that was killed between the two files, or that could write
+// only one, doesn't leave the next without a word.
+func TestWriteAfterHalfARun(t *testing.T) {
+	_, pair := newCA(t)
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca-key.pem")
+	if err := os.WriteFile(key, pair.Key[:10], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := pair.Write(cert, key); err == nil || !strings.Contains(err.Error(), "remove "+key+" and run it again") {
+		t.Errorf("a key alone: %v", err)
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := pair.Write(filepath.Join(dir, "none", "ca.pem"), key); err == nil {
+		t.Error("a certificate was written where there is no folder")
+	}
+	if err := pair.Write(cert, key); err != nil {
+		t.Errorf("after a run that failed: %v", err)
+	}
+}
