@@ -23,7 +23,7 @@ func recovery() []rule {
 				{"fsm/message.go", "\tcase pb.RecipientState_RECIPIENT_STATE_HELD:\n\t\treturn classHeld\n", ""},
 				{"fsm/ending.go", "r.rec.State == pb.RecipientState_RECIPIENT_STATE_PENDING && r.rec.Claim == nil", "r.rec.Claim == nil"},
 			},
-			test: "delivery.TestRestoredAWeekLater", says: "held, and long past its time",
+			test: "delivery.TestRestoredAWeekLater", says: "still held",
 		},
 		{
 			text:    "A backup's nodes, sessions and claims don't come along",
