@@ -42,16 +42,16 @@ type scanner struct {
 	prefix   []string // of the table that it is in
 	tables   map[string]*table
 	order    []*table
-	headers  map[string]int // lines of table headers
-	unquoted map[string]bool
-	top      table // keys outside of tables
+	headers  map[string]int  // lines of table headers
+	told     map[string]bool // paths that were a problem already: each of their keys comes here too
+	top      table           // keys outside of tables
 	problems []Problem
 }
 
 // scan reads a file; after a syntax error nothing more is understood.
 func scan(text []byte) *scanner {
 	s := &scanner{
-		text: text, line: 1, tables: make(map[string]*table), headers: make(map[string]int), unquoted: make(map[string]bool),
+		text: text, line: 1, tables: make(map[string]*table), headers: make(map[string]int), told: make(map[string]bool),
 		top: table{keys: make(map[string]value)},
 	}
 	if !utf8.Valid(text) {
@@ -124,11 +124,15 @@ func (s *scanner) open(path []string, line int) *table {
 	}
 	kind, name := path[0], ""
 	switch {
+	case s.told[header(path)]:
+		return nil
 	case !isKind(kind):
+		s.told[header(path)] = true
 		s.problem(line, "unknown table [%s]: there are [settings], [policy.NAME], [destination.NAME] and [domain.\"NAME\"]", header(path))
 		return nil
 	case kind == "settings" && len(path) == 1:
 	case kind == "settings":
+		s.told[header(path)] = true
 		s.problem(line, "unknown table [%s]: the settings are all in [settings]", header(path))
 		return nil
 	case len(path) == 1:
@@ -136,10 +140,7 @@ func (s *scanner) open(path []string, line int) *table {
 	case len(path) == 2:
 		name = path[1]
 	default:
-		if s.unquoted[header(path)] {
-			return nil // its keys come here too
-		}
-		s.unquoted[header(path)] = true
+		s.told[header(path)] = true
 		s.problem(line, "[%s]: a name with dots stands in quotes, [%s.%q]", header(path), kind, strings.Join(path[1:], "."))
 		return nil
 	}
