@@ -159,7 +159,7 @@ func TestConfigurationRefusesWhatCannotBe(t *testing.T) {
 		{"domain with queued mail", func(ctx context.Context) error {
 			_, err := c.RemoveDomain(ctx, &pb.RemoveDomainRequest{Name: "two.test"})
 			return err
-		}, codes.FailedPrecondition, "1 queued recipients"},
+		}, codes.FailedPrecondition, "has 1 queued recipient:"},
 		{"unknown destination", func(ctx context.Context) error {
 			_, err := c.RetryDestination(ctx, &pb.RetryDestinationRequest{Name: "nobody"})
 			return err

@@ -360,8 +360,8 @@ func TestConfigurationInUseIsNotRemoved(t *testing.T) {
 	_, _, err := e.apply("[destination.one]\nhosts = [\"mail.one.test:25\"]\n[domain.\"new.test\"]\ndestination = \"one\"\n",
 		&pb.ApplyConfigurationRequest_Options{Prune: true})
 	want := []string{
-		": destination two has 1 queued recipients: wait until they are delivered or returned; `holdfast queue list --destination two` shows them",
-		": domain two.test has 1 queued recipients: wait until they are delivered or returned; `holdfast queue list --domain two.test` shows them",
+		": destination two has 1 queued recipient: wait until all are delivered or returned; `holdfast queue list --destination two` shows them",
+		": domain two.test has 1 queued recipient: wait until all are delivered or returned; `holdfast queue list --domain two.test` shows them",
 	}
 	if got := violations(err); !slices.Equal(got, want) {
 		t.Errorf("%v: %q", err, got)

@@ -124,7 +124,7 @@ func (w window) destinationInUse(name string, users []string) error {
 	}
 	if n := queued(w.DestinationCounter(name)); n > 0 {
 		return precondition("IN_USE", name,
-			"destination %s has %d queued recipients: wait until they are delivered or returned; `holdfast queue list --destination %s` shows them", name, n, name)
+			"destination %s has %s: wait until all are delivered or returned; `holdfast queue list --destination %s` shows them", name, numbered(int(n), "queued recipient"), name)
 	}
 	return nil
 }

@@ -58,8 +58,12 @@ func (w *window) indexOf(at *pb.PastPoint) (uint64, error) {
 
 func (w *window) pastError(err error) error {
 	if errors.Is(err, fsm.ErrForgotten) {
-		return status.Error(codes.OutOfRange, fmt.Sprintf(
-			"nothing is kept of that time: the past begins at index %d, by the retention of the log (`holdfast settings show`) or the age of the cluster", w.Forgotten()))
+		begins := fmt.Sprintf("index %d", w.Forgotten())
+		if first, err := w.Beginning(); err == nil {
+			begins = first.Format(time.RFC3339) + ", " + begins
+		}
+		return status.Errorf(codes.OutOfRange,
+			"nothing is kept of that time: the past begins at %s, by the retention of the log (`holdfast settings show`) or the age of the cluster", begins)
 	}
 	return readError(err, "the past")
 }

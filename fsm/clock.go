@@ -49,6 +49,19 @@ func (v *View) IndexAt(at time.Time) (uint64, error) {
 	return index, iter.Error()
 }
 
+// Beginning is the second of the earliest event of which the view has the past.
+func (v *View) Beginning() (time.Time, error) {
+	iter, err := v.clockRows()
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer iter.Close()
+	if !iter.First() {
+		return time.Time{}, errors.Join(ErrForgotten, iter.Error())
+	}
+	return time.Unix(secondOf(iter), 0).UTC(), nil
+}
+
 // TimeOf is the second in which the log came to an index.
 func (v *View) TimeOf(index uint64) (time.Time, error) {
 	iter, err := v.clockRows()
