@@ -25,7 +25,7 @@ func NewMessageID(now time.Time, entropy io.Reader) (MessageID, error) {
 func ParseMessageID(s string) (MessageID, error) {
 	id, err := ulid.ParseStrict(s)
 	if err != nil {
-		return MessageID{}, fmt.Errorf("message id %q is not a ULID", s)
+		return MessageID{}, fmt.Errorf("message id %q is not a ULID: want the 26 letters and digits that `holdfast queue list` and the log show", s)
 	}
 	return MessageID(id), nil
 }

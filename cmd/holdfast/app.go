@@ -17,6 +17,7 @@ type app struct {
 	out, err io.Writer
 	now      func() time.Time
 	env      func(string) string
+	program  string      // how it was called, "" for holdfast
 	terminal func() bool // in is one, so that a question finds an answer
 
 	addresses []string // --addr

@@ -81,7 +81,7 @@ func (d *devCommand) run(ctx context.Context) (err error) {
 	if host == "" {
 		demo, err = sink.Start(d.demoServer())
 		if err != nil {
-			return fmt.Errorf("demo mail server: %w", err)
+			return fmt.Errorf("demo mail server: %w; does another `holdfast dev` run? --destination HOST:PORT does without this server", err)
 		}
 		defer func() { err = errors.Join(err, demo.Close()) }()
 		host = demo.Addr()

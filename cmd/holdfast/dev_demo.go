@@ -77,12 +77,25 @@ func (d *devCommand) introduce(ctx context.Context, dir, host string) error {
 		d.say("the mail of %s goes to %s", demoDomain, host)
 	}
 	d.say("")
-	d.say("try:  holdfast send --server %s --to you@%s", loopback(d.ports.smtp), demoDomain)
+	program := calledAs(d.program)
+	d.say("try:  %s send --server %s --to you@%s", program, loopback(d.ports.smtp), demoDomain)
 	d.say("      swaks --server %s --to you@%s", loopback(d.ports.smtp), demoDomain)
-	d.say("      holdfast status --addr %s", loopback(d.ports.admin))
+	d.say("      %s status --addr %s", program, loopback(d.ports.admin))
 	d.say("Ctrl-C ends it.")
 	d.say("")
 	return nil
+}
+
+// calledAs is how to call the program once more: "go run" ends with the file
+// that it built gone, or in a cache.
+func calledAs(program string) string {
+	switch {
+	case program == "":
+		return "holdfast"
+	case strings.Contains(program, "go-build"):
+		return "go run ./cmd/holdfast"
+	}
+	return program
 }
 
 func (d *devCommand) configure(ctx context.Context, host string) error {

@@ -124,6 +124,34 @@ func TestDevKeepsFolderAndTakesDestination(t *testing.T) {
 	}
 }
 
+func TestDevSaysHowToCallIt(t *testing.T) {
+	for program, want := range map[string]string{
+		"":                                    "holdfast",
+		"holdfast":                            "holdfast",
+		"build/holdfast":                      "build/holdfast",
+		"/tmp/go-build1234/b001/exe/holdfast": "go run ./cmd/holdfast",
+		"/home/ann/.cache/go-build/ab/abcd-d/holdfast": "go run ./cmd/holdfast",
+	} {
+		if got := calledAs(program); got != want {
+			t.Errorf("%q: %q, want %q", program, got, want)
+		}
+	}
+}
+
+func TestDevSaysWhatToDoWithoutADemoServer(t *testing.T) {
+	ports := freePorts(t)
+	busy, err := net.Listen("tcp", loopback(ports.sink))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	var out, errs strings.Builder
+	a := &app{in: strings.NewReader(""), out: &out, err: &errs, now: time.Now, env: func(string) string { return "" }, devPorts: ports}
+	if status := a.run(t.Context(), []string{"dev", "--nodes", "1"}); status != exitFailed || !strings.Contains(errs.String(), "--destination HOST:PORT") {
+		t.Errorf("status %d, %s", status, errs.String())
+	}
+}
+
 func TestDevSaysWhichPortIsBusy(t *testing.T) {
 	ports := freePorts(t)
 	busy, err := net.Listen("tcp", loopback(ports.http))

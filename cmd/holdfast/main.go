@@ -26,7 +26,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	a := &app{
 		in: os.Stdin, out: console{os.Stdout, os.Getenv}, err: console{os.Stderr, os.Getenv},
-		now: time.Now, env: os.Getenv,
+		now: time.Now, env: os.Getenv, program: os.Args[0],
 		terminal: func() bool { return isTerminal(os.Stdin) },
 	}
 	os.Exit(a.run(ctx, os.Args[1:]))

@@ -128,7 +128,11 @@ func (c *operateCommand) report(o operated) error {
 		_, err := fmt.Fprintf(c.out, "%s would be %s\n", o, c.op.would)
 		return err
 	}
-	text := fmt.Sprintf("%s %s\n", o, c.op.done)
+	text := fmt.Sprintf("%s %s", o, c.op.done)
+	if c.op.next != "" && o.messages > 0 {
+		text += "; " + c.op.next
+	}
+	text += "\n"
 	if o.waiting > 0 {
 		text += fmt.Sprintf("%s of them being tried right now: %s\n", plural(o.waiting, "recipient"), c.op.late)
 	}

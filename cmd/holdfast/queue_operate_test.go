@@ -47,6 +47,7 @@ func TestOperations(t *testing.T) {
 		{"redirect --domain two.test --destination-new one --yes", "1 message with 1 recipient redirected"},
 		{"redirect WAITING --rcpt-new other@two.test", "1 message with 1 recipient redirected"},
 		{"delete --all --yes --reason spam", "3 messages with 3 recipients deleted; `holdfast queue undelete` can bring them back for a while"},
+		{"delete --all --yes", "0 messages with 0 recipients deleted"},
 		{"undelete DOWN", "1 message with 1 recipient brought back"},
 		{"undelete --all --yes", "2 messages with 2 recipients brought back"},
 		{"bounce --domain two.test --yes", "2 messages with 2 recipients to be returned"},

@@ -14,6 +14,7 @@ type operation struct {
 	// done ends the sentence "3 messages with 4 recipients …", would begins
 	// what follows "3 messages with 4 recipients would be".
 	done, would string
+	next        string // what can be done then, if anything was hit
 	// late is what happens to a recipient whose attempt under way fails.
 	late    string
 	example string
@@ -54,7 +55,8 @@ none: delete it instead.`,
 		long: `Delete pending, held and frozen recipients. Nobody gets a report. For 10
 minutes (settings: delete-grace) "holdfast queue undelete" brings them back; then
 they are gone.`,
-		done: "deleted; `holdfast queue undelete` can bring them back for a while", would: "deleted",
+		done: "deleted", would: "deleted",
+		next:    "`holdfast queue undelete` can bring them back for a while",
 		late:    "deleted if that attempt fails",
 		example: `  holdfast queue delete --from spammer@example.net --reason spam`,
 	}

@@ -17,7 +17,13 @@ func (a *app) snapshotCommand() *cobra.Command {
 
 func oneFile() cobra.PositionalArgs { return oneArgument("file") }
 
-// mebibytes is how sizes are shown.
-func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+// mebibytes is how sizes are shown; small ones are KiB, or a snapshot of a new
+// cluster would look empty.
+func mebibytes(n uint64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}
 
 func savedAt(h *pb.SnapshotHeader) time.Time { return time.Unix(0, h.SavedAt).UTC() }
