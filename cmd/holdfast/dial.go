@@ -104,9 +104,7 @@ func connectTo(ctx context.Context, address string, secure *tls.Config, token be
 					err = errors.Join(err, conn.Close())
 				}
 			}
-			if err != nil {
-				last.set(err)
-			}
+			last.dialled(err)
 			return conn, err
 		}),
 		// A page of messages ends at 1 MiB, but a single message may add to it.
@@ -135,8 +133,19 @@ func limitTime(ctx context.Context, method string, req, reply any, conn *grpc.Cl
 
 // failure is why the last attempt to connect failed, which gRPC keeps to itself.
 type failure struct {
-	mu  sync.Mutex // guards err
-	err error
+	mu        sync.Mutex // guards what follows
+	err       error
+	connected bool
+}
+
+// dialled notes how a connection came about, or why it didn't.
+func (f *failure) dialled(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.connected = err == nil
+	if err != nil {
+		f.err = err
+	}
 }
 
 func (f *failure) set(err error) {
@@ -148,7 +157,10 @@ func (f *failure) set(err error) {
 func (f *failure) reason() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err == nil {
+	switch {
+	case f.err == nil && !f.connected:
+		return fmt.Errorf("no connection within %v", connectPatience)
+	case f.err == nil:
 		return errors.New("it connects, but does not speak gRPC in plain text: with [tls] in its node file it wants --tls-ca")
 	}
 	if op, ok := errors.AsType[*net.OpError](f.err); ok {

@@ -65,3 +65,15 @@ func TestTokenStaysAtHome(t *testing.T) {
 type farConn struct{ net.Conn }
 
 func (farConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 7500} }
+
+// A host that swallows packets was said to speak another protocol.
+func TestSilentHostIsNotSaidToConnect(t *testing.T) {
+	var last failure
+	if got := last.reason().Error(); !strings.HasPrefix(got, "no connection within ") {
+		t.Errorf("before a connection: %s", got)
+	}
+	last.dialled(nil)
+	if got := last.reason().Error(); !strings.HasPrefix(got, "it connects, but ") {
+		t.Errorf("connected: %s", got)
+	}
+}
