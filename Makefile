@@ -4,7 +4,7 @@ BIN     := $(CURDIR)/build/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test lint generate bench search chaos failover million recovery fresh destinations diskfault rules repeat clean
+.PHONY: build test lint generate bench search chaos failover operate million recovery fresh destinations diskfault rules repeat clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
@@ -56,6 +56,11 @@ failover: build
 # spam, 10,000 destinations with half of them down. ARGS='-short' takes a minute.
 million recovery fresh destinations: build
 	go run ./test/queue -binary build/holdfast -run $@ $(ARGS)
+
+# All runs of a cluster's operation with real processes, 15 minutes; the shorter
+# ones are among the tests. ARGS='-run Upgrade' only these.
+operate:
+	PATH="$$PATH:/usr/sbin" go test -count=1 -timeout 40m ./test/operate -v -long $(ARGS)
 
 # Needs root and /dev/fuse; skips without.
 diskfault: build

@@ -199,15 +199,12 @@ func header(path []string) string {
 	return strings.Join(parts, ".")
 }
 
+const bareCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
 // bare is a key without quotes where TOML lets it be.
 func bare(key string) string {
-	for _, c := range key {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
-			return quote(key)
-		}
-	}
-	if key == "" {
-		return `""`
+	if key == "" || strings.Trim(key, bareCharacters) != "" {
+		return quote(key)
 	}
 	return key
 }
@@ -222,8 +219,7 @@ func quote(text string) string {
 			b.WriteRune('\\')
 			b.WriteRune(c)
 		case c < ' ' || c == 0x7f:
-			b.WriteString(`\u`)
-			b.WriteString(fmt.Sprintf("%04X", c))
+			fmt.Fprintf(&b, `\u%04X`, c)
 		default:
 			b.WriteRune(c)
 		}

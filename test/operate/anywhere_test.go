@@ -95,6 +95,7 @@ func wantAllCommands(t *testing.T, all []string) {
 // dead what reads still answers, says that it is stale and exits with 0; what
 // needs a quorum says so, exits with 4, and has changed nothing.
 func TestCommandsAtEveryNode(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()

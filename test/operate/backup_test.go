@@ -87,6 +87,7 @@ func acceptedBefore(answers []load.Answer, at time.Time) (kept []load.Answer) {
 // for a while and loses everything. In the new one all that was accepted before
 // the save arrives, and what the old one had delivered since comes again, marked.
 func TestBackupUnderLoad(t *testing.T) {
+	isLong(t)
 	for name, flags := range map[string][]string{"held": nil, "delivered": {"--deliver"}} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t)
@@ -175,6 +176,7 @@ func TestSaveEnds(t *testing.T) {
 // Killed anywhere, a restore is run again and then is whole; the node doesn't
 // start before.
 func TestRestoreInterrupted(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	a := w.Nodes[0]
 	file := filepath.Join(a.Dir, "backup.snapshot")

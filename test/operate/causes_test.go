@@ -81,6 +81,7 @@ var troubles = []trouble{
 // R2, B4: every way in which a destination can't take mail, or a message, over
 // real sockets with real processes, as an operator sees it in `queue show`.
 func TestEveryCauseIsShown(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	node := w.Nodes[0]
 	all := append(troubles, w.blocked(), w.postfixSink("-r", "RCPT", "sinkrcpt", "deferred", "rcpt", 450),

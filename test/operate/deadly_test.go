@@ -36,6 +36,7 @@ func (d *deadlyServer) answer(step sink.Step) sink.Reply {
 // A message whose deliverer dies, and whose next one dies too, is held: it
 // doesn't kill node after node, and all other mail goes its way.
 func TestMessageThatKillsItsDelivererIsHeld(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	d := &deadlyServer{nodes: map[int]string{}, reached: make(chan string, 10), release: make(chan struct{})}
 	server, err := sink.Start(sink.Config{Answer: d.answer})

@@ -49,6 +49,7 @@ func (w *world) followers() (leader *harness.Node, others []*harness.Node) {
 
 // Each fault costs what it may, and nothing that was accepted.
 func TestDrills(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	leader, others := w.followers()
 	w.refused(leader, 1, "drills are not allowed here", "cluster", "drill", "kill-leader")
@@ -91,6 +92,7 @@ func TestDrills(t *testing.T) {
 // A message that was answered 250 and that the log doesn't have is reported, and
 // a fault ends in time when nobody watches any more.
 func TestDrillReportsALoss(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	leader, others := w.followers()
 	w.cli(leader, "settings", "set", "--drill-consent", "yes")

@@ -37,6 +37,7 @@ func (w *world) expectReply(n *harness.Node, want string) {
 // From three nodes to five and back under load: two join, one dies and is
 // replaced under another name, the leader is removed.
 func TestMembersComeAndGo(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	a := w.Nodes[0]
 	w.load("members", 4, w.SMTP()...)

@@ -52,6 +52,7 @@ func TestRecoverLostQuorum(t *testing.T) {
 // new cluster, neither then nor when the two are back. The better of the two is
 // recovered, and the others join it.
 func TestWipedMajorityMakesNoCluster(t *testing.T) {
+	isLong(t)
 	w := startWith(t, harness.Config{Nodes: 5, LogLevel: "info"})
 	w.load("majority", 4, w.SMTP()...)
 	w.must(w.sink.Wait(w.ctx, atLeast(200)))

@@ -16,6 +16,7 @@ import (
 // is upgraded, so that a node can go back until then. After that an older
 // program says what is wrong and stops.
 func TestRollingUpgrade(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	newer := w.buildNewer()
 	a, b, c := w.Nodes[0], w.Nodes[1], w.Nodes[2]

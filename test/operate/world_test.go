@@ -3,6 +3,7 @@ package operate_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -27,6 +28,16 @@ type world struct {
 	ending  context.CancelFunc // of the load
 	loaded  chan *load.Report
 	answers []load.Answer
+}
+
+var long = flag.Bool("long", false, "also the runs that take a minute or more")
+
+// isLong leaves a run to `make operate`.
+func isLong(t *testing.T) {
+	t.Helper()
+	if !*long {
+		t.Skip("takes long: make operate runs it")
+	}
 }
 
 func start(t *testing.T) *world {
