@@ -22,6 +22,9 @@ type transport struct {
 	disk     func() error // why this node's disk is fit for no leader, nil if it is
 	catchUps *catchUps
 
+	beats sync.RWMutex // held for reading by heartbeats that are being handled
+	gone  bool         // guarded by beats: no more of them are
+
 	mu   sync.Mutex // guards acks
 	acks map[raft.ServerID]ack
 }
@@ -44,6 +47,34 @@ func newTransport(layer *streamLayer, timeout time.Duration, logger hclog.Logger
 	})
 	inner.TimeoutScale = 16 << 20 // bytes of a snapshot for each Timeout
 	return &transport{NetworkTransport: inner, now: now, disk: disk, catchUps: newCatchUps(), acks: map[raft.ServerID]ack{}}
+}
+
+// SetHeartbeatHandler implements raft.Transport. Raft handles heartbeats on the
+// connections' own goroutines, which its Shutdown doesn't wait for: one of a new
+// term would be written to a store that is closed by then, and raft panics.
+func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) {
+	t.NetworkTransport.SetHeartbeatHandler(t.untilClosed(handle))
+}
+
+func (t *transport) untilClosed(handle func(raft.RPC)) func(raft.RPC) {
+	return func(rpc raft.RPC) {
+		t.beats.RLock()
+		defer t.beats.RUnlock()
+		if t.gone {
+			rpc.Respond(nil, raft.ErrTransportShutdown)
+			return
+		}
+		handle(rpc)
+	}
+}
+
+// Close returns when no heartbeat is being handled any more.
+func (t *transport) Close() error {
+	err := t.NetworkTransport.Close()
+	t.beats.Lock()
+	defer t.beats.Unlock()
+	t.gone = true
+	return err
 }
 
 // AppendEntries implements raft.Transport. A leader whose disk hangs sends
