@@ -35,7 +35,7 @@ func backUp(t *testing.T) *backedUp {
 	w.must(owner, claimOf(2, b.ordered, 0), nil)
 	w.must(1, operated(opBounce, b.ordered, 0, 1), nil) // of the first it waits for the attempt
 	b.bulk = w.startBulk(Filter{Domain: "example.test"}, opDelete, 0)
-	for range 200 { // more pieces than one entry sweeps
+	for range 600 { // more pieces than the entries of a restore sweep by the way
 		w.appendPiece(1)
 	}
 	w.must(1, aborted(w.newID()), nil)
@@ -178,6 +178,15 @@ func TestRestoreKeepsTime(t *testing.T) {
 	w, _ := b.restore(opHold)
 	if got, want := w.state.Applied().Clock, b.state.Applied().Clock; got < want {
 		t.Errorf("the clock went from %d back to %d", want, got)
+	}
+	history, err := w.view().History(b.pending, Position{}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, row := range history[1:] {
+		if row.Record.Time < history[i].Record.Time {
+			t.Errorf("the history went from %d back to %d", history[i].Record.Time, row.Record.Time)
+		}
 	}
 }
 

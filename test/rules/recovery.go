@@ -47,7 +47,7 @@ func recovery() []rule {
 			text:    "Time doesn't go back behind what a backup has",
 			in:      "adopting.apply",
 			without: []change{{restore, "max(d.Time, d.s.Applied().Clock)", "d.Time"}},
-			test:    "fsm.TestRestoreKeepsTime", says: "the clock went",
+			test:    "fsm.TestRestoreKeepsTime", says: "the history went",
 		},
 		{
 			text:    "A cluster that was restored or recovered has a new id",
@@ -78,12 +78,6 @@ func recovery() []rule {
 			in:      "conclude",
 			without: []change{{restore, "\treturn d.s.flush()\n", "\treturn nil\n"}},
 			test:    "cluster.TestRecoverKilledAfterEachStep", says: "the state is on disk up to",
-		},
-		{
-			text:    "It goes, or nodes that join would be sent another cluster's entries",
-			in:      "Survivor.steps",
-			without: []change{{survivor, "\t\ts.dropLog,\n", ""}},
-			test:    "cluster.TestRecoverKilledAfterEachStep", says: "the old log is there",
 		},
 		{
 			text:    "Each recovery begins a later term",
