@@ -371,8 +371,12 @@ func TestFrozenExpires(t *testing.T) {
 			Targets: targets, Before: before.UnixNano(),
 		}}}, nil)
 	}
+	if r := expire(frozenAt.Add(time.Second)); r.Code != pb.EventResult_CODE_INVALID {
+		t.Errorf("expiry before the age of frozen reports is over: %v", r)
+	}
+	w.now = frozenAt.Add(relay.DefaultSettings().FrozenAge + time.Second)
 	if r := expire(frozenAt); r.Code != codeStale {
-		t.Errorf("expiry of a fresh one: %v", r)
+		t.Errorf("expiry of a younger one: %v", r)
 	}
 	if r := expire(frozenAt.Add(time.Second)); r.Code != pb.EventResult_CODE_OK {
 		t.Fatalf("expiry: %v", r)

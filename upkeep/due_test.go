@@ -46,7 +46,7 @@ func TestPrunesTheLog(t *testing.T) {
 	w := admintest.Start(t)
 	w.Configure()
 	w.LoseQuorum(admintest.ErrNoQuorum)
-	const many = 600 // recipients: two messages are more than a piece
+	const many = 600 // recipients, each with a row of history and one of the past
 	var old []relay.MessageID
 	for range 2 {
 		old = append(old, delivered(w, 31*day, many))
@@ -67,7 +67,8 @@ func TestPrunesTheLog(t *testing.T) {
 	if !exists(t, w, young) || !exists(t, w, pending) {
 		t.Error("a message went that has time left, or is pending")
 	}
-	if n := len(w.Proposed()); n < 2 || n > 3 {
+	// 2,402 rows in pieces of at most 1,000; the messages themselves may follow theirs.
+	if n := len(w.Proposed()); n < 3 || n > 4 {
 		t.Errorf("pruned with %d events", n)
 	}
 }

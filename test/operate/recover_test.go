@@ -25,6 +25,7 @@ import (
 // Two of three nodes are lost with their disks. The third goes on with all that
 // it has, and two new ones join it.
 func TestRecoverLostQuorum(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	w.cli(w.Nodes[0], "destination", "suspend", "sink") // mail is pending when it happens
 	w.load("quorum", 6, w.SMTP()...)
