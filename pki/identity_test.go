@@ -93,7 +93,7 @@ func TestFromCertificate(t *testing.T) {
 		"spiffe://example.com/node/a":                    "0 URIs",
 		"holdfast://node/a holdfast://admin/a":           "2 URIs",
 		"holdfast://node/a holdfast://node/a":            "2 URIs",
-		"holdfast://root/a":                              `kind "root"`,
+		"holdfast://boss/a":                              `kind "boss"`,
 		"holdfast://NODE/a":                              `kind "NODE"`,
 		"holdfast://node":                                "form",
 		"holdfast://node/":                               `name ""`,

@@ -15,6 +15,7 @@ import (
 // client finds all nodes closed, nothing is in doubt, and at the end nothing
 // goes by the old one any more, not even a connection from before.
 func TestRotateCA(t *testing.T) {
+	isLong(t)
 	w := startWith(t, harness.Config{TLS: true})
 	old := w.Authority
 	next, err := harness.NewAuthority("next CA")

@@ -107,6 +107,7 @@ func (g *greylist) pass() {
 // the report on what it refused ends in a mailbox of its own, from where
 // another program's MIME parser reads it.
 func TestPostfixBehindTheRelay(t *testing.T) {
+	isLong(t)
 	w := start(t)
 	node, grey, mail := w.Nodes[0], startGreylist(t), w.mailboxes()
 	const nobody = 65534
