@@ -150,7 +150,7 @@ func TestLeaseLastsFromTheSending(t *testing.T) {
 		if s == nil {
 			t.Fatal("the node isn't up")
 		}
-		if refusal := c.renewLease(t.Context(), s); refusal != "" {
+		if refusal := c.renewLease(t.Context(), nil, s); refusal != "" {
 			t.Fatal(refusal)
 		}
 		if left := c.LeaseUntil() - c.cfg.Monotonic(); left > c.cfg.Timing.Lease-perRead {

@@ -118,14 +118,18 @@ func (c *Cluster) sayLease(held bool, since time.Time) {
 		"reason", *c.noLease.Load(), "leased_since", since, "leased_for", lasted)
 }
 
-// keepLease pings the leader while an incarnation is active.
+// keepLease pings the leader while an incarnation is active: at once where there
+// is a new leader, and often while it grants nothing. Survivors of a leader have
+// what is left of their lease to find the next one.
 func (c *Cluster) keepLease(ctx context.Context) {
-	ticker := time.NewTicker(c.cfg.Timing.Ping)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	reason := ""
 	for {
+		moved, changed := c.leaderMoved.wait(), c.sessions.wait()
+		next := c.cfg.Monotonic() + c.cfg.Timing.Ping
 		if s := c.session.Load(); s != nil {
-			refusal := c.renewLease(ctx, s)
+			refusal := c.renewLease(ctx, moved, s)
 			c.denied(refusal)
 			// A ping may fail while the lease holds: the next one comes in time.
 			if refusal != "" && refusal != reason && ctx.Err() == nil && !c.Leased() {
@@ -134,11 +138,15 @@ func (c *Cluster) keepLease(ctx context.Context) {
 			}
 			if refusal == "" {
 				reason = ""
+			} else {
+				next = c.cfg.Monotonic() + c.cfg.Timing.Ping/5
 			}
 		}
+		timer.Reset(max(0, next-c.cfg.Monotonic()))
 		select {
-		case <-ticker.C:
-		case <-c.sessions.wait():
+		case <-timer.C:
+		case <-moved:
+		case <-changed:
 		case <-ctx.Done():
 			return
 		}
@@ -156,8 +164,20 @@ func (c *Cluster) whyNoLease() string {
 	return *c.noLease.Load()
 }
 
-// renewLease returns why there is no lease, "" where there is one.
-func (c *Cluster) renewLease(ctx context.Context, s *session) string {
+// renewLease returns why there is no lease, "" where there is one. The ping ends
+// when the leader moves: the earlier one may never answer.
+func (c *Cluster) renewLease(ctx context.Context, moved <-chan struct{}, s *session) string {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel()
+	watch.Go(func() {
+		select {
+		case <-moved:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	sent := c.cfg.Monotonic()
 	resp, err := c.ping(ctx, s.incarnation)
 	if err != nil {
