@@ -87,7 +87,7 @@ func (p *peerServer) ChangeMembership(ctx context.Context, req *pb.ChangeMembers
 	case pb.ChangeMembershipRequest_CHANGE_PROMOTE:
 		err = l.promoteNode(ctx, req.Node)
 	case pb.ChangeMembershipRequest_CHANGE_TRANSFER:
-		err = c.transferTo(req.Node)
+		err = c.transferTo(ctx, req.Node)
 	default:
 		err = status.Errorf(codes.InvalidArgument, "change %d is unknown", req.Change)
 	}
@@ -115,7 +115,7 @@ func (c *Cluster) removeNode(ctx context.Context, node string, force bool) error
 		if string(server.ID) == c.raftID {
 			// A leader that removes itself would go on until the change is
 			// committed, and then be silent.
-			if err := c.transferTo(""); err != nil {
+			if err := c.transferTo(ctx, ""); err != nil {
 				return err
 			}
 			return status.Errorf(codes.Aborted, "node %s led and gave leadership away", node)
@@ -208,8 +208,9 @@ func (l *leadership) promoteNode(ctx context.Context, node string) error {
 }
 
 // transferTo gives leadership to a node, or to one that is in service and has
-// answered lately. Guarded by joining where an operator asks.
-func (c *Cluster) transferTo(node string) error {
+// answered lately. A leader of a moment ago has heard nobody yet, so the node
+// that is named is asked. Guarded by joining where an operator asks.
+func (c *Cluster) transferTo(ctx context.Context, node string) error {
 	r := c.raft.Load()
 	if node == c.cfg.Node {
 		return nil // it leads already
@@ -228,7 +229,7 @@ func (c *Cluster) transferTo(node string) error {
 	switch {
 	case target.Suffrage != raft.Voter:
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't vote yet: it can't lead", node)
-	case !c.hears(target.ID):
+	case node != "" && !c.answers(ctx, node):
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't answer: it can't lead", node)
 	}
 	if err := r.LeadershipTransferToServer(target.ID, target.Address).Error(); err != nil {

@@ -242,7 +242,7 @@ func (l *leadership) stepAside() {
 	if !ok || record.DrainingSince == 0 || len(c.successors()) == 0 {
 		return
 	}
-	if err := c.transferTo(""); err != nil && l.ctx.Err() == nil {
+	if err := c.transferTo(l.ctx, ""); err != nil && l.ctx.Err() == nil {
 		c.log.Warn("this node is draining but couldn't give leadership away", "error", err)
 	}
 }
