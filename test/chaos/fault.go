@@ -30,7 +30,8 @@ type fault struct {
 	destination *destination
 
 	node   *harness.Node
-	slots  int           // of the destinations that it owned
+	slots  int // of the destinations that it owned
+	beside []survivor
 	inGrip int           // transactions held at the destination
 	long   int           // of these, in the middle of their content
 	times  int           // cuts
@@ -69,6 +70,9 @@ func (f *fault) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	if err := f.prepare(ctx); err != nil {
+		return err
+	}
+	if err := f.lookAround(ctx); err != nil {
 		return err
 	}
 	f.Say("node %s, the %s: %d slots, %d transactions held at the destination, %d of them long ones in mid-content; %d clients in DATA",

@@ -108,10 +108,9 @@ func separate(ctx context.Context, o options, s separation, dir string, out io.W
 	r.gap = f.checkSurvivors(report)
 	f.checkSilence(report)
 	r.cut = f.checkAttempts()
-	// Each slot of the node may have had a message whose end it didn't see.
-	limit := f.slots
-	if s.flapping {
-		limit *= f.times
+	limit, err := f.maxDuplicates(ctx)
+	if err != nil {
+		return result{err: err}
 	}
 	if r.Doubtful, err = w.audit(ctx, audit.Books{MaxDuplicates: limit}, report, d); err != nil {
 		return result{err: err}

@@ -74,10 +74,10 @@ func (s *session) send(ctx context.Context, c *client) Answer {
 	s.serial++
 	id := fmt.Sprintf("%s-%02d-%06d", config.Run, s.index, s.serial)
 	size := config.Size
-	if config.LongEvery > 0 && s.serial%config.LongEvery == 0 {
+	if s.isTurn(config.LongEvery) {
 		size = config.LongSize
 	}
-	slow := config.SlowEvery > 0 && s.serial%config.SlowEvery == 0
+	slow := s.isTurn(config.SlowEvery)
 	from := id + "@" + config.Sender
 	to := config.Recipients[int(s.loader.begun.Add(1)-1)%len(config.Recipients)]
 	header, body, end := s.loader.corpus.message(id, from, to, s.serial, size)
@@ -109,6 +109,12 @@ func (s *session) send(ctx context.Context, c *client) Answer {
 	}
 	a.Latency = time.Since(a.Dot)
 	return a.answered(r)
+}
+
+// isTurn spreads the sessions' turns: their long messages all at once would be
+// an outage of their own.
+func (s *session) isTurn(every int) bool {
+	return every > 0 && (s.serial+s.index*every/s.loader.config.Sessions)%every == 0
 }
 
 // envelope sends MAIL, RCPT and DATA in one flight and reads the three replies.
