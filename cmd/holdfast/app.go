@@ -54,7 +54,7 @@ Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no quorum or no answer.`)
 	root.AddCommand(
 		a.devCommand(), a.serverCommand(), a.statusCommand(), a.clusterCommand(),
 		a.domainCommand(), a.destinationCommand(), a.policyCommand(), a.queueCommand(), a.logCommand(),
-		a.settingsCommand(), a.applyCommand(), a.exportCommand(), a.sendCommand(), a.versionCommand(),
+		a.settingsCommand(), a.applyCommand(), a.exportCommand(), a.sendCommand(), a.versionCommand(), a.manCommand(),
 		a.nodeCommand(), a.tlsCommand(), a.snapshotCommand(), a.tokenCommand(), a.wakeParentCommand(),
 	)
 	for name, what := range notYetCommands {
