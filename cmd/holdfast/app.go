@@ -20,8 +20,9 @@ type app struct {
 	program  string      // how it was called, "" for holdfast
 	terminal func() bool // in is one, so that a question finds an answer
 
-	addresses []string // --addr
-	devPorts  devPorts // of `dev`; zero: those of the contract
+	addresses []string      // --addr
+	patience  time.Duration // with one address to connect; zero: connectPatience
+	devPorts  devPorts      // of `dev`; zero: those of the contract
 }
 
 // run carries out one command line and returns the exit status.
@@ -60,6 +61,7 @@ Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no quorum or no answer.`)
 	for name, what := range notYetCommands {
 		refuseCommand(root, name, what)
 	}
+	a.addCompletion(root)
 	return root
 }
 

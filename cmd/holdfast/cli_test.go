@@ -22,7 +22,15 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write what the commands print to testdata")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asProgram is the variable that makes the test binary the program.
+const asProgram = "HOLDFAST_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // shell runs command lines against a world.
 type shell struct {

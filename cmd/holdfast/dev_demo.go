@@ -103,7 +103,7 @@ func (d *devCommand) configure(ctx context.Context, host string) error {
 	// cluster.
 	var conn *grpc.ClientConn
 	err := persist(ctx, func() (err error) {
-		conn, err = connectTo(ctx, loopback(d.ports.admin), nil, "")
+		conn, err = connectTo(ctx, connectPatience, loopback(d.ports.admin), nil, "")
 		return err
 	}, func(error) bool { return true })
 	if err != nil {

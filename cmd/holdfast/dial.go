@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -50,7 +51,7 @@ func (a *app) withNode(cmd *cobra.Command, work func(ctx context.Context, conn *
 	if err != nil {
 		return err
 	}
-	conn, err := connect(cmd.Context(), addresses, secure, bearer(token))
+	conn, err := connect(cmd.Context(), cmp.Or(a.patience, connectPatience), addresses, secure, bearer(token))
 	if err != nil {
 		return err
 	}
@@ -76,10 +77,10 @@ func (a *app) nodeAddresses() ([]string, error) {
 	return addresses, nil
 }
 
-func connect(ctx context.Context, addresses []string, secure *tls.Config, token bearer) (*grpc.ClientConn, error) {
+func connect(ctx context.Context, patience time.Duration, addresses []string, secure *tls.Config, token bearer) (*grpc.ClientConn, error) {
 	var reasons []string
 	for _, address := range addresses {
-		conn, err := connectTo(ctx, address, secure, token)
+		conn, err := connectTo(ctx, patience, address, secure, token)
 		if err == nil {
 			return conn, nil
 		}
@@ -88,7 +89,7 @@ func connect(ctx context.Context, addresses []string, secure *tls.Config, token 
 	return nil, &noAnswerError{text: fmt.Sprintf("no node answers at %s; is it running? --addr says where else to ask", strings.Join(reasons, " or "))}
 }
 
-func connectTo(ctx context.Context, address string, secure *tls.Config, token bearer) (*grpc.ClientConn, error) {
+func connectTo(ctx context.Context, patience time.Duration, address string, secure *tls.Config, token bearer) (*grpc.ClientConn, error) {
 	network, where := "tcp", address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, where = "unix", path
@@ -114,7 +115,7 @@ func connectTo(ctx context.Context, address string, secure *tls.Config, token be
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -33,7 +32,7 @@ type operateCommand struct {
 
 func (a *app) operationCommand(op operation) *cobra.Command {
 	c := &operateCommand{app: a, op: op, request: pb.QueueOperation{Kind: op.kind}}
-	word := strings.ToLower(strings.TrimPrefix(op.kind.String(), "KIND_"))
+	word := op.word()
 	cmd := &cobra.Command{
 		Use:     word + " (ID... | --all | FILTER)",
 		Short:   op.short,
@@ -89,10 +88,9 @@ func (c *operateCommand) run(cmd *cobra.Command, ids []string) error {
 
 // byID sends ids in portions that one call takes.
 func (c *operateCommand) byID(ctx context.Context, queue pb.QueueServiceClient, ids []string) error {
-	const most = 1000
 	var done operated
 	for len(ids) > 0 {
-		n := min(most, len(ids))
+		n := min(maxIDs, len(ids))
 		r, err := queue.OperateQueued(ctx, &pb.OperateQueuedRequest{Operation: &c.request, Ids: ids[:n], DryRun: c.dryRun})
 		if err != nil {
 			return done.wrap(err, c.op)

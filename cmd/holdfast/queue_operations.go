@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	pb "holdfast/proto/holdfast/v1"
@@ -11,6 +13,8 @@ import (
 type operation struct {
 	kind        pb.Operation_Kind
 	short, long string
+	// states are those of the recipients that it is for.
+	states []pb.RecipientState
 	// done ends the sentence "3 messages with 4 recipients …", would begins
 	// what follows "3 messages with 4 recipients would be".
 	done, would string
@@ -23,6 +27,7 @@ type operation struct {
 var (
 	queueRetry = operation{
 		kind: pb.Operation_KIND_RETRY, short: "Try pending messages now",
+		states: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_PENDING},
 		long: `Make pending recipients due now. A destination that is down is probed now, and its
 mail follows once it is back; the slots of a destination are never exceeded.
 What is being tried right now is left out; what is held needs "release".`,
@@ -31,6 +36,7 @@ What is being tried right now is left out; what is held needs "release".`,
 	}
 	queueHold = operation{
 		kind: pb.Operation_KIND_HOLD, short: "Hold pending messages until they are released",
+		states: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_PENDING},
 		long: `Hold pending recipients: no attempt is made until "holdfast queue release". The
 retention goes on, but what is held at its end stays held.`,
 		done: "held", would: "held", late: "held if that attempt fails",
@@ -38,12 +44,14 @@ retention goes on, but what is held at its end stays held.`,
 	}
 	queueRelease = operation{
 		kind: pb.Operation_KIND_RELEASE, short: "Release held messages and try them now",
-		long: "Release held recipients: they are due now.",
-		done: "released", would: "released",
+		states: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_HELD},
+		long:   "Release held recipients: they are due now.",
+		done:   "released", would: "released",
 		example: `  holdfast queue release --domain example.com`,
 	}
 	queueBounce = operation{
 		kind: pb.Operation_KIND_BOUNCE, short: "Return pending and held messages to their senders now",
+		states: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_PENDING, pb.RecipientState_RECIPIENT_STATE_HELD},
 		long: `Return pending and held recipients to the sender, with a report that says that the
 relay's administrator returned them. A message that is itself a report causes
 none: delete it instead.`,
@@ -52,6 +60,7 @@ none: delete it instead.`,
 	}
 	queueDelete = operation{
 		kind: pb.Operation_KIND_DELETE, short: "Delete messages; can be undone for a while",
+		states: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_PENDING, pb.RecipientState_RECIPIENT_STATE_HELD, pb.RecipientState_RECIPIENT_STATE_FROZEN},
 		long: `Delete pending, held and frozen recipients. Nobody gets a report. For 10
 minutes (settings: delete-grace) "holdfast queue undelete" brings them back; then
 they are gone.`,
@@ -62,6 +71,7 @@ they are gone.`,
 	}
 	queueUndelete = operation{
 		kind: pb.Operation_KIND_UNDELETE, short: "Bring deleted messages back",
+		states: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_DELETED},
 		long: `Bring back recipients that were deleted a moment ago, as what they were.
 "holdfast queue list --state deleted" shows them.`,
 		done: "brought back", would: "brought back",
@@ -69,6 +79,7 @@ they are gone.`,
 	}
 	queueRedirect = operation{
 		kind: pb.Operation_KIND_REDIRECT, short: "Send waiting messages to another destination or address",
+		states: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_PENDING, pb.RecipientState_RECIPIENT_STATE_HELD, pb.RecipientState_RECIPIENT_STATE_FROZEN},
 		long: `Redirect pending, held and frozen recipients: --destination-new sends them to
 another destination under the same address, --rcpt-new to another address, whose
 domain must be configured here. What is pending is tried there now; what is held
@@ -78,6 +89,7 @@ or frozen stays so.`,
 	}
 	queueThaw = operation{
 		kind: pb.Operation_KIND_THAW, short: "Try frozen reports again",
+		states: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_FROZEN},
 		long: `Thaw frozen reports: they are pending again, and their retention begins anew. The
 domain they go to must be configured here; "holdfast queue redirect --rcpt-new"
 gives them another address first.`,
@@ -86,11 +98,18 @@ gives them another address first.`,
 	}
 )
 
+func queueOperations() []operation {
+	return []operation{queueRetry, queueHold, queueRelease, queueBounce, queueDelete, queueUndelete, queueRedirect, queueThaw}
+}
+
+// word is the operation on the command line.
+func (o operation) word() string {
+	return strings.ToLower(strings.TrimPrefix(o.kind.String(), "KIND_"))
+}
+
 func (a *app) operationCommands() []*cobra.Command {
 	var commands []*cobra.Command
-	for _, op := range []operation{
-		queueRetry, queueHold, queueRelease, queueBounce, queueDelete, queueUndelete, queueRedirect, queueThaw,
-	} {
+	for _, op := range queueOperations() {
 		commands = append(commands, a.operationCommand(op))
 	}
 	return commands
