@@ -171,12 +171,49 @@ func (s *queueService) readBulk(ctx context.Context, id relay.MessageID) (*pb.Bu
 	if err != nil {
 		return nil, readError(err, "the bulk operation")
 	}
+	return shownBulk(id, r), nil
+}
+
+func shownBulk(id relay.MessageID, r *pb.BulkRecord) *pb.Bulk {
 	return &pb.Bulk{
 		Id: id.String(), Kind: r.Operation.GetKind(), By: r.Operation.GetBy(), Reason: r.Operation.GetReason(),
 		Index: r.Index, StartedAt: timestamp(r.StartedAt), FinishedAt: timestamp(r.FinishedAt),
 		Messages: r.Messages, Recipients: r.Changed, Waiting: r.Waiting,
-		Refused: r.Refused, Refusal: r.Refusal, Expected: r.Expected,
-	}, nil
+		Refused: r.Refused, Refusal: r.Refusal, Expected: r.Expected, Failure: r.Failure, Filter: shownFilter(r.Filter),
+	}
+}
+
+// shownFilter is the filter of an operation as it was given, with the states that
+// the operation is for.
+func shownFilter(b *pb.BulkFilter) *pb.MessageFilter {
+	f := &pb.MessageFilter{
+		Domain: b.GetDomain(), Destination: b.GetDestination(), From: b.GetFrom(), To: b.GetTo(),
+		Since: timestamp(b.GetSince()), Until: timestamp(b.GetUntil()),
+	}
+	for _, state := range b.GetStates() {
+		f.States = append(f.States, pb.RecipientState(state))
+	}
+	return f
+}
+
+// ListBulks shows a limited caller those that WatchBulk does.
+func (s *queueService) ListBulks(ctx context.Context, _ *pb.ListBulksRequest) (*pb.ListBulksResponse, error) {
+	w, err := s.window(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer w.release()
+	all, err := w.Bulks()
+	if err != nil {
+		return nil, readError(err, "the bulk operations")
+	}
+	out := &pb.ListBulksResponse{Stale: !w.quorum}
+	for _, bulk := range all {
+		if w.seesBulk(bulk.Record) {
+			out.Bulks = append(out.Bulks, shownBulk(bulk.ID, bulk.Record))
+		}
+	}
+	return out, nil
 }
 
 // seesBulk: a limited caller sees the operations of those who are limited to the

@@ -224,6 +224,18 @@ func TestLimitedCallersActOnTheirDomainsAlone(t *testing.T) {
 		_, err = watch.Recv()
 	}
 	wantCode(t, err, codes.NotFound, "no bulk operation")
+	listed, err := v.ListBulks(ctx, &pb.ListBulksRequest{})
+	if err != nil || len(listed.Bulks) == 0 {
+		t.Errorf("its own operations: %v %v", listed, err)
+	}
+	for _, bulk := range listed.GetBulks() {
+		if bulk.Id == started.BulkId || bulk.By != "token customer" {
+			t.Errorf("it sees %v", bulk)
+		}
+	}
+	if all, err := dial(t, v.World).ListBulks(ctx, &pb.ListBulksRequest{}); err != nil || len(all.Bulks) != len(listed.Bulks)+1 {
+		t.Errorf("all of them: %v %v", all, err)
+	}
 }
 
 func (v window) wantFinished(t *testing.T, c client, id string, recipients uint64) {

@@ -77,12 +77,15 @@ func (t *tx) bulkProgressed(e *pb.BulkProgressed) *pb.EventResult {
 	if n := countTargets(e.Targets); n > maxOperated {
 		return invalid("a piece of %d recipients, at most %d", n, maxOperated)
 	}
+	if len(e.Failure) > MaxReason || e.Failure != "" && len(e.Targets) > 0 {
+		return invalid("a bulk operation that ends before its time says why in %d bytes at most, and changes nothing", MaxReason)
+	}
 	count := t.operateAll(bulk.Operation, e.Targets, bulk.Index)
 	bulk = proto.Clone(bulk).(*pb.BulkRecord)
 	bulk.Cursor, bulk.CursorRecipient = e.Cursor, e.CursorRecipient
 	addToBulk(bulk, count)
-	if e.Finished {
-		bulk.FinishedAt = t.event.Time
+	if e.Finished || e.Failure != "" {
+		bulk.FinishedAt, bulk.Failure = max(1, t.event.Time), e.Failure
 	}
 	t.put(key, raw, encode(bulk))
 	return &pb.EventResult{

@@ -69,10 +69,7 @@ func (t *tx) endBulks(why string) {
 			continue
 		}
 		record := proto.Clone(old).(*pb.BulkRecord)
-		record.FinishedAt = max(1, t.event.Time)
-		if record.Refusal == "" {
-			record.Refusal = why
-		}
+		record.FinishedAt, record.Failure = max(1, t.event.Time), why
 		t.put(key, raw, encode(record))
 		t.staged.bulksChanged = true
 	}

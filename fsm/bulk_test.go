@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	pb "holdfast/proto/holdfast/v1"
@@ -144,6 +145,49 @@ func TestBulkPieceHoldsOnce(t *testing.T) {
 	if record := w.carryOnBulk(id, 1); record.Changed != 2 {
 		t.Errorf("bulk %v", record)
 	}
+}
+
+// An operation that can't be carried on ends where it stands, and says why.
+func TestBulkEndsBeforeItsTime(t *testing.T) {
+	w := operatorWorld(t)
+	w.accept(1, "a@example.test")
+	w.accept(1, "a@example.test")
+	id := w.startBulk(Filter{}, opHold, 0)
+	next := func() (*pb.BulkRecord, *pb.BulkProgressed) {
+		t.Helper()
+		record, err := w.view().Bulk(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		piece, err := w.view().BulkPiece(Bulk{ID: id, Record: record}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return record, piece
+	}
+	_, first := next()
+	w.must(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: first}}, nil)
+	record, second := next()
+	end := func(failure string, targets []*pb.Target) *pb.EventResult {
+		return w.fold(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: &pb.BulkProgressed{
+			BulkId: id[:], From: record.Cursor, FromRecipient: record.CursorRecipient, Targets: targets, Failure: failure,
+		}}}, nil)
+	}
+	for _, r := range []*pb.EventResult{end("why", second.Targets), end(strings.Repeat("x", MaxReason+1), nil)} {
+		if r.Code != pb.EventResult_CODE_INVALID {
+			t.Errorf("%v", r)
+		}
+	}
+	if r := end("row unreadable", nil); r.Code != pb.EventResult_CODE_OK {
+		t.Errorf("%v", r)
+	}
+	if record, _ := next(); record.Failure != "row unreadable" || record.FinishedAt == 0 || record.Changed != 1 {
+		t.Errorf("%v", record)
+	}
+	if r := w.fold(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: second}}, nil); r.Code != codeStale {
+		t.Errorf("a piece after the end: %v", r)
+	}
+	checkState(t, w.state)
 }
 
 func TestBulksAreLimited(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 // Cluster brings events into the log.
@@ -63,6 +64,8 @@ const (
 type Keeper struct {
 	cfg    Config
 	pieces *prometheus.CounterVec
+	// troubles are of bulk operations, since this node leads.
+	troubles map[relay.MessageID]trouble
 }
 
 // New checks the configuration.
@@ -70,7 +73,7 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.State == nil || cfg.Cluster == nil || cfg.Now == nil || cfg.Logger == nil || cfg.Metrics == nil {
 		return nil, errors.New("upkeep: state, cluster, clock, logger and metrics are needed")
 	}
-	k := &Keeper{cfg: cfg, pieces: prometheus.NewCounterVec(prometheus.CounterOpts{
+	k := &Keeper{cfg: cfg, troubles: make(map[relay.MessageID]trouble), pieces: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "holdfast_upkeep_pieces_total", Help: "Pieces of the cluster's upkeep that this node brought into the log, by what they do.",
 	}, []string{"kind"})}
 	for _, kind := range []string{kindBulk, kindPurge, kindFrozen, kindPrune} {
@@ -89,6 +92,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 			if err := k.round(ctx); err != nil && ctx.Err() == nil {
 				k.cfg.Logger.Warn("upkeep goes on later", "error", err)
 			}
+		} else {
+			clear(k.troubles)
 		}
 		select {
 		case <-ticker.C:
@@ -148,8 +153,13 @@ func (k *Keeper) piece(ctx context.Context, kind string, event *pb.Event) (chang
 	case pb.EventResult_CODE_STALE:
 		return false, nil
 	}
-	return false, fmt.Errorf("%s: %s: %s", kind, result.Code, result.Text)
+	return false, &refusal{fmt.Sprintf("%s: %s: %s", kind, result.Code, result.Text)}
 }
+
+// refusal is the state's no to a piece.
+type refusal struct{ text string }
+
+func (r *refusal) Error() string { return r.text }
 
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)

@@ -39,12 +39,23 @@ func (c *operateCommand) inBulk(ctx context.Context, queue pb.QueueServiceClient
 	}
 	bulk, err := c.follow(ctx, queue, started.BulkId)
 	if err != nil {
-		return fmt.Errorf("%w; the operation goes on in the cluster", err)
+		return fmt.Errorf("%w; the operation goes on in the cluster, `holdfast queue operations` shows how far it is", err)
 	}
-	return c.report(operated{
+	if bulk.Failure != "" {
+		return failed(bulk, c.op)
+	}
+	return c.report(operatedBy(bulk))
+}
+
+func operatedBy(bulk *pb.Bulk) operated {
+	return operated{
 		messages: bulk.Messages, recipients: bulk.Recipients, waiting: bulk.Waiting,
 		refused: bulk.Refused, refusal: bulk.Refusal,
-	})
+	}
+}
+
+func failed(bulk *pb.Bulk, op operation) error {
+	return operatedBy(bulk).wrap(fmt.Errorf("the operation ended before its time: %s", printable(bulk.Failure)), op)
 }
 
 func (c *operateCommand) preview(ctx context.Context, queue pb.QueueServiceClient, f *pb.MessageFilter) (*pb.PreviewBulkResponse, error) {

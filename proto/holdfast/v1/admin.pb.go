@@ -136,7 +136,7 @@ func (x TestDestinationResponse_Line_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TestDestinationResponse_Line_Kind.Descriptor instead.
 func (TestDestinationResponse_Line_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68, 0, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 0, 0}
 }
 
 type ConfigurationDifference_Action int32
@@ -188,7 +188,7 @@ func (x ConfigurationDifference_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigurationDifference_Action.Descriptor instead.
 func (ConfigurationDifference_Action) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81, 0}
 }
 
 // MessageFilter picks messages and recipients. Fields that are not set match
@@ -437,7 +437,8 @@ type MessageRecipient struct {
 	// Finished attempts that count towards the policy.
 	Attempts uint32 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// When it is tried next: while its destination is down, when that is probed.
-	// Not set where an attempt is under way or none will follow.
+	// Not set where an attempt is under way, its destination is suspended, or none
+	// will follow.
 	NextAttempt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_attempt,json=nextAttempt,proto3" json:"next_attempt,omitempty"`
 	// When it is returned to the sender. Not set once it has ended, or frozen.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
@@ -1823,7 +1824,12 @@ type Bulk struct {
 	Refused uint64 `protobuf:"varint,11,opt,name=refused,proto3" json:"refused,omitempty"`
 	Refusal string `protobuf:"bytes,12,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// As given at the start, 0 where unknown.
-	Expected      uint64 `protobuf:"varint,13,opt,name=expected,proto3" json:"expected,omitempty"`
+	Expected uint64 `protobuf:"varint,13,opt,name=expected,proto3" json:"expected,omitempty"`
+	// Why it ended before its time; "" where it is under way, or came to its end.
+	Failure string `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
+	// What it was for, with the states that such an operation is for where none
+	// was given.
+	Filter        *MessageFilter `protobuf:"bytes,15,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1949,6 +1955,109 @@ func (x *Bulk) GetExpected() uint64 {
 	return 0
 }
 
+func (x *Bulk) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *Bulk) GetFilter() *MessageFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+type ListBulksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBulksRequest) Reset() {
+	*x = ListBulksRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBulksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBulksRequest) ProtoMessage() {}
+
+func (x *ListBulksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBulksRequest.ProtoReflect.Descriptor instead.
+func (*ListBulksRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+type ListBulksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Bulks []*Bulk                `protobuf:"bytes,1,rep,name=bulks,proto3" json:"bulks,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBulksResponse) Reset() {
+	*x = ListBulksResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBulksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBulksResponse) ProtoMessage() {}
+
+func (x *ListBulksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBulksResponse.ProtoReflect.Descriptor instead.
+func (*ListBulksResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListBulksResponse) GetBulks() []*Bulk {
+	if x != nil {
+		return x.Bulks
+	}
+	return nil
+}
+
+func (x *ListBulksResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 type SearchLogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The Message-ID header, with or without its brackets.
@@ -1969,7 +2078,7 @@ type SearchLogRequest struct {
 
 func (x *SearchLogRequest) Reset() {
 	*x = SearchLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2090,7 @@ func (x *SearchLogRequest) String() string {
 func (*SearchLogRequest) ProtoMessage() {}
 
 func (x *SearchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2103,7 @@ func (x *SearchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchLogRequest.ProtoReflect.Descriptor instead.
 func (*SearchLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SearchLogRequest) GetHeaderMessageId() string {
@@ -2052,7 +2161,7 @@ type SearchLogResponse struct {
 
 func (x *SearchLogResponse) Reset() {
 	*x = SearchLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2173,7 @@ func (x *SearchLogResponse) String() string {
 func (*SearchLogResponse) ProtoMessage() {}
 
 func (x *SearchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2186,7 @@ func (x *SearchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchLogResponse.ProtoReflect.Descriptor instead.
 func (*SearchLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SearchLogResponse) GetMessages() []*Message {
@@ -2117,7 +2226,7 @@ type TailLogRequest struct {
 
 func (x *TailLogRequest) Reset() {
 	*x = TailLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2238,7 @@ func (x *TailLogRequest) String() string {
 func (*TailLogRequest) ProtoMessage() {}
 
 func (x *TailLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2251,7 @@ func (x *TailLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailLogRequest.ProtoReflect.Descriptor instead.
 func (*TailLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TailLogRequest) GetFilter() *MessageFilter {
@@ -2188,7 +2297,7 @@ type TailLogResponse struct {
 
 func (x *TailLogResponse) Reset() {
 	*x = TailLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2309,7 @@ func (x *TailLogResponse) String() string {
 func (*TailLogResponse) ProtoMessage() {}
 
 func (x *TailLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2322,7 @@ func (x *TailLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailLogResponse.ProtoReflect.Descriptor instead.
 func (*TailLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TailLogResponse) GetRows() []*TailedRow {
@@ -2257,7 +2366,7 @@ type TailedRow struct {
 
 func (x *TailedRow) Reset() {
 	*x = TailedRow{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2378,7 @@ func (x *TailedRow) String() string {
 func (*TailedRow) ProtoMessage() {}
 
 func (x *TailedRow) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2391,7 @@ func (x *TailedRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailedRow.ProtoReflect.Descriptor instead.
 func (*TailedRow) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TailedRow) GetMessageId() string {
@@ -2318,7 +2427,7 @@ type GetLogRequest struct {
 
 func (x *GetLogRequest) Reset() {
 	*x = GetLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2439,7 @@ func (x *GetLogRequest) String() string {
 func (*GetLogRequest) ProtoMessage() {}
 
 func (x *GetLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2452,7 @@ func (x *GetLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogRequest.ProtoReflect.Descriptor instead.
 func (*GetLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetLogRequest) GetId() string {
@@ -2383,7 +2492,7 @@ type GetLogResponse struct {
 
 func (x *GetLogResponse) Reset() {
 	*x = GetLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2504,7 @@ func (x *GetLogResponse) String() string {
 func (*GetLogResponse) ProtoMessage() {}
 
 func (x *GetLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2517,7 @@ func (x *GetLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogResponse.ProtoReflect.Descriptor instead.
 func (*GetLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetLogResponse) GetMessage() *Message {
@@ -2457,8 +2566,11 @@ type HistoryEntry struct {
 	// "TLS1.3" …, "" in plain text.
 	Tls string `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Of the attempt; not set where there was none.
-	Duration    *durationpb.Duration   `protobuf:"bytes,8,opt,name=duration,proto3" json:"duration,omitempty"`
-	Error       *DeliveryError         `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,8,opt,name=duration,proto3" json:"duration,omitempty"`
+	Error    *DeliveryError       `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
+	// When the next attempt was to be. Of the failure that a recipient now waits
+	// after GetLog says what really comes: its destination's probe where that is
+	// down, nothing where it is suspended. text says which.
 	NextAttempt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=next_attempt,json=nextAttempt,proto3" json:"next_attempt,omitempty"`
 	// The remote's reply, or what else there is to say.
 	Text string `protobuf:"bytes,11,opt,name=text,proto3" json:"text,omitempty"`
@@ -2476,7 +2588,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2600,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2613,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HistoryEntry) GetKind() HistoryRecord_Kind {
@@ -2641,7 +2753,7 @@ type Domain struct {
 
 func (x *Domain) Reset() {
 	*x = Domain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2653,7 +2765,7 @@ func (x *Domain) String() string {
 func (*Domain) ProtoMessage() {}
 
 func (x *Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2666,7 +2778,7 @@ func (x *Domain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Domain.ProtoReflect.Descriptor instead.
 func (*Domain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Domain) GetName() string {
@@ -2759,7 +2871,7 @@ type SetDomainRequest struct {
 
 func (x *SetDomainRequest) Reset() {
 	*x = SetDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2883,7 @@ func (x *SetDomainRequest) String() string {
 func (*SetDomainRequest) ProtoMessage() {}
 
 func (x *SetDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2896,7 @@ func (x *SetDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDomainRequest.ProtoReflect.Descriptor instead.
 func (*SetDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SetDomainRequest) GetName() string {
@@ -2847,7 +2959,7 @@ type SetDomainResponse struct {
 
 func (x *SetDomainResponse) Reset() {
 	*x = SetDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2859,7 +2971,7 @@ func (x *SetDomainResponse) String() string {
 func (*SetDomainResponse) ProtoMessage() {}
 
 func (x *SetDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2872,7 +2984,7 @@ func (x *SetDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDomainResponse.ProtoReflect.Descriptor instead.
 func (*SetDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetDomainResponse) GetDomain() *Domain {
@@ -2898,7 +3010,7 @@ type GetDomainRequest struct {
 
 func (x *GetDomainRequest) Reset() {
 	*x = GetDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +3022,7 @@ func (x *GetDomainRequest) String() string {
 func (*GetDomainRequest) ProtoMessage() {}
 
 func (x *GetDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +3035,7 @@ func (x *GetDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDomainRequest.ProtoReflect.Descriptor instead.
 func (*GetDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetDomainRequest) GetName() string {
@@ -2944,7 +3056,7 @@ type GetDomainResponse struct {
 
 func (x *GetDomainResponse) Reset() {
 	*x = GetDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3068,7 @@ func (x *GetDomainResponse) String() string {
 func (*GetDomainResponse) ProtoMessage() {}
 
 func (x *GetDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3081,7 @@ func (x *GetDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDomainResponse.ProtoReflect.Descriptor instead.
 func (*GetDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetDomainResponse) GetDomain() *Domain {
@@ -2997,7 +3109,7 @@ type ListDomainsRequest struct {
 
 func (x *ListDomainsRequest) Reset() {
 	*x = ListDomainsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3121,7 @@ func (x *ListDomainsRequest) String() string {
 func (*ListDomainsRequest) ProtoMessage() {}
 
 func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3134,7 @@ func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsRequest.ProtoReflect.Descriptor instead.
 func (*ListDomainsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListDomainsRequest) GetPageSize() uint32 {
@@ -3052,7 +3164,7 @@ type ListDomainsResponse struct {
 
 func (x *ListDomainsResponse) Reset() {
 	*x = ListDomainsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3064,7 +3176,7 @@ func (x *ListDomainsResponse) String() string {
 func (*ListDomainsResponse) ProtoMessage() {}
 
 func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3077,7 +3189,7 @@ func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsResponse.ProtoReflect.Descriptor instead.
 func (*ListDomainsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListDomainsResponse) GetDomains() []*Domain {
@@ -3110,7 +3222,7 @@ type RemoveDomainRequest struct {
 
 func (x *RemoveDomainRequest) Reset() {
 	*x = RemoveDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3234,7 @@ func (x *RemoveDomainRequest) String() string {
 func (*RemoveDomainRequest) ProtoMessage() {}
 
 func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3247,7 @@ func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RemoveDomainRequest) GetName() string {
@@ -3153,7 +3265,7 @@ type RemoveDomainResponse struct {
 
 func (x *RemoveDomainResponse) Reset() {
 	*x = RemoveDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3277,7 @@ func (x *RemoveDomainResponse) String() string {
 func (*RemoveDomainResponse) ProtoMessage() {}
 
 func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3290,7 @@ func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 // PolicyPhase is a stretch of a retry policy. Ages count from acceptance.
@@ -3196,7 +3308,7 @@ type PolicyPhase struct {
 
 func (x *PolicyPhase) Reset() {
 	*x = PolicyPhase{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3320,7 @@ func (x *PolicyPhase) String() string {
 func (*PolicyPhase) ProtoMessage() {}
 
 func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3333,7 @@ func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyPhase.ProtoReflect.Descriptor instead.
 func (*PolicyPhase) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PolicyPhase) GetUntil() *durationpb.Duration {
@@ -3271,7 +3383,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3395,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3408,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Policy) GetName() string {
@@ -3380,7 +3492,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +3504,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +3517,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetPolicyRequest) GetName() string {
@@ -3461,7 +3573,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3473,7 +3585,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3486,7 +3598,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetPolicyResponse) GetPolicy() *Policy {
@@ -3512,7 +3624,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3524,7 +3636,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3537,7 +3649,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetPolicyRequest) GetName() string {
@@ -3560,7 +3672,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3684,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3697,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -3620,7 +3732,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +3744,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +3757,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListPoliciesRequest) GetPageSize() uint32 {
@@ -3675,7 +3787,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3799,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3812,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -3733,7 +3845,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +3857,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +3870,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemovePolicyRequest) GetName() string {
@@ -3776,7 +3888,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3788,7 +3900,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3801,7 +3913,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 // DestinationHost is one server of a destination.
@@ -3819,7 +3931,7 @@ type DestinationHost struct {
 
 func (x *DestinationHost) Reset() {
 	*x = DestinationHost{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +3943,7 @@ func (x *DestinationHost) String() string {
 func (*DestinationHost) ProtoMessage() {}
 
 func (x *DestinationHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +3956,7 @@ func (x *DestinationHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationHost.ProtoReflect.Descriptor instead.
 func (*DestinationHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DestinationHost) GetAddress() string {
@@ -3884,7 +3996,7 @@ type Destination struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
 	// The latest failure of the outage. Not set while it is up.
 	Error *DeliveryError `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
-	// Not set while it is up.
+	// Not set while it is up, or suspended.
 	NextProbe *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next_probe,json=nextProbe,proto3" json:"next_probe,omitempty"`
 	// The node that delivers to it, "" where none may.
 	Owner string      `protobuf:"bytes,10,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -3910,7 +4022,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3922,7 +4034,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +4047,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Destination) GetName() string {
@@ -4105,7 +4217,7 @@ type SetDestinationRequest struct {
 
 func (x *SetDestinationRequest) Reset() {
 	*x = SetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4229,7 @@ func (x *SetDestinationRequest) String() string {
 func (*SetDestinationRequest) ProtoMessage() {}
 
 func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4242,7 @@ func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SetDestinationRequest) GetName() string {
@@ -4214,7 +4326,7 @@ type SetDestinationResponse struct {
 
 func (x *SetDestinationResponse) Reset() {
 	*x = SetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4226,7 +4338,7 @@ func (x *SetDestinationResponse) String() string {
 func (*SetDestinationResponse) ProtoMessage() {}
 
 func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4239,7 +4351,7 @@ func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SetDestinationResponse) GetDestination() *Destination {
@@ -4265,7 +4377,7 @@ type GetDestinationRequest struct {
 
 func (x *GetDestinationRequest) Reset() {
 	*x = GetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4277,7 +4389,7 @@ func (x *GetDestinationRequest) String() string {
 func (*GetDestinationRequest) ProtoMessage() {}
 
 func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4290,7 +4402,7 @@ func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*GetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetDestinationRequest) GetName() string {
@@ -4311,7 +4423,7 @@ type GetDestinationResponse struct {
 
 func (x *GetDestinationResponse) Reset() {
 	*x = GetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4323,7 +4435,7 @@ func (x *GetDestinationResponse) String() string {
 func (*GetDestinationResponse) ProtoMessage() {}
 
 func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4336,7 +4448,7 @@ func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*GetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GetDestinationResponse) GetDestination() *Destination {
@@ -4364,7 +4476,7 @@ type ListDestinationsRequest struct {
 
 func (x *ListDestinationsRequest) Reset() {
 	*x = ListDestinationsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4376,7 +4488,7 @@ func (x *ListDestinationsRequest) String() string {
 func (*ListDestinationsRequest) ProtoMessage() {}
 
 func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4389,7 +4501,7 @@ func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsRequest.ProtoReflect.Descriptor instead.
 func (*ListDestinationsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListDestinationsRequest) GetPageSize() uint32 {
@@ -4419,7 +4531,7 @@ type ListDestinationsResponse struct {
 
 func (x *ListDestinationsResponse) Reset() {
 	*x = ListDestinationsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4431,7 +4543,7 @@ func (x *ListDestinationsResponse) String() string {
 func (*ListDestinationsResponse) ProtoMessage() {}
 
 func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4444,7 +4556,7 @@ func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsResponse.ProtoReflect.Descriptor instead.
 func (*ListDestinationsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListDestinationsResponse) GetDestinations() []*Destination {
@@ -4477,7 +4589,7 @@ type RemoveDestinationRequest struct {
 
 func (x *RemoveDestinationRequest) Reset() {
 	*x = RemoveDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4489,7 +4601,7 @@ func (x *RemoveDestinationRequest) String() string {
 func (*RemoveDestinationRequest) ProtoMessage() {}
 
 func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4502,7 +4614,7 @@ func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RemoveDestinationRequest) GetName() string {
@@ -4520,7 +4632,7 @@ type RemoveDestinationResponse struct {
 
 func (x *RemoveDestinationResponse) Reset() {
 	*x = RemoveDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4532,7 +4644,7 @@ func (x *RemoveDestinationResponse) String() string {
 func (*RemoveDestinationResponse) ProtoMessage() {}
 
 func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4545,7 +4657,7 @@ func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 type RetryDestinationRequest struct {
@@ -4557,7 +4669,7 @@ type RetryDestinationRequest struct {
 
 func (x *RetryDestinationRequest) Reset() {
 	*x = RetryDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +4681,7 @@ func (x *RetryDestinationRequest) String() string {
 func (*RetryDestinationRequest) ProtoMessage() {}
 
 func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +4694,7 @@ func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RetryDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RetryDestinationRequest) GetName() string {
@@ -4601,7 +4713,7 @@ type RetryDestinationResponse struct {
 
 func (x *RetryDestinationResponse) Reset() {
 	*x = RetryDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4613,7 +4725,7 @@ func (x *RetryDestinationResponse) String() string {
 func (*RetryDestinationResponse) ProtoMessage() {}
 
 func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4626,7 +4738,7 @@ func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RetryDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RetryDestinationResponse) GetDestination() *Destination {
@@ -4647,7 +4759,7 @@ type SuspendDestinationRequest struct {
 
 func (x *SuspendDestinationRequest) Reset() {
 	*x = SuspendDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4659,7 +4771,7 @@ func (x *SuspendDestinationRequest) String() string {
 func (*SuspendDestinationRequest) ProtoMessage() {}
 
 func (x *SuspendDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4672,7 +4784,7 @@ func (x *SuspendDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SuspendDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SuspendDestinationRequest) GetName() string {
@@ -4698,7 +4810,7 @@ type SuspendDestinationResponse struct {
 
 func (x *SuspendDestinationResponse) Reset() {
 	*x = SuspendDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4710,7 +4822,7 @@ func (x *SuspendDestinationResponse) String() string {
 func (*SuspendDestinationResponse) ProtoMessage() {}
 
 func (x *SuspendDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4723,7 +4835,7 @@ func (x *SuspendDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SuspendDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SuspendDestinationResponse) GetDestination() *Destination {
@@ -4742,7 +4854,7 @@ type ResumeDestinationRequest struct {
 
 func (x *ResumeDestinationRequest) Reset() {
 	*x = ResumeDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4754,7 +4866,7 @@ func (x *ResumeDestinationRequest) String() string {
 func (*ResumeDestinationRequest) ProtoMessage() {}
 
 func (x *ResumeDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4767,7 +4879,7 @@ func (x *ResumeDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeDestinationRequest.ProtoReflect.Descriptor instead.
 func (*ResumeDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ResumeDestinationRequest) GetName() string {
@@ -4786,7 +4898,7 @@ type ResumeDestinationResponse struct {
 
 func (x *ResumeDestinationResponse) Reset() {
 	*x = ResumeDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4798,7 +4910,7 @@ func (x *ResumeDestinationResponse) String() string {
 func (*ResumeDestinationResponse) ProtoMessage() {}
 
 func (x *ResumeDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4811,7 +4923,7 @@ func (x *ResumeDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeDestinationResponse.ProtoReflect.Descriptor instead.
 func (*ResumeDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ResumeDestinationResponse) GetDestination() *Destination {
@@ -4838,7 +4950,7 @@ type TestDestinationRequest struct {
 
 func (x *TestDestinationRequest) Reset() {
 	*x = TestDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4850,7 +4962,7 @@ func (x *TestDestinationRequest) String() string {
 func (*TestDestinationRequest) ProtoMessage() {}
 
 func (x *TestDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4863,7 +4975,7 @@ func (x *TestDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationRequest.ProtoReflect.Descriptor instead.
 func (*TestDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TestDestinationRequest) GetName() string {
@@ -4914,7 +5026,7 @@ type TestDestinationResponse struct {
 
 func (x *TestDestinationResponse) Reset() {
 	*x = TestDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4926,7 +5038,7 @@ func (x *TestDestinationResponse) String() string {
 func (*TestDestinationResponse) ProtoMessage() {}
 
 func (x *TestDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4939,7 +5051,7 @@ func (x *TestDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TestDestinationResponse) GetWhat() isTestDestinationResponse_What {
@@ -4991,7 +5103,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5003,7 +5115,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5016,7 +5128,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 type GetStatusResponse struct {
@@ -5043,7 +5155,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5055,7 +5167,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,7 +5180,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetStatusResponse) GetLeader() string {
@@ -5149,7 +5261,7 @@ type VerifyStateRequest struct {
 
 func (x *VerifyStateRequest) Reset() {
 	*x = VerifyStateRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5161,7 +5273,7 @@ func (x *VerifyStateRequest) String() string {
 func (*VerifyStateRequest) ProtoMessage() {}
 
 func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5174,7 +5286,7 @@ func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateRequest.ProtoReflect.Descriptor instead.
 func (*VerifyStateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 type VerifyStateResponse struct {
@@ -5192,7 +5304,7 @@ type VerifyStateResponse struct {
 
 func (x *VerifyStateResponse) Reset() {
 	*x = VerifyStateResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5204,7 +5316,7 @@ func (x *VerifyStateResponse) String() string {
 func (*VerifyStateResponse) ProtoMessage() {}
 
 func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5217,7 +5329,7 @@ func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *VerifyStateResponse) GetIndex() uint64 {
@@ -5249,7 +5361,7 @@ type VerifyRowsRequest struct {
 
 func (x *VerifyRowsRequest) Reset() {
 	*x = VerifyRowsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5261,7 +5373,7 @@ func (x *VerifyRowsRequest) String() string {
 func (*VerifyRowsRequest) ProtoMessage() {}
 
 func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5274,7 +5386,7 @@ func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRowsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 type VerifyRowsResponse struct {
@@ -5294,7 +5406,7 @@ type VerifyRowsResponse struct {
 
 func (x *VerifyRowsResponse) Reset() {
 	*x = VerifyRowsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5306,7 +5418,7 @@ func (x *VerifyRowsResponse) String() string {
 func (*VerifyRowsResponse) ProtoMessage() {}
 
 func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5319,7 +5431,7 @@ func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsResponse.ProtoReflect.Descriptor instead.
 func (*VerifyRowsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *VerifyRowsResponse) GetNode() string {
@@ -5367,7 +5479,7 @@ type ExportConfigurationRequest struct {
 
 func (x *ExportConfigurationRequest) Reset() {
 	*x = ExportConfigurationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5379,7 +5491,7 @@ func (x *ExportConfigurationRequest) String() string {
 func (*ExportConfigurationRequest) ProtoMessage() {}
 
 func (x *ExportConfigurationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5392,7 +5504,7 @@ func (x *ExportConfigurationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportConfigurationRequest.ProtoReflect.Descriptor instead.
 func (*ExportConfigurationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ExportConfigurationRequest) GetWithoutRevision() bool {
@@ -5414,7 +5526,7 @@ type ExportConfigurationResponse struct {
 
 func (x *ExportConfigurationResponse) Reset() {
 	*x = ExportConfigurationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5426,7 +5538,7 @@ func (x *ExportConfigurationResponse) String() string {
 func (*ExportConfigurationResponse) ProtoMessage() {}
 
 func (x *ExportConfigurationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5439,7 +5551,7 @@ func (x *ExportConfigurationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportConfigurationResponse.ProtoReflect.Descriptor instead.
 func (*ExportConfigurationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ExportConfigurationResponse) GetData() []byte {
@@ -5469,7 +5581,7 @@ type ApplyConfigurationRequest struct {
 
 func (x *ApplyConfigurationRequest) Reset() {
 	*x = ApplyConfigurationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5481,7 +5593,7 @@ func (x *ApplyConfigurationRequest) String() string {
 func (*ApplyConfigurationRequest) ProtoMessage() {}
 
 func (x *ApplyConfigurationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5494,7 +5606,7 @@ func (x *ApplyConfigurationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConfigurationRequest.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ApplyConfigurationRequest) GetWhat() isApplyConfigurationRequest_What {
@@ -5552,7 +5664,7 @@ type ApplyConfigurationResponse struct {
 
 func (x *ApplyConfigurationResponse) Reset() {
 	*x = ApplyConfigurationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5564,7 +5676,7 @@ func (x *ApplyConfigurationResponse) String() string {
 func (*ApplyConfigurationResponse) ProtoMessage() {}
 
 func (x *ApplyConfigurationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5577,7 +5689,7 @@ func (x *ApplyConfigurationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConfigurationResponse.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ApplyConfigurationResponse) GetWhat() isApplyConfigurationResponse_What {
@@ -5636,7 +5748,7 @@ type ConfigurationDifference struct {
 
 func (x *ConfigurationDifference) Reset() {
 	*x = ConfigurationDifference{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5648,7 +5760,7 @@ func (x *ConfigurationDifference) String() string {
 func (*ConfigurationDifference) ProtoMessage() {}
 
 func (x *ConfigurationDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5661,7 +5773,7 @@ func (x *ConfigurationDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationDifference.ProtoReflect.Descriptor instead.
 func (*ConfigurationDifference) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ConfigurationDifference) GetAction() ConfigurationDifference_Action {
@@ -5713,7 +5825,7 @@ type ConfigurationSummary struct {
 
 func (x *ConfigurationSummary) Reset() {
 	*x = ConfigurationSummary{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5725,7 +5837,7 @@ func (x *ConfigurationSummary) String() string {
 func (*ConfigurationSummary) ProtoMessage() {}
 
 func (x *ConfigurationSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5738,7 +5850,7 @@ func (x *ConfigurationSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationSummary.ProtoReflect.Descriptor instead.
 func (*ConfigurationSummary) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ConfigurationSummary) GetCreated() uint32 {
@@ -5805,7 +5917,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5817,7 +5929,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5830,7 +5942,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 type GetSettingsResponse struct {
@@ -5845,7 +5957,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5857,7 +5969,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5870,7 +5982,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -5897,7 +6009,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5909,7 +6021,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5922,7 +6034,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -5942,7 +6054,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5954,7 +6066,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5967,7 +6079,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -5988,7 +6100,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6000,7 +6112,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6013,7 +6125,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -6038,7 +6150,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6050,7 +6162,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6063,7 +6175,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 type PromoteNodeRequest struct {
@@ -6075,7 +6187,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6087,7 +6199,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6100,7 +6212,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *PromoteNodeRequest) GetName() string {
@@ -6118,7 +6230,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6130,7 +6242,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6143,7 +6255,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 type TransferLeadershipRequest struct {
@@ -6156,7 +6268,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6168,7 +6280,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6181,7 +6293,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *TransferLeadershipRequest) GetName() string {
@@ -6201,7 +6313,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6213,7 +6325,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6226,7 +6338,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -6246,7 +6358,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6258,7 +6370,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6271,7 +6383,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *JoinClusterRequest) GetAddresses() []string {
@@ -6293,7 +6405,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6305,7 +6417,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6318,7 +6430,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *JoinClusterResponse) GetVoter() bool {
@@ -6345,7 +6457,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6357,7 +6469,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6370,7 +6482,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *DrainNodeRequest) GetName() string {
@@ -6389,7 +6501,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6401,7 +6513,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6414,7 +6526,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *DrainNodeResponse) GetDrain() *Drain {
@@ -6434,7 +6546,7 @@ type ResumeNodeRequest struct {
 
 func (x *ResumeNodeRequest) Reset() {
 	*x = ResumeNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6446,7 +6558,7 @@ func (x *ResumeNodeRequest) String() string {
 func (*ResumeNodeRequest) ProtoMessage() {}
 
 func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6459,7 +6571,7 @@ func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ResumeNodeRequest) GetName() string {
@@ -6478,7 +6590,7 @@ type ResumeNodeResponse struct {
 
 func (x *ResumeNodeResponse) Reset() {
 	*x = ResumeNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6490,7 +6602,7 @@ func (x *ResumeNodeResponse) String() string {
 func (*ResumeNodeResponse) ProtoMessage() {}
 
 func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6503,7 +6615,7 @@ func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ResumeNodeResponse) GetDrain() *Drain {
@@ -6523,7 +6635,7 @@ type GetDrainRequest struct {
 
 func (x *GetDrainRequest) Reset() {
 	*x = GetDrainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6535,7 +6647,7 @@ func (x *GetDrainRequest) String() string {
 func (*GetDrainRequest) ProtoMessage() {}
 
 func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6548,7 +6660,7 @@ func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
 func (*GetDrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *GetDrainRequest) GetName() string {
@@ -6567,7 +6679,7 @@ type GetDrainResponse struct {
 
 func (x *GetDrainResponse) Reset() {
 	*x = GetDrainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6579,7 +6691,7 @@ func (x *GetDrainResponse) String() string {
 func (*GetDrainResponse) ProtoMessage() {}
 
 func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6592,7 +6704,7 @@ func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
 func (*GetDrainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *GetDrainResponse) GetDrain() *Drain {
@@ -6621,7 +6733,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6633,7 +6745,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6646,7 +6758,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Drain) GetNode() string {
@@ -6699,7 +6811,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6711,7 +6823,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6724,7 +6836,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 // SaveSnapshotResponse is a piece of the snapshot's file.
@@ -6739,7 +6851,7 @@ type SaveSnapshotResponse struct {
 
 func (x *SaveSnapshotResponse) Reset() {
 	*x = SaveSnapshotResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6751,7 +6863,7 @@ func (x *SaveSnapshotResponse) String() string {
 func (*SaveSnapshotResponse) ProtoMessage() {}
 
 func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6764,7 +6876,7 @@ func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *SaveSnapshotResponse) GetData() []byte {
@@ -6801,7 +6913,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6813,7 +6925,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6826,7 +6938,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *Token) GetId() string {
@@ -6900,7 +7012,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6912,7 +7024,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6925,7 +7037,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -6967,7 +7079,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6979,7 +7091,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6992,7 +7104,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -7020,7 +7132,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7032,7 +7144,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7045,7 +7157,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ListTokensRequest) GetPageSize() uint32 {
@@ -7075,7 +7187,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7087,7 +7199,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7100,7 +7212,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -7134,7 +7246,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7146,7 +7258,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7159,7 +7271,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *RevokeTokenRequest) GetToken() string {
@@ -7177,7 +7289,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7189,7 +7301,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7202,7 +7314,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
 }
 
 type RunDrillRequest struct {
@@ -7218,7 +7330,7 @@ type RunDrillRequest struct {
 
 func (x *RunDrillRequest) Reset() {
 	*x = RunDrillRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7230,7 +7342,7 @@ func (x *RunDrillRequest) String() string {
 func (*RunDrillRequest) ProtoMessage() {}
 
 func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7243,7 +7355,7 @@ func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillRequest.ProtoReflect.Descriptor instead.
 func (*RunDrillRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *RunDrillRequest) GetFault() Fault {
@@ -7279,7 +7391,7 @@ type RunDrillResponse struct {
 
 func (x *RunDrillResponse) Reset() {
 	*x = RunDrillResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7291,7 +7403,7 @@ func (x *RunDrillResponse) String() string {
 func (*RunDrillResponse) ProtoMessage() {}
 
 func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7304,7 +7416,7 @@ func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillResponse.ProtoReflect.Descriptor instead.
 func (*RunDrillResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *RunDrillResponse) GetProgress() string {
@@ -7360,7 +7472,7 @@ type DrillReport struct {
 
 func (x *DrillReport) Reset() {
 	*x = DrillReport{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7372,7 +7484,7 @@ func (x *DrillReport) String() string {
 func (*DrillReport) ProtoMessage() {}
 
 func (x *DrillReport) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7385,7 +7497,7 @@ func (x *DrillReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport.ProtoReflect.Descriptor instead.
 func (*DrillReport) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *DrillReport) GetId() string {
@@ -7526,7 +7638,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7538,7 +7650,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7581,7 +7693,7 @@ type TestDestinationResponse_Line struct {
 
 func (x *TestDestinationResponse_Line) Reset() {
 	*x = TestDestinationResponse_Line{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7593,7 +7705,7 @@ func (x *TestDestinationResponse_Line) String() string {
 func (*TestDestinationResponse_Line) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7606,7 +7718,7 @@ func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse_Line.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse_Line) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 0}
 }
 
 func (x *TestDestinationResponse_Line) GetKind() TestDestinationResponse_Line_Kind {
@@ -7646,7 +7758,7 @@ type TestDestinationResponse_Verdict struct {
 
 func (x *TestDestinationResponse_Verdict) Reset() {
 	*x = TestDestinationResponse_Verdict{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7658,7 +7770,7 @@ func (x *TestDestinationResponse_Verdict) String() string {
 func (*TestDestinationResponse_Verdict) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7671,7 +7783,7 @@ func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse_Verdict.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse_Verdict) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 1}
 }
 
 func (x *TestDestinationResponse_Verdict) GetHost() string {
@@ -7724,7 +7836,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7736,7 +7848,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7749,7 +7861,7 @@ func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Node.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 0}
 }
 
 func (x *GetStatusResponse_Node) GetName() string {
@@ -7816,10 +7928,11 @@ func (x *GetStatusResponse_Node) GetReads() uint32 {
 }
 
 type GetStatusResponse_DestinationDown struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
-	Error         *DeliveryError         `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	Error *DeliveryError         `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// Not set while it is suspended.
 	NextProbe     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_probe,json=nextProbe,proto3" json:"next_probe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -7827,7 +7940,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7839,7 +7952,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7852,7 +7965,7 @@ func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_DestinationDown.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_DestinationDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 1}
 }
 
 func (x *GetStatusResponse_DestinationDown) GetName() string {
@@ -7903,7 +8016,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7915,7 +8028,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7928,7 +8041,7 @@ func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Warning.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Warning) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 2}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 2}
 }
 
 func (x *GetStatusResponse_Warning) GetCode() string {
@@ -7970,7 +8083,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7982,7 +8095,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7995,7 +8108,7 @@ func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Node.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74, 0}
 }
 
 func (x *VerifyStateResponse_Node) GetName() string {
@@ -8052,7 +8165,7 @@ type ApplyConfigurationRequest_Options struct {
 
 func (x *ApplyConfigurationRequest_Options) Reset() {
 	*x = ApplyConfigurationRequest_Options{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8064,7 +8177,7 @@ func (x *ApplyConfigurationRequest_Options) String() string {
 func (*ApplyConfigurationRequest_Options) ProtoMessage() {}
 
 func (x *ApplyConfigurationRequest_Options) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8077,7 +8190,7 @@ func (x *ApplyConfigurationRequest_Options) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use ApplyConfigurationRequest_Options.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationRequest_Options) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79, 0}
 }
 
 func (x *ApplyConfigurationRequest_Options) GetDryRun() bool {
@@ -8129,7 +8242,7 @@ type ConfigurationDifference_Value struct {
 
 func (x *ConfigurationDifference_Value) Reset() {
 	*x = ConfigurationDifference_Value{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8141,7 +8254,7 @@ func (x *ConfigurationDifference_Value) String() string {
 func (*ConfigurationDifference_Value) ProtoMessage() {}
 
 func (x *ConfigurationDifference_Value) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8154,7 +8267,7 @@ func (x *ConfigurationDifference_Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationDifference_Value.ProtoReflect.Descriptor instead.
 func (*ConfigurationDifference_Value) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81, 0}
 }
 
 func (x *ConfigurationDifference_Value) GetKey() string {
@@ -8193,7 +8306,7 @@ type DrillReport_Node struct {
 
 func (x *DrillReport_Node) Reset() {
 	*x = DrillReport_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8205,7 +8318,7 @@ func (x *DrillReport_Node) String() string {
 func (*DrillReport_Node) ProtoMessage() {}
 
 func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8218,7 +8331,7 @@ func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport_Node.ProtoReflect.Descriptor instead.
 func (*DrillReport_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113, 0}
 }
 
 func (x *DrillReport_Node) GetName() string {
@@ -8388,7 +8501,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x10WatchBulkRequest\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\":\n" +
 	"\x11WatchBulkResponse\x12%\n" +
-	"\x04bulk\x18\x01 \x01(\v2\x11.holdfast.v1.BulkR\x04bulk\"\xa3\x03\n" +
+	"\x04bulk\x18\x01 \x01(\v2\x11.holdfast.v1.BulkR\x04bulk\"\xf1\x03\n" +
 	"\x04Bulk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x0e\n" +
@@ -8407,7 +8520,13 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	" \x01(\x04R\awaiting\x12\x18\n" +
 	"\arefused\x18\v \x01(\x04R\arefused\x12\x18\n" +
 	"\arefusal\x18\f \x01(\tR\arefusal\x12\x1a\n" +
-	"\bexpected\x18\r \x01(\x04R\bexpected\"\xe7\x01\n" +
+	"\bexpected\x18\r \x01(\x04R\bexpected\x12\x18\n" +
+	"\afailure\x18\x0e \x01(\tR\afailure\x122\n" +
+	"\x06filter\x18\x0f \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\"\x12\n" +
+	"\x10ListBulksRequest\"R\n" +
+	"\x11ListBulksResponse\x12'\n" +
+	"\x05bulks\x18\x01 \x03(\v2\x11.holdfast.v1.BulkR\x05bulks\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"\xe7\x01\n" +
 	"\x10SearchLogRequest\x12*\n" +
 	"\x11header_message_id\x18\n" +
 	" \x01(\tR\x0fheaderMessageId\x12\x14\n" +
@@ -8873,7 +8992,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12H\n" +
 	"\x12without_acceptance\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11withoutAcceptance\x12\x1a\n" +
 	"\banswered\x18\x03 \x01(\x04R\banswered\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error2\x86\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error2\xd2\x05\n" +
 	"\fQueueService\x12J\n" +
 	"\tListQueue\x12\x1d.holdfast.v1.ListQueueRequest\x1a\x1e.holdfast.v1.ListQueueResponse\x12J\n" +
 	"\tGetQueued\x12\x1d.holdfast.v1.GetQueuedRequest\x1a\x1e.holdfast.v1.GetQueuedResponse\x12M\n" +
@@ -8883,7 +9002,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\rOperateQueued\x12!.holdfast.v1.OperateQueuedRequest\x1a\".holdfast.v1.OperateQueuedResponse\x12R\n" +
 	"\vPreviewBulk\x12\x1f.holdfast.v1.PreviewBulkRequest\x1a .holdfast.v1.PreviewBulkResponse0\x01\x12J\n" +
 	"\tStartBulk\x12\x1d.holdfast.v1.StartBulkRequest\x1a\x1e.holdfast.v1.StartBulkResponse\x12L\n" +
-	"\tWatchBulk\x12\x1d.holdfast.v1.WatchBulkRequest\x1a\x1e.holdfast.v1.WatchBulkResponse0\x012\xe3\x01\n" +
+	"\tWatchBulk\x12\x1d.holdfast.v1.WatchBulkRequest\x1a\x1e.holdfast.v1.WatchBulkResponse0\x01\x12J\n" +
+	"\tListBulks\x12\x1d.holdfast.v1.ListBulksRequest\x1a\x1e.holdfast.v1.ListBulksResponse2\xe3\x01\n" +
 	"\n" +
 	"LogService\x12J\n" +
 	"\tSearchLog\x12\x1d.holdfast.v1.SearchLogRequest\x1a\x1e.holdfast.v1.SearchLogResponse\x12A\n" +
@@ -8948,7 +9068,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 122)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
@@ -8977,129 +9097,131 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*WatchBulkRequest)(nil),                  // 24: holdfast.v1.WatchBulkRequest
 	(*WatchBulkResponse)(nil),                 // 25: holdfast.v1.WatchBulkResponse
 	(*Bulk)(nil),                              // 26: holdfast.v1.Bulk
-	(*SearchLogRequest)(nil),                  // 27: holdfast.v1.SearchLogRequest
-	(*SearchLogResponse)(nil),                 // 28: holdfast.v1.SearchLogResponse
-	(*TailLogRequest)(nil),                    // 29: holdfast.v1.TailLogRequest
-	(*TailLogResponse)(nil),                   // 30: holdfast.v1.TailLogResponse
-	(*TailedRow)(nil),                         // 31: holdfast.v1.TailedRow
-	(*GetLogRequest)(nil),                     // 32: holdfast.v1.GetLogRequest
-	(*GetLogResponse)(nil),                    // 33: holdfast.v1.GetLogResponse
-	(*HistoryEntry)(nil),                      // 34: holdfast.v1.HistoryEntry
-	(*Domain)(nil),                            // 35: holdfast.v1.Domain
-	(*SetDomainRequest)(nil),                  // 36: holdfast.v1.SetDomainRequest
-	(*SetDomainResponse)(nil),                 // 37: holdfast.v1.SetDomainResponse
-	(*GetDomainRequest)(nil),                  // 38: holdfast.v1.GetDomainRequest
-	(*GetDomainResponse)(nil),                 // 39: holdfast.v1.GetDomainResponse
-	(*ListDomainsRequest)(nil),                // 40: holdfast.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),               // 41: holdfast.v1.ListDomainsResponse
-	(*RemoveDomainRequest)(nil),               // 42: holdfast.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),              // 43: holdfast.v1.RemoveDomainResponse
-	(*PolicyPhase)(nil),                       // 44: holdfast.v1.PolicyPhase
-	(*Policy)(nil),                            // 45: holdfast.v1.Policy
-	(*SetPolicyRequest)(nil),                  // 46: holdfast.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),                 // 47: holdfast.v1.SetPolicyResponse
-	(*GetPolicyRequest)(nil),                  // 48: holdfast.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),                 // 49: holdfast.v1.GetPolicyResponse
-	(*ListPoliciesRequest)(nil),               // 50: holdfast.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),              // 51: holdfast.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),               // 52: holdfast.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),              // 53: holdfast.v1.RemovePolicyResponse
-	(*DestinationHost)(nil),                   // 54: holdfast.v1.DestinationHost
-	(*Destination)(nil),                       // 55: holdfast.v1.Destination
-	(*SetDestinationRequest)(nil),             // 56: holdfast.v1.SetDestinationRequest
-	(*SetDestinationResponse)(nil),            // 57: holdfast.v1.SetDestinationResponse
-	(*GetDestinationRequest)(nil),             // 58: holdfast.v1.GetDestinationRequest
-	(*GetDestinationResponse)(nil),            // 59: holdfast.v1.GetDestinationResponse
-	(*ListDestinationsRequest)(nil),           // 60: holdfast.v1.ListDestinationsRequest
-	(*ListDestinationsResponse)(nil),          // 61: holdfast.v1.ListDestinationsResponse
-	(*RemoveDestinationRequest)(nil),          // 62: holdfast.v1.RemoveDestinationRequest
-	(*RemoveDestinationResponse)(nil),         // 63: holdfast.v1.RemoveDestinationResponse
-	(*RetryDestinationRequest)(nil),           // 64: holdfast.v1.RetryDestinationRequest
-	(*RetryDestinationResponse)(nil),          // 65: holdfast.v1.RetryDestinationResponse
-	(*SuspendDestinationRequest)(nil),         // 66: holdfast.v1.SuspendDestinationRequest
-	(*SuspendDestinationResponse)(nil),        // 67: holdfast.v1.SuspendDestinationResponse
-	(*ResumeDestinationRequest)(nil),          // 68: holdfast.v1.ResumeDestinationRequest
-	(*ResumeDestinationResponse)(nil),         // 69: holdfast.v1.ResumeDestinationResponse
-	(*TestDestinationRequest)(nil),            // 70: holdfast.v1.TestDestinationRequest
-	(*TestDestinationResponse)(nil),           // 71: holdfast.v1.TestDestinationResponse
-	(*GetStatusRequest)(nil),                  // 72: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),                 // 73: holdfast.v1.GetStatusResponse
-	(*VerifyStateRequest)(nil),                // 74: holdfast.v1.VerifyStateRequest
-	(*VerifyStateResponse)(nil),               // 75: holdfast.v1.VerifyStateResponse
-	(*VerifyRowsRequest)(nil),                 // 76: holdfast.v1.VerifyRowsRequest
-	(*VerifyRowsResponse)(nil),                // 77: holdfast.v1.VerifyRowsResponse
-	(*ExportConfigurationRequest)(nil),        // 78: holdfast.v1.ExportConfigurationRequest
-	(*ExportConfigurationResponse)(nil),       // 79: holdfast.v1.ExportConfigurationResponse
-	(*ApplyConfigurationRequest)(nil),         // 80: holdfast.v1.ApplyConfigurationRequest
-	(*ApplyConfigurationResponse)(nil),        // 81: holdfast.v1.ApplyConfigurationResponse
-	(*ConfigurationDifference)(nil),           // 82: holdfast.v1.ConfigurationDifference
-	(*ConfigurationSummary)(nil),              // 83: holdfast.v1.ConfigurationSummary
-	(*GetSettingsRequest)(nil),                // 84: holdfast.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),               // 85: holdfast.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),                // 86: holdfast.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),               // 87: holdfast.v1.SetSettingsResponse
-	(*RemoveNodeRequest)(nil),                 // 88: holdfast.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),                // 89: holdfast.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),                // 90: holdfast.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),               // 91: holdfast.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),         // 92: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil),        // 93: holdfast.v1.TransferLeadershipResponse
-	(*JoinClusterRequest)(nil),                // 94: holdfast.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),               // 95: holdfast.v1.JoinClusterResponse
-	(*DrainNodeRequest)(nil),                  // 96: holdfast.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),                 // 97: holdfast.v1.DrainNodeResponse
-	(*ResumeNodeRequest)(nil),                 // 98: holdfast.v1.ResumeNodeRequest
-	(*ResumeNodeResponse)(nil),                // 99: holdfast.v1.ResumeNodeResponse
-	(*GetDrainRequest)(nil),                   // 100: holdfast.v1.GetDrainRequest
-	(*GetDrainResponse)(nil),                  // 101: holdfast.v1.GetDrainResponse
-	(*Drain)(nil),                             // 102: holdfast.v1.Drain
-	(*SaveSnapshotRequest)(nil),               // 103: holdfast.v1.SaveSnapshotRequest
-	(*SaveSnapshotResponse)(nil),              // 104: holdfast.v1.SaveSnapshotResponse
-	(*Token)(nil),                             // 105: holdfast.v1.Token
-	(*CreateTokenRequest)(nil),                // 106: holdfast.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 107: holdfast.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),                 // 108: holdfast.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 109: holdfast.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),                // 110: holdfast.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 111: holdfast.v1.RevokeTokenResponse
-	(*RunDrillRequest)(nil),                   // 112: holdfast.v1.RunDrillRequest
-	(*RunDrillResponse)(nil),                  // 113: holdfast.v1.RunDrillResponse
-	(*DrillReport)(nil),                       // 114: holdfast.v1.DrillReport
-	(*CountQueueResponse_Row)(nil),            // 115: holdfast.v1.CountQueueResponse.Row
-	(*TestDestinationResponse_Line)(nil),      // 116: holdfast.v1.TestDestinationResponse.Line
-	(*TestDestinationResponse_Verdict)(nil),   // 117: holdfast.v1.TestDestinationResponse.Verdict
-	(*GetStatusResponse_Node)(nil),            // 118: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 119: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 120: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 121: holdfast.v1.VerifyStateResponse.Node
-	(*ApplyConfigurationRequest_Options)(nil), // 122: holdfast.v1.ApplyConfigurationRequest.Options
-	(*ConfigurationDifference_Value)(nil),     // 123: holdfast.v1.ConfigurationDifference.Value
-	(*DrillReport_Node)(nil),                  // 124: holdfast.v1.DrillReport.Node
-	(RecipientState)(0),                       // 125: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 126: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 127: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 128: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 129: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 130: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 131: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 132: holdfast.v1.Settings
-	(Role)(0),                                 // 133: holdfast.v1.Role
-	(Fault)(0),                                // 134: holdfast.v1.Fault
-	(*AppliedRecord_Digest)(nil),              // 135: holdfast.v1.AppliedRecord.Digest
+	(*ListBulksRequest)(nil),                  // 27: holdfast.v1.ListBulksRequest
+	(*ListBulksResponse)(nil),                 // 28: holdfast.v1.ListBulksResponse
+	(*SearchLogRequest)(nil),                  // 29: holdfast.v1.SearchLogRequest
+	(*SearchLogResponse)(nil),                 // 30: holdfast.v1.SearchLogResponse
+	(*TailLogRequest)(nil),                    // 31: holdfast.v1.TailLogRequest
+	(*TailLogResponse)(nil),                   // 32: holdfast.v1.TailLogResponse
+	(*TailedRow)(nil),                         // 33: holdfast.v1.TailedRow
+	(*GetLogRequest)(nil),                     // 34: holdfast.v1.GetLogRequest
+	(*GetLogResponse)(nil),                    // 35: holdfast.v1.GetLogResponse
+	(*HistoryEntry)(nil),                      // 36: holdfast.v1.HistoryEntry
+	(*Domain)(nil),                            // 37: holdfast.v1.Domain
+	(*SetDomainRequest)(nil),                  // 38: holdfast.v1.SetDomainRequest
+	(*SetDomainResponse)(nil),                 // 39: holdfast.v1.SetDomainResponse
+	(*GetDomainRequest)(nil),                  // 40: holdfast.v1.GetDomainRequest
+	(*GetDomainResponse)(nil),                 // 41: holdfast.v1.GetDomainResponse
+	(*ListDomainsRequest)(nil),                // 42: holdfast.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),               // 43: holdfast.v1.ListDomainsResponse
+	(*RemoveDomainRequest)(nil),               // 44: holdfast.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),              // 45: holdfast.v1.RemoveDomainResponse
+	(*PolicyPhase)(nil),                       // 46: holdfast.v1.PolicyPhase
+	(*Policy)(nil),                            // 47: holdfast.v1.Policy
+	(*SetPolicyRequest)(nil),                  // 48: holdfast.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),                 // 49: holdfast.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),                  // 50: holdfast.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                 // 51: holdfast.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),               // 52: holdfast.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),              // 53: holdfast.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),               // 54: holdfast.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),              // 55: holdfast.v1.RemovePolicyResponse
+	(*DestinationHost)(nil),                   // 56: holdfast.v1.DestinationHost
+	(*Destination)(nil),                       // 57: holdfast.v1.Destination
+	(*SetDestinationRequest)(nil),             // 58: holdfast.v1.SetDestinationRequest
+	(*SetDestinationResponse)(nil),            // 59: holdfast.v1.SetDestinationResponse
+	(*GetDestinationRequest)(nil),             // 60: holdfast.v1.GetDestinationRequest
+	(*GetDestinationResponse)(nil),            // 61: holdfast.v1.GetDestinationResponse
+	(*ListDestinationsRequest)(nil),           // 62: holdfast.v1.ListDestinationsRequest
+	(*ListDestinationsResponse)(nil),          // 63: holdfast.v1.ListDestinationsResponse
+	(*RemoveDestinationRequest)(nil),          // 64: holdfast.v1.RemoveDestinationRequest
+	(*RemoveDestinationResponse)(nil),         // 65: holdfast.v1.RemoveDestinationResponse
+	(*RetryDestinationRequest)(nil),           // 66: holdfast.v1.RetryDestinationRequest
+	(*RetryDestinationResponse)(nil),          // 67: holdfast.v1.RetryDestinationResponse
+	(*SuspendDestinationRequest)(nil),         // 68: holdfast.v1.SuspendDestinationRequest
+	(*SuspendDestinationResponse)(nil),        // 69: holdfast.v1.SuspendDestinationResponse
+	(*ResumeDestinationRequest)(nil),          // 70: holdfast.v1.ResumeDestinationRequest
+	(*ResumeDestinationResponse)(nil),         // 71: holdfast.v1.ResumeDestinationResponse
+	(*TestDestinationRequest)(nil),            // 72: holdfast.v1.TestDestinationRequest
+	(*TestDestinationResponse)(nil),           // 73: holdfast.v1.TestDestinationResponse
+	(*GetStatusRequest)(nil),                  // 74: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                 // 75: holdfast.v1.GetStatusResponse
+	(*VerifyStateRequest)(nil),                // 76: holdfast.v1.VerifyStateRequest
+	(*VerifyStateResponse)(nil),               // 77: holdfast.v1.VerifyStateResponse
+	(*VerifyRowsRequest)(nil),                 // 78: holdfast.v1.VerifyRowsRequest
+	(*VerifyRowsResponse)(nil),                // 79: holdfast.v1.VerifyRowsResponse
+	(*ExportConfigurationRequest)(nil),        // 80: holdfast.v1.ExportConfigurationRequest
+	(*ExportConfigurationResponse)(nil),       // 81: holdfast.v1.ExportConfigurationResponse
+	(*ApplyConfigurationRequest)(nil),         // 82: holdfast.v1.ApplyConfigurationRequest
+	(*ApplyConfigurationResponse)(nil),        // 83: holdfast.v1.ApplyConfigurationResponse
+	(*ConfigurationDifference)(nil),           // 84: holdfast.v1.ConfigurationDifference
+	(*ConfigurationSummary)(nil),              // 85: holdfast.v1.ConfigurationSummary
+	(*GetSettingsRequest)(nil),                // 86: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 87: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 88: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 89: holdfast.v1.SetSettingsResponse
+	(*RemoveNodeRequest)(nil),                 // 90: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 91: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 92: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 93: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 94: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 95: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 96: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 97: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 98: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 99: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 100: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 101: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 102: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 103: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 104: holdfast.v1.Drain
+	(*SaveSnapshotRequest)(nil),               // 105: holdfast.v1.SaveSnapshotRequest
+	(*SaveSnapshotResponse)(nil),              // 106: holdfast.v1.SaveSnapshotResponse
+	(*Token)(nil),                             // 107: holdfast.v1.Token
+	(*CreateTokenRequest)(nil),                // 108: holdfast.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 109: holdfast.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),                 // 110: holdfast.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 111: holdfast.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),                // 112: holdfast.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 113: holdfast.v1.RevokeTokenResponse
+	(*RunDrillRequest)(nil),                   // 114: holdfast.v1.RunDrillRequest
+	(*RunDrillResponse)(nil),                  // 115: holdfast.v1.RunDrillResponse
+	(*DrillReport)(nil),                       // 116: holdfast.v1.DrillReport
+	(*CountQueueResponse_Row)(nil),            // 117: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 118: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 119: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 120: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 121: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 122: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 123: holdfast.v1.VerifyStateResponse.Node
+	(*ApplyConfigurationRequest_Options)(nil), // 124: holdfast.v1.ApplyConfigurationRequest.Options
+	(*ConfigurationDifference_Value)(nil),     // 125: holdfast.v1.ConfigurationDifference.Value
+	(*DrillReport_Node)(nil),                  // 126: holdfast.v1.DrillReport.Node
+	(RecipientState)(0),                       // 127: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 128: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 129: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 130: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 131: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 132: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 133: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 134: holdfast.v1.Settings
+	(Role)(0),                                 // 135: holdfast.v1.Role
+	(Fault)(0),                                // 136: holdfast.v1.Fault
+	(*AppliedRecord_Digest)(nil),              // 137: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	125, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	126, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	126, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	126, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	125, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	127, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	128, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	128, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	128, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	127, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	5,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	125, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	126, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	126, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	127, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	128, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	128, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	6,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	126, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	126, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	128, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	128, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
 	8,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	3,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	4,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
@@ -9107,8 +9229,8 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	8,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	3,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	115, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	127, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	117, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	129, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
 	17,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
 	17,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	3,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
@@ -9116,205 +9238,209 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	17,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	3,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
 	26,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	127, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	126, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	126, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
-	3,   // 31: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	4,   // 32: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
-	3,   // 33: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	126, // 34: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
-	31,  // 35: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
-	34,  // 36: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
-	4,   // 37: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
-	34,  // 38: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	128, // 39: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	126, // 40: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	129, // 41: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
-	6,   // 42: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	126, // 43: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
-	7,   // 44: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	129, // 45: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	129, // 46: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
-	35,  // 47: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	35,  // 48: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	35,  // 49: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	129, // 50: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	129, // 51: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	44,  // 52: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	129, // 53: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	129, // 54: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	44,  // 55: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	129, // 56: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	129, // 57: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	45,  // 58: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	45,  // 59: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	129, // 60: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	45,  // 61: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	54,  // 62: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	129, // 63: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	130, // 64: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	126, // 65: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	6,   // 66: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	126, // 67: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	7,   // 68: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	126, // 69: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
-	54,  // 70: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
-	126, // 71: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
-	54,  // 72: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	129, // 73: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	55,  // 74: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	55,  // 75: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	55,  // 76: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	55,  // 77: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	55,  // 78: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	55,  // 79: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	116, // 80: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	117, // 81: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	118, // 82: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	7,   // 83: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	119, // 84: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	120, // 85: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	121, // 86: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	131, // 87: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	122, // 88: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
-	82,  // 89: holdfast.v1.ApplyConfigurationResponse.difference:type_name -> holdfast.v1.ConfigurationDifference
-	83,  // 90: holdfast.v1.ApplyConfigurationResponse.summary:type_name -> holdfast.v1.ConfigurationSummary
-	2,   // 91: holdfast.v1.ConfigurationDifference.action:type_name -> holdfast.v1.ConfigurationDifference.Action
-	123, // 92: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
-	132, // 93: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	132, // 94: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	132, // 95: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	102, // 96: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	102, // 97: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	102, // 98: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	126, // 99: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	133, // 100: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
-	126, // 101: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	126, // 102: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	133, // 103: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
-	129, // 104: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	105, // 105: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
-	105, // 106: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
-	134, // 107: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
-	129, // 108: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
-	114, // 109: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
-	134, // 110: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
-	129, // 111: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
-	126, // 112: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
-	126, // 113: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
-	129, // 114: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
-	129, // 115: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
-	129, // 116: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
-	129, // 117: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
-	124, // 118: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
-	7,   // 119: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	1,   // 120: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	129, // 121: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
-	6,   // 122: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	129, // 123: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
-	126, // 124: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	6,   // 125: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	126, // 126: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	135, // 127: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	126, // 128: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	129, // 129: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
-	9,   // 130: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	11,  // 131: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	13,  // 132: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	15,  // 133: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	18,  // 134: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	20,  // 135: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	22,  // 136: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	24,  // 137: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	27,  // 138: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	32,  // 139: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	29,  // 140: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	36,  // 141: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	38,  // 142: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	40,  // 143: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	42,  // 144: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	56,  // 145: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	58,  // 146: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	60,  // 147: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	62,  // 148: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	64,  // 149: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	66,  // 150: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
-	68,  // 151: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
-	70,  // 152: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
-	46,  // 153: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	48,  // 154: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	50,  // 155: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	52,  // 156: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	72,  // 157: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	74,  // 158: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	88,  // 159: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	90,  // 160: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	92,  // 161: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	94,  // 162: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	96,  // 163: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	98,  // 164: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	100, // 165: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	76,  // 166: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	103, // 167: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	112, // 168: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
-	84,  // 169: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	86,  // 170: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	78,  // 171: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
-	80,  // 172: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
-	106, // 173: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
-	108, // 174: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
-	110, // 175: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
-	10,  // 176: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	12,  // 177: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	14,  // 178: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	16,  // 179: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	19,  // 180: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	21,  // 181: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	23,  // 182: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	25,  // 183: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	28,  // 184: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	33,  // 185: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	30,  // 186: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	37,  // 187: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	39,  // 188: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	41,  // 189: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	43,  // 190: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	57,  // 191: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	59,  // 192: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	61,  // 193: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	63,  // 194: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	65,  // 195: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	67,  // 196: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	69,  // 197: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	71,  // 198: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	47,  // 199: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	49,  // 200: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	51,  // 201: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	53,  // 202: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	73,  // 203: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	75,  // 204: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	89,  // 205: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	91,  // 206: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	93,  // 207: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	95,  // 208: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	97,  // 209: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	99,  // 210: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	101, // 211: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	77,  // 212: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	104, // 213: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
-	113, // 214: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
-	85,  // 215: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	87,  // 216: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	79,  // 217: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
-	81,  // 218: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
-	107, // 219: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
-	109, // 220: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
-	111, // 221: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
-	176, // [176:222] is the sub-list for method output_type
-	130, // [130:176] is the sub-list for method input_type
-	130, // [130:130] is the sub-list for extension type_name
-	130, // [130:130] is the sub-list for extension extendee
-	0,   // [0:130] is the sub-list for field type_name
+	129, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	128, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	128, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	3,   // 31: holdfast.v1.Bulk.filter:type_name -> holdfast.v1.MessageFilter
+	26,  // 32: holdfast.v1.ListBulksResponse.bulks:type_name -> holdfast.v1.Bulk
+	3,   // 33: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	4,   // 34: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
+	3,   // 35: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	128, // 36: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	33,  // 37: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
+	36,  // 38: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
+	4,   // 39: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
+	36,  // 40: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
+	130, // 41: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	128, // 42: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	131, // 43: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	6,   // 44: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
+	128, // 45: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	7,   // 46: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
+	131, // 47: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	131, // 48: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	37,  // 49: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	37,  // 50: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	37,  // 51: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	131, // 52: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	131, // 53: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	46,  // 54: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	131, // 55: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	131, // 56: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	46,  // 57: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	131, // 58: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	131, // 59: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	47,  // 60: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	47,  // 61: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	131, // 62: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	47,  // 63: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	56,  // 64: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	131, // 65: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	132, // 66: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	128, // 67: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	6,   // 68: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	128, // 69: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	7,   // 70: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	128, // 71: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	56,  // 72: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
+	128, // 73: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	56,  // 74: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	131, // 75: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	57,  // 76: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	57,  // 77: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	57,  // 78: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	57,  // 79: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	57,  // 80: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	57,  // 81: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	118, // 82: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	119, // 83: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	120, // 84: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	7,   // 85: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	121, // 86: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	122, // 87: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	123, // 88: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	133, // 89: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	124, // 90: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
+	84,  // 91: holdfast.v1.ApplyConfigurationResponse.difference:type_name -> holdfast.v1.ConfigurationDifference
+	85,  // 92: holdfast.v1.ApplyConfigurationResponse.summary:type_name -> holdfast.v1.ConfigurationSummary
+	2,   // 93: holdfast.v1.ConfigurationDifference.action:type_name -> holdfast.v1.ConfigurationDifference.Action
+	125, // 94: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
+	134, // 95: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	134, // 96: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	134, // 97: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	104, // 98: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	104, // 99: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	104, // 100: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	128, // 101: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	135, // 102: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
+	128, // 103: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	128, // 104: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	135, // 105: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
+	131, // 106: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	107, // 107: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
+	107, // 108: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
+	136, // 109: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
+	131, // 110: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
+	116, // 111: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
+	136, // 112: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
+	131, // 113: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
+	128, // 114: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
+	128, // 115: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
+	131, // 116: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
+	131, // 117: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
+	131, // 118: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
+	131, // 119: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
+	126, // 120: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
+	7,   // 121: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	1,   // 122: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	131, // 123: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	6,   // 124: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	131, // 125: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	128, // 126: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	6,   // 127: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	128, // 128: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	137, // 129: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	128, // 130: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	131, // 131: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
+	9,   // 132: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	11,  // 133: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	13,  // 134: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	15,  // 135: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	18,  // 136: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	20,  // 137: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	22,  // 138: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	24,  // 139: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	27,  // 140: holdfast.v1.QueueService.ListBulks:input_type -> holdfast.v1.ListBulksRequest
+	29,  // 141: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	34,  // 142: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	31,  // 143: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	38,  // 144: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	40,  // 145: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	42,  // 146: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	44,  // 147: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	58,  // 148: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	60,  // 149: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	62,  // 150: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	64,  // 151: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	66,  // 152: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	68,  // 153: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	70,  // 154: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	72,  // 155: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	48,  // 156: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	50,  // 157: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	52,  // 158: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	54,  // 159: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	74,  // 160: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	76,  // 161: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	90,  // 162: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	92,  // 163: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	94,  // 164: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	96,  // 165: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	98,  // 166: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	100, // 167: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	102, // 168: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	78,  // 169: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	105, // 170: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	114, // 171: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
+	86,  // 172: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	88,  // 173: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	80,  // 174: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
+	82,  // 175: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
+	108, // 176: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
+	110, // 177: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
+	112, // 178: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
+	10,  // 179: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	12,  // 180: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	14,  // 181: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	16,  // 182: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	19,  // 183: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	21,  // 184: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	23,  // 185: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	25,  // 186: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	28,  // 187: holdfast.v1.QueueService.ListBulks:output_type -> holdfast.v1.ListBulksResponse
+	30,  // 188: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	35,  // 189: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	32,  // 190: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	39,  // 191: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	41,  // 192: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	43,  // 193: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	45,  // 194: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	59,  // 195: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	61,  // 196: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	63,  // 197: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	65,  // 198: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	67,  // 199: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	69,  // 200: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	71,  // 201: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	73,  // 202: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	49,  // 203: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	51,  // 204: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	53,  // 205: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	55,  // 206: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	75,  // 207: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	77,  // 208: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	91,  // 209: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	93,  // 210: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	95,  // 211: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	97,  // 212: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	99,  // 213: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	101, // 214: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	103, // 215: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	79,  // 216: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	106, // 217: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
+	115, // 218: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
+	87,  // 219: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	89,  // 220: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	81,  // 221: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
+	83,  // 222: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
+	109, // 223: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
+	111, // 224: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
+	113, // 225: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
+	179, // [179:226] is the sub-list for method output_type
+	132, // [132:179] is the sub-list for method input_type
+	132, // [132:132] is the sub-list for extension type_name
+	132, // [132:132] is the sub-list for extension extendee
+	0,   // [0:132] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -9325,29 +9451,29 @@ func file_holdfast_v1_admin_proto_init() {
 	file_holdfast_v1_event_proto_init()
 	file_holdfast_v1_peer_proto_init()
 	file_holdfast_v1_state_proto_init()
-	file_holdfast_v1_admin_proto_msgTypes[33].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[43].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[53].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[68].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[35].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[45].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[55].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[70].OneofWrappers = []any{
 		(*TestDestinationResponse_Line_)(nil),
 		(*TestDestinationResponse_Verdict_)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[77].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[79].OneofWrappers = []any{
 		(*ApplyConfigurationRequest_Options_)(nil),
 		(*ApplyConfigurationRequest_Data)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[78].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[80].OneofWrappers = []any{
 		(*ApplyConfigurationResponse_Difference)(nil),
 		(*ApplyConfigurationResponse_Summary)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[99].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[101].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   122,
+			NumMessages:   124,
 			NumExtensions: 0,
 			NumServices:   8,
 		},

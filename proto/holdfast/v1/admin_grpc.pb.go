@@ -39,6 +39,7 @@ const (
 	QueueService_PreviewBulk_FullMethodName   = "/holdfast.v1.QueueService/PreviewBulk"
 	QueueService_StartBulk_FullMethodName     = "/holdfast.v1.QueueService/StartBulk"
 	QueueService_WatchBulk_FullMethodName     = "/holdfast.v1.QueueService/WatchBulk"
+	QueueService_ListBulks_FullMethodName     = "/holdfast.v1.QueueService/ListBulks"
 )
 
 // QueueServiceClient is the client API for QueueService service.
@@ -71,6 +72,9 @@ type QueueServiceClient interface {
 	// WatchBulk follows a bulk operation until it is finished. The latest 50
 	// finished ones are kept.
 	WatchBulk(ctx context.Context, in *WatchBulkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBulkResponse], error)
+	// ListBulks lists the bulk operations under way, 16 at most, and the latest 50
+	// that have ended, oldest first.
+	ListBulks(ctx context.Context, in *ListBulksRequest, opts ...grpc.CallOption) (*ListBulksResponse, error)
 }
 
 type queueServiceClient struct {
@@ -188,6 +192,16 @@ func (c *queueServiceClient) WatchBulk(ctx context.Context, in *WatchBulkRequest
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type QueueService_WatchBulkClient = grpc.ServerStreamingClient[WatchBulkResponse]
 
+func (c *queueServiceClient) ListBulks(ctx context.Context, in *ListBulksRequest, opts ...grpc.CallOption) (*ListBulksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBulksResponse)
+	err := c.cc.Invoke(ctx, QueueService_ListBulks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // QueueServiceServer is the server API for QueueService service.
 // All implementations must embed UnimplementedQueueServiceServer
 // for forward compatibility.
@@ -218,6 +232,9 @@ type QueueServiceServer interface {
 	// WatchBulk follows a bulk operation until it is finished. The latest 50
 	// finished ones are kept.
 	WatchBulk(*WatchBulkRequest, grpc.ServerStreamingServer[WatchBulkResponse]) error
+	// ListBulks lists the bulk operations under way, 16 at most, and the latest 50
+	// that have ended, oldest first.
+	ListBulks(context.Context, *ListBulksRequest) (*ListBulksResponse, error)
 	mustEmbedUnimplementedQueueServiceServer()
 }
 
@@ -251,6 +268,9 @@ func (UnimplementedQueueServiceServer) StartBulk(context.Context, *StartBulkRequ
 }
 func (UnimplementedQueueServiceServer) WatchBulk(*WatchBulkRequest, grpc.ServerStreamingServer[WatchBulkResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchBulk not implemented")
+}
+func (UnimplementedQueueServiceServer) ListBulks(context.Context, *ListBulksRequest) (*ListBulksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBulks not implemented")
 }
 func (UnimplementedQueueServiceServer) mustEmbedUnimplementedQueueServiceServer() {}
 func (UnimplementedQueueServiceServer) testEmbeddedByValue()                      {}
@@ -396,6 +416,24 @@ func _QueueService_WatchBulk_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type QueueService_WatchBulkServer = grpc.ServerStreamingServer[WatchBulkResponse]
 
+func _QueueService_ListBulks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBulksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).ListBulks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_ListBulks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).ListBulks(ctx, req.(*ListBulksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // QueueService_ServiceDesc is the grpc.ServiceDesc for QueueService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -422,6 +460,10 @@ var QueueService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StartBulk",
 			Handler:    _QueueService_StartBulk_Handler,
+		},
+		{
+			MethodName: "ListBulks",
+			Handler:    _QueueService_ListBulks_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

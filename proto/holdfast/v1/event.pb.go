@@ -5289,7 +5289,9 @@ type BulkProgressed struct {
 	Cursor          []byte `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	CursorRecipient uint32 `protobuf:"varint,6,opt,name=cursor_recipient,json=cursorRecipient,proto3" json:"cursor_recipient,omitempty"`
 	// Nothing is left to do.
-	Finished      bool `protobuf:"varint,7,opt,name=finished,proto3" json:"finished,omitempty"`
+	Finished bool `protobuf:"varint,7,opt,name=finished,proto3" json:"finished,omitempty"`
+	// Why it ends before its time, "" where it doesn't. It goes with no targets.
+	Failure       string `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5371,6 +5373,13 @@ func (x *BulkProgressed) GetFinished() bool {
 		return x.Finished
 	}
 	return false
+}
+
+func (x *BulkProgressed) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
 }
 
 // VersionRaised raises the version of the state, which chooses what events mean
@@ -6667,7 +6676,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x06filter\x18\x02 \x01(\v2\x17.holdfast.v1.BulkFilterR\x06filter\x124\n" +
 	"\toperation\x18\x03 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x1a\n" +
-	"\bexpected\x18\x05 \x01(\x04R\bexpected\"\xf2\x01\n" +
+	"\bexpected\x18\x05 \x01(\x04R\bexpected\"\x8c\x02\n" +
 	"\x0eBulkProgressed\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\fR\x06bulkId\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12%\n" +
@@ -6675,7 +6684,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\atargets\x18\x04 \x03(\v2\x13.holdfast.v1.TargetR\atargets\x12\x16\n" +
 	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12)\n" +
 	"\x10cursor_recipient\x18\x06 \x01(\rR\x0fcursorRecipient\x12\x1a\n" +
-	"\bfinished\x18\a \x01(\bR\bfinished\")\n" +
+	"\bfinished\x18\a \x01(\bR\bfinished\x12\x18\n" +
+	"\afailure\x18\b \x01(\tR\afailure\")\n" +
 	"\rVersionRaised\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"\x9e\x01\n" +
 	"\fDrillStarted\x12\x0e\n" +

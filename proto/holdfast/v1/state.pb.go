@@ -749,7 +749,9 @@ type BulkRecord struct {
 	Refused uint64 `protobuf:"varint,13,opt,name=refused,proto3" json:"refused,omitempty"`
 	Refusal string `protobuf:"bytes,14,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// 0 while it is under way.
-	FinishedAt    int64 `protobuf:"varint,15,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	FinishedAt int64 `protobuf:"varint,15,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	// Why it ended before its time, "" where it didn't.
+	Failure       string `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -887,6 +889,13 @@ func (x *BulkRecord) GetFinishedAt() int64 {
 		return x.FinishedAt
 	}
 	return 0
+}
+
+func (x *BulkRecord) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
 }
 
 // UploadRecord is a body that arrives in pieces.
@@ -2775,7 +2784,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x06warned\x182 \x01(\bR\x06warned\"W\n" +
 	"\x0fOperationRecord\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x03R\x02at\"\xe5\x03\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\xff\x03\n" +
 	"\n" +
 	"BulkRecord\x12/\n" +
 	"\x06filter\x18\x01 \x01(\v2\x17.holdfast.v1.BulkFilterR\x06filter\x124\n" +
@@ -2795,7 +2804,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\arefused\x18\r \x01(\x04R\arefused\x12\x18\n" +
 	"\arefusal\x18\x0e \x01(\tR\arefusal\x12\x1f\n" +
 	"\vfinished_at\x18\x0f \x01(\x03R\n" +
-	"finishedAt\"^\n" +
+	"finishedAt\x12\x18\n" +
+	"\afailure\x18\x10 \x01(\tR\afailure\"^\n" +
 	"\fUploadRecord\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x16\n" +
 	"\x06pieces\x18\x02 \x01(\rR\x06pieces\x12\x14\n" +
