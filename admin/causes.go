@@ -66,13 +66,17 @@ func (w window) pendingCauses(r *pb.RecipientRecord) []string {
 	health := destination.Health
 	switch health.GetState() {
 	case pb.DestinationHealth_STATE_DOWN:
-		return append(causes,
-			fmt.Sprintf("destination %s is down since %s (%s)", r.Destination, stamp(health.Since), describe(health.Failure)),
-			w.probeCause(r.Destination, health))
+		causes = append(causes,
+			fmt.Sprintf("destination %s is down since %s (%s)", r.Destination, stamp(health.Since), describe(health.Failure)))
 	case pb.DestinationHealth_STATE_SUSPECT:
-		return append(causes,
-			fmt.Sprintf("node %s could not reach destination %s at %s (%s)", health.FirstNode, r.Destination, stamp(health.Since), describe(health.Failure)),
-			w.probeCause(r.Destination, health))
+		causes = append(causes,
+			fmt.Sprintf("node %s could not reach destination %s at %s (%s)", health.FirstNode, r.Destination, stamp(health.Since), describe(health.Failure)))
+	}
+	switch {
+	case troubled(health) && destination.Suspended != nil:
+		return causes // without probes
+	case troubled(health):
+		return append(causes, w.probeCause(r.Destination, health))
 	}
 	if destination.Suspended != nil {
 		return appendFailure(causes, "last attempt", r.LastError)

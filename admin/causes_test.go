@@ -67,6 +67,57 @@ func TestCauses(t *testing.T) {
 		"next probe at 2026-01-02T03:04:05Z by node "+prober)
 }
 
+// What the latest failure said of the next attempt gives way to what really comes:
+// the destination's probe while it is down, nothing while it is suspended.
+func TestWhatComesNext(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	id := w.Accept(time.Minute, "s@x.test", "r@one.test")
+	c := dial(t, w)
+	w.Claim(1, id, "one")
+	w.Defer(1, id, "one", 15*time.Minute)
+	w.Claim(2, id, "one")
+	w.Defer(2, id, "one", 20*time.Minute)
+	want := func(at time.Duration, why string) {
+		t.Helper()
+		r, err := c.GetLog(t.Context(), &pb.GetLogRequest{Id: id.String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		earlier, last := r.History[len(r.History)-2], r.History[len(r.History)-1]
+		if at == 0 {
+			if last.NextAttempt != nil || r.Message.Recipients[0].NextAttempt != nil {
+				t.Errorf("next attempt %v, %v, want none", last.NextAttempt, r.Message.Recipients[0].NextAttempt)
+			}
+		} else if next := admintest.Now.Add(at); !last.NextAttempt.AsTime().Equal(next) || !r.Message.Recipients[0].NextAttempt.AsTime().Equal(next) {
+			t.Errorf("next attempt %v, %v, want %v", last.NextAttempt.AsTime(), r.Message.Recipients[0].NextAttempt.AsTime(), next)
+		}
+		if last.Text != why {
+			t.Errorf("it says %q, want %q", last.Text, why)
+		}
+		if !earlier.NextAttempt.AsTime().Equal(admintest.Now.Add(15*time.Minute)) || earlier.Text != "" {
+			t.Errorf("an earlier failure says %v", earlier)
+		}
+	}
+	suspend := func() {
+		t.Helper()
+		if _, err := c.SuspendDestination(t.Context(), &pb.SuspendDestinationRequest{Name: "one"}); err != nil {
+			t.Fatal(err)
+		}
+		want(0, "no attempt is made until destination one is resumed")
+		if _, err := c.ResumeDestination(t.Context(), &pb.ResumeDestinationRequest{Name: "one"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(20*time.Minute, "")
+	suspend()
+	want(20*time.Minute, "")
+	w.BringDown("one")
+	want(5*time.Second, "destination one is down: what comes next is its probe")
+	suspend()
+	want(5*time.Second, "destination one is down: what comes next is its probe")
+}
+
 // causesOf a message's first recipient.
 func causesOf(t *testing.T, c client, id relay.MessageID) string {
 	t.Helper()
@@ -129,10 +180,18 @@ func TestCausesOfDestinations(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Split(causesOf(t, c, id), "\n")
-	if len(got) != 3 || !strings.HasPrefix(got[0], "destination two is suspended since 2026-01-02T03:04:05Z by local user ") ||
+	if len(got) != 2 || !strings.HasPrefix(got[0], "destination two is suspended since 2026-01-02T03:04:05Z by local user ") ||
 		!strings.HasSuffix(got[0], " (moving): no attempt is made until it is resumed") ||
-		!strings.HasPrefix(got[1], "destination two is down since 2026-01-02T03:04:05Z (") || !strings.HasPrefix(got[2], "next probe at ") {
+		!strings.HasPrefix(got[1], "destination two is down since 2026-01-02T03:04:05Z (") {
 		t.Errorf("causes of a suspended destination that is down: %q", got)
+	}
+	// Nor is it probed, so nothing says when.
+	shown, err := c.GetDestination(t.Context(), &pb.GetDestinationRequest{Name: "two"})
+	if err != nil || shown.Destination.NextProbe != nil {
+		t.Errorf("%v %v", shown, err)
+	}
+	if now, err := c.GetStatus(t.Context(), &pb.GetStatusRequest{}); err != nil || len(now.DestinationsDown) != 1 || now.DestinationsDown[0].NextProbe != nil {
+		t.Errorf("%v %v", now, err)
 	}
 	if _, err := c.ResumeDestination(t.Context(), &pb.ResumeDestinationRequest{Name: "two"}); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -198,9 +199,17 @@ func (w window) destination(record *pb.DestinationRecord) *pb.Destination {
 		out.State = health.State
 		out.Since = timestamp(health.Since)
 		out.Error = deliveryError(health.Failure)
-		out.NextProbe = timestamp(health.NextProbe)
+		out.NextProbe = nextProbe(record)
 	}
 	return out
+}
+
+// nextProbe is none while the destination is suspended: then nothing is tried.
+func nextProbe(record *pb.DestinationRecord) *timestamppb.Timestamp {
+	if record.Suspended != nil {
+		return nil
+	}
+	return timestamp(record.Health.GetNextProbe())
 }
 
 func shownHosts(hosts []*pb.DestinationConfig_Host) []*pb.DestinationHost {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -62,7 +63,7 @@ func (s *logService) GetLog(ctx context.Context, req *pb.GetLogRequest) (*pb.Get
 	if err != nil {
 		return nil, err
 	}
-	m, _, err := w.message(id)
+	m, recipients, err := w.message(id)
 	if err != nil {
 		return nil, err
 	}
@@ -85,10 +86,28 @@ func (s *logService) GetLog(ctx context.Context, req *pb.GetLogRequest) (*pb.Get
 			continue // of others
 		}
 		entry := historyEntry(row, addresses)
+		w.correctPromise(entry, row.Record, recipients)
 		out.History = append(out.History, entry)
 		bytes += proto.Size(entry)
 	}
 	return out, nil
+}
+
+// correctPromise is about the failure that a pending recipient's next attempt comes
+// from: what it promised is kept only as far as the destination lets it.
+func (w window) correctPromise(entry *pb.HistoryEntry, row *pb.HistoryRecord, recipients []recipient) {
+	if row.Kind != pb.HistoryRecord_KIND_ATTEMPT_FAILED {
+		return
+	}
+	for _, r := range recipients {
+		if r.State != pb.RecipientState_RECIPIENT_STATE_PENDING || r.Claim != nil || r.Ordered != nil ||
+			r.NextAttempt != row.NextAttempt || !slices.Contains(row.Recipients, r.number) {
+			continue
+		}
+		if at, instead := w.nextTry(r.RecipientRecord); instead != "" {
+			entry.NextAttempt, entry.Text = at, instead
+		}
+	}
 }
 
 func historyEntry(at fsm.HistoryRow, addresses []string) *pb.HistoryEntry {

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -116,12 +118,31 @@ func (w window) recipient(m *pb.MessageRecord, r *pb.RecipientRecord) *pb.Messag
 	if r.State != pb.RecipientState_RECIPIENT_STATE_PENDING || r.Claim != nil || r.Ordered != nil {
 		return out
 	}
-	out.NextAttempt = timestamp(r.NextAttempt)
+	out.NextAttempt, _ = w.nextTry(r)
 	if health := w.health(r.Destination); health.GetState() == pb.DestinationHealth_STATE_DOWN {
-		out.NextAttempt = timestamp(health.NextProbe)
 		out.LastError = deliveryError(health.Failure)
 	}
 	return out
+}
+
+// nextTry is when a pending recipient that nobody tries right now is tried next: at
+// its own time, unless its destination stands in the way, and then how it does. One
+// that isn't up is only probed, and one that is suspended not even that.
+func (w window) nextTry(r *pb.RecipientRecord) (at *timestamppb.Timestamp, instead string) {
+	destination, ok := w.Destination(r.Destination)
+	switch {
+	case !ok:
+	case destination.Suspended != nil:
+		return nil, fmt.Sprintf("no attempt is made until destination %s is resumed", r.Destination)
+	case troubled(destination.Health):
+		return timestamp(destination.Health.NextProbe), fmt.Sprintf("destination %s is %s: what comes next is its probe",
+			r.Destination, healthWord(destination.Health))
+	}
+	return timestamp(r.NextAttempt), ""
+}
+
+func healthWord(h *pb.DestinationHealth) string {
+	return strings.ToLower(strings.TrimPrefix(h.GetState().String(), "STATE_"))
 }
 
 // expiry is when the recipient's retention is over, by its domain's present

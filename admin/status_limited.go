@@ -34,7 +34,7 @@ func (w window) destinationsDown() []*pb.GetStatusResponse_DestinationDown {
 				Name:      record.Config.GetName(),
 				Since:     timestamp(health.Since),
 				Error:     deliveryError(health.Failure),
-				NextProbe: timestamp(health.NextProbe),
+				NextProbe: nextProbe(record),
 			})
 		}
 	}

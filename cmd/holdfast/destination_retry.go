@@ -26,9 +26,12 @@ the messages of one that is up.`,
 				if err != nil {
 					return err
 				}
-				if d := r.Destination; d.State == pb.DestinationHealth_STATE_UP {
+				switch d := r.Destination; {
+				case d.State == pb.DestinationHealth_STATE_UP:
 					_, err = fmt.Fprintf(a.out, "destination %s is up, there is nothing to probe\n", d.Name)
-				} else {
+				case d.SuspendedSince != nil:
+					_, err = fmt.Fprintf(a.out, "destination %s is %s and suspended: it is probed once it is resumed\n", d.Name, healthWord(d.State))
+				default:
 					_, err = fmt.Fprintf(a.out, "destination %s is %s, its next probe is due %s\n", d.Name, healthWord(d.State), a.when(d.NextProbe))
 				}
 				return err
