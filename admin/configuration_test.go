@@ -371,6 +371,38 @@ func TestConfigurationInUseIsNotRemoved(t *testing.T) {
 	}
 }
 
+// A domain that a token is limited to stays: the difference says so before anything
+// is carried out, with the way out.
+func TestConfigurationOfATokenIsNotRemoved(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	e := connected(t, w)
+	access := pb.NewAccessServiceClient(e.conn)
+	if _, err := access.CreateToken(t.Context(), &pb.CreateTokenRequest{
+		Name: "customer", Role: pb.Role_ROLE_VIEWER, Domains: []string{"two.test"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	const file = "[destination.one]\nhosts = [\"mail.one.test:25\"]\n"
+	want := []string{": domain two.test is one that token customer is limited to: `holdfast token revoke customer` comes first"}
+	for _, dryRun := range []bool{true, false} {
+		_, _, err := e.apply(file, &pb.ApplyConfigurationRequest_Options{Prune: true, DryRun: dryRun})
+		if got := violations(err); status.Code(err) != codes.InvalidArgument || !slices.Equal(got, want) {
+			t.Errorf("dry run %v: %v: %q", dryRun, err, got)
+		}
+	}
+	if _, err := pb.NewDomainServiceClient(e.conn).RemoveDomain(t.Context(), &pb.RemoveDomainRequest{Name: "two.test"}); status.Code(err) != codes.FailedPrecondition ||
+		": "+status.Convert(err).Message() != want[0] {
+		t.Error(err)
+	}
+	if _, err := access.RevokeToken(t.Context(), &pb.RevokeTokenRequest{Token: "customer"}); err != nil {
+		t.Fatal(err)
+	}
+	if s := e.mustApply(file, &pb.ApplyConfigurationRequest_Options{Prune: true}); s.Removed != 3 {
+		t.Errorf("%v", s)
+	}
+}
+
 func TestConfigurationWithoutAQuorum(t *testing.T) {
 	w := created(t, "cluster")
 	w.Configure()

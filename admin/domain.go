@@ -156,6 +156,10 @@ func (w window) domainInUse(name string) error {
 		return precondition("IN_USE", name,
 			"domain %s has %s: wait until all are delivered or returned; `holdfast queue list --domain %s` shows them", name, numbered(int(n), "queued recipient"), name)
 	}
+	if token := w.TokenFor(name); token != "" {
+		return precondition("IN_USE", name,
+			"domain %s is one that token %s is limited to: `holdfast token revoke %s` comes first", name, token, token)
+	}
 	return nil
 }
 

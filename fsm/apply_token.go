@@ -91,6 +91,10 @@ func (t *tables) tokenFor(domain string) string {
 	return ""
 }
 
+// TokenFor is a token that keeps a domain from being removed, "" where there is
+// none.
+func (v *View) TokenFor(domain string) string { return v.tables.tokenFor(domain) }
+
 func isTokenID(id string) bool {
 	return id != "" && len(id) <= maxTokenName && !strings.ContainsFunc(id, func(r rune) bool {
 		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
