@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -373,27 +372,6 @@ func TestVerifyNamesWhatDiffers(t *testing.T) {
 	if !strings.Contains(r.out, "DIFFERENT") || !strings.Contains(r.out, "node c was not compared: connection refused") {
 		t.Errorf("table %s", r.out)
 	}
-}
-
-func TestEveryCommandHasHelpAndExample(t *testing.T) {
-	a := &app{in: strings.NewReader(""), out: io.Discard, err: io.Discard, env: func(string) string { return "" }}
-	var visit func(path string, args []string)
-	visit = func(path string, args []string) {
-		cmd, _, err := a.root().Find(args)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if cmd.Hidden {
-			return // it only says that it isn't there yet
-		}
-		if cmd.Short == "" || (!cmd.HasSubCommands() && (cmd.Example == "" || cmd.Long == "")) {
-			t.Errorf("%s lacks help or an example", path)
-		}
-		for _, sub := range cmd.Commands() {
-			visit(path+" "+sub.Name(), append(args[:len(args):len(args)], sub.Name()))
-		}
-	}
-	visit("holdfast", nil)
 }
 
 func TestVersionAndCompletion(t *testing.T) {

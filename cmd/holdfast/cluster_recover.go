@@ -27,8 +27,9 @@ and, within that, the highest index.
 It then makes that node the only voter, under a new cluster id. Everything that
 it has in its log takes effect, and nothing else: mail that others acknowledged
 after its last entry is lost, and what they delivered after it comes twice. So
-all that is queued is marked in doubt; held it is not. Nodes of the old cluster are foreign from then on:
-wipe the data folder of every other one and start it, and it joins.
+all that is queued is marked in doubt; held it is not. Nodes of the old cluster
+are foreign from then on: wipe the data folder of every other one and start it,
+and it joins.
 
 It asks before it changes anything; without a terminal it wants --yes. Where it
 is interrupted, run it again: the node doesn't start before.`,

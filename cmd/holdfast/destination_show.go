@@ -14,7 +14,7 @@ func (a *app) destinationShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NAME",
 		Short:   "Show one destination with its health",
-		Long:    "Show one destination: its hosts, and while it is down since when, why, and when it is probed next.",
+		Long:    "Show one destination: its hosts, and while it is down since when, why, and when it\nis probed next.",
 		Example: "  holdfast destination show office",
 		Args:    oneArgument("destination"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -80,7 +80,7 @@ at the domain has ended.`,
 		},
 	}
 	cmd.Flags().StringVar(&destination, "destination", "", "where its mail goes (needed for a new domain)")
-	cmd.Flags().StringVar(&policy, "policy", "", "retry policy, see `holdfast policy list` (default "+relay.DefaultPolicy+" for a new domain)")
+	cmd.Flags().StringVar(&policy, "policy", "", "retry policy, as policy list shows them (default "+relay.DefaultPolicy+" for a new domain)")
 	cmd.Flags().StringArrayVar(&spamIf, "spam-if", nil, "rule on a header that marks mail as spam, such as 'X-Spam-Score>5'; several must all hold")
 	cmd.Flags().Var(&spamRetention, "spam-retention", "age at which marked mail is dropped (default 5d for a new domain)")
 	cmd.Flags().Uint64Var(&maxMessages, "max-messages", 0, "messages held at a time, 0 for no limit")

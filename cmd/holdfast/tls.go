@@ -22,17 +22,15 @@ func (a *app) tlsCommand() *cobra.Command {
 	cmd := group("tls", "Certificates of nodes and administrators",
 		`Make the cluster's certificate authority (CA), once, and have it sign a certificate
 for each node and each person. Nothing here talks to a node. The CA's key is needed
-for these commands only: keep it off the nodes.`)
-	cmd.Example = `  holdfast tls init
-  holdfast tls issue node a --host mx-a.example.net --host 10.0.0.1
-  holdfast tls issue operator alice
-
-then in node a's file:
+for these commands only: keep it off the nodes. A node's file names its three:
 
   [tls]
   ca   = "/etc/holdfast/ca.pem"
   cert = "/etc/holdfast/node-a.pem"
-  key  = "/etc/holdfast/node-a-key.pem"`
+  key  = "/etc/holdfast/node-a-key.pem"`)
+	cmd.Example = `  holdfast tls init
+  holdfast tls issue node a --host mx-a.example.net --host 10.0.0.1
+  holdfast tls issue operator alice`
 	cmd.AddCommand(a.tlsInitCommand(), a.tlsIssueCommand())
 	return cmd
 }

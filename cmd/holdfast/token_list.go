@@ -14,7 +14,7 @@ func (a *app) tokenListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List tokens",
-		Long:    "List tokens by name, expired ones too. Secrets are not shown: nobody has them but their holders.",
+		Long:    "List tokens by name, expired ones too. Secrets are not shown: nobody has them but\ntheir holders.",
 		Example: "  holdfast token list",
 		Args:    noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
