@@ -40,8 +40,9 @@ var mayImport = map[string]struct {
 		"delivery", "delivery/smtpout", "delivery/dsn", "admin", "upkeep", "pki"},
 		"node puts the parts together and no part of the product needs a test's code"},
 	// Beside node, the commands are a gRPC client, and `dev` has the sink for
-	// its demo mail server. Certificates are made without a node.
-	"cmd": {[]string{"node", "relay", "proto", "pki", "test/sink"},
+	// its demo mail server. Certificates are made without a node, and a file that a
+	// node exported is read without one.
+	"cmd": {[]string{"node", "relay", "proto", "pki", "admin/configfile", "test/sink"},
 		"a command is arguments, signals, Run and an exit code; what it does over gRPC is in proto"},
 }
 
