@@ -87,11 +87,7 @@ func TestLogStaysWhileFollowerInstalls(t *testing.T) {
 		return index
 	}
 	body := make([]byte, 200<<10)
-	write := func() {
-		for range 60 {
-			leader.must(message(t, body), body)
-		}
-	}
+	write := func() { leader.accept(60, body) }
 	write()
 	eventually(t, "the log is truncated", func() bool { return first() > 20 })
 

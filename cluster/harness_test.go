@@ -21,6 +21,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"holdfast/fsm"
@@ -291,6 +292,20 @@ func (n *testNode) propose(event *pb.Event, payload []byte) error {
 		return fmt.Errorf("%v: %s", result.Code, result.Text)
 	}
 	return n.state.WaitApplied(ctx, index)
+}
+
+// accept proposes acceptances of one body, eight at a time as sessions would.
+func (n *testNode) accept(messages int, body []byte) {
+	n.w.t.Helper()
+	var sessions errgroup.Group
+	sessions.SetLimit(8)
+	for range messages {
+		event := message(n.w.t, body)
+		sessions.Go(func() error { return n.propose(event, body) })
+	}
+	if err := sessions.Wait(); err != nil {
+		n.w.t.Fatalf("%s: %v", n.name, err)
+	}
 }
 
 func (n *testNode) must(event *pb.Event, payload []byte) {

@@ -66,9 +66,7 @@ func TestInstallBeyondTrailingLog(t *testing.T) {
 			away := w.nodes[w.others(leader.name)[0]]
 			away.stop()
 			body := make([]byte, 200<<10)
-			for range messages {
-				leader.must(message(t, body), body)
-			}
+			leader.accept(messages, body)
 			eventually(t, "the log is truncated", func() bool {
 				first, err := leader.cluster.stores.log.FirstIndex()
 				must(t, err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/test/race"
 )
 
 // awayServer is a mail server on pipes that refuses connections, or takes all.
@@ -69,6 +70,9 @@ func (s *awayServer) serve(conn net.Conn) {
 func TestOutageOfADay(t *testing.T) {
 	for _, messages := range []int{30, 1000} {
 		t.Run(fmt.Sprint(messages, " messages"), func(t *testing.T) {
+			if race.Enabled && messages > 100 {
+				t.Skip("a day of virtual time with a long queue: without the race detector")
+			}
 			synctest.Test(t, func(t *testing.T) { outageOfADay(t, messages) })
 		})
 	}

@@ -7,6 +7,7 @@ import (
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
+	"holdfast/test/race"
 )
 
 func target(id relay.MessageID) []*pb.Target {
@@ -18,6 +19,9 @@ func target(id relay.MessageID) []*pb.Target {
 // nobody decides. Released it is tried once more, and returned where that fails:
 // its age counts from its acceptance.
 func TestRestoredAWeekLater(t *testing.T) {
+	if race.Enabled {
+		t.Skip("weeks of virtual time: without the race detector")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		const week = 7 * 24 * time.Hour
 		w := newWorld(t, "a", "b")
