@@ -120,7 +120,7 @@ func (k *Keeper) fail(ctx context.Context, bulk fsm.Bulk, why *bulkError) error 
 		Cursor: bulk.Record.Cursor, CursorRecipient: bulk.Record.CursorRecipient, Failure: short(why.Error()),
 	})
 	if err != nil {
-		return fmt.Errorf("end it for %q: %w", why, err)
+		return fmt.Errorf("end the operation that failed (%w): %w", why, err)
 	}
 	k.cfg.Logger.Error("bulk operation failed", "id", bulk.ID, "kind", bulk.Record.Operation.GetKind().String(),
 		"by", bulk.Record.Operation.GetBy(), "recipients", bulk.Record.Changed, "error", why)
