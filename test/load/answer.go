@@ -69,6 +69,13 @@ func (r *record) add(a Answer) {
 	}
 }
 
+// soFar is the list as it is; later additions don't show in it.
+func (r *record) soFar() []Answer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.answers[:len(r.answers):len(r.answers)]
+}
+
 func (r *record) acceptedSoFar() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,8 +13,8 @@ type Config struct {
 	// Addresses are host:port of SMTP servers; session i keeps to address
 	// i modulo their number, so that the gap of each address can be measured.
 	Addresses []string
-	// Roam makes a session that isn't served go on to the next address, as a
-	// client goes through the hosts of an MX record.
+	// Roam makes a session go on to the next address with each connection, and at
+	// once where it isn't served, as clients go through the hosts of an MX record.
 	Roam bool
 	// Sessions is the number of connections kept up at the same time.
 	Sessions int

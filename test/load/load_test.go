@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -265,6 +266,69 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+// Sessions that roam go round, and where the servers are others from now on, to
+// those.
+func TestRoaming(t *testing.T) {
+	one, two, three := startSink(t, sink.Config{}), startSink(t, sink.Config{}), startSink(t, sink.Config{})
+	gone := startSink(t, sink.Config{})
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	moved := false // one session, so one goroutine
+	var l *Loader
+	l, err := New(Config{
+		Addresses: []string{one.Addr(), gone.Addr(), two.Addr()}, Roam: true, Sessions: 1, Run: "roam", Count: 40, PerConnection: 5,
+		Recipients: []string{"a@one.test"}, Size: 1024,
+		Admit: func(context.Context) bool {
+			if l.Accepted() == 19 && !moved {
+				moved = true
+				l.SetAddresses([]string{three.Addr()})
+			}
+			return true
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := l.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range []*sink.Server{one, two, three} {
+		if got, want := s.Stats().Committed, []int{10, 10, 20}[i]; got != want {
+			t.Errorf("server %d got %d messages, want %d", i+1, got, want)
+		}
+	}
+	if report.Count(Accepted) != 40 || len(l.Answers()) != 40 || report.Stranded != 0 || report.ConnectionsRefused == 0 {
+		t.Errorf("%d accepted, %d answers, stranded %d times, %d connections refused", report.Count(Accepted), len(l.Answers()), report.Stranded, report.ConnectionsRefused)
+	}
+}
+
+// What an outage held back is sent after it.
+func TestPaceCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		admit, began := Pace(100), time.Now()
+		for range 50 {
+			admit(t.Context())
+		}
+		if took := time.Since(began); took != 490*time.Millisecond {
+			t.Errorf("50 messages of 100 a second in %s", took)
+		}
+		pause(t.Context(), time.Second)
+		for range 150 {
+			admit(t.Context())
+		}
+		if took := time.Since(began); took != 1990*time.Millisecond {
+			t.Errorf("200 messages of 100 a second, with an outage of a second, in %s", took)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if admit(ended) {
+			t.Error("admitted after the end")
+		}
+	})
 }
 
 // The loader must never be what a measurement measures: this says what it can

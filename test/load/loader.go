@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ type Loader struct {
 	sessions []*session
 	record   *record
 
+	addresses          atomic.Pointer[[]string]
 	begun              atomic.Int64 // messages begun, over all sessions
 	connections        atomic.Int64
 	refusedConnections atomic.Int64
@@ -31,12 +33,20 @@ func New(config Config) (*Loader, error) {
 		corpus: newCorpus(max(config.Size, config.LongSize)),
 		record: newRecord(config.Log),
 	}
+	l.SetAddresses(config.Addresses)
 	for i := range config.Sessions {
 		l.sessions = append(l.sessions, &session{
 			loader: l, index: i, address: config.Addresses[i%len(config.Addresses)],
 		})
 	}
 	return l, nil
+}
+
+// SetAddresses is for a loader that roams: connections from now on go to these
+// servers, as after a change of the MX records. At least one.
+func (l *Loader) SetAddresses(addresses []string) {
+	own := slices.Clone(addresses)
+	l.addresses.Store(&own)
 }
 
 // Run sends until the duration is over, the count is reached or ctx ends, and
@@ -92,6 +102,9 @@ func (l *Loader) InData(address string) int {
 	}
 	return n
 }
+
+// Answers are those so far, in the order of their arrival.
+func (l *Loader) Answers() []Answer { return l.record.soFar() }
 
 // Accepted is the number of messages answered 250 so far.
 func (l *Loader) Accepted() int { return l.record.acceptedSoFar() }

@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,12 +15,18 @@ type session struct {
 	address string
 	inData  atomic.Bool // 354 received, final dot not sent
 	serial  int         // messages begun
+	dialled int         // connections
 	vain    int         // addresses in a row that took nothing
 }
 
 // run sends until ctx ends or the loader has what it wants.
 func (s *session) run(ctx context.Context) {
 	for !s.loader.finished(ctx) {
+		if s.loader.config.Roam {
+			addresses := *s.loader.addresses.Load()
+			s.address = addresses[(s.index+s.dialled)%len(addresses)]
+		}
+		s.dialled++
 		c, err := dial(ctx, s.address, s.loader.config.Timeout)
 		if err != nil {
 			s.loader.refusedConnections.Add(1)
@@ -59,8 +64,7 @@ func (s *session) use(ctx context.Context, c *client) {
 func (s *session) goOn(ctx context.Context) {
 	config := &s.loader.config
 	if config.Roam {
-		s.address = config.Addresses[(slices.Index(config.Addresses, s.address)+1)%len(config.Addresses)]
-		if s.vain++; s.vain%len(config.Addresses) != 0 || s.loader.finished(ctx) {
+		if s.vain++; s.vain%len(*s.loader.addresses.Load()) != 0 || s.loader.finished(ctx) {
 			return
 		}
 		s.loader.stranded.Add(1)
