@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,14 +59,15 @@ func (e *ExitError) Error() string {
 // Socket is the address of the node's admin socket.
 func (n *Node) Socket() string { return "unix:" + filepath.Join(n.Data(), "admin.sock") }
 
-// CLI runs a command of the binary against the node and gives what it printed.
-// A status other than 0 is an *ExitError.
+// CLI runs a command of the node's own program against the node and gives what
+// it printed. A status other than 0 is an *ExitError.
 func (n *Node) CLI(ctx context.Context, args ...string) ([]byte, error) {
-	if n.cluster.config.Binary == "" {
+	binary := cmp.Or(n.Binary, n.cluster.config.Binary)
+	if binary == "" {
 		return nil, errors.New("harness: no binary to run commands with (Config.Binary)")
 	}
 	args = append(args[:len(args):len(args)], "--addr", n.Socket())
-	command := exec.CommandContext(ctx, n.cluster.config.Binary, args...)
+	command := exec.CommandContext(ctx, binary, args...)
 	command.Env = environment()
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +41,9 @@ type Config struct {
 	InProcess bool
 	// TLS gives every node a certificate of Cluster.Authority.
 	TLS bool
+	// Issue writes a node's TLSFiles before its first start; nil where TLS has it
+	// done, or there are none.
+	Issue func(*Node) error
 	// LogLevel of the nodes; "" is info.
 	LogLevel string
 }
@@ -51,6 +55,7 @@ type Cluster struct {
 	// Authority is the CA of the nodes, nil without Config.TLS.
 	Authority *Authority
 	config    Config
+	forgotten []*Node
 }
 
 // Build compiles the server into a folder and gives its path. It runs within
@@ -139,25 +144,36 @@ func (c *Cluster) newNode(name string, ports []string) *Node {
 // Add makes and starts another node, which joins the first ones; it isn't
 // among Network's names, so it can't be cut off.
 func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {
+	n, err := c.Launch(ctx, name, false)
+	if err != nil {
+		return nil, err
+	}
+	return n, n.WaitReady(ctx)
+}
+
+// Launch is Add without the wait. A node that is alone knows no cluster: it waits
+// for `cluster join`.
+func (c *Cluster) Launch(ctx context.Context, name string, alone bool) (*Node, error) {
 	ports, err := FreeAddresses(4)
 	if err != nil {
 		return nil, err
 	}
 	n := c.newNode(name, ports)
-	n.added = true
+	n.added, n.Alone = true, alone
 	c.Nodes = append(c.Nodes, n)
-	if c.config.TLS {
-		if err := errors.Join(n.Trust(c.Authority), n.Certify(c.Authority)); err != nil {
-			return nil, err
-		}
+	if err := c.certify(n); err != nil {
+		return nil, err
 	}
 	if err := errors.Join(c.addProxies(ctx, n), n.writeConfig()); err != nil {
 		return nil, err
 	}
-	if err := n.Start(); err != nil {
-		return nil, err
-	}
-	return n, n.WaitReady(ctx)
+	return n, n.Start()
+}
+
+// Forget takes a node that is gone for good out of Nodes.
+func (c *Cluster) Forget(n *Node) {
+	c.Nodes = slices.DeleteFunc(slices.Clone(c.Nodes), func(other *Node) bool { return other == n })
+	c.forgotten = append(c.forgotten, n)
 }
 
 // addProxies puts a node behind proxies, unless the cluster goes without.
@@ -250,7 +266,7 @@ func (c *Cluster) Leader(ctx context.Context) (leader *Node, err error) {
 // Close ends what still runs and removes no file.
 func (c *Cluster) Close() error {
 	var errs []error
-	for _, n := range c.Nodes {
+	for _, n := range append(slices.Clone(c.Nodes), c.forgotten...) {
 		if !c.config.InProcess {
 			errs = append(errs, n.Kill())
 			continue

@@ -25,7 +25,7 @@ func TestNodeFile(t *testing.T) {
 		}
 		defer c.Network.close()
 		for _, n := range c.Nodes {
-			config, err := node.Load(n.configPath())
+			config, err := node.Load(n.ConfigPath())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,7 +14,7 @@ import (
 // startInside runs the node within our own process, by the same file and the
 // same two calls as the server does, which closes output at its end.
 func (n *Node) startInside(output *os.File) (*process, error) {
-	config, err := node.Load(n.configPath())
+	config, err := node.Load(n.ConfigPath())
 	if err != nil {
 		return nil, err
 	}

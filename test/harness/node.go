@@ -29,6 +29,8 @@ type Node struct {
 	Binary string
 	// Where the other nodes find it.
 	RaftAdvertised, AdminAdvertised string
+	// Alone: its file names no other node.
+	Alone bool
 
 	cluster *Cluster
 	data    string
@@ -79,7 +81,8 @@ func (n *Node) Data() string { return n.data }
 // Hostname is the name the node gives in EHLO.
 func (n *Node) Hostname() string { return "mx-" + n.Name + ".holdfast.test" }
 
-func (n *Node) configPath() string { return filepath.Join(n.Dir, "holdfast.toml") }
+// ConfigPath is the node file.
+func (n *Node) ConfigPath() string { return filepath.Join(n.Dir, "holdfast.toml") }
 func (n *Node) logPath() string    { return filepath.Join(n.Dir, "log") }
 
 // writeConfig writes the one file that serves the first start and all later.
@@ -95,11 +98,15 @@ func (n *Node) writeConfig() (err error) {
 	if n.added {
 		expect = 0
 	}
-	var files *pki.Files
-	if n.cluster.config.TLS {
-		files = &pki.Files{CA: n.tlsPath("ca.pem"), Cert: n.tlsPath("node.pem"), Key: n.tlsPath("node-key.pem")}
+	if n.Alone {
+		join = nil
 	}
-	file, err := os.Create(n.configPath())
+	var files *pki.Files
+	if n.cluster.secured() {
+		own := n.TLSFiles()
+		files = &own
+	}
+	file, err := os.Create(n.ConfigPath())
 	if err != nil {
 		return err
 	}
@@ -139,7 +146,7 @@ func (n *Node) Start() error {
 
 // startServer starts a server process, which closes output at its end.
 func (n *Node) startServer(output *os.File) (*process, error) {
-	command := exec.Command(cmp.Or(n.Binary, n.cluster.config.Binary), "server", "--config", n.configPath())
+	command := exec.Command(cmp.Or(n.Binary, n.cluster.config.Binary), "server", "--config", n.ConfigPath())
 	command.Stdout, command.Stderr = output, output
 	command.Env = environment()
 	// A test that is killed leaves no node behind.

@@ -29,8 +29,11 @@ func NewAuthority(name string) (*Authority, error) {
 	return &Authority{ca, pair.Cert}, err
 }
 
-// tlsPath is a file of the node's [tls]: ca.pem, node.pem or node-key.pem.
-func (n *Node) tlsPath(name string) string { return filepath.Join(n.Dir, "tls", name) }
+// TLSFiles are those of the node's [tls].
+func (n *Node) TLSFiles() pki.Files {
+	dir := filepath.Join(n.Dir, "tls")
+	return pki.Files{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "node.pem"), Key: filepath.Join(dir, "node-key.pem")}
+}
 
 // Trust makes authorities the ones that the node trusts, from its next start or
 // Reload on.
@@ -39,7 +42,7 @@ func (n *Node) Trust(authorities ...*Authority) error {
 	for _, a := range authorities {
 		bundle = append(bundle, a.cert...)
 	}
-	return replace(n.tlsPath("ca.pem"), bundle)
+	return replace(n.TLSFiles().CA, bundle)
 }
 
 // Certify gives the node a certificate, from its next start or Reload on.
@@ -52,7 +55,8 @@ func (n *Node) Certify(by *Authority) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(replace(n.tlsPath("node.pem"), pair.Cert), replace(n.tlsPath("node-key.pem"), pair.Key))
+	files := n.TLSFiles()
+	return errors.Join(replace(files.Cert, pair.Cert), replace(files.Key, pair.Key))
 }
 
 func replace(path string, content []byte) error {
@@ -95,16 +99,29 @@ func (n *Node) Reload(ctx context.Context) error {
 
 // secure gives every node a certificate of one authority.
 func (c *Cluster) secure() (err error) {
-	if !c.config.TLS {
-		return nil
-	}
-	if c.Authority, err = NewAuthority("harness CA"); err != nil {
-		return err
+	if c.config.TLS {
+		if c.Authority, err = NewAuthority("harness CA"); err != nil {
+			return err
+		}
 	}
 	for _, n := range c.Nodes {
-		if err := errors.Join(n.Trust(c.Authority), n.Certify(c.Authority)); err != nil {
+		if err := c.certify(n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// certify gives a node its first certificate.
+func (c *Cluster) certify(n *Node) error {
+	switch {
+	case c.config.Issue != nil:
+		return c.config.Issue(n)
+	case c.config.TLS:
+		return errors.Join(n.Trust(c.Authority), n.Certify(c.Authority))
+	}
+	return nil
+}
+
+// secured reports whether nodes have a [tls].
+func (c *Cluster) secured() bool { return c.config.TLS || c.config.Issue != nil }

@@ -17,8 +17,6 @@ import (
 	"holdfast/test/sink"
 )
 
-func configOf(n *harness.Node) string { return filepath.Join(n.Dir, "holdfast.toml") }
-
 // wipe empties a node's data folder, as a new disk is.
 func (w *world) wipe(nodes ...*harness.Node) {
 	w.t.Helper()
@@ -42,19 +40,10 @@ func (w *world) startAll(nodes ...*harness.Node) {
 // loadSlowly sends so many messages a second until endLoad.
 func (w *world) loadSlowly(run string, perSecond int) {
 	w.t.Helper()
-	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
-	w.t.Cleanup(ticker.Stop)
 	loader, err := load.New(load.Config{
 		Addresses: w.SMTP(), Roam: true, Sessions: 12, Run: run, Duration: 3 * time.Minute,
 		Recipients: []string{"user@sink.test"}, Size: 1024, LongEvery: 100, LongSize: 600 << 10, PerConnection: 50,
-		Admit: func(ctx context.Context) bool {
-			select {
-			case <-ticker.C:
-				return true
-			case <-ctx.Done():
-				return false
-			}
-		},
+		Admit: load.Pace(perSecond),
 	})
 	w.must(err)
 	w.run(loader)
@@ -107,8 +96,8 @@ func TestBackupUnderLoad(t *testing.T) {
 
 			a := w.Nodes[0]
 			w.cli(a, "snapshot", "inspect", file)
-			w.cli(a, append([]string{"snapshot", "restore", file, "--config", configOf(a)}, flags...)...)
-			w.refused(a, 1, "has data of a node", "snapshot", "restore", file, "--config", configOf(a))
+			w.cli(a, append([]string{"snapshot", "restore", file, "--config", a.ConfigPath()}, flags...)...)
+			w.refused(a, 1, "has data of a node", "snapshot", "restore", file, "--config", a.ConfigPath())
 			w.startAll(w.Nodes...)
 			if flags == nil {
 				if s := w.status(a); s.Queue.Pending != 0 || s.Queue.Held < 300 || s.Queue.InDoubt != s.Queue.Held {
@@ -186,7 +175,7 @@ func TestRestoreInterrupted(t *testing.T) {
 	w.wipe(w.Nodes...)
 	for _, after := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(w.ctx, after)
-		out, err := a.CLI(ctx, "snapshot", "restore", file, "--config", configOf(a)) // ends with SIGKILL
+		out, err := a.CLI(ctx, "snapshot", "restore", file, "--config", a.ConfigPath()) // ends with SIGKILL
 		cancel()
 		_, marked := os.Stat(filepath.Join(a.Data(), "unfinished"))
 		t.Logf("killed after %s: %v %s, unfinished: %v", after, err, out, marked == nil)
@@ -203,8 +192,8 @@ func TestRestoreInterrupted(t *testing.T) {
 			t.Errorf("the node says:\n%s", w.Tails(3))
 		}
 	}
-	w.refused(a, 1, "is cut off", "snapshot", "restore", cut(t, file), "--config", configOf(a))
-	w.cli(a, "snapshot", "restore", file, "--config", configOf(a))
+	w.refused(a, 1, "is cut off", "snapshot", "restore", cut(t, file), "--config", a.ConfigPath())
+	w.cli(a, "snapshot", "restore", file, "--config", a.ConfigPath())
 	// The first node is killed as it begins, and while the second joins.
 	w.startAll(a)
 	w.must(a.Kill())

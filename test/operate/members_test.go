@@ -60,7 +60,7 @@ func TestMembersComeAndGo(t *testing.T) {
 	if tails := w.Tails(5); !strings.Contains(tails, "node c was removed from the cluster: it stops") {
 		t.Errorf("the removed node doesn't say why it stops:\n%s", tails)
 	}
-	w.forget(c)
+	w.Forget(c)
 	_, err = w.Add(w.ctx, "f")
 	w.must(err)
 
@@ -72,10 +72,10 @@ func TestMembersComeAndGo(t *testing.T) {
 	w.cli(a, "node", "drain", "b", "--wait")
 	w.cli(a, "cluster", "remove", "b")
 	w.awaitEnd(b)
-	w.forget(b)
+	w.Forget(b)
 	w.cli(a, "node", "drain", "e", "--wait")
 	w.cli(a, "cluster", "remove", "e")
-	w.forget(w.Nodes[2])
+	w.Forget(w.Nodes[2])
 	w.endLoad()
 	w.cli(a, "status")
 	if s := w.status(a); len(s.Nodes) != 3 {

@@ -199,17 +199,6 @@ func (w *world) awaitEmpty(n *harness.Node) {
 	}))
 }
 
-// forget takes a node that was removed out of the list.
-func (w *world) forget(n *harness.Node) {
-	var kept []*harness.Node
-	for _, other := range w.Nodes {
-		if other != n {
-			kept = append(kept, other)
-		}
-	}
-	w.Nodes = kept
-}
-
 // awaitEnd waits until a process has ended by itself.
 func (w *world) awaitEnd(n *harness.Node) {
 	w.t.Helper()
