@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/test/harness"
+	"holdfast/test/newer"
 )
 
 // A rolling upgrade between two builds under load. The newer one has a kind of
@@ -18,31 +19,32 @@ import (
 func TestRollingUpgrade(t *testing.T) {
 	isLong(t)
 	w := start(t)
-	newer := w.buildNewer()
+	next, err := newer.Build(w.ctx, shortDir(t))
+	w.must(err)
 	a, b, c := w.Nodes[0], w.Nodes[1], w.Nodes[2]
 	w.load("upgrade", 4, w.SMTP()...)
 
-	w.replaceProgram(a, newer)
+	w.replaceProgram(a, next)
 	w.awaitWarning(b, "mixed-programs", "the state stays at version 1 until node b has the newer one or is removed")
 	w.refused(a, 1, "rehearsed comes with version 2, the state is of version 1", "settings", "set", "--warn-pending", "5000")
 	w.cli(b, "settings", "set", "--warn-pending", "6000") // what both know goes on
 	w.verified(a, "")
 
-	w.replaceProgram(b, newer)
+	w.replaceProgram(b, next)
 	w.replaceProgram(a, "") // a node rolled back works
-	w.replaceProgram(c, newer)
+	w.replaceProgram(c, next)
 	w.refused(c, 1, "the state is of version 1", "settings", "set", "--warn-pending", "7000")
 	w.verified(a, "")
 
-	w.replaceProgram(a, newer)
+	w.replaceProgram(a, next)
 	w.must(harness.Eventually(w.ctx, "version 2", func(context.Context) error {
-		if v := w.upgraded(c).StateVersion; v != stateVersion+1 {
+		if v := w.upgraded(c).StateVersion; v != newer.Version {
 			return fmt.Errorf("the state is of version %d", v)
 		}
 		return nil
 	}))
 	w.cli(b, "settings", "set", "--warn-pending", "8000")
-	w.verified(a, "rehearsed")
+	w.verified(a, newer.Family)
 	if s := w.upgraded(b); len(s.Warnings) > 0 {
 		t.Errorf("warnings %v", s.Warnings)
 	}
@@ -52,14 +54,14 @@ func TestRollingUpgrade(t *testing.T) {
 	// Too late to go back: by its log, by its state, and by an empty folder.
 	w.must(c.Kill())
 	w.stopsInWords(c)
-	w.replaceProgram(c, newer)
+	w.replaceProgram(c, next)
 	w.must(c.Stop(w.ctx))
 	w.stopsInWords(c)
 	w.must(os.RemoveAll(c.Data()))
 	w.stopsInWords(c)
 	w.must(os.RemoveAll(c.Data()))
-	w.replaceProgram(c, newer)
-	w.verified(a, "rehearsed")
+	w.replaceProgram(c, next)
+	w.verified(a, newer.Family)
 }
 
 // replaceProgram restarts a node, if it runs, with another program.
@@ -101,7 +103,7 @@ func (w *world) upgraded(n *harness.Node) (s upgraded) {
 func (w *world) verified(n *harness.Node, family string) {
 	w.t.Helper()
 	out := w.cli(n, "cluster", "verify")
-	if !strings.Contains(out, "3 nodes compared, identical") || strings.Contains(out, "rehearsed") != (family != "") {
+	if !strings.Contains(out, "3 nodes compared, identical") || strings.Contains(out, newer.Family) != (family != "") {
 		w.t.Errorf("verify says\n%s", out)
 	}
 }
