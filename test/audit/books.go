@@ -27,20 +27,24 @@ type Books struct {
 	// HeldAllowed: what is held after attempts of unknown outcome waits for an
 	// operator, as it should.
 	HeldAllowed bool
+	// UnderWay: mail goes on, or a destination is down. What the log has as pending
+	// or held is neither lost nor delivered.
+	UnderWay bool
 
 	logged map[string]*pb.Message // the cluster's log, by the ids that senders gave
 	marks  func(*pb.Message) ([]time.Time, error)
 }
 
-// Doubtful counts what came, or may have come, more than once.
-type Doubtful struct{ Duplicates, InDoubt, Held int }
+// Findings count what never came, is in the queue, and came, or may have come,
+// more than once.
+type Findings struct{ Lost, Queued, Duplicates, InDoubt, Held int }
 
-func (b *Books) check(j *Journal) (Doubtful, error) {
+func (b *Books) check(j *Journal) (Findings, error) {
 	copies := b.copies()
-	b.checkAnswers(j, copies)
+	found := b.doubtful()
+	found.Lost, found.Queued = b.checkAnswers(j, copies)
 	checkContents(j, copies)
-	found, err := b.checkDuplicates(j, copies)
-	if err != nil {
+	if err := b.checkDuplicates(j, copies, &found); err != nil {
 		return found, err
 	}
 	return found, b.checkOverlaps(j)
@@ -68,10 +72,19 @@ func isHeld(m *pb.Message) bool {
 	})
 }
 
+// isQueued: it may yet arrive, or has, and the log will say so.
+func isQueued(m *pb.Message) bool {
+	switch m.GetState() {
+	case pb.RecipientState_RECIPIENT_STATE_PENDING, pb.RecipientState_RECIPIENT_STATE_HELD:
+		return true
+	}
+	return false
+}
+
 // checkAnswers holds each answer against the other two books.
-func (b *Books) checkAnswers(j *Journal, copies map[string][]sink.Message) {
+func (b *Books) checkAnswers(j *Journal, copies map[string][]sink.Message) (lost, queued int) {
 	counts, arrivals := map[load.Outcome]int{}, map[load.Outcome]int{}
-	lost, unlogged, held := 0, 0, 0
+	unlogged, held := 0, 0
 	for _, a := range b.Answers {
 		counts[a.Outcome]++
 		arrived := len(copies[a.ID]) > 0
@@ -83,6 +96,8 @@ func (b *Books) checkAnswers(j *Journal, copies map[string][]sink.Message) {
 		case a.Outcome != load.Accepted:
 		case b.HeldAllowed && m.GetId() == a.QueueID && isHeld(m):
 			held++
+		case b.UnderWay && m.GetId() == a.QueueID && isQueued(m):
+			queued++
 		case !arrived:
 			lost++
 			b.sayFew(j, lost, "lost", a, m)
@@ -94,7 +109,7 @@ func (b *Books) checkAnswers(j *Journal, copies map[string][]sink.Message) {
 	j.Say("answers: %d accepted, %d deferred (4xx), %d refused (5xx), %d cut off before the final dot, %d after it",
 		counts[load.Accepted], counts[load.Deferred], counts[load.Refused], counts[load.Lost], counts[load.Unknown])
 	j.Say("arrived though not answered 250: %d with a lost reply, %d deferred", arrivals[load.Unknown], arrivals[load.Deferred])
-	j.Say("LOST: %d; held for an operator after %d attempts in doubt: %d", lost, heldAfter, held)
+	j.Say("LOST: %d; held for an operator after %d attempts in doubt: %d; in the queue: %d", lost, heldAfter, held, queued)
 	for _, v := range []struct {
 		count int
 		what  string
@@ -111,6 +126,7 @@ func (b *Books) checkAnswers(j *Journal, copies map[string][]sink.Message) {
 	if counts[load.Accepted] == 0 {
 		j.Violation("nothing was accepted")
 	}
+	return lost, queued
 }
 
 // sayFew shows the first few of a kind.
@@ -143,8 +159,7 @@ func checkContents(j *Journal, copies map[string][]sink.Message) {
 
 // checkDuplicates wants each further copy to have begun after the log marked
 // the message in doubt.
-func (b *Books) checkDuplicates(j *Journal, copies map[string][]sink.Message) (Doubtful, error) {
-	found := b.doubtful()
+func (b *Books) checkDuplicates(j *Journal, copies map[string][]sink.Message, found *Findings) error {
 	for id, all := range copies {
 		if len(all) == 1 {
 			continue
@@ -152,7 +167,7 @@ func (b *Books) checkDuplicates(j *Journal, copies map[string][]sink.Message) (D
 		found.Duplicates += len(all) - 1
 		marks, err := b.marksOf(id)
 		if err != nil {
-			return found, err
+			return err
 		}
 		for i, again := range all[1:] {
 			if i >= len(marks) || again.Started.Before(marks[i]) {
@@ -164,12 +179,13 @@ func (b *Books) checkDuplicates(j *Journal, copies map[string][]sink.Message) (D
 	if b.MaxDuplicates != NoLimit && found.Duplicates > b.MaxDuplicates {
 		j.Violation("%d duplicates, but the slots in use at the deaths were %d", found.Duplicates, b.MaxDuplicates)
 	}
-	return found, nil
+	return nil
 }
 
-func (b *Books) doubtful() (found Doubtful) {
-	for _, m := range b.logged {
-		for _, r := range m.Recipients {
+// doubtful goes by the answers: the log may have messages of other books.
+func (b *Books) doubtful() (found Findings) {
+	for _, a := range b.Answers {
+		for _, r := range b.logged[a.ID].GetRecipients() {
 			if r.InDoubt > 0 {
 				found.InDoubt++
 			}

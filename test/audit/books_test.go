@@ -80,6 +80,17 @@ func TestAuditSeesEachViolation(t *testing.T) {
 			b.hold()
 			b.HeldAllowed = true
 		}, ""},
+		{"in the queue, as it may be", func(b *Books) { b.queue(pb.RecipientState_RECIPIENT_STATE_PENDING) }, ""},
+		{"held, and mail goes on", func(b *Books) { b.queue(pb.RecipientState_RECIPIENT_STATE_HELD) }, ""},
+		{"arrived, and not yet recorded", func(b *Books) {
+			b.queue(pb.RecipientState_RECIPIENT_STATE_PENDING)
+			b.arrives("one", 0)
+		}, ""},
+		{"in the queue under another id", func(b *Books) {
+			b.queue(pb.RecipientState_RECIPIENT_STATE_PENDING)
+			b.logged["one"].Id = "Q2"
+		}, "never arrived"},
+		{"in the queue no more, and not arrived", func(b *Books) { b.queue(pb.RecipientState_RECIPIENT_STATE_DELIVERED) }, "never arrived"},
 		{"nothing accepted", func(b *Books) { b.Answers = nil }, "nothing was accepted"},
 		{"refused but delivered", func(b *Books) {
 			b.answered("two", load.Refused)
@@ -146,6 +157,12 @@ func (b *Books) hold() {
 	held := pb.RecipientState_RECIPIENT_STATE_HELD
 	b.logged["one"].State = held
 	b.logged["one"].Recipients = []*pb.MessageRecipient{{State: held, InDoubt: heldAfter}}
+}
+
+// queue makes the message one that has not arrived, while mail goes on.
+func (b *Books) queue(state pb.RecipientState) {
+	b.Transactions, b.UnderWay = nil, true
+	b.logged["one"].State = state
 }
 
 func TestAuditPassesOnWhatItCannotRead(t *testing.T) {

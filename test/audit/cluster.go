@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/harness"
@@ -22,25 +23,31 @@ const (
 )
 
 // Cluster waits for an empty queue, and then compares the books with the log
-// that the cluster's first node has. It asks for the destination's book only
-// then: what arrives meanwhile belongs to it.
-func Cluster(ctx context.Context, j *Journal, c *harness.Cluster, books Books, arrived func() []sink.Message) (Doubtful, error) {
+// that the cluster's first node has.
+func Cluster(ctx context.Context, j *Journal, c *harness.Cluster, books Books, arrived func() []sink.Message) (Findings, error) {
 	if err := drain(ctx, j, c.Nodes[0], books.HeldAllowed); err != nil {
 		j.Violation("%v", err)
 	}
-	books.Transactions = arrived()
+	return Compare(ctx, j, c.Nodes[0], books, time.Time{}, arrived)
+}
+
+// Compare holds the books against the log that a node has of the messages that
+// were accepted since then, while mail goes on. It asks for the destination's book
+// only when it has read the log: what that has as delivered is in it then.
+func Compare(ctx context.Context, j *Journal, node *harness.Node, books Books, since time.Time, arrived func() []sink.Message) (found Findings, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
-	conn, err := c.Nodes[0].Dial()
+	conn, err := node.Dial()
 	if err != nil {
-		return Doubtful{}, err
+		return found, err
 	}
-	var found Doubtful
-	if books.logged, err = readLog(ctx, conn); err == nil {
-		books.marks = func(m *pb.Message) ([]time.Time, error) { return marks(ctx, conn, m) }
-		found, err = books.check(j)
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if books.logged, err = readLog(ctx, conn, since); err != nil {
+		return found, err
 	}
-	return found, errors.Join(err, conn.Close())
+	books.Transactions = arrived()
+	books.marks = func(m *pb.Message) ([]time.Time, error) { return marks(ctx, conn, m) }
+	return books.check(j)
 }
 
 // drain waits until nothing is pending, nor held unless that is allowed.
@@ -66,11 +73,15 @@ func drain(ctx context.Context, j *Journal, node *harness.Node, heldAllowed bool
 	return err
 }
 
-// readLog reads the whole log of messages, by the ids that the senders gave them.
-func readLog(ctx context.Context, conn *grpc.ClientConn) (map[string]*pb.Message, error) {
+// readLog reads the log of the messages accepted since then, by the ids that the
+// senders gave them; the zero time is all.
+func readLog(ctx context.Context, conn *grpc.ClientConn, since time.Time) (map[string]*pb.Message, error) {
 	client := pb.NewLogServiceClient(conn)
 	all := map[string]*pb.Message{}
-	request := &pb.SearchLogRequest{PageSize: 1000}
+	request := &pb.SearchLogRequest{PageSize: 1000, Filter: &pb.MessageFilter{}}
+	if !since.IsZero() {
+		request.Filter.Since = timestamppb.New(since)
+	}
 	for {
 		page, err := client.SearchLog(ctx, request)
 		if err != nil {
@@ -112,24 +123,33 @@ type verified struct {
 	} `json:"nodes"`
 }
 
-// Verify compares the states of all nodes. One that doesn't answer counts as
-// one that differs: all of them should run by then.
-func Verify(ctx context.Context, j *Journal, c *harness.Cluster) {
+// Verify compares the states of all nodes and reports whether they are alike. One
+// that doesn't answer counts as one that differs: all that c has should run by
+// then.
+func Verify(ctx context.Context, j *Journal, c *harness.Cluster) bool {
 	ctx, cancel := context.WithTimeout(ctx, verifyPatience)
 	defer cancel()
 	var v verified
 	if err := c.Nodes[0].JSON(ctx, &v, "cluster", "verify"); err != nil {
 		j.Violation("cluster verify: %v", err)
-		return
+		return false
 	}
+	compared := 0
 	for _, n := range v.Nodes {
-		if n.Error != nil {
+		_, unknown := c.Node(n.Name)
+		switch {
+		case n.Error == nil:
+			compared++
+		case unknown == nil:
 			j.Violation("cluster verify: node %s: %s", n.Name, *n.Error)
+		default:
+			j.Say("cluster verify: node %s, which is gone: %s", n.Name, *n.Error)
 		}
 	}
-	if !v.Identical || len(v.Nodes) != len(c.Nodes) {
+	if !v.Identical || compared != len(c.Nodes) {
 		j.Violation("cluster verify: %+v", v)
-		return
+		return false
 	}
-	j.Say("cluster verify: %d nodes agree at index %d", len(v.Nodes), v.Index)
+	j.Say("cluster verify: %d nodes agree at index %d", compared, v.Index)
+	return true
 }

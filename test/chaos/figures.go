@@ -29,7 +29,7 @@ func ceil(x float64) int {
 }
 
 // judge prints the figures of all deaths and holds them against the budgets.
-func (w *world) judge(deaths []failover, found audit.Doubtful) {
+func (w *world) judge(deaths []failover, found audit.Findings) {
 	var first, all, takeover times
 	claims := 0
 	for i, f := range deaths {

@@ -49,7 +49,7 @@ type result struct {
 	name string
 	gap  time.Duration // longest time without a 250 at a survivor
 	cut  int           // attempts of the node that ended before their content did
-	audit.Doubtful
+	audit.Findings
 	err error
 }
 
@@ -112,7 +112,7 @@ func separate(ctx context.Context, o options, s separation, dir string, out io.W
 	if err != nil {
 		return result{err: err}
 	}
-	if r.Doubtful, err = w.audit(ctx, audit.Books{MaxDuplicates: limit}, report, d); err != nil {
+	if r.Findings, err = w.audit(ctx, audit.Books{MaxDuplicates: limit}, report, d); err != nil {
 		return result{err: err}
 	}
 	w.verify(ctx)

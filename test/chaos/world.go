@@ -115,7 +115,7 @@ func (w *world) restart(ctx context.Context, n *harness.Node) error {
 
 // audit compares the clients' answers, the mail at the destination, the log and
 // the nodes' states. books says what is allowed.
-func (w *world) audit(ctx context.Context, books audit.Books, report *load.Report, d *destination) (audit.Doubtful, error) {
+func (w *world) audit(ctx context.Context, books audit.Books, report *load.Report, d *destination) (audit.Findings, error) {
 	w.Say("%.0f accepted/s, p50 %s, p99 %s, max %s", report.Rate(), report.Latency(0.5).Round(10*time.Microsecond),
 		report.Latency(0.99).Round(10*time.Microsecond), report.Latency(1).Round(10*time.Microsecond))
 	books.Answers = report.Answers
