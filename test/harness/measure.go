@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Metric reads the value of a metric without labels from /metrics.
@@ -67,6 +68,32 @@ func (n *Node) Memory() (m Memory, err error) {
 // ResetPeak lets Memory.Peak start anew.
 func (n *Node) ResetPeak() error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", n.PID()), []byte("5"), 0o200)
+}
+
+// CPU is the processor time that the process has used since its start, from the
+// kernel, in hundredths of a second.
+func (n *Node) CPU() (time.Duration, error) {
+	path := fmt.Sprintf("/proc/%d/stat", n.PID())
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	// The name in brackets may hold blanks; user and system time are the 12th and
+	// 13th field behind it.
+	_, rest, _ := strings.Cut(string(content), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("%s: %q", path, content)
+	}
+	var total time.Duration
+	for _, field := range fields[11:13] {
+		ticks, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, err
+		}
+		total += time.Duration(ticks) * (time.Second / 100)
+	}
+	return total, nil
 }
 
 // DiskUsage is what the node's data takes on the disk, in bytes.

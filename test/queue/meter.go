@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"holdfast/test/harness"
@@ -27,7 +24,7 @@ func read(ctx context.Context, n *harness.Node) (r reading, err error) {
 		return r, err
 	}
 	r.at, r.resident = time.Now(), memory.Resident
-	if r.cpu, err = cpuOf(n.PID()); err != nil {
+	if r.cpu, err = n.CPU(); err != nil {
 		return r, err
 	}
 	for name, into := range map[string]*float64{
@@ -44,31 +41,6 @@ func read(ctx context.Context, n *harness.Node) (r reading, err error) {
 		*into += value
 	}
 	return r, nil
-}
-
-// cpuOf is the processor time that a process has used, from the kernel, in
-// hundredths of a second.
-func cpuOf(pid int) (time.Duration, error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The name in brackets may hold blanks; user and system time are the 12th and
-	// 13th field behind it.
-	_, rest, _ := strings.Cut(string(content), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, content)
-	}
-	var total time.Duration
-	for _, field := range fields[11:13] {
-		ticks, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, err
-		}
-		total += time.Duration(ticks) * (time.Second / 100)
-	}
-	return total, nil
 }
 
 // readAll reads every node.
