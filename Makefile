@@ -4,7 +4,7 @@ BIN     := $(CURDIR)/build/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test lint generate bench search chaos failover operate million recovery fresh destinations diskfault rules repeat clean
+.PHONY: build test lint generate bench search chaos failover operate story million recovery fresh destinations diskfault rules repeat clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
@@ -51,6 +51,12 @@ chaos: build
 # leader, 20 to 30 minutes; ARGS='-short' is 5 of them, ARGS='-kills 10' ten.
 failover: build
 	go run ./test/chaos -run failover $(ARGS)
+
+# A cluster's years in minutes, under load: nodes added, killed, replaced and
+# removed, certificates rotated, an upgrade, a backup, the loss of all nodes, a
+# restore. ARGS='-short' takes less than a minute.
+story: build
+	go run ./test/story -binary build/holdfast $(ARGS)
 
 # What a long queue costs, and how soon mail goes out of one: 1,000,000 messages
 # for a destination that is down (15 minutes, 6 GB of disk; ARGS='-messages
