@@ -172,6 +172,10 @@ func DefaultLimits() Limits {
 	}
 }
 
+// again is when a ping that brought nothing is followed by the next: in time for
+// the leader's next proof.
+func (t *Timing) again() time.Duration { return t.Verify / 2 }
+
 func (t *Timing) setDefaults() {
 	d := DefaultTiming()
 	for _, f := range []struct{ field, value *time.Duration }{

@@ -201,3 +201,24 @@ func (c *slowClock) now() time.Time {
 }
 
 func (c *slowClock) monotonic() time.Duration { return bootTime() + time.Duration(c.passed.Load()) }
+
+// What is left of a lease when a leader dies is little: survivors don't wait for
+// the next tick to ask the new one, and ask again while it knows too few clocks.
+func TestNewLeaderIsAskedAtOnce(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) { c.Timing.Ping, c.Timing.Lease = time.Minute, 4*time.Minute }
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	others := w.others(leader.name)
+	before := map[string]time.Duration{}
+	for _, name := range w.names {
+		before[name] = w.nodes[name].cluster.LeaseUntil()
+	}
+	if err := leader.cluster.TransferLeadership(within(t, 20*time.Second), others[0]); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range w.names {
+		eventually(t, "a lease of "+name+" by the new leader", func() bool { return w.nodes[name].cluster.LeaseUntil() > before[name] })
+	}
+}

@@ -139,7 +139,7 @@ func (c *Cluster) keepLease(ctx context.Context) {
 			if refusal == "" {
 				reason = ""
 			} else {
-				next = c.cfg.Monotonic() + c.cfg.Timing.Ping/5
+				next = c.cfg.Monotonic() + c.cfg.Timing.again()
 			}
 		}
 		timer.Reset(max(0, next-c.cfg.Monotonic()))

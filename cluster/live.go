@@ -31,7 +31,7 @@ func (c *Cluster) live(ctx context.Context) {
 		if err := c.comeUp(ctx, s); err != nil {
 			c.log.Info("not up yet", "error", err)
 			s.end()
-			sleep(ctx, c.cfg.Timing.Ping)
+			sleep(ctx, c.cfg.Timing.again())
 			continue
 		}
 		c.metrics.incarnations.Inc()
@@ -66,7 +66,7 @@ func (c *Cluster) catchUp(ctx context.Context) error {
 			c.denied(reason)
 		}
 		moved := c.leaderMoved.wait()
-		timer, cancel := context.WithTimeout(ctx, c.cfg.Timing.Ping)
+		timer, cancel := context.WithTimeout(ctx, c.cfg.Timing.again())
 		select {
 		case <-moved:
 		case <-timer.Done():
