@@ -187,11 +187,18 @@ func TestOwnerIsCutOff(t *testing.T) {
 	}
 }
 
-// A peer that takes three connections and no more gets three.
+// A peer that takes a few connections and no more gets so many, whatever the
+// slots, and no outage is made of it.
 func TestHostLimit(t *testing.T) {
 	t.Parallel()
+	for _, limit := range []int{3, 10} {
+		t.Run(fmt.Sprint(limit, " connections, 20 slots"), func(t *testing.T) { hostLimit(t, limit) })
+	}
+}
+
+func hostLimit(t *testing.T, limit int) {
 	w := newWorld(t, "a", "b")
-	const limit, messages = 3, 150
+	const messages = 150
 	s := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply {
 		switch {
 		case step.Verb == sink.Connect && step.Open > limit:
