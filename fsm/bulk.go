@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -42,13 +43,26 @@ func NewBulkFilter(f Filter) *pb.BulkFilter {
 	for _, state := range f.States {
 		out.States = append(out.States, uint32(state))
 	}
-	if !f.Since.IsZero() {
-		out.Since = f.Since.UnixNano()
-	}
-	if !f.Until.IsZero() {
-		out.Until = f.Until.UnixNano()
-	}
+	out.Since, out.Until = limitTime(f.Since), limitTime(f.Until)
 	return out
+}
+
+// limitTime is a limit of a filter in nanoseconds since 1970, 0 where there is none.
+// The beginning of 1970 is a limit too, and the times that nanoseconds don't reach
+// are as good as the first and the last that they do: no message is beyond.
+func limitTime(t time.Time) int64 {
+	first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)
+	switch {
+	case t.IsZero():
+		return 0
+	case t.Before(first):
+		return math.MinInt64
+	case t.After(last):
+		return math.MaxInt64
+	case t.UnixNano() == 0:
+		return 1
+	}
+	return t.UnixNano()
 }
 
 // bulkFilter is the filter of a bulk operation, at the index where it began.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -144,6 +145,30 @@ func TestBulkPieceHoldsOnce(t *testing.T) {
 	}
 	if record := w.carryOnBulk(id, 1); record.Changed != 2 {
 		t.Errorf("bulk %v", record)
+	}
+}
+
+// An operation hits what its filter shows, whatever times it is given: none of them
+// stands for no limit, or wraps around.
+func TestBulkTimes(t *testing.T) {
+	year := func(y int) time.Time { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC) }
+	for _, c := range []struct {
+		since, until time.Time
+		hits         bool
+	}{
+		{time.Time{}, year(1970), false}, {time.Time{}, year(1600), false}, {time.Time{}, year(3000), true}, {time.Time{}, year(9999), true},
+		{year(1970), time.Time{}, true}, {year(1600), time.Time{}, true}, {year(3000), time.Time{}, false}, {year(1), year(9999), true},
+	} {
+		w := operatorWorld(t)
+		w.accept(1, "a@example.test")
+		f := Filter{Since: c.since, Until: c.until}
+		shown, _, err := w.view().Queue(f, nil, 10)
+		if err != nil || len(shown) == 1 != c.hits {
+			t.Errorf("%v: shows %v, %v", c, shown, err)
+		}
+		if record := w.carryOnBulk(w.startBulk(f, opHold, 0), 10); record.Changed == 1 != c.hits {
+			t.Errorf("since %v until %v: hits %d", c.since, c.until, record.Changed)
+		}
 	}
 }
 
