@@ -61,6 +61,7 @@ var patterns = []struct {
 	{regexp.MustCompile(`at index \d+`), "at index 42"},
 	{regexp.MustCompile(`Z \d+\.\d+ `), "Z 42.0 "},
 	{regexp.MustCompile(`\(\d+ bytes of message\)`), "(188 bytes of message)"},
+	{regexp.MustCompile(`size( +)34\d bytes`), "size${1}349 bytes"},
 	{regexp.MustCompile(`<[0-9.]+@[^>]+>`), "<4711@client.example.org>"},
 	{regexp.MustCompile(`\b(by|on|claimed by) node [abc]\b`), "$1 node b"},
 	{regexp.MustCompile(`: node [abc] has`), ": node b has"},
