@@ -29,13 +29,14 @@ const (
 )
 
 // Build compiles the newer program into a folder, beside what it is made of, and
-// gives its path. It runs within the module.
+// gives its path. It runs within the module, and the folder may lie there too:
+// the go command takes no folder for a package that begins with an underscore.
 func Build(ctx context.Context, dir string) (string, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return "", err
 	}
-	o := overlay{root: root, dir: dir, Replace: map[string]string{}}
+	o := overlay{root: root, dir: filepath.Join(dir, "_newer"), Replace: map[string]string{}}
 	if err := o.fill(); err != nil {
 		return "", fmt.Errorf("the newer program: %w", err)
 	}
@@ -70,6 +71,9 @@ type overlay struct {
 }
 
 func (o *overlay) fill() error {
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
 	for path, changes := range changes() {
 		text, err := os.ReadFile(filepath.Join(o.root, path))
 		if err != nil {
