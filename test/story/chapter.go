@@ -94,7 +94,7 @@ func (w *world) measure(ctx context.Context, c chapter) (figure, []load.Answer, 
 
 // deliveryPatience is how long a chapter's deliveries may take behind it before
 // its books are compared; what is queued then is counted as that.
-const deliveryPatience = 20 * time.Second
+const deliveryPatience = 5 * time.Second
 
 // awaitEnds waits until nothing is queued any more that was accepted until now for
 // destinations that are up. Where deliveries are slower than that it says so: at
@@ -122,7 +122,7 @@ func (w *world) awaitEnds(ctx context.Context) error {
 }
 
 // auditMargin: a message's own time is from before its 250.
-const auditMargin = 30 * time.Second
+const auditMargin = 15 * time.Second
 
 // audit compares the chapter's books, and the nodes' states.
 func (w *world) audit(ctx context.Context, c chapter, f *figure, answers []load.Answer) (err error) {
