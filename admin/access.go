@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"holdfast/fsm"
+	"holdfast/loglimit"
 	"holdfast/pki"
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -31,6 +32,7 @@ type Access struct {
 	now     func() time.Time
 	open    bool
 	refused *prometheus.CounterVec
+	lines   *loglimit.Lines // about refusals
 }
 
 // AccessConfig is what Access goes by.
@@ -55,7 +57,7 @@ const (
 // NewAccess prepares the decisions of one node, for all its servers.
 func NewAccess(cfg AccessConfig) *Access {
 	a := &Access{
-		state: cfg.State, log: cfg.Logger, now: cfg.Now, open: cfg.Open,
+		state: cfg.State, log: cfg.Logger, now: cfg.Now, open: cfg.Open, lines: loglimit.New(cfg.Logger, cfg.Now),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_admin_refused_total",
 			Help: "gRPC calls refused, by reason: no good credentials, role not enough, not for callers limited to domains, between nodes only.",
@@ -112,12 +114,15 @@ func (s *admitted) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// admit lets a call in, or refuses it: logged once, with who and what.
+// admit lets a call in, or refuses it: logged once, with who and what, or counted
+// where there are too many.
 func (a *Access) admit(ctx context.Context, method string) (caller, error) {
 	c, reason, err := a.judge(ctx, method)
 	if err != nil {
 		a.refused.WithLabelValues(reason).Inc()
-		a.log.Warn("call refused", "method", method, "by", c.name, "from", addressOf(ctx), "reason", reason, "error", status.Convert(err).Message())
+		if a.lines.Admit() {
+			a.log.Warn("call refused", "method", method, "by", c.name, "from", addressOf(ctx), "reason", reason, "error", status.Convert(err).Message())
+		}
 	}
 	return c, err
 }

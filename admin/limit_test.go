@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"holdfast/loglimit"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 	"holdfast/test/admintest"
@@ -305,6 +306,29 @@ func TestPageTokensBelongToTheirCaller(t *testing.T) {
 	}
 	rest, err := v.ListQueue(t.Context(), &pb.ListQueueRequest{PageSize: 5, PageToken: own.NextPageToken})
 	v.wantOwn(t, rest, err, v.shared.String())
+}
+
+// Whoever calls again and again in vain fills no disk: what isn't logged one by
+// one is counted there.
+func TestRefusalsInTheLogAreBounded(t *testing.T) {
+	w := admintest.Start(t)
+	client := dialWith(t, w, "hft_nonsense")
+	refuse := func() {
+		_, err := client.GetStatus(t.Context(), &pb.GetStatusRequest{})
+		wantCode(t, err, codes.Unauthenticated, "unknown, or was revoked")
+	}
+	for range loglimit.PerSecond + 70 {
+		refuse()
+	}
+	if lines := strings.Count(w.Log(), `msg="call refused"`); lines != loglimit.PerSecond {
+		t.Errorf("%d lines, want %d", lines, loglimit.PerSecond)
+	}
+	w.Pass(time.Second)
+	refuse()
+	log := w.Log()
+	if lines := strings.Count(log, `msg="call refused"`); lines != loglimit.PerSecond+1 || !strings.Contains(log, `msg="refusals not logged one by one"`) || !strings.Contains(log, "refusals=70") {
+		t.Errorf("a second later there are %d lines:\n%s", lines, log[len(log)-min(len(log), 500):])
+	}
 }
 
 // Neither the secret nor its hash is in the log, in a list, or in what a refusal

@@ -3,7 +3,6 @@ package smtpd
 import (
 	"crypto/tls"
 	"strings"
-	"sync"
 	"time"
 
 	"holdfast/relay"
@@ -22,7 +21,7 @@ func (s *session) logAccepted(tx *transaction, delay time.Duration) {
 // only counted.
 func (s *session) logRefused(r *relay.Reply) {
 	s.server.metrics.refused(s.command, r.Code)
-	if !s.server.refusals.admit(s.log) {
+	if !s.server.refusals.Admit() {
 		return
 	}
 	attributes := []any{"helo", s.helo, "command", s.command, "reply", r.String(), "tls", s.tlsVersion()}
@@ -54,36 +53,4 @@ func (s *session) tlsVersion() string {
 		return ""
 	}
 	return strings.ReplaceAll(tls.VersionName(secured.ConnectionState().Version), " ", "")
-}
-
-// refusalsPerSecond are written line by line; the others are counted.
-const refusalsPerSecond = 50
-
-// refusalLog bounds the lines about refusals.
-type refusalLog struct {
-	now func() time.Time
-
-	mu     sync.Mutex // guards the fields below
-	second time.Time
-	lines  int
-	unsaid int
-}
-
-// warner is the part of a logger that says how many lines were left out.
-type warner interface{ Warn(msg string, args ...any) }
-
-func (l *refusalLog) admit(log warner) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if second := l.now().Truncate(time.Second); !second.Equal(l.second) {
-		if l.unsaid > 0 {
-			log.Warn("refusals not logged one by one", "refusals", l.unsaid, "since", l.second)
-		}
-		l.second, l.lines, l.unsaid = second, 0, 0
-	}
-	if l.lines++; l.lines > refusalsPerSecond {
-		l.unsaid++
-		return false
-	}
-	return true
 }

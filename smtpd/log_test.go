@@ -1,10 +1,8 @@
 package smtpd
 
 import (
-	"log/slog"
 	"strings"
 	"testing"
-	"time"
 )
 
 // lines are the log's lines about something.
@@ -65,25 +63,4 @@ func TestLogLines(t *testing.T) {
 	if strings.Contains(h.logs.String(), "c2VjcmV0") {
 		t.Error("the log has what AUTH brought")
 	}
-}
-
-func TestRefusalsAreBounded(t *testing.T) {
-	var out lockedBuffer
-	logger := slog.New(slog.NewTextHandler(&out, nil))
-	now := time.Unix(1_700_000_000, 0)
-	l := refusalLog{now: func() time.Time { return now }}
-	admitted := 0
-	for range 3 * refusalsPerSecond {
-		if l.admit(logger) {
-			admitted++
-		}
-	}
-	if admitted != refusalsPerSecond {
-		t.Errorf("%d lines in a second, want %d", admitted, refusalsPerSecond)
-	}
-	now = now.Add(time.Second)
-	if !l.admit(logger) {
-		t.Error("nothing is logged in the next second")
-	}
-	wantAll(t, out.String(), "refusals=100", "level=WARN")
 }

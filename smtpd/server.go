@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/loglimit"
+	"holdfast/netlimit"
 	"holdfast/relay"
 )
 
@@ -21,7 +23,7 @@ type Server struct {
 	log      *slog.Logger
 	metrics  *metrics
 	buffers  *buffers
-	refusals refusalLog
+	refusals *loglimit.Lines
 
 	// proposing ends after the grace at shutdown, cleaning a while later. Both
 	// live from Serve on.
@@ -44,12 +46,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	m := newMetrics(cfg.Registerer)
+	log := cfg.Logger.With("component", "smtpd")
 	return &Server{
 		cfg:       cfg,
-		log:       cfg.Logger.With("component", "smtpd"),
+		log:       log,
 		metrics:   m,
 		buffers:   newBuffers(int(cfg.BodyMemory/pieceSize), m.bodyBuffers),
-		refusals:  refusalLog{now: cfg.Now},
+		refusals:  loglimit.New(log, cfg.Now),
 		conns:     map[*conn]struct{}{},
 		perClient: map[netip.Prefix]int{},
 	}, nil
@@ -162,7 +165,7 @@ func (s *Server) take(nc net.Conn) {
 func (s *Server) turnAway(c *conn, client netip.Addr, refusal *relay.Reply) {
 	s.metrics.replies[refusal.Code/100].Inc()
 	s.metrics.refused("", refusal.Code)
-	if s.refusals.admit(s.log) {
+	if s.refusals.Admit() {
 		s.log.Info("refused", "client", client.String(), "command", "", "reply", refusal.String())
 	}
 	c.writeReply(refusal)
@@ -173,7 +176,7 @@ func (s *Server) turnAway(c *conn, client netip.Addr, refusal *relay.Reply) {
 func (s *Server) register(c *conn, client netip.Addr) *relay.Reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := clientKey(client)
+	key := netlimit.Client(client)
 	switch {
 	case s.stopping:
 		return shuttingDown
@@ -196,23 +199,12 @@ func (s *Server) register(c *conn, client netip.Addr) *relay.Reply {
 func (s *Server) unregister(c *conn, client netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := clientKey(client)
+	key := netlimit.Client(client)
 	delete(s.conns, c)
 	if s.perClient[key]--; s.perClient[key] == 0 {
 		delete(s.perClient, key)
 	}
 	s.metrics.connections.Dec()
-}
-
-// clientKey is whom a limit per client counts: an IPv6 host has a whole /64.
-func clientKey(client netip.Addr) netip.Prefix {
-	bits := 32
-	if client.Is6() {
-		bits = 64
-	}
-	// The bits fit the address, so there is no error.
-	prefix, _ := client.Prefix(bits)
-	return prefix
 }
 
 // recoverSession keeps a panic within its session: the client will send the
