@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a node needs file descriptors for besides SMTP clients: state, log and
-// peers, and one for each connection to a destination.
+// What a node needs file descriptors for besides SMTP clients: state, log, peers
+// and what doors let in, and one for each connection to a destination.
 const (
-	ownDescriptors = 600
+	ownDescriptors = 600 + 2*maxStrangers
 	leastClients   = 50
 )
 

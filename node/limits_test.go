@@ -6,7 +6,7 @@ func TestLimits(t *testing.T) {
 	for _, tt := range []struct {
 		descriptors uint64
 		want        int
-	}{{1 << 20, 1000}, {2600, 1000}, {1024, 212}, {700, 50}} {
+	}{{1 << 20, 1000}, {2856, 1000}, {1024, 84}, {956, 50}} {
 		if got, err := (limits{descriptors: tt.descriptors}).clients(1000); got != tt.want || err != nil {
 			t.Errorf("%d descriptors: %d clients, %v, want %d", tt.descriptors, got, err, tt.want)
 		}

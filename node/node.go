@@ -46,6 +46,7 @@ type Node struct {
 	verification *admin.Verification
 	flow         *admin.Flow
 	certificates *certificates
+	doors        doors
 	draining     atomic.Bool
 
 	fatalOnce sync.Once
@@ -138,6 +139,7 @@ func (n *Node) openData() (err error) {
 }
 
 func (n *Node) makeParts() (err error) {
+	n.doors = newDoors(n.log, n.registry, n.cluster.Now)
 	smtp := smtpd.DefaultConfig()
 	smtp.Hostname, smtp.Node, smtp.Now = n.cfg.SMTP.Hostname, n.cfg.NodeID, n.cluster.Now
 	smtp.Proposer, smtp.Directory, smtp.Gate = acceptance{n.cluster}, n.state, gate{n}

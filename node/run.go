@@ -127,6 +127,9 @@ func (n *Node) serveGRPC(ctx context.Context) error {
 	}
 	serve(n.admins, n.listeners.socket)
 	for _, l := range n.listeners.admin {
+		if n.certificates.nodes != nil {
+			l = n.doors.grpc.Listener(l)
+		}
 		serve(n.peers, l)
 	}
 	var err error
@@ -158,10 +161,14 @@ func stopServer(server *grpc.Server) {
 	}
 }
 
+// idleHTTP is how long a connection may wait for its next request: longer than
+// between two scrapes.
+const idleHTTP = 2 * time.Minute
+
 func (n *Node) serveHTTP(ctx context.Context) error {
-	server := &http.Server{Handler: n.routes(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: n.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleHTTP}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(n.listeners.http) }()
+	go func() { served <- server.Serve(n.doors.http.Listener(n.listeners.http)) }()
 	select {
 	case err := <-served:
 		return err

@@ -34,12 +34,16 @@ func (t transport) ClientHandshake(ctx context.Context, _ string, raw net.Conn) 
 }
 
 // ServerHandshake implements credentials.TransportCredentials. The server has
-// set a deadline on the connection, and closes it when it stops.
+// set a deadline on the connection, and closes it when it stops. A listener that
+// counts strangers is told who is none: whoever shows a certificate of the CA.
 func (t transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	anyone := func(Identity) error { return nil }
 	conn, err := t.c.accept(raw, protocolGRPC, tls.VerifyClientCertIfGiven, anyone)
 	if err != nil {
 		return nil, nil, err
+	}
+	if counted, ok := raw.(interface{ Known() }); ok && conn.Peer != (Identity{}) {
+		counted.Known()
 	}
 	return conn, conn.authInfo(), nil
 }

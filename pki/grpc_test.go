@@ -1,0 +1,51 @@
+package pki
+
+import (
+	"crypto/tls"
+	"net"
+	"testing"
+)
+
+// counted is a connection of a listener that counts strangers.
+type counted struct {
+	net.Conn
+	known bool
+}
+
+func (c *counted) Known() { c.known = true }
+
+// Who shows a certificate of the CA is no stranger; who comes with a token is one.
+func TestKnownByACertificate(t *testing.T) {
+	ca, pair := newCA(t)
+	a := newStore(t).trust(pair.Cert).hold(ca, Identity{Node, "a"}).open("a")
+	b := newStore(t).trust(pair.Cert).hold(ca, Identity{Node, "b"}).open("b")
+	for name, client := range map[string]func(net.Conn) error{
+		"node": func(raw net.Conn) error {
+			_, _, err := b.ForNode("a").ClientHandshake(t.Context(), "", raw)
+			return err
+		},
+		"token": func(raw net.Conn) error {
+			anyone := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocolGRPC}}
+			return tls.Client(raw, anyone).HandshakeContext(t.Context())
+		},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l = must(t, l, err)
+		t.Cleanup(func() { l.Close() })
+		raw, err := net.Dial("tcp", l.Addr().String())
+		raw = must(t, raw, err)
+		t.Cleanup(func() { raw.Close() })
+		shaken := make(chan error, 1)
+		go func() { shaken <- client(raw) }()
+		in, err := l.Accept()
+		server := &counted{Conn: must(t, in, err)}
+		t.Cleanup(func() { server.Close() })
+		_, _, err = a.ForServer().ServerHandshake(server)
+		if clientErr := <-shaken; err != nil || clientErr != nil {
+			t.Fatalf("%s: handshake %v, %v", name, err, clientErr)
+		}
+		if want := name == "node"; server.known != want {
+			t.Errorf("%s: known %v, want %v", name, server.known, want)
+		}
+	}
+}
