@@ -22,15 +22,16 @@ type claimsProposed struct {
 // outstanding, so that the next ones are granted while these are delivered.
 // One proposal at a time: what becomes due meanwhile goes with the next.
 func (s *Scheduler) claimDue(q *queue) {
-	q.settleDown(s.cfg.Now())
-	if q.proposed || s.paused(q) {
+	now := s.cfg.Now()
+	q.settleDown(now)
+	if q.proposed || s.paused(q, now) {
 		return
 	}
 	taken, foreign := q.outstanding(), s.cfg.State.ForeignClaims(q.name, s.incarnation)
 	var claims []*pb.AttemptStarted_Claim
 	for l := range fsm.Lanes {
 		want := min(room(l, taken, 2*q.limit-foreign, 2*q.slots()-foreign), maxClaims-len(claims))
-		if want <= 0 || s.isQuiet(q, l) || s.isStarved(q, l) {
+		if want <= 0 || s.isQuiet(q, l, now) || s.isStarved(q, l, now) {
 			continue
 		}
 		due, err := s.dueClaims(q, l, want)
@@ -48,8 +49,8 @@ func (s *Scheduler) claimDue(q *queue) {
 }
 
 // isQuiet reports whether nothing in a lane is due yet, without a look.
-func (s *Scheduler) isQuiet(q *queue, l fsm.Lane) bool {
-	if !s.cfg.Now().Before(q.lanes[l].quiet) {
+func (s *Scheduler) isQuiet(q *queue, l fsm.Lane, now time.Time) bool {
+	if !now.Before(q.lanes[l].quiet) {
 		return false
 	}
 	s.wakes.add(q.name, q.lanes[l].quiet)
@@ -58,8 +59,8 @@ func (s *Scheduler) isQuiet(q *queue, l fsm.Lane) bool {
 
 // paused keeps claims that aren't granted, for whatever reason, from filling
 // the log.
-func (s *Scheduler) paused(q *queue) bool {
-	if !s.cfg.Now().Before(q.pause) {
+func (s *Scheduler) paused(q *queue, now time.Time) bool {
+	if !now.Before(q.pause) {
 		return false
 	}
 	s.wakes.add(q.name, q.pause)
@@ -67,12 +68,13 @@ func (s *Scheduler) paused(q *queue) bool {
 }
 
 // isStarved reports whether the node has as many attempts of a lane as it may
-// have; the next one that ends comes back to this destination too.
-func (s *Scheduler) isStarved(q *queue, l fsm.Lane) bool {
+// have; one that ends comes back to this destination when its turn comes.
+func (s *Scheduler) isStarved(q *queue, l fsm.Lane, now time.Time) bool {
 	if room(l, s.running, maxAttempts, maxAttempts) > 0 {
 		return false
 	}
-	s.starved[q.name] = true
+	s.starved[l].add(q.name)
+	s.wakes.add(q.name, now.Add(starvedAgain))
 	return true
 }
 
@@ -126,11 +128,11 @@ func (s *Scheduler) newClaim(q *queue, row fsm.Due) *pb.AttemptStarted_Claim {
 // is due. Any waiting message will do, whenever it would be due itself; the one
 // that waits longest goes first, and behind all others when the probe fails.
 func (s *Scheduler) claimProbe(q *queue) {
-	at := time.Unix(0, q.record.Health.NextProbe)
-	if q.probing() || q.proposed || s.paused(q) {
+	at, now := time.Unix(0, q.record.Health.NextProbe), s.cfg.Now()
+	if q.probing() || q.proposed || s.paused(q, now) {
 		return // its end comes back here
 	}
-	if now := s.cfg.Now(); now.Before(at) {
+	if now.Before(at) {
 		s.wakes.add(q.name, at)
 		return
 	}
@@ -239,7 +241,7 @@ func (s *Scheduler) startReady(q *queue) {
 	}
 	for number := range fsm.Lanes {
 		l := &q.lanes[number]
-		for len(l.ready) > 0 && !s.isStarved(q, number) {
+		for len(l.ready) > 0 && !s.isStarved(q, number, s.cfg.Now()) {
 			// The outage took a connection away that the probe may have.
 			if !isProbe(l.ready[0]) && s.freeSlots(q, number) <= 0 {
 				break

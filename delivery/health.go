@@ -141,10 +141,11 @@ func (s *Scheduler) release(a *attempt) {
 	s.running[a.lane]--
 	s.metrics.running.Dec()
 	s.markDirty(q.name)
-	for name := range s.starved {
-		s.markDirty(name)
+	for l := range s.starved {
+		if name, ok := s.starved[l].take(); ok {
+			s.markDirty(name)
+		}
 	}
-	clear(s.starved)
 }
 
 // wasInterrupted reports whether the attempt ended by our own doing.

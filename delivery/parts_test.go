@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -365,25 +366,37 @@ func TestAttemptComes(t *testing.T) {
 	}
 }
 
-// A destination that found the node's attempts all taken is looked at again
-// when one of them ends, at whichever destination.
-func TestStarvedDestinationWakes(t *testing.T) {
+// Destinations that found the node's attempts all taken are looked at again one
+// by one as attempts end, at whichever destination, and in any case after a while.
+func TestStarvedDestinationsWake(t *testing.T) {
 	s := fixed(base, 0.5)
-	s.dirty, s.starved = make(map[string]bool), make(map[string]bool)
+	s.dirty = make(map[string]bool)
 	s.metrics = newMetrics(prometheus.NewRegistry())
 	busy := upQueue(20)
 	busy.name = "busy"
 	s.queues = map[string]*queue{"busy": busy}
 	s.running[fsm.LaneFresh] = maxAttempts
-	if !s.isStarved(upQueue(20), fsm.LaneFresh) {
-		t.Fatal("there is no limit")
+	for _, name := range []string{"first", "second", "first"} {
+		q := upQueue(20)
+		q.name = name
+		if !s.isStarved(q, fsm.LaneFresh, base) {
+			t.Fatal("there is no limit")
+		}
 	}
 	s.release(&attempt{queue: "busy"})
-	if !s.dirty["dest"] || !s.dirty["busy"] || len(s.starved) != 0 {
-		t.Errorf("dirty are %v", s.dirty)
+	if want := map[string]bool{"busy": true, "first": true}; !maps.Equal(s.dirty, want) {
+		t.Errorf("after one attempt %v are dirty, want %v", s.dirty, want)
 	}
-	if s.isStarved(upQueue(20), fsm.LaneFresh) {
+	if s.isStarved(upQueue(20), fsm.LaneFresh, base) {
 		t.Error("an attempt is free")
+	}
+	if due := s.wakes.due(base.Add(starvedAgain)); !slices.Contains(due, "second") {
+		t.Errorf("woken are %v, not the second one", due)
+	}
+	s.release(&attempt{queue: "busy"})
+	s.release(&attempt{queue: "busy"})
+	if !s.dirty["second"] || len(s.starved[fsm.LaneFresh].waits) != 0 {
+		t.Errorf("dirty are %v", s.dirty)
 	}
 }
 

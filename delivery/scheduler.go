@@ -20,8 +20,8 @@ type Scheduler struct {
 	queues      map[string]*queue
 	dirty       map[string]bool
 	wakes       wakes
-	running     perLane         // attempts, at all destinations
-	starved     map[string]bool // destinations that wait for one of maxAttempts
+	running     perLane // attempts, at all destinations
+	starved     [fsm.Lanes]starved
 	releasing   map[uint64]bool // claims that are being given back
 	unknown     map[uint64]bool // claims that the last reconciliation didn't know
 	expiring    bool
@@ -46,7 +46,6 @@ func New(cfg Config) (*Scheduler, error) {
 		metrics:   newMetrics(cfg.Metrics),
 		queues:    make(map[string]*queue),
 		dirty:     make(map[string]bool),
-		starved:   make(map[string]bool),
 		releasing: make(map[uint64]bool),
 		done:      make(chan func()),
 	}, nil
