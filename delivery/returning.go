@@ -33,13 +33,25 @@ func (s *Scheduler) returnOrdered(ctx context.Context) {
 	}
 	s.returning = true
 	s.start(func() func() {
-		for _, name := range owned {
-			if err := s.returnFrom(ctx, name); err != nil {
-				s.log.Error("return", "destination", name, "error", err)
-			}
-		}
+		s.returnFromAll(ctx, owned)
 		return func() { s.returning = false }
 	})
+}
+
+func (s *Scheduler) returnFromAll(ctx context.Context, destinations []string) {
+	// Mostly there are none: one look tells, however many destinations there are.
+	some, err := s.cfg.State.AnyReturning()
+	if err != nil {
+		s.log.Error("return", "error", err)
+	}
+	if !some {
+		return
+	}
+	for _, name := range destinations {
+		if err := s.returnFrom(ctx, name); err != nil {
+			s.log.Error("return", "destination", name, "error", err)
+		}
+	}
 }
 
 func (s *Scheduler) returnFrom(ctx context.Context, destination string) error {

@@ -122,6 +122,12 @@ func (s *State) Returning(destination string, limit int) ([]*pb.Target, error) {
 	return s.leaving(returningPrefix(destination), time.Time{}, limit)
 }
 
+// AnyReturning reports whether there are some at any destination.
+func (s *State) AnyReturning() (bool, error) {
+	found, err := s.leaving(leavingPrefix(leavingReturning), time.Time{}, 1)
+	return len(found) > 0, err
+}
+
 func (s *State) leaving(prefix []byte, before time.Time, limit int) ([]*pb.Target, error) {
 	gen, err := s.acquire()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"holdfast/test/harness"
 )
 
-// tail is where the log of a cluster that was killed at rest goes on.
+// tail is where the log of a cluster that was killed goes on.
 type tail struct {
 	index, term uint64
 	// incarnation of a node that the state counts as up, with the highest
@@ -32,9 +32,14 @@ const (
 
 // appendEvents puts the same events behind the log of each node, as the first
 // node would have proposed them. All nodes must be down.
-func appendEvents(nodes []*harness.Node, count int, event func(int) (*pb.Event, []byte)) error {
-	var first tail
-	for i, n := range nodes {
+func appendEvents(nodes []*harness.Node, count int, event func(int) (*pb.Event, []byte)) (err error) {
+	var logs []*wal.WAL
+	defer func() {
+		for _, log := range logs {
+			err = errors.Join(err, log.Close())
+		}
+	}()
+	for _, n := range nodes {
 		if n.Running() {
 			return fmt.Errorf("node %s runs: its log is its own", n.Name)
 		}
@@ -42,16 +47,56 @@ func appendEvents(nodes []*harness.Node, count int, event func(int) (*pb.Event, 
 		if err != nil {
 			return fmt.Errorf("log of node %s: %w", n.Name, err)
 		}
-		from, err := readTail(log, nodes[0].Name)
-		if err == nil && i > 0 && from != first {
-			err = fmt.Errorf("it ends at %+v, that of node %s at %+v: the cluster wasn't at rest", from, nodes[0].Name, first)
+		logs = append(logs, log)
+	}
+	if err := level(logs); err != nil {
+		return err
+	}
+	from, err := readTail(logs[0], nodes[0].Name)
+	if err != nil {
+		return fmt.Errorf("log of node %s: %w", nodes[0].Name, err)
+	}
+	for i, log := range logs {
+		if err := writeEvents(log, from, count, event); err != nil {
+			return fmt.Errorf("log of node %s: %w", nodes[i].Name, err)
 		}
-		first = from
-		if err == nil {
-			err = writeEvents(log, from, count, event)
+	}
+	return nil
+}
+
+// level gives each log what the longest has more, as the leader would have: the
+// nodes were killed at work.
+func level(logs []*wal.WAL) error {
+	longest, end := logs[0], uint64(0)
+	for _, log := range logs {
+		last, err := log.LastIndex()
+		if err != nil {
+			return err
 		}
-		if err = errors.Join(err, log.Close()); err != nil {
-			return fmt.Errorf("log of node %s: %w", n.Name, err)
+		if last > end {
+			longest, end = log, last
+		}
+	}
+	for _, log := range logs {
+		last, err := log.LastIndex()
+		if err != nil {
+			return err
+		}
+		var mine, other raft.Log
+		if err := errors.Join(log.GetLog(last, &mine), longest.GetLog(last, &other)); err != nil {
+			return err
+		}
+		if mine.Term != other.Term {
+			return fmt.Errorf("entry %d has term %d in one log and %d in another", last, mine.Term, other.Term)
+		}
+		for index := last + 1; index <= end; index++ {
+			var entry raft.Log
+			if err := longest.GetLog(index, &entry); err != nil {
+				return err
+			}
+			if err := log.StoreLog(&entry); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
