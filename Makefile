@@ -4,7 +4,7 @@ BIN     := $(CURDIR)/build/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test lint generate bench search chaos failover operate story million recovery fresh destinations diskfault rules repeat clean
+.PHONY: build test lint generate bench search bulk chaos failover operate story million recovery fresh destinations diskfault rules repeat clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
@@ -41,6 +41,11 @@ bench: build
 # Times of searches in a store of ARGS='-messages N' messages, kept under build/.
 search:
 	go run ./test/search $(ARGS)
+
+# Deliveries before, during and after a retry and a delete of a million recipients
+# that wait, in a cluster of three processes; ARGS='-recipients 200000' of fewer.
+bulk: build
+	go run ./test/bulk $(ARGS)
 
 # All runs take an hour; make chaos ARGS='-short' five minutes, and
 # ARGS='-run partition,install' only these. ARGS='-h' lists them.

@@ -168,6 +168,30 @@ func TestCommandsAtEveryNode(t *testing.T) {
 	if after := w.cli(a, "queue", "show", id, "--json"); stateOf(after) != stateOf(before) {
 		t.Errorf("a change without a quorum took effect\n%s\nbefore\n%s", after, before)
 	}
+
+	// The other two in turn. All come back first: what a node without a quorum
+	// knows after a start is no more than what it had on disk as state.
+	for _, alone := range []*harness.Node{b, c} {
+		for _, n := range w.Nodes {
+			if !n.Running() {
+				must(n.Start())
+			}
+		}
+		must(w.WaitReady(w.ctx))
+		for _, n := range w.Nodes {
+			if n != alone {
+				must(n.Kill())
+			}
+		}
+		must(harness.Eventually(w.ctx, "a stale node", func(ctx context.Context) error {
+			var s harness.Status
+			if err := alone.JSON(ctx, &s, "status"); err != nil || !s.Stale {
+				return fmt.Errorf("stale %v, %w", s.Stale, err)
+			}
+			return nil
+		}))
+		w.withoutQuorum(alone, id)
+	}
 }
 
 var stateWord = regexp.MustCompile(`"state":"[a-z]+"`)
