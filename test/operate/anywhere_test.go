@@ -190,7 +190,7 @@ func TestCommandsAtEveryNode(t *testing.T) {
 			}
 			return nil
 		}))
-		w.withoutQuorum(alone, id)
+		w.withoutQuorum(alone, func(args []string) []string { return with(args, id) })
 	}
 }
 
