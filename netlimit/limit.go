@@ -134,7 +134,7 @@ func (l *Limit) end(c *Conn) {
 	if l.lines.Admit() {
 		l.cfg.Logger.Warn("a connection was ended to make room for another one", "door", l.cfg.Name, "from", c.RemoteAddr().String())
 	}
-	c.Conn.Close() //nolint:errcheck // there is nothing more to do about it
+	c.Conn.Close() // there is nothing more to do about it
 }
 
 // Client is whom a limit for an address counts: an IPv6 host has a whole /64.
