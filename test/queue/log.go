@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -52,7 +55,11 @@ func appendEvents(nodes []*harness.Node, count int, event func(int) (*pb.Event, 
 	if err := level(logs); err != nil {
 		return err
 	}
-	from, err := readTail(logs[0], nodes[0].Name)
+	incarnation, err := latestIncarnation(nodes[0])
+	if err != nil {
+		return err
+	}
+	from, err := readTail(logs[0], incarnation)
 	if err != nil {
 		return fmt.Errorf("log of node %s: %w", nodes[0].Name, err)
 	}
@@ -102,7 +109,24 @@ func level(logs []*wal.WAL) error {
 	return nil
 }
 
-func readTail(log *wal.WAL, proposer string) (t tail, err error) {
+// latestIncarnation is read from what a node has logged: the entry in which it
+// came up may be truncated.
+func latestIncarnation(n *harness.Node) (incarnation uint64, err error) {
+	lines, err := os.ReadFile(filepath.Join(n.Dir, "log"))
+	if err != nil {
+		return 0, err
+	}
+	all := cameUp.FindAllSubmatch(lines, -1)
+	if len(all) == 0 {
+		return 0, fmt.Errorf("node %s never came up", n.Name)
+	}
+	return strconv.ParseUint(string(all[len(all)-1][1]), 16, 64)
+}
+
+var cameUp = regexp.MustCompile(`msg="is up".* incarnation=([0-9a-f]+)`)
+
+func readTail(log *wal.WAL, incarnation uint64) (t tail, err error) {
+	t.incarnation = incarnation
 	begin, err := log.FirstIndex()
 	if err != nil {
 		return t, err
@@ -125,16 +149,10 @@ func readTail(log *wal.WAL, proposer string) (t tail, err error) {
 			return t, err
 		}
 		for _, e := range events {
-			if up := e.GetNodeUp(); up != nil && up.Node == proposer {
-				t.incarnation, t.sequence = up.Incarnation, 0
-			}
 			if e.Incarnation == t.incarnation {
 				t.sequence = max(t.sequence, e.Sequence)
 			}
 		}
-	}
-	if t.incarnation == 0 {
-		return t, fmt.Errorf("node %s never came up in it", proposer)
 	}
 	return t, nil
 }
