@@ -71,6 +71,7 @@ func (s *Scheduler) paused(q *queue, now time.Time) bool {
 // have; one that ends comes back to this destination when its turn comes.
 func (s *Scheduler) isStarved(q *queue, l fsm.Lane, now time.Time) bool {
 	if room(l, s.running, maxAttempts, maxAttempts) > 0 {
+		s.starved[l].leave(q.name)
 		return false
 	}
 	s.starved[l].add(q.name)

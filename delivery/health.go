@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/delivery/smtpout"
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -141,9 +142,9 @@ func (s *Scheduler) release(a *attempt) {
 	s.running[a.lane]--
 	s.metrics.running.Dec()
 	s.markDirty(q.name)
-	for l := range s.starved {
-		if name, ok := s.starved[l].take(); ok {
-			s.markDirty(name)
+	for l := range fsm.Lanes {
+		if next := s.nextStarved(l); next != nil {
+			s.turns[next.name] = true
 		}
 	}
 }

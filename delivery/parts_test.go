@@ -370,33 +370,76 @@ func TestAttemptComes(t *testing.T) {
 // by one as attempts end, at whichever destination, and in any case after a while.
 func TestStarvedDestinationsWake(t *testing.T) {
 	s := fixed(base, 0.5)
-	s.dirty = make(map[string]bool)
+	s.dirty, s.turns = make(map[string]bool), make(map[string]bool)
 	s.metrics = newMetrics(prometheus.NewRegistry())
-	busy := upQueue(20)
-	busy.name = "busy"
-	s.queues = map[string]*queue{"busy": busy}
+	s.queues = make(map[string]*queue)
 	s.running[fsm.LaneFresh] = maxAttempts
-	for _, name := range []string{"first", "second", "first"} {
-		q := upQueue(20)
-		q.name = name
-		if !s.isStarved(q, fsm.LaneFresh, base) {
+	named := func(name string) *queue {
+		if s.queues[name] == nil {
+			q := upQueue(20)
+			q.name, q.owned = name, true
+			s.queues[name] = q
+		}
+		return s.queues[name]
+	}
+	named("busy")
+	for _, name := range []string{"removed", "moved", "suspended", "first", "second", "first", "third", "fourth"} {
+		if !s.isStarved(named(name), fsm.LaneFresh, base) {
 			t.Fatal("there is no limit")
 		}
 	}
-	s.release(&attempt{queue: "busy"})
-	if want := map[string]bool{"busy": true, "first": true}; !maps.Equal(s.dirty, want) {
-		t.Errorf("after one attempt %v are dirty, want %v", s.dirty, want)
+	delete(s.queues, "removed")
+	named("moved").owned = false
+	named("suspended").record.Suspended = &pb.Suspension{}
+	ends := func(want ...string) {
+		t.Helper()
+		clear(s.dirty)
+		clear(s.turns)
+		s.release(&attempt{queue: "busy"})
+		if turns := slices.Sorted(maps.Keys(s.turns)); !slices.Equal(turns, want) || !s.dirty["busy"] || len(s.dirty) != 1 {
+			t.Errorf("after an attempt %v are next and %v dirty, want %v and busy", turns, s.dirty, want)
+		}
 	}
-	if s.isStarved(upQueue(20), fsm.LaneFresh, base) {
-		t.Error("an attempt is free")
-	}
+	ends("first")
 	if due := s.wakes.due(base.Add(starvedAgain)); !slices.Contains(due, "second") {
 		t.Errorf("woken are %v, not the second one", due)
 	}
-	s.release(&attempt{queue: "busy"})
-	s.release(&attempt{queue: "busy"})
-	if !s.dirty["second"] || len(s.starved[fsm.LaneFresh].waits) != 0 {
-		t.Errorf("dirty are %v", s.dirty)
+	if s.isStarved(named("second"), fsm.LaneFresh, base) {
+		t.Error("an attempt is free")
+	}
+	ends("third") // the second one has found its attempt
+	ends("fourth")
+	ends()
+}
+
+// Who waits for an attempt has it before the destination where it ended, which may
+// have more to do.
+func TestStarvedDestinationComesFirst(t *testing.T) {
+	w := newWorld(t, "a")
+	s, err := New(w.nodes["a"].config())
+	must(t, err)
+	s.incarnation, s.attempts, s.outcomes = w.nodes["a"].Incarnation(), w.ctx, w.ctx
+	for number := range uint64(20) { // in no certain order, were it not for the turn
+		for _, name := range []string{"busy", "waiting"} {
+			q := upQueue(20)
+			q.name, q.owned = name, true
+			q.lanes[fsm.LaneFresh].ready = []fsm.Grant{{
+				Claim:  &pb.ClaimRef{Incarnation: s.incarnation, Attempt: number},
+				Record: &pb.ClaimRecord{Destination: name, MessageId: make([]byte, 16)},
+			}}
+			s.queues[name] = q
+		}
+		s.running, s.starved = perLane{fsm.LaneFresh: maxAttempts}, [fsm.Lanes]starved{}
+		s.markDirty("waiting")
+		s.scheduleDirty()
+		s.release(&attempt{queue: "busy"})
+		s.scheduleDirty()
+		if waiting, busy := len(s.queues["waiting"].running), len(s.queues["busy"].running); waiting != 1 || busy != 0 {
+			t.Errorf("the one that waited has %d attempts, the one where it ended %d", waiting, busy)
+		}
+		for ; s.active > 0; s.active-- {
+			<-s.done // the message isn't there
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ type Scheduler struct {
 	wakes       wakes
 	running     perLane // attempts, at all destinations
 	starved     [fsm.Lanes]starved
+	turns       map[string]bool // of those, the ones that are next
 	releasing   map[uint64]bool // claims that are being given back
 	unknown     map[uint64]bool // claims that the last reconciliation didn't know
 	expiring    bool
@@ -46,6 +47,7 @@ func New(cfg Config) (*Scheduler, error) {
 		metrics:   newMetrics(cfg.Metrics),
 		queues:    make(map[string]*queue),
 		dirty:     make(map[string]bool),
+		turns:     make(map[string]bool),
 		releasing: make(map[uint64]bool),
 		done:      make(chan func()),
 	}, nil
@@ -195,11 +197,15 @@ func (s *Scheduler) markDirty(names ...string) {
 	}
 }
 
+// scheduleDirty looks first at those who waited for an attempt that has ended:
+// after the destination that had it they would find it taken again.
 func (s *Scheduler) scheduleDirty() {
-	for name := range s.dirty {
-		delete(s.dirty, name)
-		if q := s.queues[name]; q != nil {
-			s.schedule(q)
+	for _, names := range []map[string]bool{s.turns, s.dirty} {
+		for name := range names {
+			delete(names, name)
+			if q := s.queues[name]; q != nil {
+				s.schedule(q)
+			}
 		}
 	}
 }

@@ -1,13 +1,18 @@
 package delivery
 
-import "time"
+import (
+	"container/list"
+	"time"
+
+	"holdfast/fsm"
+)
 
 // starved are the destinations that wait for one of the node's attempts, first
 // come, first served. There may be thousands: an attempt that ends makes room for
 // one of them, and a look at them all would cost more than the attempt.
 type starved struct {
-	order []string
-	waits map[string]bool
+	order  list.List // of their names
+	places map[string]*list.Element
 }
 
 // starvedAgain is when a destination is looked at again for which no attempt
@@ -15,22 +20,44 @@ type starved struct {
 const starvedAgain = time.Second
 
 func (s *starved) add(name string) {
-	if s.waits[name] {
+	if s.places[name] != nil {
 		return
 	}
-	if s.waits == nil {
-		s.waits = make(map[string]bool)
+	if s.places == nil {
+		s.places = make(map[string]*list.Element)
 	}
-	s.waits[name] = true
-	s.order = append(s.order, name)
+	s.places[name] = s.order.PushBack(name)
+}
+
+// leave gives a destination's place up: it has found an attempt by itself.
+func (s *starved) leave(name string) {
+	if place := s.places[name]; place != nil {
+		s.order.Remove(place)
+		delete(s.places, name)
+	}
 }
 
 // take gives the one that has waited longest.
 func (s *starved) take() (name string, ok bool) {
-	if len(s.order) == 0 {
+	front := s.order.Front()
+	if front == nil {
 		return "", false
 	}
-	name, s.order = s.order[0], s.order[1:]
-	delete(s.waits, name)
+	name = front.Value.(string)
+	s.leave(name)
 	return name, true
+}
+
+// nextStarved takes the destination whose turn it is in a lane. One that is gone,
+// went to another node or is suspended meanwhile has no use for it.
+func (s *Scheduler) nextStarved(l fsm.Lane) *queue {
+	for {
+		name, ok := s.starved[l].take()
+		if !ok {
+			return nil
+		}
+		if q := s.queues[name]; q != nil && q.owned && q.record.Suspended == nil {
+			return q
+		}
+	}
 }
