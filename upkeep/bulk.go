@@ -12,7 +12,7 @@ import (
 )
 
 // bulkTries is how often in a row a bulk operation's next piece may fail, an
-// interval apart, before the operation ends.
+// interval or two apart, before the operation ends.
 const bulkTries = 5
 
 // trouble is an operation that couldn't be carried on: how often in a row, and when
@@ -115,12 +115,15 @@ func (k *Keeper) fail(ctx context.Context, bulk fsm.Bulk, why *bulkError) error 
 		return nil
 	}
 	delete(k.troubles, bulk.ID)
-	_, err := k.progress(ctx, &pb.BulkProgressed{
+	ended, err := k.progress(ctx, &pb.BulkProgressed{
 		BulkId: bulk.ID[:], From: bulk.Record.Cursor, FromRecipient: bulk.Record.CursorRecipient,
 		Cursor: bulk.Record.Cursor, CursorRecipient: bulk.Record.CursorRecipient, Failure: short(why.Error()),
 	})
 	if err != nil {
 		return fmt.Errorf("end the operation that failed (%w): %w", why, err)
+	}
+	if !ended {
+		return nil // another node has carried it on
 	}
 	k.cfg.Logger.Error("bulk operation failed", "id", bulk.ID, "kind", bulk.Record.Operation.GetKind().String(),
 		"by", bulk.Record.Operation.GetBy(), "recipients", bulk.Record.Changed, "error", why)

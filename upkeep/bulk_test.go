@@ -1,9 +1,12 @@
 package upkeep_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"hash/crc32"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -29,6 +32,7 @@ type alone struct {
 	state *fsm.State
 	// spoil may answer in the cluster's place.
 	spoil func(event *pb.Event) (*pb.EventResult, error)
+	log   io.Writer // of the keeper; nil: the test's output
 
 	mu    sync.Mutex // guards what follows, and folding
 	index uint64
@@ -116,7 +120,7 @@ func (w *alone) keep() {
 	w.t.Helper()
 	keeper, err := upkeep.New(upkeep.Config{
 		State: w.state, Cluster: w, Now: func() time.Time { return admintest.Now },
-		Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)), Metrics: prometheus.NewRegistry(),
+		Logger: slog.New(slog.NewTextHandler(cmp.Or(w.log, w.t.Output()), nil)), Metrics: prometheus.NewRegistry(),
 	})
 	must(w.t, err)
 	ctx, stop := context.WithCancel(w.t.Context())
@@ -169,6 +173,53 @@ func TestRefusedBulkBlocksNobody(t *testing.T) {
 	if b := w.ended(good); b.Failure != "" || b.Changed != 1 {
 		t.Errorf("the other one: %v", b)
 	}
+}
+
+// Where another node has carried the operation on meanwhile it doesn't end, and
+// nobody is told that it failed.
+func TestBulkThatWentOnElsewhereDoesNotFail(t *testing.T) {
+	w := startAlone(t)
+	w.accept(1, "r@one.test")
+	id := w.hold(2, "one.test")
+	log := &written{}
+	w.log = log
+	refused, stale := false, false
+	w.spoil = func(event *pb.Event) (*pb.EventResult, error) {
+		switch {
+		case !refused:
+			refused = true
+			return &pb.EventResult{Code: pb.EventResult_CODE_INVALID, Text: "no such piece"}, nil
+		case !stale:
+			stale = event.GetBulkProgressed().GetFailure() != ""
+			return &pb.EventResult{Code: pb.EventResult_CODE_STALE}, nil
+		}
+		return nil, nil
+	}
+	w.keep()
+	if b := w.ended(id); b.Failure != "" || b.Changed != 1 {
+		t.Errorf("%v", b)
+	}
+	if text := log.String(); strings.Contains(text, "failed") {
+		t.Errorf("the log says %s", text)
+	}
+}
+
+// written is a log that can be read while it is written.
+type written struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *written) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
 }
 
 // One that this node can't read on is tried a few times, which others don't wait
