@@ -176,11 +176,12 @@ func (w *world) operate(args ...string) func(context.Context) error {
 		}
 		var messages, recipients int
 		if _, err := fmt.Sscanf(string(out), "%d messages with %d recipients", &messages, &recipients); err != nil || recipients < w.options.recipients-tried {
-			return fmt.Errorf("it said %q, want %d recipients (%w)", out, w.options.recipients, err)
+			return errors.Join(fmt.Errorf("it said %q, want %d recipients", out, w.options.recipients), err)
 		}
 		return nil
 	}
 }
 
-// tried is how many recipients may be under way as a probe at the time.
-const tried = 1
+// tried is how many recipients may be under way as a probe at the time: those of
+// one transaction.
+const tried = 50
