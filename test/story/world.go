@@ -23,7 +23,7 @@ const (
 	// The one that is down until the end.
 	lateDestination = "late"
 	lateDomain      = "late.test"
-	probeMax        = "2s"
+	probeMax        = "5s" // the shortest there is
 	// replyAfter is what a mail server takes for its last reply.
 	replyAfter = 5 * time.Millisecond
 )
