@@ -222,3 +222,23 @@ func TestNewLeaderIsAskedAtOnce(t *testing.T) {
 		eventually(t, "a lease of "+name+" by the new leader", func() bool { return w.nodes[name].cluster.LeaseUntil() > before[name] })
 	}
 }
+
+// A ping that ends since leadership moved says so in the reason for which there is
+// no lease, which an operator reads.
+func TestPingThatEndsSaysWhy(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	s := leader.cluster.session.Load()
+	w.nodes[w.others(leader.name)[0]].stop()
+	moved := make(chan struct{})
+	close(moved)
+	eventually(t, "a ping ends without a proof", func() bool {
+		refusal := leader.cluster.renewLease(t.Context(), moved, s)
+		if strings.Contains(refusal, "cancel") {
+			t.Errorf("the reason is %q", refusal)
+		}
+		return refusal != ""
+	})
+}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -164,22 +165,27 @@ func (c *Cluster) whyNoLease() string {
 	return *c.noLease.Load()
 }
 
+var errLeaderMoved = errors.New("leadership moved while the leader was asked")
+
 // renewLease returns why there is no lease, "" where there is one. The ping ends
 // when the leader moves: the earlier one may never answer.
 func (c *Cluster) renewLease(ctx context.Context, moved <-chan struct{}, s *session) string {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	defer cancel()
+	defer cancel(nil)
 	watch.Go(func() {
 		select {
 		case <-moved:
-			cancel()
+			cancel(errLeaderMoved)
 		case <-ctx.Done():
 		}
 	})
 	sent := c.cfg.Monotonic()
 	resp, err := c.ping(ctx, s.incarnation)
+	if err != nil && errors.Is(context.Cause(ctx), errLeaderMoved) {
+		return errLeaderMoved.Error() // an operator may be told: no "context canceled"
+	}
 	if err != nil {
 		return err.Error()
 	}
