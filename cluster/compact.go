@@ -58,7 +58,11 @@ func (c *Cluster) trailingLogs(r *raft.Raft) uint64 {
 		c.transport.catchUps.forget()
 		return trailing
 	}
-	if !c.transport.catchUps.need(last-trailing+1, c.cfg.Monotonic()-silence*c.cfg.Timing.Heartbeat) {
+	first := uint64(1)
+	if trailing < last {
+		first = last - trailing + 1
+	}
+	if !c.transport.catchUps.need(first, c.cfg.Monotonic()-silence*c.cfg.Timing.Heartbeat) {
 		return trailing
 	}
 	if c.logs.size() > c.maxLogBytes {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,7 +152,10 @@ func (w *logWatch) size() int64 {
 	return w.written - w.marks[0].bytes
 }
 
-// trailing is how many entries up to last hold about budget bytes.
+// trailing is how many entries up to last hold about budget bytes: any number
+// while the log has fewer. Raft counts from where the log ends at its next
+// snapshot, so the number of those that there are now would truncate as many as
+// were written since.
 func (w *logWatch) trailing(last uint64, budget int64) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,7 +167,7 @@ func (w *logWatch) trailing(last uint64, budget int64) uint64 {
 		keep = i
 	}
 	if keep < 0 || w.marks[keep].index > last {
-		return last
+		return math.MaxUint64
 	}
 	return last - w.marks[keep].index
 }

@@ -71,8 +71,9 @@ func TestTrailing(t *testing.T) {
 	for i := uint64(1); i <= 100; i++ {
 		must(t, w.StoreLog(&raft.Log{Index: i, Data: make([]byte, size)}))
 	}
-	if got := w.trailing(100, 1000*size); got != 100 {
-		t.Errorf("with a large budget %d entries stay, want all 100", got)
+	// What comes in before raft's next snapshot is no reason to truncate either.
+	if got := w.trailing(100, 1000*size); got < 1_000_000 {
+		t.Errorf("with a large budget %d entries stay, want any number", got)
 	}
 	got := w.trailing(100, 20*size)
 	if got < 20 || got > 20+markEvery/size {
@@ -82,7 +83,7 @@ func TestTrailing(t *testing.T) {
 	must(t, w.DeleteRange(50, 100))
 	must(t, w.StoreLog(&raft.Log{Index: 50, Data: make([]byte, size)}))
 	if got := w.trailing(50, 0); got > 50 {
-		t.Errorf("%d entries of 50 stay", got)
+		t.Errorf("%d entries of 50 stay for no budget", got)
 	}
 	if !w.snapshotDue() {
 		t.Error("no snapshot is due after 101 MiB")
