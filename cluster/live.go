@@ -31,7 +31,11 @@ func (c *Cluster) live(ctx context.Context) {
 		if err := c.comeUp(ctx, s); err != nil {
 			c.log.Info("not up yet", "error", err)
 			s.end()
-			sleep(ctx, c.cfg.Timing.again())
+			pause := c.cfg.Timing.again()
+			if errors.Is(err, errComeUpRefused) {
+				pause = c.cfg.Timing.Ping // each try is an entry in the log
+			}
+			sleep(ctx, pause)
 			continue
 		}
 		c.metrics.incarnations.Inc()
@@ -78,6 +82,8 @@ func (c *Cluster) catchUp(ctx context.Context) error {
 	}
 }
 
+var errComeUpRefused = errors.New("refused to come up")
+
 // comeUp proposes NodeUp in the incarnation that it starts, and waits until it
 // is part of the state here.
 func (c *Cluster) comeUp(ctx context.Context, s *session) error {
@@ -92,7 +98,7 @@ func (c *Cluster) comeUp(ctx context.Context, s *session) error {
 		return err
 	}
 	if result.Code != pb.EventResult_CODE_OK {
-		return fmt.Errorf("refused to come up: %s", result.Text)
+		return fmt.Errorf("%w: %s", errComeUpRefused, result.Text)
 	}
 	return c.cfg.State.WaitApplied(ctx, index)
 }
