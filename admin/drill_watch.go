@@ -252,9 +252,15 @@ func (w *watch) judge(r *pb.DrillReport) {
 	case r.TakenOver.AsDuration() > takesOverAfter:
 		missed("its deliveries were taken over after %s, at most %s is allowed", r.TakenOver.AsDuration().Round(10*time.Millisecond), takesOverAfter)
 	}
-	if w.leader == w.victim && r.NewLeader == nil {
+	if w.leader == w.victim && r.NewLeader == nil && !w.ledAgain(r) {
 		missed("no other node led")
 	}
+}
+
+// ledAgain says whether a leader that was killed came back before the others had
+// voted, and won: a supervisor can be that fast, and it is no fault.
+func (w *watch) ledAgain(r *pb.DrillReport) bool {
+	return w.fault == pb.Fault_FAULT_KILL && r.Back != nil && r.LeaderAfter == w.victim
 }
 
 // gapIn is the longest time between two of the times that reaches into a window,

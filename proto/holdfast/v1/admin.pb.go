@@ -7446,7 +7446,8 @@ type DrillReport struct {
 	LeaderAfter  string                 `protobuf:"bytes,8,opt,name=leader_after,json=leaderAfter,proto3" json:"leader_after,omitempty"`
 	// The longest time in which no node took a message.
 	WithoutAcceptance *durationpb.Duration `protobuf:"bytes,9,opt,name=without_acceptance,json=withoutAcceptance,proto3" json:"without_acceptance,omitempty"`
-	// Until another node led; not set where none did.
+	// Until another node led; not set where none did. A leader that was killed can
+	// be back before the others have voted, and lead again.
 	NewLeader *durationpb.Duration `protobuf:"bytes,10,opt,name=new_leader,json=newLeader,proto3" json:"new_leader,omitempty"`
 	// Until the others had the node's deliveries; not set where they didn't take
 	// them over.
