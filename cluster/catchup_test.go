@@ -68,7 +68,6 @@ func (d *slowInstall) MkdirAll(dir string, perm os.FileMode) error {
 // would need another one.
 func TestLogStaysWhileFollowerInstalls(t *testing.T) {
 	w := newWorld(t, "a", "b", "c")
-	w.logStore = LogStoreBoltDB // raft-wal still reads what is truncated within a segment
 	w.adjust = func(c *Config) {
 		c.Limits.TrailingBytes, c.Limits.SnapshotBytes = 1<<20, 2<<20
 		// Another leader would send the state again, and so would this one after

@@ -123,7 +123,7 @@ func (c *Cluster) openData() (err error) {
 		}
 	}
 	raftDir := filepath.Join(c.cfg.DataDir, "raft")
-	c.stores, err = openStores(raftDir, c.cfg.LogStore, newHCLog(c.log, c.cfg.Now))
+	c.stores, err = openStores(raftDir, c.cfg.LogStore, c.cfg.Limits.segment(), newHCLog(c.log, c.cfg.Now))
 	if err != nil {
 		return err
 	}

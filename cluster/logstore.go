@@ -28,12 +28,13 @@ type stores struct {
 	wal    *wal.WAL // nil where stable is the log too
 }
 
-// openStores opens what is in dir, raft/ of the data folder, or makes it.
-func openStores(dir, kind string, logger hclog.Logger) (*stores, error) {
+// openStores opens what is in dir, raft/ of the data folder, or makes it. New files of
+// raft-wal have segment bytes.
+func openStores(dir, kind string, segment int, logger hclog.Logger) (*stores, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "wal"), 0o700); err != nil {
 		return nil, err
 	}
-	s, err := openFiles(dir, kind, logger)
+	s, err := openFiles(dir, kind, segment, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func openStores(dir, kind string, logger hclog.Logger) (*stores, error) {
 	return s, nil
 }
 
-func openFiles(dir, kind string, logger hclog.Logger) (*stores, error) {
+func openFiles(dir, kind string, segment int, logger hclog.Logger) (*stores, error) {
 	stable, err := openBolt(filepath.Join(dir, "stable.db"))
 	if err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func openFiles(dir, kind string, logger hclog.Logger) (*stores, error) {
 	}
 	var w *wal.WAL
 	if err = completeRotation(filepath.Join(dir, "wal"), logger); err == nil {
-		w, err = wal.Open(filepath.Join(dir, "wal"), wal.WithLogger(logger))
+		w, err = wal.Open(filepath.Join(dir, "wal"), wal.WithLogger(logger), wal.WithSegmentSize(segment))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the raft log in %s: %w", dir, err), stable.Close())

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"holdfast/fsm"
@@ -33,7 +34,7 @@ func survivorDir(t *testing.T, kind string) string {
 	if err := member.WriteIdentity(dir); err != nil {
 		t.Fatal(err)
 	}
-	stores, err := openStores(filepath.Join(dir, "raft"), kind, newHCLog(quiet(), time.Now))
+	stores, err := openStores(filepath.Join(dir, "raft"), kind, wal.DefaultSegmentSize, newHCLog(quiet(), time.Now))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +221,7 @@ func TestSurvivorIsRefused(t *testing.T) {
 
 // emptyLogUpTo cuts the beginning of the log off.
 func emptyLogUpTo(dir string, last uint64) error {
-	stores, err := openStores(filepath.Join(dir, "raft"), LogStoreWAL, newHCLog(quiet(), time.Now))
+	stores, err := openStores(filepath.Join(dir, "raft"), LogStoreWAL, wal.DefaultSegmentSize, newHCLog(quiet(), time.Now))
 	if err != nil {
 		return err
 	}
