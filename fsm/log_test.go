@@ -7,6 +7,7 @@ import (
 	"time"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/test/race"
 )
 
 // What the log is searched by, alone and together, in either order.
@@ -92,6 +93,7 @@ func TestSearch(t *testing.T) {
 // Two long indexes without a message in common are not read to their ends in one
 // call: it comes back with a cursor.
 func TestSearchForNothingEndsInPieces(t *testing.T) {
+	race.Sequential(t)
 	w := newWorld(t)
 	w.up("a", 1, 0)
 	w.configure(1)

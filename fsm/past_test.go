@@ -59,11 +59,9 @@ func momentOf(t *testing.T, v *View, ids []relay.MessageID) moment {
 // Every index of a random log shows, later and after a restart, what it showed
 // when it was the latest.
 func TestThePastIsAsItWas(t *testing.T) {
-	compared, rounds := 0, 6
-	if race.Enabled {
-		rounds = 2
-	}
-	for seed := range uint64(roundsOf(t, "HOLDFAST_PAST_ROUNDS", rounds)) {
+	race.Sequential(t)
+	compared := 0
+	for seed := range uint64(roundsOf(t, "HOLDFAST_PAST_ROUNDS", 6)) {
 		script := newScript(t, rand.New(rand.NewPCG(seed, 7)).IntN)
 		disk := vfs.NewMem()
 		state := mustOpen(t, crashDir, disk)

@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"pgregory.net/rapid"
+
+	"holdfast/test/race"
 )
 
 // Two states fold the same random log: one entry by entry, the other in batches,
@@ -87,7 +89,10 @@ func (r *route) close() {
 // environment variable says in a long run.
 func roundsOf(t *testing.T, variable string, usual int) int {
 	value, ok := os.LookupEnv(variable)
-	if !ok {
+	switch {
+	case !ok && race.Enabled:
+		return max(1, usual/4)
+	case !ok:
 		return usual
 	}
 	rounds, err := strconv.Atoi(value)

@@ -97,14 +97,12 @@ func flip(t *testing.T, db *pebble.DB, batch *pebble.Batch, f family, at int) {
 // One changed byte of a row is found in its family and in no other, for every
 // family and wherever in the row it is.
 func TestCheckRowsFindsOneChangedByte(t *testing.T) {
-	pristine, stride := scripted(t), 1
-	if race.Enabled {
-		stride = 7
-	}
+	race.Sequential(t)
+	pristine := scripted(t)
 	for _, f := range replicated {
 		t.Run(f.name, func(t *testing.T) {
 			found := 0
-			for at := 0; at < 40; at += stride {
+			for at := 0; at < 40; at++ {
 				fs := pristine.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
 				edit(t, fs, func(db *pebble.DB, batch *pebble.Batch) { flip(t, db, batch, f.family, at) })
 				state, err := Open(stateConfig(t, crashDir, fs))
@@ -128,6 +126,7 @@ func TestCheckRowsFindsOneChangedByte(t *testing.T) {
 }
 
 func TestCheckRowsFindsALostRow(t *testing.T) {
+	race.Sequential(t)
 	fs := scripted(t)
 	edit(t, fs, func(db *pebble.DB, batch *pebble.Batch) {
 		err := scan(db, []byte{byte(famHistory)}, func(key, _ []byte) error {

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -56,17 +55,6 @@ type Cluster struct {
 	Authority *Authority
 	config    Config
 	forgotten []*Node
-}
-
-// Build compiles the server into a folder and gives its path. It runs within
-// the module.
-func Build(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "holdfast")
-	command := exec.CommandContext(ctx, "go", "build", "-o", binary, "holdfast/cmd/holdfast")
-	if output, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build holdfast: %w\n%s", err, output)
-	}
-	return binary, nil
 }
 
 // Start starts all nodes at the same time and waits until each is ready.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"holdfast/test/race"
 )
 
 var (
@@ -14,11 +16,9 @@ var (
 
 // TestAllRules explores every scope with all rules.
 func TestAllRules(t *testing.T) {
+	race.Sequential(t)
 	total := 0
 	for _, s := range scopes(*long) {
-		if raceEnabled && !s.fine {
-			continue // ten times as slow, and there is no second goroutine in it
-		}
 		finding, err := explore(s, allRules)
 		if err != nil {
 			t.Fatal(err)
@@ -35,6 +35,7 @@ func TestAllRules(t *testing.T) {
 // TestRuleTakenOut: without any one of the rules a promise breaks, the one that
 // the rule is there for.
 func TestRuleTakenOut(t *testing.T) {
+	race.Sequential(t)
 	for _, text := range ruleTexts {
 		t.Run(text.name, func(t *testing.T) {
 			finding, err := counterexample(text)
