@@ -92,8 +92,10 @@ func serve(ctx context.Context, state *fsm.State, use func(pb.LogServiceClient) 
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer()
-	admin.Register(server, admin.Config{Node: "a", State: state, Cluster: alone{}, Logger: slog.New(slog.DiscardHandler)})
+	quiet := slog.New(slog.DiscardHandler)
+	access := admin.NewAccess(admin.AccessConfig{State: state, Logger: quiet, Metrics: prometheus.NewRegistry(), Now: time.Now})
+	server := grpc.NewServer(access.Interceptors()...)
+	admin.Register(server, admin.Config{Node: "a", State: state, Cluster: alone{}, Now: time.Now, Logger: quiet})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	defer func() {
