@@ -53,8 +53,11 @@ type SMTPConfig struct {
 	// Hostname greets clients and stands in trace headers; default: the system's.
 	Hostname string `toml:"hostname"`
 	// TLSCert and TLSKey are PEM files for STARTTLS, both or none.
-	TLSCert           string   `toml:"tls_cert"`
-	TLSKey            string   `toml:"tls_key"`
+	TLSCert string `toml:"tls_cert"`
+	TLSKey  string `toml:"tls_key"`
+	// ProxyProtocolFrom are the IP addresses and networks of proxies whose
+	// connections begin with a header of the PROXY protocol, version 1 or 2: it
+	// says who the client is. All others are clients themselves.
 	ProxyProtocolFrom []string `toml:"proxy_protocol_from"`
 }
 

@@ -69,7 +69,7 @@ listen = ["127.0.0.1:2525", "[::1]:2525"]
 hostname = "mx-a.example.net"
 tls_cert = "cert.pem"
 tls_key = "key.pem"
-proxy_protocol_from = []
+proxy_protocol_from = ["10.1.0.0/24", "2001:db8::2"]
 [raft]
 listen = "127.0.0.1:7401"
 advertise = "localhost:7401"
@@ -99,7 +99,7 @@ format = "text"
 	if c.RaftAdvertise() != "localhost:7401" || c.AdminAdvertise() != "localhost:7501" {
 		t.Errorf("advertise %q and %q", c.RaftAdvertise(), c.AdminAdvertise())
 	}
-	if len(c.SMTP.Listen) != 2 || c.SMTP.TLSCert != "cert.pem" || c.Raft.LogStore != "boltdb" || c.Raft.TrailingBytes != 16<<20 {
+	if len(c.SMTP.Listen) != 2 || c.SMTP.TLSCert != "cert.pem" || c.Raft.LogStore != "boltdb" || c.Raft.TrailingBytes != 16<<20 || len(c.SMTP.ProxyProtocolFrom) != 2 {
 		t.Errorf("read %+v", c)
 	}
 }
@@ -131,7 +131,9 @@ join = ["127.0.0.1:7500"]`, `bootstrap_expect = 3`), "cluster.join is empty: lis
 		{"tls", minimal + "[tls]\nca = \"ca.pem\"\n", "tls.cert is missing: set ca, cert and key, or none"},
 		{"profiles in public", minimal + "[http]\nlisten = \"0.0.0.0:7600\"\npprof = true\n", "http.pprof: profiles show what is in memory"},
 		{"half a key pair", with(`hostname`, "tls_cert = \"c.pem\"\nhostname"), "set both or none"},
-		{"proxy protocol", with(`hostname`, "proxy_protocol_from = [\"127.0.0.1\"]\nhostname"), "not in this version"},
+		{"proxy", with(`hostname`, "proxy_protocol_from = [\"lb.example.net\"]\nhostname"), `smtp.proxy_protocol_from: "lb.example.net" is neither an IP address nor a network`},
+		{"proxies", with(`hostname`, "proxy_protocol_from = [\"10.1.2.3/24\"]\nhostname"), `is an address within the network 10.1.2.0/24: which of the two?`},
+		{"everybody a proxy", with(`hostname`, "proxy_protocol_from = [\"::/0\"]\nhostname"), "lets everybody say who they are"},
 		{"host name", with(`mx-a.example.net`, `mx a`), `smtp.hostname "mx a"`},
 		{"log store", minimal + "[raft]\nlog_store = \"files\"\n", `log_store "files"`},
 		{"trailing log", minimal + "[raft]\ntrailing_bytes = 1000\n", `raft.trailing_bytes 1000: want 1048576`},

@@ -153,6 +153,9 @@ func (n *Node) makeParts() (err error) {
 	n.log.Info("limits", "file_descriptors", n.limits.descriptors, "smtp_connections", smtp.MaxConnections,
 		"memory_limit", n.limits.memory, "disk_free", n.disk.space().free, "disk_reserve", n.disk.space().reserve)
 	smtp.TLS = n.certificates.forSMTP()
+	if smtp.ProxyFrom, err = n.cfg.SMTP.proxies(); err != nil {
+		return err
+	}
 	if n.smtp, err = smtpd.New(smtp); err != nil {
 		return err
 	}

@@ -56,10 +56,30 @@ func (c SMTPConfig) validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("smtp.tls_cert and smtp.tls_key: set both or none")
 	}
-	if len(c.ProxyProtocolFrom) > 0 {
-		return errors.New("smtp.proxy_protocol_from: not in this version, leave it empty")
+	_, err := c.proxies()
+	return err
+}
+
+// proxies are the addresses and networks of ProxyProtocolFrom.
+func (c SMTPConfig) proxies() ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range c.ProxyProtocolFrom {
+		network, err := netip.ParsePrefix(text)
+		if address, notNetwork := netip.ParseAddr(text); notNetwork == nil {
+			network, err = address.Prefix(address.BitLen())
+		}
+		if err != nil || network.Addr().Is4In6() || network.Addr().Zone() != "" {
+			return nil, fmt.Errorf("smtp.proxy_protocol_from: %q is neither an IP address nor a network such as \"10.1.0.0/24\"", text)
+		}
+		if network != network.Masked() {
+			return nil, fmt.Errorf("smtp.proxy_protocol_from: %q is an address within the network %s: which of the two?", text, network.Masked())
+		}
+		if network.Bits() == 0 {
+			return nil, fmt.Errorf("smtp.proxy_protocol_from: %q lets everybody say who they are", text)
+		}
+		networks = append(networks, network)
 	}
-	return nil
+	return networks, nil
 }
 
 func (c RaftConfig) validate() error {

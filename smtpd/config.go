@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,6 +53,9 @@ type Config struct {
 	Node string
 	// Postmaster takes mail to <Postmaster> without a domain. "" refuses it.
 	Postmaster string
+	// ProxyFrom are the proxies whose connections begin with a header of the PROXY
+	// protocol, version 1 or 2, that says who the client is.
+	ProxyFrom []netip.Prefix
 	// TLS turns on STARTTLS; nil leaves it off.
 	TLS *tls.Config
 

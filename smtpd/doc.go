@@ -3,7 +3,8 @@
 //
 // One message takes these steps:
 //
-//  1. server.go takes the connection, within the limits in total and per client.
+//  1. server.go takes the connection, within the limits in total and per client;
+//     where a proxy made it, proxy.go reads who the client is.
 //  2. conn.go reads commands and writes replies; replies are flushed only when
 //     a read must wait (RFC 2920). After any read error nothing is read again,
 //     so that the rest of a body is never taken for commands.

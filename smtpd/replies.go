@@ -28,6 +28,7 @@ var (
 	outOfService  = reply(421, "4.3.2", "out of service, try another server")
 	shuttingDown  = reply(421, "4.3.2", "shutting down, try another server")
 	timedOut      = reply(421, "4.4.2", "timed out, closing the connection")
+	noProxyHeader = reply(421, "4.3.5", "no PROXY header from an address in smtp.proxy_protocol_from")
 	tooManyErrors = reply(421, "4.7.0", "too many errors, closing the connection")
 	tooMuchTalk   = reply(421, "4.7.0", "too many commands without a message, closing the connection")
 	tooBusy       = reply(421, "4.3.2", "too many connections, try again later")

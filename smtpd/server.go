@@ -154,7 +154,7 @@ func (s *Server) take(nc net.Conn) {
 	}
 	session := &session{server: s, conn: c, client: address, log: s.log.With("client", address.String())}
 	s.sessions.Go(func() {
-		defer s.unregister(c, address)
+		defer func() { s.unregister(c, session.client) }()
 		defer s.recoverSession(session)
 		session.serve()
 	})
@@ -185,7 +185,7 @@ func (s *Server) register(c *conn, client netip.Addr) *relay.Reply {
 	case len(s.conns) >= s.cfg.MaxConnections:
 		s.metrics.refusedTotal.Inc()
 		return tooBusy
-	case s.perClient[key] >= s.cfg.MaxConnectionsPerClient:
+	case s.perClient[key] >= s.cfg.MaxConnectionsPerClient && !s.cfg.proxied(client):
 		s.metrics.refusedClient.Inc()
 		return tooManyOfYou
 	}
@@ -196,15 +196,36 @@ func (s *Server) register(c *conn, client netip.Addr) *relay.Reply {
 	return nil
 }
 
-func (s *Server) unregister(c *conn, client netip.Addr) {
+// reassign counts a proxy's connection as its client's, within the client's limit.
+func (s *Server) reassign(session *session, client netip.Addr) *relay.Reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := netlimit.Client(client)
+	if s.perClient[key] >= s.cfg.MaxConnectionsPerClient {
+		s.metrics.refusedClient.Inc()
+		return tooManyOfYou
+	}
+	s.forget(session.client)
+	s.perClient[key]++
+	session.log = s.log.With("client", client.String(), "proxy", session.client.String())
+	session.client = client
+	return nil
+}
+
+func (s *Server) unregister(c *conn, client netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.conns, c)
+	s.forget(client)
+	s.metrics.connections.Dec()
+}
+
+// forget counts a client's connection out.
+func (s *Server) forget(client netip.Addr) {
+	key := netlimit.Client(client)
 	if s.perClient[key]--; s.perClient[key] == 0 {
 		delete(s.perClient, key)
 	}
-	s.metrics.connections.Dec()
 }
 
 // recoverSession keeps a panic within its session: the client will send the

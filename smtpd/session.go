@@ -39,8 +39,11 @@ type session struct {
 
 // serve runs the dialogue until either side ends it.
 func (s *session) serve() {
-	s.reply(reply(220, "", s.server.cfg.Hostname+" ESMTP Holdfast"))
-	err := s.dialogue()
+	err := s.introduce()
+	if err == nil {
+		s.reply(reply(220, "", s.server.cfg.Hostname+" ESMTP Holdfast"))
+		err = s.dialogue()
+	}
 	s.reset()
 	linger := s.farewell(err)
 	s.conn.close(linger)
