@@ -223,6 +223,10 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.tokenSet(kind.TokenSet)
 	case *pb.Event_TokenRevoked:
 		return t.tokenRevoked(kind.TokenRevoked)
+	case *pb.Event_AccountSet:
+		return t.accountSet(kind.AccountSet)
+	case *pb.Event_AccountRemoved:
+		return t.accountRemoved(kind.AccountRemoved)
 	case *pb.Event_HistoryPruned:
 		return t.historyPruned(kind.HistoryPruned)
 	case *pb.Event_NodeDraining:

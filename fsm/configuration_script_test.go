@@ -31,8 +31,10 @@ func (g *script) configuration(n *scriptNode) scriptEvent {
 		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationResumed{DestinationResumed: &pb.DestinationResumed{
 			Name: []string{"dest", "other"}[g.pick(2)], By: "root",
 		}}}, nil)
-	case 11, 12:
+	case 11:
 		return g.token(n)
+	case 12:
+		return g.account(n)
 	case 7, 8, 9:
 		return g.configurationApplied(n)
 	}
@@ -111,6 +113,10 @@ func (g *script) noteConfigured(event *pb.Event, payload []byte) {
 		}
 		names = slices.Concat(namesOf(change.Destinations), namesOf(change.Domains), namesOf(change.Policies))
 	case *pb.Event_DestinationRemoved, *pb.Event_DomainRemoved, *pb.Event_PolicyRemoved, *pb.Event_SettingsChanged:
+	case *pb.Event_AccountSet:
+		name := "account " + kind.AccountSet.Name
+		g.revisions[name] = append(g.revisions[name], g.index)
+		return
 	default:
 		return
 	}
@@ -142,4 +148,13 @@ func (g *script) token(n *scriptNode) scriptEvent {
 		event.GetTokenSet().Token.ExpiresAt = g.now.UnixNano()
 	}
 	return g.send(n, event, nil)
+}
+
+func (g *script) account(n *scriptNode) scriptEvent {
+	name := []string{"app", "ann@example.test", "Ann"}[g.pick(3)]
+	revision := g.revision("account " + name)
+	if g.pick(4) == 0 {
+		return g.send(n, accountRemoved(name, revision), nil)
+	}
+	return g.send(n, accountSet(name, []string{"$2a$x", "$2a$y", ""}[g.pick(3)], revision), nil)
 }

@@ -3,6 +3,8 @@ package fsm
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -44,7 +46,7 @@ func (g *script) removals(n *scriptNode) []scriptEvent {
 	remove := func(set, removed *pb.Event) []scriptEvent {
 		return []scriptEvent{g.send(n, set, nil), g.send(n, removed, nil)}
 	}
-	switch g.pick(5) {
+	switch g.pick(6) {
 	case 0:
 		return remove(destinationSet("spare"), &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: "spare"}}})
 	case 1:
@@ -52,7 +54,14 @@ func (g *script) removals(n *scriptNode) []scriptEvent {
 	case 2:
 		return remove(policySet("spare", time.Hour), policyRemoved("spare"))
 	case 3:
-		return remove(tokenSet("spare", "carl", pb.Role_ROLE_VIEWER), tokenRevoked("spare"))
+		if g.pick(2) == 0 {
+			return remove(tokenSet("spare", "carl", pb.Role_ROLE_VIEWER), tokenRevoked("spare"))
+		}
+		return remove(accountSet("spare", "$2a$x", 0), accountRemoved("spare", g.index+1+uint64(g.pick(2))))
+	case 4: // made from the configuration that the event before it leaves
+		settings := &pb.Settings{WarnPending: proto.Uint64(uint64(g.pick(3)))}
+		applied, payload := configurationApplied(g.newID(), g.index+1+uint64(g.pick(2)), &pb.ConfigurationChange{Settings: settings})
+		return []scriptEvent{g.send(n, settingsChanged(settings), nil), g.send(n, applied, payload)}
 	}
 	return []scriptEvent{g.send(n, &pb.Event{Kind: &pb.Event_DestinationResumed{DestinationResumed: &pb.DestinationResumed{Name: "dest", By: "root"}}}, nil)}
 }

@@ -421,6 +421,7 @@ func (a *audit) memory(db pebble.Reader) {
 	sameRecords(a.t, "policies", list(kept.policies), list(loaded.policies))
 	sameRecords(a.t, "nodes", list(kept.nodes), list(loaded.nodes))
 	sameRecords(a.t, "tokens", list(kept.tokens), list(loaded.tokens))
+	sameRecords(a.t, "accounts", list(kept.accounts), list(loaded.accounts))
 	sameRecords(a.t, "counters", list(kept.counters), list(loaded.counters))
 	if !proto.Equal(kept.settings, loaded.settings) {
 		a.t.Errorf("settings: kept %v, loaded %v", kept.settings, loaded.settings)

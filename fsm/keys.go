@@ -34,6 +34,7 @@ const (
 	famCluster      family = 'C' // 'v' the state's version, 'd' the drill under way
 	famBulks        family = 'b' // id: bulk operations, and the latest that have ended
 	famTokens       family = 'T' // id: who may administer
+	famAccounts     family = 'a' // name: who may authenticate over SMTP
 	famLeaving      family = 'l' // kind, (destination,) time, id, number: recipients that go without an attempt
 	famIndex        family = 'i' // derived: by what the log is searched and followed
 	famSystem       family = 0   // this node's: applied index, raft configuration
@@ -46,6 +47,7 @@ var replicated = []struct {
 	family family
 	name   string
 }{
+	{famAccounts, "accounts"},
 	{famBulks, "bulks"},
 	{famClaims, "claims"},
 	{famCluster, "cluster"},

@@ -103,8 +103,8 @@ func (t *tx) keepRecipient(m *message, r *recipient) {
 var ErrFuture = errors.New("the index is later than what this node has applied")
 
 // Rewind turns the view back to an index: what it then shows of messages, their
-// recipients, domains, destinations and nodes is as it was there. Counters and
-// tokens are empty.
+// recipients, domains, destinations and nodes is as it was there. Counters,
+// tokens and accounts are empty.
 func (v *View) Rewind(index uint64) error {
 	if index > v.Index() {
 		return ErrFuture
@@ -113,7 +113,7 @@ func (v *View) Rewind(index uint64) error {
 		return ErrForgotten
 	}
 	tables, err := readTables(func(f family, each func(key, value []byte) error) error {
-		if f == famCounters || f == famTokens {
+		if f == famCounters || f == famTokens || f == famAccounts {
 			return nil
 		}
 		return scanTableAt(v.snap, f, index, each)

@@ -22,7 +22,8 @@ type tables struct {
 	nodes        *iradix.Tree[*pb.NodeRecord]
 	counters     *iradix.Tree[*pb.CounterRecord] // by keyOfCounter
 	tokens       *iradix.Tree[*pb.TokenRecord]   // by id
-	eligible     []string                        // nodes that may own destinations
+	accounts     *iradix.Tree[*pb.AccountRecord]
+	eligible     []string // nodes that may own destinations
 	settings     *pb.Settings
 	version      uint32          // of the state
 	drill        *pb.DrillRecord // nil where none is under way
@@ -36,6 +37,7 @@ func emptyTables() tables {
 		nodes:        iradix.New[*pb.NodeRecord](),
 		counters:     iradix.New[*pb.CounterRecord](),
 		tokens:       iradix.New[*pb.TokenRecord](),
+		accounts:     iradix.New[*pb.AccountRecord](),
 		settings:     &pb.Settings{},
 		version:      firstVersion,
 	}
@@ -58,6 +60,7 @@ func readTables(rows familyScan) (tables, error) {
 		loadTree(rows, famPolicies, &t.policies, func() *pb.PolicyConfig { return &pb.PolicyConfig{} }),
 		loadTree(rows, famNodes, &t.nodes, func() *pb.NodeRecord { return &pb.NodeRecord{} }),
 		loadTree(rows, famTokens, &t.tokens, func() *pb.TokenRecord { return &pb.TokenRecord{} }),
+		loadTree(rows, famAccounts, &t.accounts, func() *pb.AccountRecord { return &pb.AccountRecord{} }),
 		loadTree(rows, famCounters, &t.counters, func() *pb.CounterRecord { return &pb.CounterRecord{} }),
 		rows(famSettings, func(_, value []byte) error { return proto.Unmarshal(value, t.settings) }),
 		rows(famCluster, t.loadCluster),

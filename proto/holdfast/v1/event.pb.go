@@ -466,7 +466,7 @@ func (x Operation_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation_Kind.Descriptor instead.
 func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -564,6 +564,8 @@ type Event struct {
 	//	*Event_SettingsChanged
 	//	*Event_TokenSet
 	//	*Event_TokenRevoked
+	//	*Event_AccountSet
+	//	*Event_AccountRemoved
 	//	*Event_ConfigurationApplied
 	//	*Event_ClusterCreated
 	//	*Event_NodeUp
@@ -932,6 +934,24 @@ func (x *Event) GetTokenRevoked() *TokenRevoked {
 	return nil
 }
 
+func (x *Event) GetAccountSet() *AccountSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_AccountSet); ok {
+			return x.AccountSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetAccountRemoved() *AccountRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_AccountRemoved); ok {
+			return x.AccountRemoved
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetConfigurationApplied() *ConfigurationApplied {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ConfigurationApplied); ok {
@@ -1199,6 +1219,14 @@ type Event_TokenRevoked struct {
 	TokenRevoked *TokenRevoked `protobuf:"bytes,66,opt,name=token_revoked,json=tokenRevoked,proto3,oneof"`
 }
 
+type Event_AccountSet struct {
+	AccountSet *AccountSet `protobuf:"bytes,67,opt,name=account_set,json=accountSet,proto3,oneof"`
+}
+
+type Event_AccountRemoved struct {
+	AccountRemoved *AccountRemoved `protobuf:"bytes,68,opt,name=account_removed,json=accountRemoved,proto3,oneof"`
+}
+
 type Event_ConfigurationApplied struct {
 	ConfigurationApplied *ConfigurationApplied `protobuf:"bytes,69,opt,name=configuration_applied,json=configurationApplied,proto3,oneof"`
 }
@@ -1323,6 +1351,10 @@ func (*Event_SettingsChanged) isEvent_Kind() {}
 func (*Event_TokenSet) isEvent_Kind() {}
 
 func (*Event_TokenRevoked) isEvent_Kind() {}
+
+func (*Event_AccountSet) isEvent_Kind() {}
+
+func (*Event_AccountRemoved) isEvent_Kind() {}
 
 func (*Event_ConfigurationApplied) isEvent_Kind() {}
 
@@ -1710,7 +1742,9 @@ type Origin struct {
 	// The node that accepted it.
 	Node string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
 	// "SMTP", "ESMTP", "ESMTPS" … (RFC 3848), "" for a report of our own.
-	Protocol      string `protobuf:"bytes,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Protocol string `protobuf:"bytes,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// The account that the client authenticated as, "" where it didn't.
+	Account       string `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1769,6 +1803,13 @@ func (x *Origin) GetNode() string {
 func (x *Origin) GetProtocol() string {
 	if x != nil {
 		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Origin) GetAccount() string {
+	if x != nil {
+		return x.Account
 	}
 	return ""
 }
@@ -3875,6 +3916,146 @@ func (x *TokenRevoked) GetBy() string {
 	return ""
 }
 
+// AccountSet makes an account for SMTP AUTH (RFC 4954), or gives one another
+// password.
+type AccountSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In lower case: 1 to 128 letters, digits, ".", "_", "-", "+" or "@".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// As golang.org/x/crypto/bcrypt writes it, cost and salt in it.
+	PasswordHash string `protobuf:"bytes,2,opt,name=password_hash,json=passwordHash,proto3" json:"password_hash,omitempty"`
+	// Who did it.
+	By string `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	// AccountRecord.revision of the account that is changed, 0 for a new one. It is
+	// stale where that has changed since, so that a password that was set while the
+	// account was removed doesn't bring it back.
+	Revision      uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountSet) Reset() {
+	*x = AccountSet{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountSet) ProtoMessage() {}
+
+func (x *AccountSet) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountSet.ProtoReflect.Descriptor instead.
+func (*AccountSet) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AccountSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AccountSet) GetPasswordHash() string {
+	if x != nil {
+		return x.PasswordHash
+	}
+	return ""
+}
+
+func (x *AccountSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *AccountSet) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// AccountRemoved ends an account.
+type AccountRemoved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who did it.
+	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	// AccountRecord.revision of the account that is removed: a later one of the
+	// same name stays.
+	Revision      uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountRemoved) Reset() {
+	*x = AccountRemoved{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountRemoved) ProtoMessage() {}
+
+func (x *AccountRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountRemoved.ProtoReflect.Descriptor instead.
+func (*AccountRemoved) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *AccountRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AccountRemoved) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *AccountRemoved) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // ConfigurationApplied carries out a ConfigurationChange, all of it at this index
 // or nothing. Whatever it comes to, the content goes.
 type ConfigurationApplied struct {
@@ -3891,7 +4072,7 @@ type ConfigurationApplied struct {
 
 func (x *ConfigurationApplied) Reset() {
 	*x = ConfigurationApplied{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3903,7 +4084,7 @@ func (x *ConfigurationApplied) String() string {
 func (*ConfigurationApplied) ProtoMessage() {}
 
 func (x *ConfigurationApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3916,7 +4097,7 @@ func (x *ConfigurationApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationApplied.ProtoReflect.Descriptor instead.
 func (*ConfigurationApplied) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ConfigurationApplied) GetContentId() []byte {
@@ -3959,7 +4140,7 @@ type ConfigurationChange struct {
 
 func (x *ConfigurationChange) Reset() {
 	*x = ConfigurationChange{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3971,7 +4152,7 @@ func (x *ConfigurationChange) String() string {
 func (*ConfigurationChange) ProtoMessage() {}
 
 func (x *ConfigurationChange) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3984,7 +4165,7 @@ func (x *ConfigurationChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationChange.ProtoReflect.Descriptor instead.
 func (*ConfigurationChange) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ConfigurationChange) GetDestinations() []*DestinationConfig {
@@ -4046,7 +4227,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4058,7 +4239,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4071,7 +4252,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ClusterCreated) GetClusterId() string {
@@ -4102,7 +4283,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4114,7 +4295,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4127,7 +4308,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -4197,7 +4378,7 @@ type NodeEligible struct {
 
 func (x *NodeEligible) Reset() {
 	*x = NodeEligible{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4209,7 +4390,7 @@ func (x *NodeEligible) String() string {
 func (*NodeEligible) ProtoMessage() {}
 
 func (x *NodeEligible) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4222,7 +4403,7 @@ func (x *NodeEligible) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEligible.ProtoReflect.Descriptor instead.
 func (*NodeEligible) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeEligible) GetNode() string {
@@ -4252,7 +4433,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4264,7 +4445,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4277,7 +4458,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -4312,7 +4493,7 @@ type VerifyMarked struct {
 
 func (x *VerifyMarked) Reset() {
 	*x = VerifyMarked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4324,7 +4505,7 @@ func (x *VerifyMarked) String() string {
 func (*VerifyMarked) ProtoMessage() {}
 
 func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4337,7 +4518,7 @@ func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyMarked.ProtoReflect.Descriptor instead.
 func (*VerifyMarked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *VerifyMarked) GetNonce() []byte {
@@ -4371,7 +4552,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4564,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4577,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Settings) GetLogRetention() int64 {
@@ -4458,7 +4639,7 @@ type SettingsChanged struct {
 
 func (x *SettingsChanged) Reset() {
 	*x = SettingsChanged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4470,7 +4651,7 @@ func (x *SettingsChanged) String() string {
 func (*SettingsChanged) ProtoMessage() {}
 
 func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4483,7 +4664,7 @@ func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
 func (*SettingsChanged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SettingsChanged) GetSettings() *Settings {
@@ -4506,7 +4687,7 @@ type HistoryPruned struct {
 
 func (x *HistoryPruned) Reset() {
 	*x = HistoryPruned{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4518,7 +4699,7 @@ func (x *HistoryPruned) String() string {
 func (*HistoryPruned) ProtoMessage() {}
 
 func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4531,7 +4712,7 @@ func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
 func (*HistoryPruned) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *HistoryPruned) GetBefore() int64 {
@@ -4554,7 +4735,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4566,7 +4747,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4579,7 +4760,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NodeDraining) GetNode() string {
@@ -4606,7 +4787,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4618,7 +4799,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4631,7 +4812,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4654,7 +4835,7 @@ type NodeRemoved struct {
 
 func (x *NodeRemoved) Reset() {
 	*x = NodeRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4666,7 +4847,7 @@ func (x *NodeRemoved) String() string {
 func (*NodeRemoved) ProtoMessage() {}
 
 func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4679,7 +4860,7 @@ func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
 func (*NodeRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NodeRemoved) GetNode() string {
@@ -4718,7 +4899,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4730,7 +4911,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4743,7 +4924,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Restored) GetClusterId() string {
@@ -4804,7 +4985,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4816,7 +4997,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4829,7 +5010,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Operation) GetKind() Operation_Kind {
@@ -4900,7 +5081,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4912,7 +5093,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4925,7 +5106,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Target) GetMessageId() []byte {
@@ -4954,7 +5135,7 @@ type Operated struct {
 
 func (x *Operated) Reset() {
 	*x = Operated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4966,7 +5147,7 @@ func (x *Operated) String() string {
 func (*Operated) ProtoMessage() {}
 
 func (x *Operated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4979,7 +5160,7 @@ func (x *Operated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operated.ProtoReflect.Descriptor instead.
 func (*Operated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Operated) GetOperation() *Operation {
@@ -5007,7 +5188,7 @@ type Purged struct {
 
 func (x *Purged) Reset() {
 	*x = Purged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5019,7 +5200,7 @@ func (x *Purged) String() string {
 func (*Purged) ProtoMessage() {}
 
 func (x *Purged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5032,7 +5213,7 @@ func (x *Purged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purged.ProtoReflect.Descriptor instead.
 func (*Purged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Purged) GetTargets() []*Target {
@@ -5055,7 +5236,7 @@ type FrozenExpired struct {
 
 func (x *FrozenExpired) Reset() {
 	*x = FrozenExpired{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5067,7 +5248,7 @@ func (x *FrozenExpired) String() string {
 func (*FrozenExpired) ProtoMessage() {}
 
 func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5080,7 +5261,7 @@ func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
 func (*FrozenExpired) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *FrozenExpired) GetTargets() []*Target {
@@ -5118,7 +5299,7 @@ type BulkFilter struct {
 
 func (x *BulkFilter) Reset() {
 	*x = BulkFilter{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5130,7 +5311,7 @@ func (x *BulkFilter) String() string {
 func (*BulkFilter) ProtoMessage() {}
 
 func (x *BulkFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5143,7 +5324,7 @@ func (x *BulkFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
 func (*BulkFilter) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *BulkFilter) GetDomain() string {
@@ -5213,7 +5394,7 @@ type BulkStarted struct {
 
 func (x *BulkStarted) Reset() {
 	*x = BulkStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5225,7 +5406,7 @@ func (x *BulkStarted) String() string {
 func (*BulkStarted) ProtoMessage() {}
 
 func (x *BulkStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5238,7 +5419,7 @@ func (x *BulkStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
 func (*BulkStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *BulkStarted) GetBulkId() []byte {
@@ -5298,7 +5479,7 @@ type BulkProgressed struct {
 
 func (x *BulkProgressed) Reset() {
 	*x = BulkProgressed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5310,7 +5491,7 @@ func (x *BulkProgressed) String() string {
 func (*BulkProgressed) ProtoMessage() {}
 
 func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5323,7 +5504,7 @@ func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
 func (*BulkProgressed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *BulkProgressed) GetBulkId() []byte {
@@ -5393,7 +5574,7 @@ type VersionRaised struct {
 
 func (x *VersionRaised) Reset() {
 	*x = VersionRaised{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5405,7 +5586,7 @@ func (x *VersionRaised) String() string {
 func (*VersionRaised) ProtoMessage() {}
 
 func (x *VersionRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5418,7 +5599,7 @@ func (x *VersionRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRaised.ProtoReflect.Descriptor instead.
 func (*VersionRaised) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *VersionRaised) GetVersion() uint32 {
@@ -5449,7 +5630,7 @@ type DrillStarted struct {
 
 func (x *DrillStarted) Reset() {
 	*x = DrillStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5461,7 +5642,7 @@ func (x *DrillStarted) String() string {
 func (*DrillStarted) ProtoMessage() {}
 
 func (x *DrillStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5474,7 +5655,7 @@ func (x *DrillStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillStarted.ProtoReflect.Descriptor instead.
 func (*DrillStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DrillStarted) GetId() string {
@@ -5529,7 +5710,7 @@ type DrillEnded struct {
 
 func (x *DrillEnded) Reset() {
 	*x = DrillEnded{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5541,7 +5722,7 @@ func (x *DrillEnded) String() string {
 func (*DrillEnded) ProtoMessage() {}
 
 func (x *DrillEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5554,7 +5735,7 @@ func (x *DrillEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillEnded.ProtoReflect.Descriptor instead.
 func (*DrillEnded) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DrillEnded) GetId() string {
@@ -5579,7 +5760,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5591,7 +5772,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5654,7 +5835,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5666,7 +5847,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5715,7 +5896,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5727,7 +5908,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5774,7 +5955,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5786,7 +5967,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5831,7 +6012,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5843,7 +6024,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5904,7 +6085,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5916,7 +6097,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5956,7 +6137,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5968,7 +6149,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6011,7 +6192,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6023,7 +6204,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6078,7 +6259,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[72]
+	mi := &file_holdfast_v1_event_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6090,7 +6271,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[72]
+	mi := &file_holdfast_v1_event_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6142,7 +6323,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[73]
+	mi := &file_holdfast_v1_event_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6154,7 +6335,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[73]
+	mi := &file_holdfast_v1_event_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6219,7 +6400,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\x1a google/protobuf/descriptor.proto\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\x9c\x19\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xa0\x1a\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -6259,7 +6440,10 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x0epolicy_removed\x18? \x01(\v2\x1a.holdfast.v1.PolicyRemovedH\x00R\rpolicyRemoved\x12I\n" +
 	"\x10settings_changed\x18@ \x01(\v2\x1c.holdfast.v1.SettingsChangedH\x00R\x0fsettingsChanged\x124\n" +
 	"\ttoken_set\x18A \x01(\v2\x15.holdfast.v1.TokenSetH\x00R\btokenSet\x12@\n" +
-	"\rtoken_revoked\x18B \x01(\v2\x19.holdfast.v1.TokenRevokedH\x00R\ftokenRevoked\x12X\n" +
+	"\rtoken_revoked\x18B \x01(\v2\x19.holdfast.v1.TokenRevokedH\x00R\ftokenRevoked\x12:\n" +
+	"\vaccount_set\x18C \x01(\v2\x17.holdfast.v1.AccountSetH\x00R\n" +
+	"accountSet\x12F\n" +
+	"\x0faccount_removed\x18D \x01(\v2\x1b.holdfast.v1.AccountRemovedH\x00R\x0eaccountRemoved\x12X\n" +
 	"\x15configuration_applied\x18E \x01(\v2!.holdfast.v1.ConfigurationAppliedH\x00R\x14configurationApplied\x12F\n" +
 	"\x0fcluster_created\x18P \x01(\v2\x1b.holdfast.v1.ClusterCreatedH\x00R\x0eclusterCreated\x12.\n" +
 	"\anode_up\x18Q \x01(\v2\x13.holdfast.v1.NodeUpH\x00R\x06nodeUp\x12@\n" +
@@ -6315,12 +6499,13 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x05orcpt\x18\x03 \x01(\tR\x05orcpt\x12\x16\n" +
 	"\x06domain\x18\n" +
 	" \x01(\tR\x06domain\x12\x12\n" +
-	"\x04spam\x18\v \x01(\bR\x04spam\"s\n" +
+	"\x04spam\x18\v \x01(\bR\x04spam\"\x8d\x01\n" +
 	"\x06Origin\x12%\n" +
 	"\x0eclient_address\x18\x01 \x01(\tR\rclientAddress\x12\x12\n" +
 	"\x04helo\x18\x02 \x01(\tR\x04helo\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1a\n" +
-	"\bprotocol\x18\x04 \x01(\tR\bprotocol\"M\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x12\x18\n" +
+	"\aaccount\x18\x05 \x01(\tR\aaccount\"M\n" +
 	"\aContent\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x16\n" +
 	"\x06crc32c\x18\x02 \x01(\rR\x06crc32c\x12\x16\n" +
@@ -6553,7 +6738,17 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x05token\".\n" +
 	"\fTokenRevoked\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"\x85\x01\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"q\n" +
+	"\n" +
+	"AccountSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
+	"\rpassword_hash\x18\x02 \x01(\tR\fpasswordHash\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x04R\brevision\"P\n" +
+	"\x0eAccountRemoved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\"\x85\x01\n" +
 	"\x14ConfigurationApplied\x12\x1d\n" +
 	"\n" +
 	"content_id\x18\x01 \x01(\fR\tcontentId\x12.\n" +
@@ -6731,7 +6926,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                     // 0: holdfast.v1.BodyType
 	(Role)(0),                         // 1: holdfast.v1.Role
@@ -6779,42 +6974,44 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*TokenConfig)(nil),               // 43: holdfast.v1.TokenConfig
 	(*TokenSet)(nil),                  // 44: holdfast.v1.TokenSet
 	(*TokenRevoked)(nil),              // 45: holdfast.v1.TokenRevoked
-	(*ConfigurationApplied)(nil),      // 46: holdfast.v1.ConfigurationApplied
-	(*ConfigurationChange)(nil),       // 47: holdfast.v1.ConfigurationChange
-	(*ClusterCreated)(nil),            // 48: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                    // 49: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),              // 50: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                  // 51: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),              // 52: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                  // 53: holdfast.v1.Settings
-	(*SettingsChanged)(nil),           // 54: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),             // 55: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),              // 56: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),               // 57: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),               // 58: holdfast.v1.NodeRemoved
-	(*Restored)(nil),                  // 59: holdfast.v1.Restored
-	(*Operation)(nil),                 // 60: holdfast.v1.Operation
-	(*Target)(nil),                    // 61: holdfast.v1.Target
-	(*Operated)(nil),                  // 62: holdfast.v1.Operated
-	(*Purged)(nil),                    // 63: holdfast.v1.Purged
-	(*FrozenExpired)(nil),             // 64: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),                // 65: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),               // 66: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),            // 67: holdfast.v1.BulkProgressed
-	(*VersionRaised)(nil),             // 68: holdfast.v1.VersionRaised
-	(*DrillStarted)(nil),              // 69: holdfast.v1.DrillStarted
-	(*DrillEnded)(nil),                // 70: holdfast.v1.DrillEnded
-	(*AttemptStarted_Claim)(nil),      // 71: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil),   // 72: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),       // 73: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),         // 74: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),            // 75: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),          // 76: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),         // 77: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),      // 78: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),    // 79: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),        // 80: holdfast.v1.PolicyConfig.Phase
-	(*descriptorpb.FieldOptions)(nil), // 81: google.protobuf.FieldOptions
+	(*AccountSet)(nil),                // 46: holdfast.v1.AccountSet
+	(*AccountRemoved)(nil),            // 47: holdfast.v1.AccountRemoved
+	(*ConfigurationApplied)(nil),      // 48: holdfast.v1.ConfigurationApplied
+	(*ConfigurationChange)(nil),       // 49: holdfast.v1.ConfigurationChange
+	(*ClusterCreated)(nil),            // 50: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                    // 51: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),              // 52: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                  // 53: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),              // 54: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                  // 55: holdfast.v1.Settings
+	(*SettingsChanged)(nil),           // 56: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),             // 57: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),              // 58: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),               // 59: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),               // 60: holdfast.v1.NodeRemoved
+	(*Restored)(nil),                  // 61: holdfast.v1.Restored
+	(*Operation)(nil),                 // 62: holdfast.v1.Operation
+	(*Target)(nil),                    // 63: holdfast.v1.Target
+	(*Operated)(nil),                  // 64: holdfast.v1.Operated
+	(*Purged)(nil),                    // 65: holdfast.v1.Purged
+	(*FrozenExpired)(nil),             // 66: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),                // 67: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),               // 68: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),            // 69: holdfast.v1.BulkProgressed
+	(*VersionRaised)(nil),             // 70: holdfast.v1.VersionRaised
+	(*DrillStarted)(nil),              // 71: holdfast.v1.DrillStarted
+	(*DrillEnded)(nil),                // 72: holdfast.v1.DrillEnded
+	(*AttemptStarted_Claim)(nil),      // 73: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil),   // 74: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),       // 75: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),         // 76: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),            // 77: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),          // 78: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),         // 79: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),      // 80: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),    // 81: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),        // 82: holdfast.v1.PolicyConfig.Phase
+	(*descriptorpb.FieldOptions)(nil), // 83: google.protobuf.FieldOptions
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	8,   // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -6828,9 +7025,9 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	25,  // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
 	26,  // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
 	28,  // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	62,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	63,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	64,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	64,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	65,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	66,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
 	27,  // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
 	24,  // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
 	30,  // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
@@ -6844,91 +7041,93 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	39,  // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
 	41,  // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
 	42,  // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	54,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	56,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
 	44,  // 28: holdfast.v1.Event.token_set:type_name -> holdfast.v1.TokenSet
 	45,  // 29: holdfast.v1.Event.token_revoked:type_name -> holdfast.v1.TokenRevoked
-	46,  // 30: holdfast.v1.Event.configuration_applied:type_name -> holdfast.v1.ConfigurationApplied
-	48,  // 31: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	49,  // 32: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	50,  // 33: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	51,  // 34: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	52,  // 35: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	56,  // 36: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	57,  // 37: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	58,  // 38: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	59,  // 39: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
-	68,  // 40: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
-	69,  // 41: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
-	70,  // 42: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
-	66,  // 43: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	67,  // 44: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	55,  // 45: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	3,   // 46: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,   // 47: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	12,  // 48: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	13,  // 49: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	15,  // 50: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	14,  // 51: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	71,  // 52: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	18,  // 53: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	72,  // 54: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	20,  // 55: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	18,  // 56: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	73,  // 57: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	20,  // 58: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	75,  // 59: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
-	75,  // 60: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
-	18,  // 61: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	74,  // 62: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	20,  // 63: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	4,   // 64: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	75,  // 65: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	18,  // 66: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	76,  // 67: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	20,  // 68: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	18,  // 69: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	77,  // 70: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	20,  // 71: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	5,   // 72: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	78,  // 73: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	79,  // 74: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	29,  // 75: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	21,  // 76: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	37,  // 77: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	80,  // 78: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	40,  // 79: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	1,   // 80: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
-	43,  // 81: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
-	15,  // 82: holdfast.v1.ConfigurationApplied.content:type_name -> holdfast.v1.Content
-	29,  // 83: holdfast.v1.ConfigurationChange.destinations:type_name -> holdfast.v1.DestinationConfig
-	37,  // 84: holdfast.v1.ConfigurationChange.domains:type_name -> holdfast.v1.DomainConfig
-	40,  // 85: holdfast.v1.ConfigurationChange.policies:type_name -> holdfast.v1.PolicyConfig
-	53,  // 86: holdfast.v1.ConfigurationChange.settings:type_name -> holdfast.v1.Settings
-	53,  // 87: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	61,  // 88: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
-	60,  // 89: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
-	6,   // 90: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	60,  // 91: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	61,  // 92: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	61,  // 93: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	61,  // 94: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	65,  // 95: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	60,  // 96: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	61,  // 97: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	2,   // 98: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
-	21,  // 99: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 100: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	15,  // 101: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,   // 102: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	21,  // 103: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 104: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	18,  // 105: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	81,  // 106: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
-	107, // [107:107] is the sub-list for method output_type
-	107, // [107:107] is the sub-list for method input_type
-	107, // [107:107] is the sub-list for extension type_name
-	106, // [106:107] is the sub-list for extension extendee
-	0,   // [0:106] is the sub-list for field type_name
+	46,  // 30: holdfast.v1.Event.account_set:type_name -> holdfast.v1.AccountSet
+	47,  // 31: holdfast.v1.Event.account_removed:type_name -> holdfast.v1.AccountRemoved
+	48,  // 32: holdfast.v1.Event.configuration_applied:type_name -> holdfast.v1.ConfigurationApplied
+	50,  // 33: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	51,  // 34: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	52,  // 35: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	53,  // 36: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	54,  // 37: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	58,  // 38: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	59,  // 39: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	60,  // 40: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	61,  // 41: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
+	70,  // 42: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
+	71,  // 43: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
+	72,  // 44: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
+	68,  // 45: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	69,  // 46: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	57,  // 47: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	3,   // 48: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,   // 49: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	12,  // 50: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	13,  // 51: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	15,  // 52: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	14,  // 53: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	73,  // 54: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	18,  // 55: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	74,  // 56: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	20,  // 57: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	18,  // 58: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	75,  // 59: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	20,  // 60: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	77,  // 61: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	77,  // 62: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	18,  // 63: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	76,  // 64: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	20,  // 65: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	4,   // 66: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	77,  // 67: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	18,  // 68: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	78,  // 69: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	20,  // 70: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	18,  // 71: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	79,  // 72: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	20,  // 73: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	5,   // 74: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	80,  // 75: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	81,  // 76: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	29,  // 77: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	21,  // 78: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	37,  // 79: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	82,  // 80: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	40,  // 81: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	1,   // 82: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
+	43,  // 83: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
+	15,  // 84: holdfast.v1.ConfigurationApplied.content:type_name -> holdfast.v1.Content
+	29,  // 85: holdfast.v1.ConfigurationChange.destinations:type_name -> holdfast.v1.DestinationConfig
+	37,  // 86: holdfast.v1.ConfigurationChange.domains:type_name -> holdfast.v1.DomainConfig
+	40,  // 87: holdfast.v1.ConfigurationChange.policies:type_name -> holdfast.v1.PolicyConfig
+	55,  // 88: holdfast.v1.ConfigurationChange.settings:type_name -> holdfast.v1.Settings
+	55,  // 89: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	63,  // 90: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
+	62,  // 91: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
+	6,   // 92: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	62,  // 93: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	63,  // 94: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	63,  // 95: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	63,  // 96: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	67,  // 97: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	62,  // 98: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	63,  // 99: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	2,   // 100: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
+	21,  // 101: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 102: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	15,  // 103: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,   // 104: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	21,  // 105: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 106: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	18,  // 107: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	83,  // 108: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
+	109, // [109:109] is the sub-list for method output_type
+	109, // [109:109] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	108, // [108:109] is the sub-list for extension extendee
+	0,   // [0:108] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -6966,6 +7165,8 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_SettingsChanged)(nil),
 		(*Event_TokenSet)(nil),
 		(*Event_TokenRevoked)(nil),
+		(*Event_AccountSet)(nil),
+		(*Event_AccountRemoved)(nil),
 		(*Event_ConfigurationApplied)(nil),
 		(*Event_ClusterCreated)(nil),
 		(*Event_NodeUp)(nil),
@@ -6983,14 +7184,14 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_BulkProgressed)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
-	file_holdfast_v1_event_proto_msgTypes[46].OneofWrappers = []any{}
+	file_holdfast_v1_event_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   74,
+			NumMessages:   76,
 			NumExtensions: 1,
 			NumServices:   0,
 		},

@@ -251,7 +251,7 @@ func (x HistoryRecord_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryRecord_Kind.Descriptor instead.
 func (HistoryRecord_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // MessageRecord is a message without its recipients and its body.
@@ -1505,6 +1505,103 @@ func (x *TokenRecord) GetCreatedAt() int64 {
 	return 0
 }
 
+// AccountRecord is an account for SMTP AUTH.
+type AccountRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Of bcrypt. It leaves the state in snapshots only.
+	PasswordHash string `protobuf:"bytes,2,opt,name=password_hash,json=passwordHash,proto3" json:"password_hash,omitempty"`
+	CreatedAt    int64  `protobuf:"varint,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedBy    string `protobuf:"bytes,4,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// When the password was set last, and by whom.
+	ChangedAt int64  `protobuf:"varint,5,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	ChangedBy string `protobuf:"bytes,6,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
+	// The raft index at which the password was set last: who has authenticated with
+	// an earlier one is not let in by it any more.
+	Revision      uint64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountRecord) Reset() {
+	*x = AccountRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountRecord) ProtoMessage() {}
+
+func (x *AccountRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountRecord.ProtoReflect.Descriptor instead.
+func (*AccountRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AccountRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AccountRecord) GetPasswordHash() string {
+	if x != nil {
+		return x.PasswordHash
+	}
+	return ""
+}
+
+func (x *AccountRecord) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *AccountRecord) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *AccountRecord) GetChangedAt() int64 {
+	if x != nil {
+		return x.ChangedAt
+	}
+	return 0
+}
+
+func (x *AccountRecord) GetChangedBy() string {
+	if x != nil {
+		return x.ChangedBy
+	}
+	return ""
+}
+
+func (x *AccountRecord) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // NodeRecord is a node of the cluster.
 type NodeRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1531,7 +1628,7 @@ type NodeRecord struct {
 
 func (x *NodeRecord) Reset() {
 	*x = NodeRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1640,7 @@ func (x *NodeRecord) String() string {
 func (*NodeRecord) ProtoMessage() {}
 
 func (x *NodeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[13]
+	mi := &file_holdfast_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1653,7 @@ func (x *NodeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRecord.ProtoReflect.Descriptor instead.
 func (*NodeRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NodeRecord) GetName() string {
@@ -1660,7 +1757,7 @@ type VersionRecord struct {
 
 func (x *VersionRecord) Reset() {
 	*x = VersionRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1769,7 @@ func (x *VersionRecord) String() string {
 func (*VersionRecord) ProtoMessage() {}
 
 func (x *VersionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[14]
+	mi := &file_holdfast_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1782,7 @@ func (x *VersionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRecord.ProtoReflect.Descriptor instead.
 func (*VersionRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VersionRecord) GetVersion() uint32 {
@@ -1711,7 +1808,7 @@ type DrillRecord struct {
 
 func (x *DrillRecord) Reset() {
 	*x = DrillRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1820,7 @@ func (x *DrillRecord) String() string {
 func (*DrillRecord) ProtoMessage() {}
 
 func (x *DrillRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[15]
+	mi := &file_holdfast_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1833,7 @@ func (x *DrillRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillRecord.ProtoReflect.Descriptor instead.
 func (*DrillRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DrillRecord) GetId() string {
@@ -1799,7 +1896,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1908,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[16]
+	mi := &file_holdfast_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1921,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SessionRecord) GetNode() string {
@@ -1851,7 +1948,7 @@ type ResultsRecord struct {
 
 func (x *ResultsRecord) Reset() {
 	*x = ResultsRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1960,7 @@ func (x *ResultsRecord) String() string {
 func (*ResultsRecord) ProtoMessage() {}
 
 func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[17]
+	mi := &file_holdfast_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1973,7 @@ func (x *ResultsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord.ProtoReflect.Descriptor instead.
 func (*ResultsRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResultsRecord) GetResults() []*ResultsRecord_Result {
@@ -1912,7 +2009,7 @@ type CounterRecord struct {
 
 func (x *CounterRecord) Reset() {
 	*x = CounterRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2021,7 @@ func (x *CounterRecord) String() string {
 func (*CounterRecord) ProtoMessage() {}
 
 func (x *CounterRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[18]
+	mi := &file_holdfast_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2034,7 @@ func (x *CounterRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRecord.ProtoReflect.Descriptor instead.
 func (*CounterRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CounterRecord) GetPending() uint64 {
@@ -2042,7 +2139,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2151,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[19]
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2164,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HistoryRecord) GetKind() HistoryRecord_Kind {
@@ -2178,7 +2275,7 @@ type AppliedRecord struct {
 
 func (x *AppliedRecord) Reset() {
 	*x = AppliedRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2287,7 @@ func (x *AppliedRecord) String() string {
 func (*AppliedRecord) ProtoMessage() {}
 
 func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2300,7 @@ func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord.ProtoReflect.Descriptor instead.
 func (*AppliedRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AppliedRecord) GetIndex() uint64 {
@@ -2272,7 +2369,7 @@ type ConfiguredRecord struct {
 
 func (x *ConfiguredRecord) Reset() {
 	*x = ConfiguredRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2381,7 @@ func (x *ConfiguredRecord) String() string {
 func (*ConfiguredRecord) ProtoMessage() {}
 
 func (x *ConfiguredRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2394,7 @@ func (x *ConfiguredRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfiguredRecord.ProtoReflect.Descriptor instead.
 func (*ConfiguredRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ConfiguredRecord) GetChanges() []*ConfiguredRecord_Change {
@@ -2319,7 +2416,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2428,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2441,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -2390,7 +2487,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[23]
+	mi := &file_holdfast_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2499,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[23]
+	mi := &file_holdfast_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2512,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SnapshotHeader) GetProgram() string {
@@ -2506,7 +2603,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[24]
+	mi := &file_holdfast_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2615,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[24]
+	mi := &file_holdfast_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2655,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[25]
+	mi := &file_holdfast_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2570,7 +2667,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[25]
+	mi := &file_holdfast_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2583,7 +2680,7 @@ func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRecord_Result.ProtoReflect.Descriptor instead.
 func (*ResultsRecord_Result) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{17, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{18, 0}
 }
 
 func (x *ResultsRecord_Result) GetSequence() uint64 {
@@ -2611,7 +2708,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[26]
+	mi := &file_holdfast_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2623,7 +2720,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[26]
+	mi := &file_holdfast_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2636,7 +2733,7 @@ func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord_Digest.ProtoReflect.Descriptor instead.
 func (*AppliedRecord_Digest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21, 0}
 }
 
 func (x *AppliedRecord_Digest) GetFamily() string {
@@ -2672,7 +2769,7 @@ type ConfiguredRecord_Change struct {
 
 func (x *ConfiguredRecord_Change) Reset() {
 	*x = ConfiguredRecord_Change{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[27]
+	mi := &file_holdfast_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2781,7 @@ func (x *ConfiguredRecord_Change) String() string {
 func (*ConfiguredRecord_Change) ProtoMessage() {}
 
 func (x *ConfiguredRecord_Change) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[27]
+	mi := &file_holdfast_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2794,7 @@ func (x *ConfiguredRecord_Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfiguredRecord_Change.ProtoReflect.Descriptor instead.
 func (*ConfiguredRecord_Change) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22, 0}
 }
 
 func (x *ConfiguredRecord_Change) GetSubject() string {
@@ -2861,7 +2958,19 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\vTokenRecord\x120\n" +
 	"\x06config\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x06config\x12\x1d\n" +
 	"\n" +
-	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"\x90\x03\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"\xe0\x01\n" +
+	"\rAccountRecord\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
+	"\rpassword_hash\x18\x02 \x01(\tR\fpasswordHash\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x03 \x01(\x03R\tcreatedAt\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x04 \x01(\tR\tcreatedBy\x12\x1d\n" +
+	"\n" +
+	"changed_at\x18\x05 \x01(\x03R\tchangedAt\x12\x1d\n" +
+	"\n" +
+	"changed_by\x18\x06 \x01(\tR\tchangedBy\x12\x1a\n" +
+	"\brevision\x18\a \x01(\x04R\brevision\"\x90\x03\n" +
 	"\n" +
 	"NodeRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
@@ -3014,7 +3123,7 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),             // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0),    // 1: holdfast.v1.DestinationHealth.State
@@ -3032,71 +3141,72 @@ var file_holdfast_v1_state_proto_goTypes = []any{
 	(*EarlierHosts)(nil),            // 13: holdfast.v1.EarlierHosts
 	(*Suspension)(nil),              // 14: holdfast.v1.Suspension
 	(*TokenRecord)(nil),             // 15: holdfast.v1.TokenRecord
-	(*NodeRecord)(nil),              // 16: holdfast.v1.NodeRecord
-	(*VersionRecord)(nil),           // 17: holdfast.v1.VersionRecord
-	(*DrillRecord)(nil),             // 18: holdfast.v1.DrillRecord
-	(*SessionRecord)(nil),           // 19: holdfast.v1.SessionRecord
-	(*ResultsRecord)(nil),           // 20: holdfast.v1.ResultsRecord
-	(*CounterRecord)(nil),           // 21: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),           // 22: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),           // 23: holdfast.v1.AppliedRecord
-	(*ConfiguredRecord)(nil),        // 24: holdfast.v1.ConfiguredRecord
-	(*ConfigurationRecord)(nil),     // 25: holdfast.v1.ConfigurationRecord
-	(*SnapshotHeader)(nil),          // 26: holdfast.v1.SnapshotHeader
-	(*MessageRecord_Share)(nil),     // 27: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil),    // 28: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil),    // 29: holdfast.v1.AppliedRecord.Digest
-	(*ConfiguredRecord_Change)(nil), // 30: holdfast.v1.ConfiguredRecord.Change
-	(*Envelope)(nil),                // 31: holdfast.v1.Envelope
-	(*Content)(nil),                 // 32: holdfast.v1.Content
-	(*Origin)(nil),                  // 33: holdfast.v1.Origin
-	(*Recipient)(nil),               // 34: holdfast.v1.Recipient
-	(*Failure)(nil),                 // 35: holdfast.v1.Failure
-	(*ClaimRef)(nil),                // 36: holdfast.v1.ClaimRef
-	(*Operation)(nil),               // 37: holdfast.v1.Operation
-	(*BulkFilter)(nil),              // 38: holdfast.v1.BulkFilter
-	(*DestinationConfig)(nil),       // 39: holdfast.v1.DestinationConfig
-	(*DestinationConfig_Host)(nil),  // 40: holdfast.v1.DestinationConfig.Host
-	(*TokenConfig)(nil),             // 41: holdfast.v1.TokenConfig
-	(Fault)(0),                      // 42: holdfast.v1.Fault
-	(*Attempt)(nil),                 // 43: holdfast.v1.Attempt
-	(*EventResult)(nil),             // 44: holdfast.v1.EventResult
+	(*AccountRecord)(nil),           // 16: holdfast.v1.AccountRecord
+	(*NodeRecord)(nil),              // 17: holdfast.v1.NodeRecord
+	(*VersionRecord)(nil),           // 18: holdfast.v1.VersionRecord
+	(*DrillRecord)(nil),             // 19: holdfast.v1.DrillRecord
+	(*SessionRecord)(nil),           // 20: holdfast.v1.SessionRecord
+	(*ResultsRecord)(nil),           // 21: holdfast.v1.ResultsRecord
+	(*CounterRecord)(nil),           // 22: holdfast.v1.CounterRecord
+	(*HistoryRecord)(nil),           // 23: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),           // 24: holdfast.v1.AppliedRecord
+	(*ConfiguredRecord)(nil),        // 25: holdfast.v1.ConfiguredRecord
+	(*ConfigurationRecord)(nil),     // 26: holdfast.v1.ConfigurationRecord
+	(*SnapshotHeader)(nil),          // 27: holdfast.v1.SnapshotHeader
+	(*MessageRecord_Share)(nil),     // 28: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil),    // 29: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil),    // 30: holdfast.v1.AppliedRecord.Digest
+	(*ConfiguredRecord_Change)(nil), // 31: holdfast.v1.ConfiguredRecord.Change
+	(*Envelope)(nil),                // 32: holdfast.v1.Envelope
+	(*Content)(nil),                 // 33: holdfast.v1.Content
+	(*Origin)(nil),                  // 34: holdfast.v1.Origin
+	(*Recipient)(nil),               // 35: holdfast.v1.Recipient
+	(*Failure)(nil),                 // 36: holdfast.v1.Failure
+	(*ClaimRef)(nil),                // 37: holdfast.v1.ClaimRef
+	(*Operation)(nil),               // 38: holdfast.v1.Operation
+	(*BulkFilter)(nil),              // 39: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),       // 40: holdfast.v1.DestinationConfig
+	(*DestinationConfig_Host)(nil),  // 41: holdfast.v1.DestinationConfig.Host
+	(*TokenConfig)(nil),             // 42: holdfast.v1.TokenConfig
+	(Fault)(0),                      // 43: holdfast.v1.Fault
+	(*Attempt)(nil),                 // 44: holdfast.v1.Attempt
+	(*EventResult)(nil),             // 45: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	31, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	32, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	33, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	27, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	34, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	32, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	33, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	34, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	28, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	35, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	35, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	36, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	36, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	36, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	37, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	37, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
 	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
 	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
-	34, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
-	37, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
-	38, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
-	37, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	35, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	38, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	39, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	38, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
 	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	35, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	39, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	36, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	40, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
 	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
 	14, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
 	13, // 21: holdfast.v1.DestinationRecord.earlier:type_name -> holdfast.v1.EarlierHosts
-	40, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	41, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
-	42, // 24: holdfast.v1.DrillRecord.fault:type_name -> holdfast.v1.Fault
-	28, // 25: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	41, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	42, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
+	43, // 24: holdfast.v1.DrillRecord.fault:type_name -> holdfast.v1.Fault
+	29, // 25: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
 	2,  // 26: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	43, // 27: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	35, // 28: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	29, // 29: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	30, // 30: holdfast.v1.ConfiguredRecord.changes:type_name -> holdfast.v1.ConfiguredRecord.Change
-	21, // 31: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
-	29, // 32: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	44, // 33: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	44, // 27: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	36, // 28: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	30, // 29: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	31, // 30: holdfast.v1.ConfiguredRecord.changes:type_name -> holdfast.v1.ConfiguredRecord.Change
+	22, // 31: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
+	30, // 32: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	45, // 33: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
 	34, // [34:34] is the sub-list for method output_type
 	34, // [34:34] is the sub-list for method input_type
 	34, // [34:34] is the sub-list for extension type_name
@@ -3116,7 +3226,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
