@@ -34,41 +34,46 @@ lint: $(BIN)/golangci-lint $(BIN)/buf
 generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc
 	PATH="$(BIN):$$PATH" $(BIN)/buf generate
 
-# ARGS are passed on: make bench ARGS='-h'
+# Programs that run clusters: each of `make build`'s program, in a folder of its
+# own under build/, which stays there after a failure. ARGS are passed on: make
+# bench ARGS='-h'. Without -binary they build one.
+PRODUCT := -binary build/holdfast
+
 bench: build
-	go run ./test/bench $(ARGS)
+	go run ./test/bench $(PRODUCT) $(ARGS)
 
 # Times of searches in a store of ARGS='-messages N' messages, kept under build/.
 search:
 	go run ./test/search $(ARGS)
 
 # Deliveries before, during and after a retry and a delete of a million recipients
-# that wait, in a cluster of three processes; ARGS='-recipients 200000' of fewer.
+# that wait, in a cluster of three processes; ARGS='-recipients 200000' of fewer,
+# ARGS='-short' of 20,000.
 bulk: build
-	go run ./test/bulk $(ARGS)
+	go run ./test/bulk $(PRODUCT) $(ARGS)
 
 # All runs take an hour; make chaos ARGS='-short' five minutes, and
 # ARGS='-run partition,install' only these. ARGS='-h' lists them.
 chaos: build
-	go run ./test/chaos $(ARGS)
+	go run ./test/chaos $(PRODUCT) $(ARGS)
 
 # How soon the cluster accepts and delivers again after each of 50 deaths of its
 # leader, 20 to 30 minutes; ARGS='-short' is 5 of them, ARGS='-kills 10' ten.
 failover: build
-	go run ./test/chaos -run failover $(ARGS)
+	go run ./test/chaos $(PRODUCT) -run failover $(ARGS)
 
 # A cluster's years in minutes, under load: nodes added, killed, replaced and
 # removed, certificates rotated, an upgrade, a backup, the loss of all nodes, a
 # restore. ARGS='-short' takes less than a minute.
 story: build
-	go run ./test/story -binary build/holdfast $(ARGS)
+	go run ./test/story $(PRODUCT) $(ARGS)
 
 # What a long queue costs, and how soon mail goes out of one: 1,000,000 messages
 # for a destination that is down (15 minutes, 6 GB of disk; ARGS='-messages
 # 5000000'), a destination that comes back, fresh mail beside a flood of deferred
 # spam, 10,000 destinations with half of them down. ARGS='-short' takes a minute.
 million recovery fresh destinations: build
-	go run ./test/queue -binary build/holdfast -run $@ $(ARGS)
+	go run ./test/queue $(PRODUCT) -run $@ $(ARGS)
 
 # All runs of a cluster's operation with real processes, 15 minutes; the shorter
 # ones are among the tests. ARGS='-run Upgrade' only these.
@@ -77,7 +82,7 @@ operate:
 
 # Needs root and /dev/fuse; skips without.
 diskfault: build
-	go run ./test/diskfault $(ARGS)
+	go run ./test/diskfault $(PRODUCT) $(ARGS)
 
 # Takes each rule of the protocol out of the code and wants its test to fail:
 # half an hour. make rules ARGS='-run lease' only those that match.

@@ -15,20 +15,18 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/test/harness"
 	"holdfast/test/postfix"
+	"holdfast/test/program"
 )
 
 const (
@@ -37,8 +35,7 @@ const (
 )
 
 type options struct {
-	binary   string
-	dir      string
+	harness.Workspace
 	rounds   int
 	sessions int
 	duration time.Duration
@@ -46,7 +43,6 @@ type options struct {
 	sizes    []int
 	systems  []string
 	json     bool
-	keep     bool
 }
 
 func main() {
@@ -54,34 +50,18 @@ func main() {
 		// An interrupt at the terminal goes to the whole group; the sink must
 		// outlive the systems that deliver to it, and ends with its input.
 		signal.Ignore(os.Interrupt)
-		exit(serveSink(os.Stdin, os.Stdout))
+		if err := serveSink(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
 	}
-	o, err := parse(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(0)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	exit(run(ctx, o, os.Stdout, os.Stderr))
-}
-
-func exit(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	program.Main("bench", parse, run)
 }
 
 func parse(args []string) (options, error) {
 	var o options
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.StringVar(&o.binary, "binary", "", "holdfast executable; built where empty")
-	flags.StringVar(&o.dir, "dir", "build", "folder on a real disk for queues and logs")
+	flags := o.Flags("bench")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each measurement is repeated")
 	flags.IntVar(&o.sessions, "sessions", 50, "SMTP sessions at the same time")
 	seconds := flags.Int("seconds", 10, "length of one measurement")
@@ -90,12 +70,8 @@ func parse(args []string) (options, error) {
 	usePostfix := flags.Bool("postfix", true, "measure Postfix too")
 	short := flags.Bool("short", false, "one short round, to see that it works")
 	flags.BoolVar(&o.json, "json", false, "print every measurement and the medians as JSON, one object a line")
-	flags.BoolVar(&o.keep, "keep", false, "keep queues and logs")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args); err != nil {
 		return o, err
-	}
-	if flags.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if *short {
 		o.rounds, *seconds = 1, 2
@@ -120,39 +96,32 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+func run(ctx context.Context, o options, out io.Writer) error {
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return err
 	}
-	base, err := filepath.Abs(o.dir)
-	if err != nil {
+	if err := checkDisk(o.Dir); err != nil {
 		return err
 	}
-	if err := checkDisk(base); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(base, "bench-")
-	if err != nil {
-		return err
-	}
-	if !o.keep {
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
+	return o.Within(ctx, os.Stderr, func() error { return compare(ctx, o, out, os.Stderr) })
+}
+
+func compare(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	// Postfix's daemons run as a user of their own and must get through.
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := os.Chmod(o.Dir, 0o755); err != nil {
 		return err
 	}
-	fsync, err := fsyncLatency(dir, 200)
+	fsync, err := fsyncLatency(o.Dir, 200)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(progress, "data in %s, 4 KiB write and fsync: %s (median of 200)\n", dir, fsync.Round(time.Microsecond))
+	fmt.Fprintf(progress, "data in %s, 4 KiB write and fsync: %s (median of 200)\n", o.Dir, fsync.Round(time.Microsecond))
 	d, err := startDestination()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
-	b := &bench{options: o, destination: d, dir: dir}
+	b := &bench{options: o, destination: d}
 	figures, err := b.rounds(ctx, progress)
 	if err != nil {
 		return err
@@ -166,7 +135,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 }
 
 func (b *bench) rounds(ctx context.Context, progress io.Writer) ([]figure, error) {
-	systems, err := b.systems(ctx)
+	systems, err := b.systems()
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +156,7 @@ func (b *bench) rounds(ctx context.Context, progress io.Writer) ([]figure, error
 	return all, nil
 }
 
-func (b *bench) systems(ctx context.Context) ([]system, error) {
+func (b *bench) systems() ([]system, error) {
 	var all []system
 	for _, name := range b.options.systems {
 		switch name {
@@ -199,13 +168,6 @@ func (b *bench) systems(ctx context.Context) ([]system, error) {
 			all = append(all, system{"holdfast-3", b.starter(3)})
 		default:
 			return nil, fmt.Errorf("-systems: %q is none of postfix, one, three", name)
-		}
-		if name != postfixName && b.options.binary == "" {
-			binary, err := harness.Build(ctx, b.dir)
-			if err != nil {
-				return nil, err
-			}
-			b.options.binary = binary
 		}
 	}
 	return all, nil
@@ -242,7 +204,7 @@ func (b *bench) starter(nodes int) func(context.Context, string) (*running, erro
 	return func(ctx context.Context, dir string) (*running, error) {
 		ready, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		c, err := startCluster(ready, b.options.binary, dir, nodes, b.destination.address)
+		c, err := startCluster(ready, b.options.Binary, dir, nodes, b.destination.address)
 		if err != nil {
 			return nil, err
 		}

@@ -41,12 +41,11 @@ type system struct {
 type bench struct {
 	options     options
 	destination *destination
-	dir         string
 }
 
 // measure starts a system, warms it up, and takes one figure for each size.
 func (b *bench) measure(ctx context.Context, s system, round int) (figures []figure, err error) {
-	dir := filepath.Join(b.dir, fmt.Sprintf("%s-%d", s.name, round))
+	dir := filepath.Join(b.options.Dir, fmt.Sprintf("%s-%d", s.name, round))
 	r, err := s.start(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)

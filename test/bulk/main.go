@@ -8,45 +8,56 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"text/tabwriter"
 	"time"
 
+	"holdfast/test/harness"
 	"holdfast/test/load"
+	"holdfast/test/program"
 	"holdfast/test/sink"
 )
 
 type options struct {
-	binary, dir      string
+	harness.Workspace
 	recipients, each int
 	sessions         int
 	calm             time.Duration // before and after
 	stall            time.Duration // the longest time without a delivery
 }
 
-func main() {
+func main() { program.Main("bulk", parse, run) }
+
+func parse(args []string) (options, error) {
 	var o options
-	flag.StringVar(&o.binary, "binary", "build/holdfast", "the program")
-	flag.StringVar(&o.dir, "dir", os.TempDir(), "folder for the nodes' data")
-	flag.IntVar(&o.recipients, "recipients", 1_000_000, "recipients that wait")
-	flag.IntVar(&o.each, "each", 200, "recipients of a message, at most 1,000")
-	flag.IntVar(&o.sessions, "sessions", 4, "SMTP sessions of the mail that flows")
-	flag.DurationVar(&o.calm, "calm", 15*time.Second, "how long to measure before and after")
-	flag.DurationVar(&o.stall, "stall", 2*time.Second, "longest time without a delivery that is no failure")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "bulk:", err)
-		os.Exit(1)
+	flags := o.Flags("bulk")
+	flags.IntVar(&o.recipients, "recipients", 1_000_000, "recipients that wait")
+	flags.IntVar(&o.each, "each", 200, "recipients of a message, at most 1,000")
+	flags.IntVar(&o.sessions, "sessions", 4, "SMTP sessions of the mail that flows")
+	flags.DurationVar(&o.calm, "calm", 15*time.Second, "how long to measure before and after")
+	flags.DurationVar(&o.stall, "stall", 2*time.Second, "longest time without a delivery that is no failure")
+	short := flags.Bool("short", false, "20,000 recipients, and 3 seconds before and after")
+	if err := program.Parse(flags, args); err != nil {
+		return o, err
 	}
+	if *short {
+		o.recipients, o.calm = 20_000, 3*time.Second
+	}
+	if o.each < 1 || o.each > 1000 || o.recipients < o.each || o.recipients%o.each > 0 {
+		return o, errors.New("-each must be 1 to 1,000, and -recipients a multiple of it")
+	}
+	if o.sessions < 1 || o.calm <= 0 || o.stall <= 0 {
+		return o, errors.New("-sessions must be at least 1, -calm and -stall more than 0")
+	}
+	return o, nil
 }
 
-func run(ctx context.Context, o options, out io.Writer) (err error) {
+func run(ctx context.Context, o options, out io.Writer) error {
+	return o.Within(ctx, out, func() error { return measure(ctx, o, out) })
+}
+
+func measure(ctx context.Context, o options, out io.Writer) (err error) {
 	w, err := start(ctx, o)
 	if err != nil {
 		return err

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/smtp"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,7 +17,6 @@ import (
 // world is the cluster, the mail server that is up, and the mail that flows to it.
 type world struct {
 	options options
-	dir     string
 	cluster *harness.Cluster
 	server  *sink.Server
 
@@ -33,22 +30,16 @@ type flowed struct {
 }
 
 func start(ctx context.Context, o options) (w *world, err error) {
-	if o.binary, err = filepath.Abs(o.binary); err != nil {
-		return nil, err
-	}
 	w = &world{options: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
 		}
 	}()
-	if w.dir, err = os.MkdirTemp(o.dir, "hfb"); err != nil {
-		return nil, err
-	}
 	if w.server, err = sink.Start(sink.Config{Recording: sink.RecordCount}); err != nil {
 		return nil, err
 	}
-	if w.cluster, err = harness.Start(ctx, harness.Config{Binary: o.binary, Dir: w.dir, Nodes: 3, Direct: true, LogLevel: "warn"}); err != nil {
+	if w.cluster, err = harness.Start(ctx, harness.Config{Binary: o.Binary, Dir: o.Dir, Nodes: 3, Direct: true, LogLevel: "warn"}); err != nil {
 		return nil, err
 	}
 	for _, args := range [][]string{
@@ -75,9 +66,6 @@ func (w *world) close() error {
 	}
 	if w.server != nil {
 		errs = append(errs, w.server.Close())
-	}
-	if w.dir != "" {
-		errs = append(errs, os.RemoveAll(w.dir))
 	}
 	return errors.Join(errs...)
 }

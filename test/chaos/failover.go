@@ -48,7 +48,7 @@ func failoverRun(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	log, err := os.Create(filepath.Join(o.dir, "failover", "answers"))
+	log, err := os.Create(filepath.Join(o.Dir, "failover", "answers"))
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func killRun(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	log, err := os.Create(filepath.Join(o.dir, "kill", "answers"))
+	log, err := os.Create(filepath.Join(o.Dir, "kill", "answers"))
 	if err != nil {
 		return err
 	}

@@ -13,23 +13,18 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/test/harness"
+	"holdfast/test/program"
 )
 
 type options struct {
-	binary   string
-	dir      string
+	harness.Workspace
 	run      string
 	logStore string
 	duration time.Duration
@@ -40,7 +35,6 @@ type options struct {
 	// What a run wants otherwise than the others; 0 is the default.
 	trailing int64 // bytes of the trailing log
 	slots    int   // of each destination
-	keep     bool
 	tls      bool
 }
 
@@ -69,28 +63,11 @@ func names() []string {
 	return all
 }
 
-func main() {
-	o, err := parse(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(0)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "chaos:", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "chaos:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("chaos", parse, run) }
 
 func parse(args []string) (options, error) {
 	var o options
-	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	flags.StringVar(&o.binary, "binary", "", "holdfast executable; built where empty")
-	flags.StringVar(&o.dir, "dir", "build", "folder for data and logs")
+	flags := o.Flags("chaos")
 	flags.StringVar(&o.run, "run", "all", "which, of "+strings.Join(names(), ", ")+", with commas between; or all")
 	flags.StringVar(&o.logStore, "log-store", "", "wal or boltdb; the server's default where empty")
 	flags.DurationVar(&o.duration, "duration", time.Minute, "length of the load in the kill run")
@@ -99,12 +76,8 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.kills, "kills", 50, "leaders to kill in the failover run")
 	flags.BoolVar(&o.short, "short", false, "shorter, smaller and fewer of each")
 	flags.BoolVar(&o.tls, "tls", false, "nodes with certificates")
-	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept after a failure anyway")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args); err != nil {
 		return o, err
-	}
-	if flags.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if o.short {
 		o.duration, o.held, o.kills = 20*time.Second, 300, 5
@@ -130,29 +103,11 @@ func (o options) chosen() ([]namedRun, error) {
 	return slices.DeleteFunc(slices.Clone(runs), func(r namedRun) bool { return !slices.Contains(wanted, r.name) }), nil
 }
 
-func run(ctx context.Context, o options, out io.Writer) (err error) {
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return err
-	}
-	base, err := filepath.Abs(o.dir)
-	if err != nil {
-		return err
-	}
-	if o.dir, err = os.MkdirTemp(base, "chaos-"); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil || o.keep {
-			fmt.Fprintln(out, "data, logs and answers are in", o.dir)
-			return
-		}
-		err = os.RemoveAll(o.dir)
-	}()
-	if o.binary == "" {
-		if o.binary, err = harness.Build(ctx, o.dir); err != nil {
-			return err
-		}
-	}
+func run(ctx context.Context, o options, out io.Writer) error {
+	return o.Within(ctx, out, func() error { return runChosen(ctx, o, out) })
+}
+
+func runChosen(ctx context.Context, o options, out io.Writer) error {
 	chosen, err := o.chosen()
 	if err != nil {
 		return err

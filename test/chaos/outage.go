@@ -24,7 +24,7 @@ func outageRun(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	log, err := os.Create(filepath.Join(o.dir, "outage", "answers"))
+	log, err := os.Create(filepath.Join(o.Dir, "outage", "answers"))
 	if err != nil {
 		return err
 	}

@@ -33,13 +33,13 @@ func build(ctx context.Context, o options, name string, destinations int, out io
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(o.dir, name)
+	dir := filepath.Join(o.Dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	ready, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	c, err := harness.Start(ready, harness.Config{Binary: o.binary, Dir: dir, Nodes: 3, LogStore: o.logStore, TrailingBytes: o.trailing, TLS: o.tls})
+	c, err := harness.Start(ready, harness.Config{Binary: o.Binary, Dir: dir, Nodes: 3, LogStore: o.logStore, TrailingBytes: o.trailing, TLS: o.tls})
 	if err != nil {
 		return nil, err
 	}

@@ -17,82 +17,51 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/test/faultfs"
 	"holdfast/test/harness"
+	"holdfast/test/program"
 )
 
 type options struct {
-	binary   string
-	dir      string
+	harness.Workspace
 	runs     []string
 	logStore string
 	rounds   int
 	sessions int
 	seed     uint64
 	short    bool
-	keep     bool
 }
 
-// run is one kind of harm; chance is seeded, so that -seed repeats its choices.
-type run struct {
+// namedRun is one kind of harm; chance is seeded, so that -seed repeats its choices.
+type namedRun struct {
 	name string
 	do   func(ctx context.Context, o options, chance *rand.Rand, out io.Writer) error
 }
 
-func allRuns() []run {
-	return []run{{"first", firstRun}, {"power", powerRun}, {"hang", hangRun}, {"fail", failRun}, {"lie", lieRun}, {"full", fullRun}}
+func allRuns() []namedRun {
+	return []namedRun{{"first", firstRun}, {"power", powerRun}, {"hang", hangRun}, {"fail", failRun}, {"lie", lieRun}, {"full", fullRun}}
 }
 
-func main() {
-	o, err := parse(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(0)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "diskfault:", err)
-		os.Exit(2)
-	}
-	if err := faultfs.Available(); err != nil {
-		fmt.Println("diskfault: skipped:", err)
-		os.Exit(0)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := runAll(ctx, o, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "diskfault:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("diskfault", parse, run) }
 
 func parse(args []string) (options, error) {
 	var o options
-	flags := flag.NewFlagSet("diskfault", flag.ContinueOnError)
-	flags.StringVar(&o.binary, "binary", "", "holdfast executable; built where empty")
-	flags.StringVar(&o.dir, "dir", "build", "folder for data and logs")
+	flags := o.Flags("diskfault")
 	names := flags.String("run", "all", "first, power, hang, fail, lie, full, several of them with commas, or all")
 	flags.StringVar(&o.logStore, "log-store", "", "wal or boltdb; the server's default where empty")
 	flags.IntVar(&o.rounds, "rounds", 10, "power cuts in each of the runs power and first")
 	flags.IntVar(&o.sessions, "sessions", 12, "SMTP sessions at the same time")
 	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the random choices")
 	flags.BoolVar(&o.short, "short", false, "3 rounds, and fewer kinds of errors")
-	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept after a failure anyway")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args); err != nil {
 		return o, err
-	}
-	if flags.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if o.short {
 		o.rounds = 3
@@ -111,31 +80,17 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-func runAll(ctx context.Context, o options, out io.Writer) (err error) {
+func run(ctx context.Context, o options, out io.Writer) error {
+	if err := faultfs.Available(); err != nil {
+		fmt.Fprintln(out, "diskfault: skipped:", err)
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, 45*time.Minute)
 	defer cancel()
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return err
-	}
-	base, err := filepath.Abs(o.dir)
-	if err != nil {
-		return err
-	}
-	if o.dir, err = os.MkdirTemp(base, "diskfault-"); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil || o.keep {
-			fmt.Fprintln(out, "data, logs and answers are in", o.dir)
-			return
-		}
-		err = os.RemoveAll(o.dir)
-	}()
-	if o.binary == "" {
-		if o.binary, err = harness.Build(ctx, o.dir); err != nil {
-			return err
-		}
-	}
+	return o.Within(ctx, out, func() error { return harm(ctx, o, out) })
+}
+
+func harm(ctx context.Context, o options, out io.Writer) error {
 	fmt.Fprintln(out, "seed", o.seed)
 	var errs []error
 	for i, r := range allRuns() {

@@ -38,7 +38,7 @@ type world struct {
 
 // prepare mounts the disks and chooses addresses; no node runs yet.
 func prepare(ctx context.Context, o options, name string, out io.Writer) (_ *world, err error) {
-	w := &world{name: name, dir: filepath.Join(o.dir, name), disks: map[string]*faultfs.FS{},
+	w := &world{name: name, dir: filepath.Join(o.Dir, name), disks: map[string]*faultfs.FS{},
 		Journal: &audit.Journal{Out: out, Prefix: fmt.Sprintf("%-5s ", name)}}
 	defer func() {
 		if err != nil {
@@ -54,7 +54,7 @@ func prepare(ctx context.Context, o options, name string, out io.Writer) (_ *wor
 		return w, err
 	}
 	w.cluster, err = harness.Prepare(ctx, harness.Config{
-		Binary: o.binary, Dir: w.dir, Nodes: len(w.disks), LogStore: o.logStore, DataDir: w.mount,
+		Binary: o.Binary, Dir: w.dir, Nodes: len(w.disks), LogStore: o.logStore, DataDir: w.mount,
 	})
 	return w, err
 }

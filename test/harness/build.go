@@ -49,10 +49,10 @@ func lock(path string) (unlock func() error, err error) {
 	return file.Close, nil
 }
 
-// share links a file, which go build replaces and never writes into, or copies it
-// to another file system.
+// share links a file, which go build replaces and never writes into. It copies one
+// on another file system, or of somebody else.
 func share(from, to string) error {
-	if err := os.Link(from, to); !errors.Is(err, syscall.EXDEV) {
+	if err := os.Link(from, to); !errors.Is(err, syscall.EXDEV) && !errors.Is(err, os.ErrPermission) {
 		return err
 	}
 	in, err := os.Open(from)

@@ -15,27 +15,21 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/test/harness"
+	"holdfast/test/program"
 )
 
 type options struct {
-	binary   string
-	dir      string
+	harness.Workspace
 	run      string
 	messages int
 	watch    time.Duration
 	short    bool
-	keep     bool
 }
 
 // runs by name; short is the number of messages of the short form.
@@ -50,38 +44,20 @@ var runs = map[string]struct {
 	"destinations": {destinationsRun, 10_000, 200, "many destinations, half of them down"},
 }
 
-func main() {
-	o, err := parse(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(0)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "queue:", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "queue:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("queue", parse, run) }
 
 func parse(args []string) (options, error) {
 	var o options
-	flags := flag.NewFlagSet("queue", flag.ContinueOnError)
-	flags.StringVar(&o.binary, "binary", "", "holdfast executable; built where empty")
-	flags.StringVar(&o.dir, "dir", "build", "folder for data and logs")
+	flags := o.Flags("queue")
 	flags.StringVar(&o.run, "run", "", "fresh, million, recovery or destinations; with commas between for several")
 	flags.IntVar(&o.messages, "messages", 0, "length of the queue (of run destinations: their number); 0 is the run's own")
 	flags.DurationVar(&o.watch, "watch", 0, "how long a queue at rest is watched; 0 is the run's own")
 	flags.BoolVar(&o.short, "short", false, "smaller and shorter")
-	flags.BoolVar(&o.keep, "keep", false, "keep data and logs; they are kept after a failure anyway")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args); err != nil {
 		return o, err
 	}
-	if flags.NArg() > 0 || o.run == "" || o.messages < 0 || o.watch < 0 {
-		return o, errors.New("want -run fresh, million, recovery or destinations, and nothing behind the flags")
+	if o.run == "" || o.messages < 0 || o.watch < 0 {
+		return o, errors.New("want -run fresh, million, recovery or destinations; -messages and -watch must be at least 0")
 	}
 	for name := range strings.SplitSeq(o.run, ",") {
 		if _, ok := runs[name]; !ok {
@@ -91,29 +67,11 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-func run(ctx context.Context, o options, out io.Writer) (err error) {
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return err
-	}
-	base, err := filepath.Abs(o.dir)
-	if err != nil {
-		return err
-	}
-	if o.dir, err = os.MkdirTemp(base, "queue-"); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil || o.keep {
-			fmt.Fprintln(out, "data and logs are in", o.dir)
-			return
-		}
-		err = os.RemoveAll(o.dir)
-	}()
-	if o.binary == "" {
-		if o.binary, err = harness.Build(ctx, o.dir); err != nil {
-			return err
-		}
-	}
+func run(ctx context.Context, o options, out io.Writer) error {
+	return o.Within(ctx, out, func() error { return runNamed(ctx, o, out) })
+}
+
+func runNamed(ctx context.Context, o options, out io.Writer) error {
 	var errs []error
 	for name := range strings.SplitSeq(o.run, ",") {
 		r, own := runs[name], o

@@ -14,36 +14,39 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"regexp"
 	"time"
+
+	"holdfast/test/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "rules:", err)
-		os.Exit(1)
-	}
+type options struct {
+	match *regexp.Regexp
+	write bool
+	limit time.Duration
 }
 
-func run(ctx context.Context, args []string, out io.Writer) error {
+func main() { program.Main("rules", parse, run) }
+
+func parse(args []string) (options, error) {
+	var o options
 	flags := flag.NewFlagSet("rules", flag.ContinueOnError)
 	only := flags.String("run", "", "only the rules whose text, code or test matches this regular expression")
-	write := flags.Bool("write", false, "write docs/protocol.md and run nothing")
-	limit := flags.Duration("limit", 2*time.Minute, "when a test that doesn't end counts as failed")
-	if err := flags.Parse(args); err != nil {
-		return err
+	flags.BoolVar(&o.write, "write", false, "write docs/protocol.md and run nothing")
+	flags.DurationVar(&o.limit, "limit", 2*time.Minute, "when a test that doesn't end counts as failed")
+	if err := program.Parse(flags, args); err != nil {
+		return o, err
 	}
-	if *write {
+	var err error
+	o.match, err = regexp.Compile(*only)
+	return o, err
+}
+
+func run(ctx context.Context, o options, out io.Writer) error {
+	if o.write {
 		return os.WriteFile(document, []byte(render(allSections())), 0o644)
 	}
-	match, err := regexp.Compile(*only)
-	if err != nil {
-		return err
-	}
-	return takeOut(ctx, out, match, *limit)
+	return takeOut(ctx, out, o.match, o.limit)
 }
 
 // takeOut takes one rule out after the other.

@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"time"
 
@@ -23,22 +22,32 @@ import (
 	"holdfast/admin"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/test/program"
 )
 
-func main() {
-	messages := flag.Int("messages", 100_000, "messages in the store; each has two to five rows of history")
-	dir := flag.String("dir", "build/search", "folder of the store; one with enough messages is used as it is")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Stdout, *dir, *messages); err != nil {
-		fmt.Fprintln(os.Stderr, "search:", err)
-		os.Exit(1)
-	}
+type options struct {
+	dir      string
+	messages int
 }
 
-func run(ctx context.Context, out io.Writer, dir string, messages int) (err error) {
-	dir, err = filepath.Abs(dir)
+func main() { program.Main("search", parse, run) }
+
+func parse(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("search", flag.ContinueOnError)
+	flags.IntVar(&o.messages, "messages", 100_000, "messages in the store; each has two to five rows of history")
+	flags.StringVar(&o.dir, "dir", "build/search", "folder of the store; one with enough messages is used as it is")
+	if err := program.Parse(flags, args); err != nil {
+		return o, err
+	}
+	if o.messages < 1 {
+		return o, errors.New("-messages must be at least 1")
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, o options, out io.Writer) (err error) {
+	dir, err := filepath.Abs(o.dir)
 	if err != nil {
 		return err
 	}
@@ -53,7 +62,7 @@ func run(ctx context.Context, out io.Writer, dir string, messages int) (err erro
 	defer func() { err = errors.Join(err, fatal, state.Close()) }()
 	f := newFiller(state)
 	began := time.Now()
-	rows, err := f.fill(ctx, messages)
+	rows, err := f.fill(ctx, o.messages)
 	if err != nil {
 		return err
 	}
@@ -62,7 +71,7 @@ func run(ctx context.Context, out io.Writer, dir string, messages int) (err erro
 		return err
 	}
 	fmt.Fprintf(out, "%d messages, %d rows of history, %d MB on disk; prepared in %v\n",
-		messages, rows, size>>20, time.Since(began).Round(time.Second))
+		o.messages, rows, size>>20, time.Since(began).Round(time.Second))
 	return serve(ctx, state, func(log pb.LogServiceClient) error {
 		return measure(ctx, out, log, f.searches())
 	})

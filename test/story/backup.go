@@ -18,7 +18,7 @@ func (w *world) backUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return w.save(ctx, n, filepath.Join(w.dir, "nightly.snapshot"))
+	return w.save(ctx, n, filepath.Join(w.Dir, "nightly.snapshot"))
 }
 
 func (w *world) save(ctx context.Context, n *harness.Node, file string) error {
@@ -40,7 +40,7 @@ func (w *world) loseAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	backup := filepath.Join(w.dir, "last.snapshot")
+	backup := filepath.Join(w.Dir, "last.snapshot")
 	if err := w.save(ctx, n, backup); err != nil {
 		return err
 	}

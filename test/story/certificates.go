@@ -27,7 +27,7 @@ func (w *world) issueFirst(n *harness.Node) error {
 
 // makeCA makes a CA and has it sign from now on.
 func (w *world) makeCA(ctx context.Context, n *harness.Node, name string) error {
-	dir := filepath.Join(w.dir, name)
+	dir := filepath.Join(w.Dir, name)
 	if err := w.commandAt(ctx, n, "tls", "init", "--dir", dir, "--name", name); err != nil {
 		return err
 	}

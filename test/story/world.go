@@ -51,7 +51,7 @@ type world struct {
 func tell(ctx context.Context, o options, out io.Writer) (err error) {
 	w := &world{Journal: &audit.Journal{Out: out}, options: o}
 	w.Say("builds the program to upgrade to")
-	if w.newer, err = newer.Build(ctx, o.dir); err != nil {
+	if w.newer, err = newer.Build(ctx, o.Dir); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -85,7 +85,7 @@ func (w *world) begin(ctx context.Context) error {
 	w.sinks = append(w.sinks, up)
 	ready, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	w.cluster, err = harness.Prepare(ready, harness.Config{Binary: w.binary, Dir: w.dir, Nodes: 3, Direct: true, Issue: w.issueFirst})
+	w.cluster, err = harness.Prepare(ready, harness.Config{Binary: w.Binary, Dir: w.Dir, Nodes: 3, Direct: true, Issue: w.issueFirst})
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (w *world) commandAt(ctx context.Context, n *harness.Node, args ...string) 
 		return err
 	}
 	first, _, _ := strings.Cut(string(output), "\n")
-	w.Say("%s$ holdfast %s: %s", n.Name, strings.ReplaceAll(strings.Join(args, " "), w.dir+"/", ""), strings.ReplaceAll(first, w.dir+"/", ""))
+	w.Say("%s$ holdfast %s: %s", n.Name, strings.ReplaceAll(strings.Join(args, " "), w.Dir+"/", ""), strings.ReplaceAll(first, w.Dir+"/", ""))
 	return nil
 }
 
