@@ -9,6 +9,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
 
+# Tests that do only a share with the race detector.
+PLAIN := ./fsm ./delivery ./test/model
+
 # The race detector needs cgo and a C compiler. With it, what takes weeks of
 # virtual time or hundreds of states does a share, and all without it. Tests that
 # need a program which isn't there skip and say so.
@@ -19,7 +22,7 @@ test:
 	[ -z "$$missing" ] || echo "not installed, so some tests will skip:$$missing (Debian: apt-get install postfix swaks python3 prometheus)"
 	go vet ./...
 	PATH="$$PATH:/usr/sbin" go test -race -timeout 10m ./...
-	PATH="$$PATH:/usr/sbin" go test -timeout 10m ./fsm ./delivery ./test/model
+	PATH="$$PATH:/usr/sbin" go test -timeout 10m $(PLAIN)
 
 lint: $(BIN)/golangci-lint $(BIN)/buf
 	$(BIN)/golangci-lint run ./...
@@ -89,16 +92,11 @@ diskfault: build
 rules:
 	go run ./test/rules $(ARGS)
 
-# The whole short suite and the short chaos, N times in a row. The first failure
-# ends it and leaves its output in build/repeat.log.
+# All tests and the short chaos, N times in a row; each package's tests are built
+# once. PACKAGES='./smtpd/...' only these, without chaos. The first failure ends it.
 N ?= 20
 repeat: build
-	@mkdir -p build; for i in $$(seq $(N)); do \
-		echo "run $$i of $(N), $$(date +%H:%M:%S)"; \
-		{ PATH="$$PATH:/usr/sbin" go test -race -count=1 -timeout 20m $(or $(PACKAGES),./...) && \
-		  { [ -n "$(PACKAGES)" ] || go run ./test/chaos -short; }; } >build/repeat.log 2>&1 || \
-		{ tail -n 50 build/repeat.log; echo "run $$i failed, all of its output is in build/repeat.log"; exit 1; }; \
-	done; echo "$(N) runs without a failure"
+	PATH="$$PATH:/usr/sbin" go run ./test/repeat -n $(N) -plain '$(PLAIN)' $(if $(PACKAGES),,-chaos) $(PRODUCT) $(PACKAGES)
 
 clean:
 	rm -rf build

@@ -9,4 +9,6 @@
 //  4. The cluster is asked through the command line, as operators do, or by gRPC
 //     over the node's socket where a test reads much.
 //  5. Each node's output is in a file; a failing test prints the ends of them.
+//  6. A program that runs clusters has a Workspace: the binary, and a folder that
+//     stays after a failure.
 package harness
