@@ -70,6 +70,9 @@ func (w window) message(id relay.MessageID) (*pb.Message, []recipient, error) {
 		Node:            record.Origin.GetNode(),
 		HeaderMessageId: record.HeaderMessageId,
 	}
+	if !w.caller.limited() {
+		m.Account = record.Origin.GetAccount() // half of a credential, and the sender's
+	}
 	if reported, err := relay.MessageIDFromBytes(record.ReportOn); err == nil {
 		m.ReportOn = reported.String()
 	}

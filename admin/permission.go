@@ -90,6 +90,11 @@ var permissions = map[string]permission{
 	pb.AccessService_ListTokens_FullMethodName:  {role: admin},
 	pb.AccessService_RevokeToken_FullMethodName: {role: admin},
 
+	pb.AccessService_CreateAccount_FullMethodName:  {role: admin},
+	pb.AccessService_ListAccounts_FullMethodName:   {role: admin},
+	pb.AccessService_ChangePassword_FullMethodName: {role: admin},
+	pb.AccessService_RemoveAccount_FullMethodName:  {role: admin},
+
 	// A probe of Kubernetes or of a load balancer has no credentials, and learns
 	// whether the node serves, as from any closed port.
 	healthpb.Health_Check_FullMethodName: {open: true},

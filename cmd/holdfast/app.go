@@ -17,8 +17,9 @@ type app struct {
 	out, err io.Writer
 	now      func() time.Time
 	env      func(string) string
-	program  string      // how it was called, "" for holdfast
-	terminal func() bool // in is one, so that a question finds an answer
+	program  string                                    // how it was called, "" for holdfast
+	terminal func() bool                               // in is one, so that a question finds an answer
+	unseen   func(ctx context.Context) (string, error) // a line from there that it doesn't show
 
 	addresses []string      // --addr
 	patience  time.Duration // with one address to connect; zero: connectPatience
@@ -56,7 +57,7 @@ Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no quorum or no answer.`)
 		a.devCommand(), a.serverCommand(), a.statusCommand(), a.clusterCommand(),
 		a.domainCommand(), a.destinationCommand(), a.policyCommand(), a.queueCommand(), a.logCommand(),
 		a.settingsCommand(), a.applyCommand(), a.exportCommand(), a.sendCommand(), a.versionCommand(), a.manCommand(),
-		a.nodeCommand(), a.tlsCommand(), a.snapshotCommand(), a.tokenCommand(), a.wakeParentCommand(),
+		a.nodeCommand(), a.tlsCommand(), a.snapshotCommand(), a.tokenCommand(), a.accountCommand(), a.wakeParentCommand(),
 	)
 	for name, what := range notYetCommands {
 		refuseCommand(root, name, what)

@@ -247,6 +247,7 @@ func TestUsage(t *testing.T) {
 		"token create --name n/m --role viewer":                "want 1 to 63 letters",
 		"token create --name n --role viewer --ttl 1s":         "want 1m",
 		"token revoke hft_abc_def":                             "a token's secret",
+		"account add n/m --generate":                           "want 1 to 128 letters",
 		"status --addr nonsense":                               "want unix:PATH or HOST:PORT",
 		"server":                                               "--config FILE",
 		"send":                                                 "--to ADDRESS",

@@ -36,7 +36,8 @@ func (a *app) completedArguments() map[string]cobra.CompletionFunc {
 			return a.complete(nodeNames, 2)(cmd, args, prefix)
 		},
 		"log show": a.complete(loggedIDs, 1), "queue show": a.complete(queuedIDs(), 1), "queue cat": a.complete(queuedIDs(), 1),
-		"token revoke":  a.complete(tokenNames, 1),
+		"token revoke":   a.complete(tokenNames, 1),
+		"account passwd": a.complete(accountNames, 1), "account remove": a.complete(accountNames, 1),
 		"snapshot save": completeFile, "snapshot inspect": completeFile, "snapshot restore": completeFile,
 		"man": completeFolder,
 	}
@@ -72,7 +73,7 @@ func (a *app) completedFlags() map[string]cobra.CompletionFunc {
 		"on-5xx":          words("bounce", "hold"),
 		"drill-consent":   words("yes", "no"),
 	}
-	for _, name := range []string{"file", "config", "token-file", "tls-ca", "tls-cert", "tls-key", "auth-password-file"} {
+	for _, name := range []string{"file", "config", "token-file", "tls-ca", "tls-cert", "tls-key", "auth-password-file", "password-file"} {
 		flags[name] = completeFile
 	}
 	for _, name := range []string{"dir", "data-dir", "out"} {

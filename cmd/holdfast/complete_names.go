@@ -84,6 +84,15 @@ func tokenNames(ctx context.Context, conn *grpc.ClientConn, _ string) ([]cobra.C
 	})
 }
 
+func accountNames(ctx context.Context, conn *grpc.ClientConn, _ string) ([]cobra.Completion, error) {
+	return eachName(func(token string) ([]*pb.Account, string, error) {
+		r, err := pb.NewAccessServiceClient(conn).ListAccounts(ctx, &pb.ListAccountsRequest{PageSize: completionPage, PageToken: token})
+		return r.GetAccounts(), r.GetNextPageToken(), err
+	}, func(account *pb.Account) cobra.Completion {
+		return described(account.Name, "password of "+account.ChangedAt.AsTime().Format(time.DateOnly))
+	})
+}
+
 func nodeNames(ctx context.Context, conn *grpc.ClientConn, _ string) ([]cobra.Completion, error) {
 	r, err := pb.NewClusterServiceClient(conn).GetStatus(ctx, &pb.GetStatusRequest{})
 	if err != nil {

@@ -49,6 +49,7 @@ func TestCompletion(t *testing.T) {
 	w.Fold(&pb.Event{Kind: &pb.Event_PolicySet{PolicySet: &pb.PolicySet{Policy: &pb.PolicyConfig{
 		Name: "own", Retention: int64(time.Hour), Phases: []*pb.PolicyConfig_Phase{{Until: int64(time.Hour), Every: int64(time.Hour), Factor: 1000}},
 	}}}}, nil)
+	w.Fold(&pb.Event{Kind: &pb.Event_AccountSet{AccountSet: &pb.AccountSet{Name: "app", PasswordHash: "x"}}}, nil)
 	sh := shellFor(w)
 	deferred, waiting, down, done := ids["DEFERRED"], ids["WAITING"], ids["DOWN"], ids["DONE"]
 	for _, test := range []struct{ line, want string }{
@@ -63,7 +64,7 @@ func TestCompletion(t *testing.T) {
 		{"log show ", done + " " + deferred + " " + waiting + " " + down}, {"log search --id " + done[:23] + "Z", ""},
 		{"log search --id " + done[:25], done}, {"queue list --domain t", "two.test"},
 		{"queue redirect --destination-new ", "one two"}, {"queue list --state fr", "frozen"}, {"queue count --by ", "destination domain"},
-		{"token create --role o", "operator"}, {"token revoke ", ""}, {"dev --destination ", ""}, {"queue list ", ""},
+		{"token create --role o", "operator"}, {"token revoke ", ""}, {"account remove a", "app"}, {"account passwd app ", ""}, {"dev --destination ", ""}, {"queue list ", ""},
 		{"status --watch ", ""}, {"nonsense ", ""},
 	} {
 		got, directive := sh.offered(t, test.line)
@@ -94,7 +95,7 @@ func TestCompletionOfACustomer(t *testing.T) {
 	customer := shell{env: map[string]string{"HOLDFAST_ADDR": w.Socket, "HOLDFAST_TOKEN": strings.TrimSpace(created.out)}}
 	for line, want := range map[string]string{
 		"domain show ": "one.test", "destination show ": "one", "queue show ": ids["DEFERRED"] + " " + ids["WAITING"],
-		"log show " + ids["DOWN"][:25]: "", "policy show ": "", "cluster remove ": "", "token revoke ": "",
+		"log show " + ids["DOWN"][:25]: "", "policy show ": "", "cluster remove ": "", "token revoke ": "", "account remove ": "",
 	} {
 		got, _ := customer.offered(t, line)
 		slices.Sort(got)
@@ -151,7 +152,7 @@ func TestCompletionAmongMany(t *testing.T) {
 
 // What a command's use names is completed, or is a name that there isn't yet.
 func TestEveryNameIsCompleted(t *testing.T) {
-	isNew := regexp.MustCompile(`^holdfast (tls issue|cluster join|dev|help|completion)\b`)
+	isNew := regexp.MustCompile(`^holdfast (tls issue|cluster join|account add|dev|help|completion)\b`)
 	names := regexp.MustCompile(`\b(NAME|NODE|ID|FILE|DOMAIN|DESTINATION)\b`)
 	var visit func(cmd *cobra.Command)
 	visit = func(cmd *cobra.Command) {

@@ -59,7 +59,7 @@ when it is given again.`,
 				}
 			}
 			if cmd.Flags().Changed("auth-password-file") {
-				password, err := a.readPassword(passwordFile)
+				password, err := a.readPassword("--auth-password-file", passwordFile)
 				if err != nil {
 					return err
 				}
@@ -97,7 +97,7 @@ when it is given again.`,
 
 // readPassword reads the first line of a file: a password on the command line
 // would be seen by everybody on the machine.
-func (a *app) readPassword(name string) (string, error) {
+func (a *app) readPassword(flag, name string) (string, error) {
 	var content []byte
 	var err error
 	if name == "-" {
@@ -106,11 +106,11 @@ func (a *app) readPassword(name string) (string, error) {
 		content, err = os.ReadFile(name)
 	}
 	if err != nil {
-		return "", usage("--auth-password-file: %v", err)
+		return "", usage("%s: %v", flag, err)
 	}
 	line, _, _ := strings.Cut(string(content), "\n")
 	if line = strings.TrimSuffix(line, "\r"); line == "" {
-		return "", usage("--auth-password-file: %s has no password in its first line", name)
+		return "", usage("%s: %s has no password in its first line", flag, name)
 	}
 	return line, nil
 }

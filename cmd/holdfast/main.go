@@ -27,7 +27,7 @@ func main() {
 	a := &app{
 		in: os.Stdin, out: console{os.Stdout, os.Getenv}, err: console{os.Stderr, os.Getenv},
 		now: time.Now, env: os.Getenv, program: os.Args[0],
-		terminal: func() bool { return isTerminal(os.Stdin) },
+		terminal: func() bool { return isTerminal(os.Stdin) }, unseen: readUnseen,
 	}
 	os.Exit(a.run(ctx, os.Args[1:]))
 }

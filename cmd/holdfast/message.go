@@ -70,6 +70,7 @@ func toErrorJSON(e *pb.DeliveryError) *errorJSON {
 type messageDetailJSON struct {
 	messageJSON
 	Client          *string       `json:"client"`
+	Account         *string       `json:"account"`
 	Helo            *string       `json:"helo"`
 	Node            *string       `json:"node"`
 	HeaderMessageID *string       `json:"headerMessageId"`
@@ -98,7 +99,7 @@ type historyJSON struct {
 
 func toDetailJSON(m *pb.Message, history []*pb.HistoryEntry) messageDetailJSON {
 	out := messageDetailJSON{
-		messageJSON: toMessageJSON(m), Client: orNull(m.ClientAddress), Helo: orNull(m.Helo), Node: orNull(m.Node),
+		messageJSON: toMessageJSON(m), Client: orNull(m.ClientAddress), Account: orNull(m.Account), Helo: orNull(m.Helo), Node: orNull(m.Node),
 		HeaderMessageID: orNull(m.HeaderMessageId), ReportOn: orNull(m.ReportOn), History: []historyJSON{},
 	}
 	for _, h := range history {
@@ -130,6 +131,9 @@ func (a *app) showMessage(m *pb.Message) error {
 	t.row("accepted", a.when(m.AcceptedAt))
 	if m.ClientAddress != "" {
 		t.row("", fmt.Sprintf("by node %s from %s (%s)", dash(m.Node), m.ClientAddress, dash(m.Helo)))
+	}
+	if m.Account != "" {
+		t.row("", "authenticated as "+m.Account)
 	}
 	if m.ReportOn != "" {
 		t.row("report on", m.ReportOn)

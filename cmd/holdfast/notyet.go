@@ -11,7 +11,6 @@ import (
 // have, with what to do meanwhile. They are refused in words and don't show in
 // the help.
 var notYetCommands = map[string]string{
-	"account":   "accounts for SMTP AUTH",
 	"recipient": "recipients are not verified",
 }
 

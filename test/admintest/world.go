@@ -260,7 +260,7 @@ func (w *World) Accept(ago time.Duration, from string, to ...string) relay.Messa
 	w.FoldAs(1, -ago, &pb.Event{Kind: &pb.Event_MessageAccepted{MessageAccepted: &pb.MessageAccepted{
 		MessageId: id[:], Envelope: &pb.Envelope{From: from}, Recipients: recipients,
 		Content: &pb.Content{Size: uint64(len(body)), Crc32C: crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))},
-		Origin:  &pb.Origin{Node: "a", ClientAddress: "192.0.2.1", Helo: "client.test", Protocol: "ESMTP"},
+		Origin:  &pb.Origin{Node: "a", ClientAddress: "192.0.2.1", Helo: "client.test", Protocol: "ESMTPSA", Account: "app@client.test"},
 	}}}, body)
 	return id
 }

@@ -31,7 +31,7 @@ var (
 		{"queue", "list"}, {"queue", "list", "--at", "1s"}, {"queue", "count"}, {"queue", "count", "--by", "domain"},
 		{"queue", "show", "ID"}, {"queue", "cat", "ID"}, {"queue", "operations"},
 		{"log", "search"}, {"log", "show", "ID"}, {"log", "tail", "--from", "1", "--limit", "1"},
-		{"token", "list"}, {"apply", "-f", "FILE", "--dry-run"},
+		{"token", "list"}, {"account", "list"}, {"apply", "-f", "FILE", "--dry-run"},
 	}
 	// alone are those that need a node and no more, and show nothing that could be
 	// stale: what they show is of now, or says of which index it is.
@@ -47,6 +47,7 @@ var (
 		{"policy", "set", "own", "--phase", "until=1h,every=15m", "--retention", "1h"}, {"policy", "remove", "own"},
 		{"settings", "set", "--warn-oldest", "5h"}, {"apply", "-f", "FILE", "--yes"},
 		{"token", "create", "--name", "guest", "--role", "viewer"}, {"token", "revoke", "guest"},
+		{"account", "add", "app", "--generate"}, {"account", "passwd", "app", "--generate"}, {"account", "remove", "app"},
 		{"queue", "retry", "ID"}, {"queue", "hold", "ID"}, {"queue", "release", "--all", "--yes"}, {"queue", "delete", "ID"},
 		{"queue", "undelete", "--all", "--yes"}, {"queue", "redirect", "ID", "--rcpt-new", "b@sink.test"},
 		{"queue", "thaw", "--all", "--yes"}, {"queue", "bounce", "--all", "--yes"},
@@ -56,7 +57,7 @@ var (
 	removed = [][]string{
 		{"domain", "set", "other.test", "--destination", "sink"}, {"destination", "set", "spare", "--host", "127.0.0.1:1"},
 		{"policy", "set", "own", "--phase", "until=1h,every=15m", "--retention", "1h"},
-		{"token", "create", "--name", "guest", "--role", "viewer"},
+		{"token", "create", "--name", "guest", "--role", "viewer"}, {"account", "add", "app", "--generate"},
 	}
 	// apart are the commands that this test doesn't run, with the reason.
 	apart = map[string]string{
@@ -274,7 +275,7 @@ func (w *world) reads(n *harness.Node, stale bool, args []string) {
 			marked = stale // what was accepted doesn't change
 		}
 		// Of these there may be none.
-		empty := out == "" && !slices.Contains(args, "--at") && !slices.Contains(args, "token") && !slices.Contains(args, "operations")
+		empty := out == "" && !slices.Contains(args, "--at") && !slices.Contains(args, "token") && !slices.Contains(args, "account") && !slices.Contains(args, "operations")
 		if status != 0 || empty || marked != stale {
 			w.t.Errorf("%s at node %s: status %d, marked stale %v, want %v: %q, %s",
 				strings.Join(args, " "), n.Name, status, marked, stale, out, stderr)

@@ -315,7 +315,10 @@ type Message struct {
 	// The Message-ID header, "" where there is none.
 	HeaderMessageId string `protobuf:"bytes,10,opt,name=header_message_id,json=headerMessageId,proto3" json:"header_message_id,omitempty"`
 	// The id of the message that this one is a report about, "" where it is none.
-	ReportOn      string `protobuf:"bytes,11,opt,name=report_on,json=reportOn,proto3" json:"report_on,omitempty"`
+	ReportOn string `protobuf:"bytes,11,opt,name=report_on,json=reportOn,proto3" json:"report_on,omitempty"`
+	// The account that the client authenticated as, "" where it didn't. Callers who
+	// are limited to domains don't see it.
+	Account       string `protobuf:"bytes,12,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,6 +426,13 @@ func (x *Message) GetHeaderMessageId() string {
 func (x *Message) GetReportOn() string {
 	if x != nil {
 		return x.ReportOn
+	}
+	return ""
+}
+
+func (x *Message) GetAccount() string {
+	if x != nil {
+		return x.Account
 	}
 	return ""
 }
@@ -6893,6 +6903,476 @@ func (x *SaveSnapshotResponse) GetTotal() uint64 {
 	return 0
 }
 
+// Account lets an SMTP client authenticate.
+type Account struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In lower case.
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedBy string                 `protobuf:"bytes,3,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// When its password was set last, and by whom.
+	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	ChangedBy     string                 `protobuf:"bytes,5,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Account) Reset() {
+	*x = Account{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Account) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Account) ProtoMessage() {}
+
+func (x *Account) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Account.ProtoReflect.Descriptor instead.
+func (*Account) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *Account) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Account) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Account) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *Account) GetChangedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ChangedAt
+	}
+	return nil
+}
+
+func (x *Account) GetChangedBy() string {
+	if x != nil {
+		return x.ChangedBy
+	}
+	return ""
+}
+
+type CreateAccountRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 128 letters, digits, ".", "_", "-", "+" or "@"; the case of letters makes
+	// no difference.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// 8 to 72 bytes.
+	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAccountRequest) Reset() {
+	*x = CreateAccountRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAccountRequest) ProtoMessage() {}
+
+func (x *CreateAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAccountRequest.ProtoReflect.Descriptor instead.
+func (*CreateAccountRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *CreateAccountRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateAccountRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type CreateAccountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       *Account               `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAccountResponse) Reset() {
+	*x = CreateAccountResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAccountResponse) ProtoMessage() {}
+
+func (x *CreateAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAccountResponse.ProtoReflect.Descriptor instead.
+func (*CreateAccountResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *CreateAccountResponse) GetAccount() *Account {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+type ListAccountsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most, 1 to 1,000; 0 is 100.
+	PageSize      uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAccountsRequest) Reset() {
+	*x = ListAccountsRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAccountsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAccountsRequest) ProtoMessage() {}
+
+func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAccountsRequest.ProtoReflect.Descriptor instead.
+func (*ListAccountsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *ListAccountsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAccountsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListAccountsResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Accounts []*Account             `protobuf:"bytes,1,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	// "" at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAccountsResponse) Reset() {
+	*x = ListAccountsResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAccountsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAccountsResponse) ProtoMessage() {}
+
+func (x *ListAccountsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAccountsResponse.ProtoReflect.Descriptor instead.
+func (*ListAccountsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *ListAccountsResponse) GetAccounts() []*Account {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *ListAccountsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListAccountsResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type ChangePasswordRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// 8 to 72 bytes.
+	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePasswordRequest) Reset() {
+	*x = ChangePasswordRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePasswordRequest) ProtoMessage() {}
+
+func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
+func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
+}
+
+func (x *ChangePasswordRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangePasswordRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type ChangePasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       *Account               `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePasswordResponse) Reset() {
+	*x = ChangePasswordResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePasswordResponse) ProtoMessage() {}
+
+func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
+func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *ChangePasswordResponse) GetAccount() *Account {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+type RemoveAccountRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAccountRequest) Reset() {
+	*x = RemoveAccountRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAccountRequest) ProtoMessage() {}
+
+func (x *RemoveAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAccountRequest.ProtoReflect.Descriptor instead.
+func (*RemoveAccountRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
+}
+
+func (x *RemoveAccountRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemoveAccountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveAccountResponse) Reset() {
+	*x = RemoveAccountResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveAccountResponse) ProtoMessage() {}
+
+func (x *RemoveAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveAccountResponse.ProtoReflect.Descriptor instead.
+func (*RemoveAccountResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{112}
+}
+
 // Token stands for a caller of the administration.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6913,7 +7393,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6925,7 +7405,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6938,7 +7418,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *Token) GetId() string {
@@ -7012,7 +7492,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7024,7 +7504,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7037,7 +7517,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -7079,7 +7559,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7091,7 +7571,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7104,7 +7584,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -7132,7 +7612,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7144,7 +7624,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7157,7 +7637,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ListTokensRequest) GetPageSize() uint32 {
@@ -7187,7 +7667,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7199,7 +7679,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7212,7 +7692,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -7246,7 +7726,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7258,7 +7738,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7271,7 +7751,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *RevokeTokenRequest) GetToken() string {
@@ -7289,7 +7769,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7301,7 +7781,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7314,7 +7794,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{119}
 }
 
 type RunDrillRequest struct {
@@ -7330,7 +7810,7 @@ type RunDrillRequest struct {
 
 func (x *RunDrillRequest) Reset() {
 	*x = RunDrillRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7342,7 +7822,7 @@ func (x *RunDrillRequest) String() string {
 func (*RunDrillRequest) ProtoMessage() {}
 
 func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7355,7 +7835,7 @@ func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillRequest.ProtoReflect.Descriptor instead.
 func (*RunDrillRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *RunDrillRequest) GetFault() Fault {
@@ -7391,7 +7871,7 @@ type RunDrillResponse struct {
 
 func (x *RunDrillResponse) Reset() {
 	*x = RunDrillResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7403,7 +7883,7 @@ func (x *RunDrillResponse) String() string {
 func (*RunDrillResponse) ProtoMessage() {}
 
 func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7416,7 +7896,7 @@ func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillResponse.ProtoReflect.Descriptor instead.
 func (*RunDrillResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{112}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *RunDrillResponse) GetProgress() string {
@@ -7473,7 +7953,7 @@ type DrillReport struct {
 
 func (x *DrillReport) Reset() {
 	*x = DrillReport{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7485,7 +7965,7 @@ func (x *DrillReport) String() string {
 func (*DrillReport) ProtoMessage() {}
 
 func (x *DrillReport) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7498,7 +7978,7 @@ func (x *DrillReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport.ProtoReflect.Descriptor instead.
 func (*DrillReport) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *DrillReport) GetId() string {
@@ -7639,7 +8119,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7651,7 +8131,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7694,7 +8174,7 @@ type TestDestinationResponse_Line struct {
 
 func (x *TestDestinationResponse_Line) Reset() {
 	*x = TestDestinationResponse_Line{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7706,7 +8186,7 @@ func (x *TestDestinationResponse_Line) String() string {
 func (*TestDestinationResponse_Line) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7759,7 +8239,7 @@ type TestDestinationResponse_Verdict struct {
 
 func (x *TestDestinationResponse_Verdict) Reset() {
 	*x = TestDestinationResponse_Verdict{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7771,7 +8251,7 @@ func (x *TestDestinationResponse_Verdict) String() string {
 func (*TestDestinationResponse_Verdict) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7837,7 +8317,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7849,7 +8329,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7941,7 +8421,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7953,7 +8433,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8017,7 +8497,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8029,7 +8509,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8084,7 +8564,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8096,7 +8576,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8166,7 +8646,7 @@ type ApplyConfigurationRequest_Options struct {
 
 func (x *ApplyConfigurationRequest_Options) Reset() {
 	*x = ApplyConfigurationRequest_Options{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8178,7 +8658,7 @@ func (x *ApplyConfigurationRequest_Options) String() string {
 func (*ApplyConfigurationRequest_Options) ProtoMessage() {}
 
 func (x *ApplyConfigurationRequest_Options) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8243,7 +8723,7 @@ type ConfigurationDifference_Value struct {
 
 func (x *ConfigurationDifference_Value) Reset() {
 	*x = ConfigurationDifference_Value{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8255,7 +8735,7 @@ func (x *ConfigurationDifference_Value) String() string {
 func (*ConfigurationDifference_Value) ProtoMessage() {}
 
 func (x *ConfigurationDifference_Value) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8307,7 +8787,7 @@ type DrillReport_Node struct {
 
 func (x *DrillReport_Node) Reset() {
 	*x = DrillReport_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8319,7 +8799,7 @@ func (x *DrillReport_Node) String() string {
 func (*DrillReport_Node) ProtoMessage() {}
 
 func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8332,7 +8812,7 @@ func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport_Node.ProtoReflect.Descriptor instead.
 func (*DrillReport_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{122, 0}
 }
 
 func (x *DrillReport_Node) GetName() string {
@@ -8375,7 +8855,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x123\n" +
 	"\x06states\x18\x05 \x03(\x0e2\x1b.holdfast.v1.RecipientStateR\x06states\x120\n" +
 	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
-	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x88\x03\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xa2\x03\n" +
 	"\aMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x12\n" +
@@ -8391,7 +8871,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x04node\x18\t \x01(\tR\x04node\x12*\n" +
 	"\x11header_message_id\x18\n" +
 	" \x01(\tR\x0fheaderMessageId\x12\x1b\n" +
-	"\treport_on\x18\v \x01(\tR\breportOn\"\xb1\x03\n" +
+	"\treport_on\x18\v \x01(\tR\breportOn\x12\x18\n" +
+	"\aaccount\x18\f \x01(\tR\aaccount\"\xb1\x03\n" +
 	"\x10MessageRecipient\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12 \n" +
@@ -8925,7 +9406,38 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x13SaveSnapshotRequest\"@\n" +
 	"\x14SaveSnapshotResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x04R\x05total\"\x9b\x02\n" +
+	"\x05total\x18\x02 \x01(\x04R\x05total\"\xd1\x01\n" +
+	"\aAccount\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
+	"\n" +
+	"created_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x03 \x01(\tR\tcreatedBy\x129\n" +
+	"\n" +
+	"changed_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12\x1d\n" +
+	"\n" +
+	"changed_by\x18\x05 \x01(\tR\tchangedBy\"K\n" +
+	"\x14CreateAccountRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"G\n" +
+	"\x15CreateAccountResponse\x12.\n" +
+	"\aaccount\x18\x01 \x01(\v2\x14.holdfast.v1.AccountR\aaccount\"Q\n" +
+	"\x13ListAccountsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x86\x01\n" +
+	"\x14ListAccountsResponse\x120\n" +
+	"\baccounts\x18\x01 \x03(\v2\x14.holdfast.v1.AccountR\baccounts\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"L\n" +
+	"\x15ChangePasswordRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"H\n" +
+	"\x16ChangePasswordResponse\x12.\n" +
+	"\aaccount\x18\x01 \x01(\v2\x14.holdfast.v1.AccountR\aaccount\"*\n" +
+	"\x14RemoveAccountRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x17\n" +
+	"\x15RemoveAccountResponse\"\x9b\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
@@ -9049,12 +9561,16 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\vGetSettings\x12\x1f.holdfast.v1.GetSettingsRequest\x1a .holdfast.v1.GetSettingsResponse\x12P\n" +
 	"\vSetSettings\x12\x1f.holdfast.v1.SetSettingsRequest\x1a .holdfast.v1.SetSettingsResponse\x12j\n" +
 	"\x13ExportConfiguration\x12'.holdfast.v1.ExportConfigurationRequest\x1a(.holdfast.v1.ExportConfigurationResponse0\x01\x12i\n" +
-	"\x12ApplyConfiguration\x12&.holdfast.v1.ApplyConfigurationRequest\x1a'.holdfast.v1.ApplyConfigurationResponse(\x010\x012\x82\x02\n" +
+	"\x12ApplyConfiguration\x12&.holdfast.v1.ApplyConfigurationRequest\x1a'.holdfast.v1.ApplyConfigurationResponse(\x010\x012\xe2\x04\n" +
 	"\rAccessService\x12P\n" +
 	"\vCreateToken\x12\x1f.holdfast.v1.CreateTokenRequest\x1a .holdfast.v1.CreateTokenResponse\x12M\n" +
 	"\n" +
 	"ListTokens\x12\x1e.holdfast.v1.ListTokensRequest\x1a\x1f.holdfast.v1.ListTokensResponse\x12P\n" +
-	"\vRevokeToken\x12\x1f.holdfast.v1.RevokeTokenRequest\x1a .holdfast.v1.RevokeTokenResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\vRevokeToken\x12\x1f.holdfast.v1.RevokeTokenRequest\x1a .holdfast.v1.RevokeTokenResponse\x12V\n" +
+	"\rCreateAccount\x12!.holdfast.v1.CreateAccountRequest\x1a\".holdfast.v1.CreateAccountResponse\x12S\n" +
+	"\fListAccounts\x12 .holdfast.v1.ListAccountsRequest\x1a!.holdfast.v1.ListAccountsResponse\x12Y\n" +
+	"\x0eChangePassword\x12\".holdfast.v1.ChangePasswordRequest\x1a#.holdfast.v1.ChangePasswordResponse\x12V\n" +
+	"\rRemoveAccount\x12!.holdfast.v1.RemoveAccountRequest\x1a\".holdfast.v1.RemoveAccountResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_admin_proto_rawDescOnce sync.Once
@@ -9069,7 +9585,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 133)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
@@ -9178,51 +9694,60 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*Drain)(nil),                             // 104: holdfast.v1.Drain
 	(*SaveSnapshotRequest)(nil),               // 105: holdfast.v1.SaveSnapshotRequest
 	(*SaveSnapshotResponse)(nil),              // 106: holdfast.v1.SaveSnapshotResponse
-	(*Token)(nil),                             // 107: holdfast.v1.Token
-	(*CreateTokenRequest)(nil),                // 108: holdfast.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 109: holdfast.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),                 // 110: holdfast.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 111: holdfast.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),                // 112: holdfast.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 113: holdfast.v1.RevokeTokenResponse
-	(*RunDrillRequest)(nil),                   // 114: holdfast.v1.RunDrillRequest
-	(*RunDrillResponse)(nil),                  // 115: holdfast.v1.RunDrillResponse
-	(*DrillReport)(nil),                       // 116: holdfast.v1.DrillReport
-	(*CountQueueResponse_Row)(nil),            // 117: holdfast.v1.CountQueueResponse.Row
-	(*TestDestinationResponse_Line)(nil),      // 118: holdfast.v1.TestDestinationResponse.Line
-	(*TestDestinationResponse_Verdict)(nil),   // 119: holdfast.v1.TestDestinationResponse.Verdict
-	(*GetStatusResponse_Node)(nil),            // 120: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 121: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 122: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 123: holdfast.v1.VerifyStateResponse.Node
-	(*ApplyConfigurationRequest_Options)(nil), // 124: holdfast.v1.ApplyConfigurationRequest.Options
-	(*ConfigurationDifference_Value)(nil),     // 125: holdfast.v1.ConfigurationDifference.Value
-	(*DrillReport_Node)(nil),                  // 126: holdfast.v1.DrillReport.Node
-	(RecipientState)(0),                       // 127: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 128: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 129: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 130: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 131: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 132: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 133: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 134: holdfast.v1.Settings
-	(Role)(0),                                 // 135: holdfast.v1.Role
-	(Fault)(0),                                // 136: holdfast.v1.Fault
-	(*AppliedRecord_Digest)(nil),              // 137: holdfast.v1.AppliedRecord.Digest
+	(*Account)(nil),                           // 107: holdfast.v1.Account
+	(*CreateAccountRequest)(nil),              // 108: holdfast.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),             // 109: holdfast.v1.CreateAccountResponse
+	(*ListAccountsRequest)(nil),               // 110: holdfast.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),              // 111: holdfast.v1.ListAccountsResponse
+	(*ChangePasswordRequest)(nil),             // 112: holdfast.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),            // 113: holdfast.v1.ChangePasswordResponse
+	(*RemoveAccountRequest)(nil),              // 114: holdfast.v1.RemoveAccountRequest
+	(*RemoveAccountResponse)(nil),             // 115: holdfast.v1.RemoveAccountResponse
+	(*Token)(nil),                             // 116: holdfast.v1.Token
+	(*CreateTokenRequest)(nil),                // 117: holdfast.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 118: holdfast.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),                 // 119: holdfast.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 120: holdfast.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),                // 121: holdfast.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 122: holdfast.v1.RevokeTokenResponse
+	(*RunDrillRequest)(nil),                   // 123: holdfast.v1.RunDrillRequest
+	(*RunDrillResponse)(nil),                  // 124: holdfast.v1.RunDrillResponse
+	(*DrillReport)(nil),                       // 125: holdfast.v1.DrillReport
+	(*CountQueueResponse_Row)(nil),            // 126: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 127: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 128: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 129: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 130: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 131: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 132: holdfast.v1.VerifyStateResponse.Node
+	(*ApplyConfigurationRequest_Options)(nil), // 133: holdfast.v1.ApplyConfigurationRequest.Options
+	(*ConfigurationDifference_Value)(nil),     // 134: holdfast.v1.ConfigurationDifference.Value
+	(*DrillReport_Node)(nil),                  // 135: holdfast.v1.DrillReport.Node
+	(RecipientState)(0),                       // 136: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 137: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 138: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 139: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 140: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 141: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 142: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 143: holdfast.v1.Settings
+	(Role)(0),                                 // 144: holdfast.v1.Role
+	(Fault)(0),                                // 145: holdfast.v1.Fault
+	(*AppliedRecord_Digest)(nil),              // 146: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	127, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	128, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	128, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	128, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	127, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	136, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	137, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	137, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	137, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	136, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	5,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	127, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	128, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	128, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	136, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	137, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	137, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	6,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	128, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	128, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	137, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	137, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
 	8,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	3,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	4,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
@@ -9230,8 +9755,8 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	8,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	3,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	117, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	129, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	126, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	138, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
 	17,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
 	17,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	3,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
@@ -9239,209 +9764,222 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	17,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	3,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
 	26,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	129, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	128, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	128, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	138, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	137, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	137, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
 	3,   // 31: holdfast.v1.Bulk.filter:type_name -> holdfast.v1.MessageFilter
 	26,  // 32: holdfast.v1.ListBulksResponse.bulks:type_name -> holdfast.v1.Bulk
 	3,   // 33: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
 	4,   // 34: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
 	3,   // 35: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	128, // 36: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	137, // 36: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
 	33,  // 37: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
 	36,  // 38: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
 	4,   // 39: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
 	36,  // 40: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	130, // 41: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	128, // 42: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	131, // 43: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	139, // 41: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	137, // 42: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	140, // 43: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
 	6,   // 44: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	128, // 45: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	137, // 45: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
 	7,   // 46: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	131, // 47: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	131, // 48: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	140, // 47: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	140, // 48: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
 	37,  // 49: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	37,  // 50: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
 	37,  // 51: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	131, // 52: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	131, // 53: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	140, // 52: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	140, // 53: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
 	46,  // 54: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	131, // 55: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	131, // 56: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	140, // 55: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	140, // 56: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
 	46,  // 57: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	131, // 58: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	131, // 59: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	140, // 58: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	140, // 59: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
 	47,  // 60: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
 	47,  // 61: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	131, // 62: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	140, // 62: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
 	47,  // 63: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
 	56,  // 64: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	131, // 65: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	132, // 66: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	128, // 67: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	140, // 65: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	141, // 66: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	137, // 67: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
 	6,   // 68: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	128, // 69: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	137, // 69: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
 	7,   // 70: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	128, // 71: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	137, // 71: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
 	56,  // 72: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
-	128, // 73: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	137, // 73: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
 	56,  // 74: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	131, // 75: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	140, // 75: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
 	57,  // 76: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	57,  // 77: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	57,  // 78: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
 	57,  // 79: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	57,  // 80: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
 	57,  // 81: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	118, // 82: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	119, // 83: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	120, // 84: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	127, // 82: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	128, // 83: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	129, // 84: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
 	7,   // 85: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	121, // 86: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	122, // 87: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	123, // 88: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	133, // 89: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	124, // 90: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
+	130, // 86: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	131, // 87: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	132, // 88: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	142, // 89: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	133, // 90: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
 	84,  // 91: holdfast.v1.ApplyConfigurationResponse.difference:type_name -> holdfast.v1.ConfigurationDifference
 	85,  // 92: holdfast.v1.ApplyConfigurationResponse.summary:type_name -> holdfast.v1.ConfigurationSummary
 	2,   // 93: holdfast.v1.ConfigurationDifference.action:type_name -> holdfast.v1.ConfigurationDifference.Action
-	125, // 94: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
-	134, // 95: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	134, // 96: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	134, // 97: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	134, // 94: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
+	143, // 95: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	143, // 96: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	143, // 97: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
 	104, // 98: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
 	104, // 99: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
 	104, // 100: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	128, // 101: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	135, // 102: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
-	128, // 103: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	128, // 104: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	135, // 105: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
-	131, // 106: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	107, // 107: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
-	107, // 108: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
-	136, // 109: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
-	131, // 110: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
-	116, // 111: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
-	136, // 112: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
-	131, // 113: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
-	128, // 114: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
-	128, // 115: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
-	131, // 116: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
-	131, // 117: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
-	131, // 118: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
-	131, // 119: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
-	126, // 120: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
-	7,   // 121: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	1,   // 122: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	131, // 123: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
-	6,   // 124: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	131, // 125: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
-	128, // 126: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	6,   // 127: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	128, // 128: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	137, // 129: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	128, // 130: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	131, // 131: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
-	9,   // 132: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	11,  // 133: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	13,  // 134: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	15,  // 135: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	18,  // 136: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	20,  // 137: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	22,  // 138: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	24,  // 139: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	27,  // 140: holdfast.v1.QueueService.ListBulks:input_type -> holdfast.v1.ListBulksRequest
-	29,  // 141: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	34,  // 142: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	31,  // 143: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	38,  // 144: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	40,  // 145: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	42,  // 146: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	44,  // 147: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	58,  // 148: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	60,  // 149: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	62,  // 150: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	64,  // 151: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	66,  // 152: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	68,  // 153: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
-	70,  // 154: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
-	72,  // 155: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
-	48,  // 156: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	50,  // 157: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	52,  // 158: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	54,  // 159: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	74,  // 160: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	76,  // 161: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	90,  // 162: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	92,  // 163: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	94,  // 164: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	96,  // 165: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	98,  // 166: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	100, // 167: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	102, // 168: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	78,  // 169: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	105, // 170: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	114, // 171: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
-	86,  // 172: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	88,  // 173: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	80,  // 174: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
-	82,  // 175: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
-	108, // 176: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
-	110, // 177: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
-	112, // 178: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
-	10,  // 179: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	12,  // 180: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	14,  // 181: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	16,  // 182: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	19,  // 183: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	21,  // 184: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	23,  // 185: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	25,  // 186: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	28,  // 187: holdfast.v1.QueueService.ListBulks:output_type -> holdfast.v1.ListBulksResponse
-	30,  // 188: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	35,  // 189: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	32,  // 190: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	39,  // 191: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	41,  // 192: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	43,  // 193: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	45,  // 194: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	59,  // 195: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	61,  // 196: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	63,  // 197: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	65,  // 198: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	67,  // 199: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	69,  // 200: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	71,  // 201: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	73,  // 202: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	49,  // 203: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	51,  // 204: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	53,  // 205: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	55,  // 206: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	75,  // 207: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	77,  // 208: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	91,  // 209: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	93,  // 210: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	95,  // 211: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	97,  // 212: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	99,  // 213: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	101, // 214: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	103, // 215: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	79,  // 216: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	106, // 217: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
-	115, // 218: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
-	87,  // 219: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	89,  // 220: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	81,  // 221: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
-	83,  // 222: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
-	109, // 223: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
-	111, // 224: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
-	113, // 225: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
-	179, // [179:226] is the sub-list for method output_type
-	132, // [132:179] is the sub-list for method input_type
-	132, // [132:132] is the sub-list for extension type_name
-	132, // [132:132] is the sub-list for extension extendee
-	0,   // [0:132] is the sub-list for field type_name
+	137, // 101: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	137, // 102: holdfast.v1.Account.created_at:type_name -> google.protobuf.Timestamp
+	137, // 103: holdfast.v1.Account.changed_at:type_name -> google.protobuf.Timestamp
+	107, // 104: holdfast.v1.CreateAccountResponse.account:type_name -> holdfast.v1.Account
+	107, // 105: holdfast.v1.ListAccountsResponse.accounts:type_name -> holdfast.v1.Account
+	107, // 106: holdfast.v1.ChangePasswordResponse.account:type_name -> holdfast.v1.Account
+	144, // 107: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
+	137, // 108: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	137, // 109: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	144, // 110: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
+	140, // 111: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	116, // 112: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
+	116, // 113: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
+	145, // 114: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
+	140, // 115: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
+	125, // 116: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
+	145, // 117: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
+	140, // 118: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
+	137, // 119: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
+	137, // 120: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
+	140, // 121: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
+	140, // 122: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
+	140, // 123: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
+	140, // 124: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
+	135, // 125: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
+	7,   // 126: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	1,   // 127: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	140, // 128: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	6,   // 129: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	140, // 130: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	137, // 131: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	6,   // 132: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	137, // 133: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	146, // 134: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	137, // 135: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	140, // 136: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
+	9,   // 137: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	11,  // 138: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	13,  // 139: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	15,  // 140: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	18,  // 141: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	20,  // 142: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	22,  // 143: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	24,  // 144: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	27,  // 145: holdfast.v1.QueueService.ListBulks:input_type -> holdfast.v1.ListBulksRequest
+	29,  // 146: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	34,  // 147: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	31,  // 148: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	38,  // 149: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	40,  // 150: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	42,  // 151: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	44,  // 152: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	58,  // 153: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	60,  // 154: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	62,  // 155: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	64,  // 156: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	66,  // 157: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	68,  // 158: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	70,  // 159: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	72,  // 160: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	48,  // 161: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	50,  // 162: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	52,  // 163: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	54,  // 164: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	74,  // 165: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	76,  // 166: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	90,  // 167: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	92,  // 168: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	94,  // 169: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	96,  // 170: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	98,  // 171: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	100, // 172: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	102, // 173: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	78,  // 174: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	105, // 175: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	123, // 176: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
+	86,  // 177: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	88,  // 178: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	80,  // 179: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
+	82,  // 180: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
+	117, // 181: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
+	119, // 182: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
+	121, // 183: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
+	108, // 184: holdfast.v1.AccessService.CreateAccount:input_type -> holdfast.v1.CreateAccountRequest
+	110, // 185: holdfast.v1.AccessService.ListAccounts:input_type -> holdfast.v1.ListAccountsRequest
+	112, // 186: holdfast.v1.AccessService.ChangePassword:input_type -> holdfast.v1.ChangePasswordRequest
+	114, // 187: holdfast.v1.AccessService.RemoveAccount:input_type -> holdfast.v1.RemoveAccountRequest
+	10,  // 188: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	12,  // 189: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	14,  // 190: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	16,  // 191: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	19,  // 192: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	21,  // 193: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	23,  // 194: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	25,  // 195: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	28,  // 196: holdfast.v1.QueueService.ListBulks:output_type -> holdfast.v1.ListBulksResponse
+	30,  // 197: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	35,  // 198: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	32,  // 199: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	39,  // 200: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	41,  // 201: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	43,  // 202: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	45,  // 203: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	59,  // 204: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	61,  // 205: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	63,  // 206: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	65,  // 207: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	67,  // 208: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	69,  // 209: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	71,  // 210: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	73,  // 211: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	49,  // 212: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	51,  // 213: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	53,  // 214: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	55,  // 215: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	75,  // 216: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	77,  // 217: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	91,  // 218: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	93,  // 219: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	95,  // 220: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	97,  // 221: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	99,  // 222: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	101, // 223: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	103, // 224: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	79,  // 225: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	106, // 226: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
+	124, // 227: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
+	87,  // 228: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	89,  // 229: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	81,  // 230: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
+	83,  // 231: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
+	118, // 232: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
+	120, // 233: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
+	122, // 234: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
+	109, // 235: holdfast.v1.AccessService.CreateAccount:output_type -> holdfast.v1.CreateAccountResponse
+	111, // 236: holdfast.v1.AccessService.ListAccounts:output_type -> holdfast.v1.ListAccountsResponse
+	113, // 237: holdfast.v1.AccessService.ChangePassword:output_type -> holdfast.v1.ChangePasswordResponse
+	115, // 238: holdfast.v1.AccessService.RemoveAccount:output_type -> holdfast.v1.RemoveAccountResponse
+	188, // [188:239] is the sub-list for method output_type
+	137, // [137:188] is the sub-list for method input_type
+	137, // [137:137] is the sub-list for extension type_name
+	137, // [137:137] is the sub-list for extension extendee
+	0,   // [0:137] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -9474,7 +10012,7 @@ func file_holdfast_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   124,
+			NumMessages:   133,
 			NumExtensions: 0,
 			NumServices:   8,
 		},

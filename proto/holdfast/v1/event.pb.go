@@ -6738,11 +6738,11 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x05token\".\n" +
 	"\fTokenRevoked\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"q\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"v\n" +
 	"\n" +
 	"AccountSet\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
-	"\rpassword_hash\x18\x02 \x01(\tR\fpasswordHash\x12\x0e\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
+	"\rpassword_hash\x18\x02 \x01(\tB\x03\x80\x01\x01R\fpasswordHash\x12\x0e\n" +
 	"\x02by\x18\x03 \x01(\tR\x02by\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x04R\brevision\"P\n" +
 	"\x0eAccountRemoved\x12\x12\n" +

@@ -2958,10 +2958,10 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\vTokenRecord\x120\n" +
 	"\x06config\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x06config\x12\x1d\n" +
 	"\n" +
-	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"\xe0\x01\n" +
+	"created_at\x18\x02 \x01(\x03R\tcreatedAt\"\xe5\x01\n" +
 	"\rAccountRecord\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
-	"\rpassword_hash\x18\x02 \x01(\tR\fpasswordHash\x12\x1d\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
+	"\rpassword_hash\x18\x02 \x01(\tB\x03\x80\x01\x01R\fpasswordHash\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\x03 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +

@@ -1,0 +1,67 @@
+package password
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+func TestMatches(t *testing.T) {
+	longest := strings.Repeat("x", Max)
+	for _, password := range []string{"correct horse", longest, "gr\u00fcn und \u00a0blau"} {
+		prepared, err := Prepare(password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash, err := Hash(prepared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(hash, prepared) || len(hash) > 255 {
+			t.Errorf("hash %q", hash)
+		}
+		for _, wrong := range []string{"", password + "x", password[1:], "\x00" + password, "\xff"} {
+			if Matches(hash, wrong) {
+				t.Errorf("%q is taken for %q", wrong, password)
+			}
+		}
+		if !Matches(hash, password) {
+			t.Errorf("%q doesn't match", password)
+		}
+	}
+}
+
+// One machine types a letter with its accent, another as two characters.
+func TestTypedDifferently(t *testing.T) {
+	prepared, err := Prepare("gru\u0308n und blau")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(prepared), bcrypt.MinCost)
+	if err != nil || !Matches(string(hash), "gr\u00fcn\u00a0und blau") {
+		t.Errorf("the same password doesn't match: %v", err)
+	}
+}
+
+// No password is right for an account that isn't there, and finding that out costs
+// as much as for one that is.
+func TestNobody(t *testing.T) {
+	if cost, err := bcrypt.Cost([]byte(nobodys)); err != nil || cost != Cost {
+		t.Errorf("it costs %d, a hash %d: %v", cost, Cost, err)
+	}
+	for _, guess := range []string{"", "impossible", "password", strings.Repeat("x", 100)} {
+		if Matches("", guess) {
+			t.Errorf("nobody has the password %q", guess)
+		}
+	}
+}
+
+func TestPrepare(t *testing.T) {
+	for _, bad := range []string{"", "short", "with\ttab or so", "with\x00zero", strings.Repeat("x", Max+1), "bad \xff utf-8"} {
+		if _, err := Prepare(bad); !errors.Is(err, ErrPassword) || strings.Contains(err.Error(), "tab or") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
