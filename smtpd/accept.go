@@ -70,7 +70,10 @@ func (s *session) propose(ctx context.Context, tx *transaction) bool {
 
 // origin says where the message came from.
 func (s *session) origin(tx *transaction) *pb.Origin {
-	return &pb.Origin{ClientAddress: s.client.String(), Helo: s.helo, Node: s.server.cfg.Node, Protocol: s.protocol(tx)}
+	return &pb.Origin{
+		ClientAddress: s.client.String(), Helo: s.helo, Node: s.server.cfg.Node, Protocol: s.protocol(tx),
+		Account: s.account.GetName(),
+	}
 }
 
 // protocol is as RFC 3848 and RFC 6531 section 4.3 name it.
@@ -84,6 +87,9 @@ func (s *session) protocol(tx *transaction) string {
 	}
 	if s.secured {
 		protocol += "S"
+	}
+	if s.account != nil {
+		protocol += "A"
 	}
 	return protocol
 }

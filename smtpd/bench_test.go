@@ -76,7 +76,7 @@ func BenchmarkParse(b *testing.B) {
 		if _, refusal := parseRcpt(rcpt, false); refusal != nil {
 			b.Fatal(refusal)
 		}
-		if _, _, refusal := parseMail(mail); refusal != nil {
+		if _, _, refusal := parseMail(mail, false); refusal != nil {
 			b.Fatal(refusal)
 		}
 	}

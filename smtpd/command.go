@@ -42,8 +42,9 @@ func parseHello(argument string) (string, *relay.Reply) {
 	return argument, nil
 }
 
-// parseMail reads what follows MAIL. The size is 0 where it isn't declared.
-func parseMail(rest string) (envelope *pb.Envelope, size int64, refusal *relay.Reply) {
+// parseMail reads what follows MAIL, where AUTH is offered or isn't. The size is 0
+// where it isn't declared.
+func parseMail(rest string, auth bool) (envelope *pb.Envelope, size int64, refusal *relay.Reply) {
 	address, parameters, refusal := parsePathCommand(rest, "FROM:", "5.1.7")
 	if refusal != nil {
 		return nil, 0, refusal
@@ -65,6 +66,10 @@ func parseMail(rest string) (envelope *pb.Envelope, size int64, refusal *relay.R
 			envelope.Ret, refusal = parseRet(p.value)
 		case "ENVID":
 			envelope.Envid, refusal = parseEnvid(p.value)
+		case "AUTH":
+			if refusal = unknownParameter(p); auth {
+				refusal = checkAuthParameter(p.value)
+			}
 		default:
 			refusal = unknownParameter(p)
 		}
@@ -159,7 +164,7 @@ func wantNoValue(p parameter) *relay.Reply {
 	return nil
 }
 
-// unknownParameter is the answer to all that EHLO doesn't offer, AUTH= included.
+// unknownParameter is the answer to all that EHLO doesn't offer.
 func unknownParameter(p parameter) *relay.Reply {
 	return reply(555, "5.5.4", "parameter "+p.keyword+" isn't known here")
 }

@@ -114,7 +114,7 @@ func TestParseDSNParameters(t *testing.T) {
 		"RET=":                              "501",
 	}
 	for parameters, want := range mail {
-		envelope, _, refusal := parseMail("FROM:<a@b.example> " + parameters)
+		envelope, _, refusal := parseMail("FROM:<a@b.example> "+parameters, true)
 		var got string
 		if refusal != nil {
 			got = refusal.String()[:3]
@@ -176,7 +176,7 @@ func FuzzCommand(f *testing.F) {
 		if size, _, refusal := parseBDAT(rest); refusal == nil && size > 1<<63-1 {
 			t.Errorf("BDAT %s is %d", rest, size)
 		}
-		if envelope, size, refusal := parseMail(rest); refusal == nil {
+		if envelope, size, refusal := parseMail(rest, true); refusal == nil {
 			if size < 0 {
 				t.Errorf("%s %s: size %d", verb, rest, size)
 			}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,10 @@ type Directory interface {
 	Domain(name string) (*pb.DomainConfig, bool)
 	// Configured reports whether at least one domain exists.
 	Configured() bool
+	// Account finds an account by its name in lower case.
+	Account(name string) (*pb.AccountRecord, bool)
+	// HasAccounts reports whether there is one.
+	HasAccounts() bool
 	// Queued is how many messages, and how many bytes, are held for a domain.
 	Queued(domain string) (messages, bytes uint64)
 }
@@ -90,6 +95,15 @@ type Config struct {
 	// MaxCommands is the number of commands without a message accepted before a
 	// session is closed; more than MaxRecipients.
 	MaxCommands int
+	// MaxGuesses is the number of wrong passwords before a session is closed.
+	MaxGuesses int
+	// GuessSlots is how many passwords are judged at a time: each takes a
+	// processor for some 50 ms, and mail must go on beside whoever guesses.
+	GuessSlots int
+	// GuessPatience is how long a password may wait for its turn.
+	GuessPatience time.Duration
+	// GuessPause is how long a client's address waits after a wrong password.
+	GuessPause time.Duration
 	// BodyMemory bounds the buffers of all bodies over 16 KiB that are under
 	// way, in bytes; at least 768 KiB.
 	BodyMemory int64
@@ -123,6 +137,10 @@ func DefaultConfig() Config {
 		MaxConnectionsPerClient: 100,
 		MaxErrors:               20,
 		MaxCommands:             5000,
+		MaxGuesses:              3,
+		GuessSlots:              max(1, runtime.GOMAXPROCS(0)/4),
+		GuessPatience:           10 * time.Second,
+		GuessPause:              time.Second,
 		BodyMemory:              256 << 20,
 		// RFC 5321 section 4.5.3.2.7: at least 5 minutes.
 		CommandTimeout: 5 * time.Minute,
@@ -159,6 +177,8 @@ func (c *Config) validate() error {
 	want(c.MaxConnectionsPerClient >= 1, "connections per client %d: must be at least 1", c.MaxConnectionsPerClient)
 	want(c.MaxErrors >= 1, "errors per session %d: must be at least 1", c.MaxErrors)
 	want(c.MaxCommands > c.MaxRecipients, "commands per session %d: must be more than the %d recipients of a message", c.MaxCommands, c.MaxRecipients)
+	want(c.MaxGuesses >= 1 && c.GuessSlots >= 1, "wrong passwords per session and passwords judged at a time must be at least 1")
+	want(c.GuessPatience > 0 && c.GuessPause >= 0, "the patience with passwords must be above 0, the pause after a wrong one not below")
 	want(c.BodyMemory >= 3*pieceSize, "memory for bodies %d: must be at least %d", c.BodyMemory, 3*pieceSize)
 	want(c.MinDataRate >= 1, "least data rate %d: must be at least 1 byte a second", c.MinDataRate)
 	want(c.CommandTimeout > 0 && c.DataTimeout > 0 && c.SessionTimeout > 0 && c.AcceptTimeout > 0, "time-outs must be above 0")

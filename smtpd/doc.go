@@ -10,7 +10,8 @@
 //     so that the rest of a body is never taken for commands.
 //  3. session.go and transaction.go keep the order of commands; command.go,
 //     dsn.go and address.go parse them; policy.go answers RCPT from the
-//     replicated state.
+//     replicated state. auth.go lets clients authenticate, guesses.go bounds what
+//     those cost that try passwords.
 //  4. data.go finds the end of the content (DATA, BDAT), body.go checks it and
 //     sends a long one ahead in pieces while the rest still arrives.
 //  5. accept.go proposes MessageAccepted and gives the final reply. Where the

@@ -11,9 +11,13 @@ import (
 // logAccepted writes one line for each message, in the words that people search
 // a mail log for.
 func (s *session) logAccepted(tx *transaction, delay time.Duration) {
-	s.log.Info("accepted", "id", tx.body.id.String(), "helo", s.helo, "from", tx.envelope.From,
+	attributes := []any{"id", tx.body.id.String(), "helo", s.helo, "from", tx.envelope.From,
 		"nrcpt", len(tx.recipients), "size", tx.body.size, "protocol", s.protocol(tx), "tls", s.tlsVersion(),
-		"delay", delay)
+		"delay", delay}
+	if s.account != nil {
+		attributes = append(attributes, "account", s.account.Name)
+	}
+	s.log.Info("accepted", attributes...)
 }
 
 // logRefused writes one line for each command that was refused. A client that
@@ -25,6 +29,9 @@ func (s *session) logRefused(r *relay.Reply) {
 		return
 	}
 	attributes := []any{"helo", s.helo, "command", s.command, "reply", r.String(), "tls", s.tlsVersion()}
+	if s.claimed != "" {
+		attributes = append(attributes, "account", s.claimed)
+	}
 	if tx := s.refused; tx != nil {
 		attributes = append(attributes, "from", tx.envelope.From, "nrcpt", len(tx.recipients))
 		if tx.body != nil {

@@ -35,6 +35,7 @@ type cluster struct {
 	mu       sync.Mutex // guards what follows
 	domains  map[string]bool
 	configs  map[string]*pb.DomainConfig // of those that have more than a name
+	accounts map[string]*pb.AccountRecord
 	closed   *relay.Reply
 	pieces   map[string][][]byte
 	aborted  map[string]bool
@@ -81,6 +82,19 @@ func (c *cluster) Queued(name string) (messages, bytes uint64) {
 		}
 	}
 	return messages, bytes
+}
+
+func (c *cluster) Account(name string) (*pb.AccountRecord, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	record, ok := c.accounts[name]
+	return record, ok
+}
+
+func (c *cluster) HasAccounts() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.accounts) > 0
 }
 
 func (c *cluster) Configured() bool {

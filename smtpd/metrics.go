@@ -18,6 +18,7 @@ type metrics struct {
 	panics             prometheus.Counter
 	replies            [6]prometheus.Counter // by the first digit
 	refusals           *prometheus.CounterVec
+	authentications    struct{ good, bad, busy prometheus.Counter }
 	messages           prometheus.Counter
 	receivedBytes      prometheus.Counter
 	acceptance         prometheus.Histogram
@@ -62,6 +63,13 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		Namespace: "holdfast", Subsystem: "smtpd", Name: "replies_total",
 		Help: "SMTP replies, by the first digit of their code.",
 	}, []string{"class"})
+	authentications := factory.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "holdfast", Subsystem: "smtpd", Name: "authentications_total",
+		Help: "AUTH commands with credentials, by what came of them: good, bad (unknown account or wrong password), busy (not judged).",
+	}, []string{"result"})
+	m.authentications.good = authentications.WithLabelValues("good")
+	m.authentications.bad = authentications.WithLabelValues("bad")
+	m.authentications.busy = authentications.WithLabelValues("busy")
 	m.refusals = factory.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "holdfast", Subsystem: "smtpd", Name: "refusals_total",
 		Help: "Commands refused with 4xx or 5xx, by command and reply code.",

@@ -27,7 +27,8 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 		}
 		recipient.Address = s.server.cfg.Postmaster
 	}
-	// An address literal is never a relay domain: it gets the same answer.
+	// An address literal is never a relay domain: it gets the same answer. So does
+	// whoever authenticated: there is no route to other domains, for anybody.
 	config, found := directory.Domain(relay.RelayDomain(recipient.Address))
 	if !found {
 		return relayDenied

@@ -24,6 +24,7 @@ type Server struct {
 	metrics  *metrics
 	buffers  *buffers
 	refusals *loglimit.Lines
+	guesses  *guesses
 
 	// proposing ends after the grace at shutdown, cleaning a while later. Both
 	// live from Serve on.
@@ -47,7 +48,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	m := newMetrics(cfg.Registerer)
 	log := cfg.Logger.With("component", "smtpd")
-	return &Server{
+	s := &Server{
 		cfg:       cfg,
 		log:       log,
 		metrics:   m,
@@ -55,7 +56,9 @@ func New(cfg Config) (*Server, error) {
 		refusals:  loglimit.New(log, cfg.Now),
 		conns:     map[*conn]struct{}{},
 		perClient: map[netip.Prefix]int{},
-	}, nil
+	}
+	s.guesses = newGuesses(&s.cfg, func() context.Context { return s.proposing })
+	return s, nil
 }
 
 // Serve takes connections from the listeners until ctx ends or one of them

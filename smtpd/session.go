@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 
+	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
 
@@ -25,9 +26,11 @@ type session struct {
 	log    *slog.Logger
 	client netip.Addr
 
-	helo     string // "" before EHLO or HELO
-	extended bool   // it was EHLO
-	secured  bool   // under TLS
+	helo     string            // "" before EHLO or HELO
+	extended bool              // it was EHLO
+	secured  bool              // under TLS
+	account  *pb.AccountRecord // that the client authenticated as, nil where it didn't
+	wrong    int               // passwords
 	tx       *transaction
 	errors   int
 	commands int // since the last message
@@ -35,6 +38,7 @@ type session struct {
 	// What is being answered, for the log.
 	command string
 	refused *transaction // that the command belongs to
+	claimed string       // the account's name, for AUTH
 }
 
 // serve runs the dialogue until either side ends it.
@@ -139,7 +143,7 @@ func (s *session) refuseAndEnd(r *relay.Reply) {
 // handle carries out one command. The reply is nil where it is given already;
 // an error ends the session after it.
 func (s *session) handle(line []byte) (*relay.Reply, error) {
-	s.command, s.refused = describeCommand(line), s.tx
+	s.command, s.refused, s.claimed = describeCommand(line), s.tx, ""
 	verb, rest, refusal := splitCommand(line)
 	if refusal != nil {
 		return refusal, nil
@@ -157,13 +161,15 @@ func (s *session) handle(line []byte) (*relay.Reply, error) {
 		return s.bdat(rest)
 	case "STARTTLS":
 		return s.startTLS(rest)
+	case "AUTH":
+		return s.auth(rest)
 	case "NOOP":
 		return ok, nil
 	case "HELP":
 		return reply(214, "2.0.0", "see RFC 5321"), nil
 	case "VRFY":
 		return s.vrfy(rest), nil
-	case "EXPN", "AUTH", "ETRN", "TURN", "SEND", "SOML", "SAML":
+	case "EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML":
 		return reply(502, "5.5.1", "command isn't implemented"), nil
 	case "RSET":
 		return s.rset(rest), nil
@@ -198,6 +204,9 @@ func (s *session) hello(extended bool, rest string) *relay.Reply {
 	if s.server.cfg.TLS != nil && !s.secured {
 		lines = append(lines, "STARTTLS")
 	}
+	if s.offersAuth() {
+		lines = append(lines, "AUTH "+mechanisms)
+	}
 	s.server.metrics.replies[2].Inc()
 	s.conn.writeLines(250, "", lines...)
 	return nil
@@ -207,12 +216,15 @@ func (s *session) mail(rest string) *relay.Reply {
 	if s.helo == "" || s.tx != nil {
 		return badSequence
 	}
-	envelope, size, refusal := parseMail(rest)
+	envelope, size, refusal := parseMail(rest, s.offersAuth())
 	if refusal != nil {
 		return refusal
 	}
 	if closed := s.server.cfg.Gate.Check(); closed != nil {
 		return closed
+	}
+	if !s.stillGood() {
+		return accountChanged
 	}
 	if s.server.overloaded() {
 		return notNow

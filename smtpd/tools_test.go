@@ -13,7 +13,7 @@ func TestSwaks(t *testing.T) {
 	if err != nil {
 		t.Skip("swaks isn't installed")
 	}
-	h, _ := startWithTLS(t)
+	h, _ := startWithAnn(t)
 	host, port, _ := strings.Cut(h.address, ":")
 	run := func(arguments ...string) (string, error) {
 		out, err := exec.CommandContext(t.Context(), swaks, append([]string{
@@ -38,6 +38,12 @@ func TestSwaks(t *testing.T) {
 			t.Log("swaks has no TLS here")
 		} else {
 			t.Errorf("swaks --tls: %v\n%s", err, out)
+		}
+	}
+	for _, mechanism := range []string{"PLAIN", "LOGIN"} {
+		out, err := run("--tls", "--auth", mechanism, "--auth-user", "ann@example.org", "--auth-password", annsPassword)
+		if err != nil && !strings.Contains(out, "TLS not available") || err == nil && !strings.Contains(out, "235 2.7.0") {
+			t.Errorf("swaks --auth %s: %v\n%s", mechanism, err, out)
 		}
 	}
 	if out, err := run("--to", "b@elsewhere.example"); err == nil || !strings.Contains(out, "550 5.7.1") {
