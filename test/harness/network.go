@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -123,19 +122,21 @@ func ownerOfPort(port int, processes map[string]int) (string, error) {
 	return "", fmt.Errorf("port %d belongs to no node", port)
 }
 
+// inodeOfPort reads a table that has thousands of closed connections under load,
+// so it takes apart only the lines that have the port at either end.
 func inodeOfPort(port int) (string, error) {
+	end := fmt.Sprintf(":%04X ", port)
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		content, err := os.ReadFile(table)
 		if err != nil {
 			return "", err
 		}
 		for line := range strings.Lines(string(content)) {
-			fields := strings.Fields(line)
-			if len(fields) < 10 {
+			if !strings.Contains(line, end) {
 				continue
 			}
-			_, hex, _ := strings.Cut(fields[1], ":")
-			if local, err := strconv.ParseUint(hex, 16, 16); err == nil && int(local) == port && fields[9] != "0" {
+			fields := strings.Fields(line)
+			if len(fields) >= 10 && strings.HasSuffix(fields[1]+" ", end) && fields[9] != "0" {
 				return fields[9], nil
 			}
 		}
