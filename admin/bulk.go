@@ -180,6 +180,7 @@ func shownBulk(id relay.MessageID, r *pb.BulkRecord) *pb.Bulk {
 		Index: r.Index, StartedAt: timestamp(r.StartedAt), FinishedAt: timestamp(r.FinishedAt),
 		Messages: r.Messages, Recipients: r.Changed, Waiting: r.Waiting,
 		Refused: r.Refused, Refusal: r.Refusal, Expected: r.Expected, Failure: r.Failure, Filter: shownFilter(r.Filter),
+		Stopped: r.Stopped, StoppedBy: r.StoppedBy, StopReason: r.StopReason,
 	}
 }
 

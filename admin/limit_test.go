@@ -225,6 +225,8 @@ func TestLimitedCallersActOnTheirDomainsAlone(t *testing.T) {
 		_, err = watch.Recv()
 	}
 	wantCode(t, err, codes.NotFound, "no bulk operation")
+	_, err = v.StopBulk(ctx, &pb.StopBulkRequest{BulkId: started.BulkId})
+	wantCode(t, err, codes.NotFound, "no bulk operation")
 	listed, err := v.ListBulks(ctx, &pb.ListBulksRequest{})
 	if err != nil || len(listed.Bulks) == 0 {
 		t.Errorf("its own operations: %v %v", listed, err)

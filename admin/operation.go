@@ -14,15 +14,15 @@ import (
 // operation checks what is to be done and adds who does it.
 func (s *queueService) operation(ctx context.Context, w window, req *pb.QueueOperation) (*pb.Operation, error) {
 	op := &pb.Operation{
-		Kind: req.GetKind(), By: operatorOf(ctx), Reason: strings.Join(strings.Fields(req.GetReason()), " "),
+		Kind: req.GetKind(), By: operatorOf(ctx), Reason: oneLine(req.GetReason()),
 		Destination: req.GetDestination(), Address: req.GetAddress(),
 		Domains: w.caller.domains,
 	}
 	if len(fsm.OperableStates(op.Kind)) == 0 {
 		return nil, invalid("operation.kind", "operation %d is unknown", op.Kind)
 	}
-	if len(op.Reason) > fsm.MaxReason || !utf8.ValidString(op.Reason) {
-		return nil, invalid("operation.reason", "the reason has %d bytes: %d at most, in UTF-8", len(op.Reason), fsm.MaxReason)
+	if err := checkReason("operation.reason", op.Reason); err != nil {
+		return nil, err
 	}
 	if grace := w.Settings().DeleteGrace; op.Kind == pb.Operation_KIND_DELETE && grace > 0 {
 		op.UndoUntil = w.now.Add(grace).UnixNano()
@@ -34,6 +34,15 @@ func (s *queueService) operation(ctx context.Context, w window, req *pb.QueueOpe
 		return op, nil
 	}
 	return op, w.checkRedirection(op)
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+func checkReason(field, reason string) error {
+	if len(reason) > fsm.MaxReason || !utf8.ValidString(reason) {
+		return invalid(field, "the reason has %d bytes: %d at most, in UTF-8", len(reason), fsm.MaxReason)
+	}
+	return nil
 }
 
 func (w window) checkRedirection(op *pb.Operation) error {

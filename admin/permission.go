@@ -42,6 +42,7 @@ var permissions = map[string]permission{
 	pb.QueueService_StartBulk_FullMethodName:     {role: operator, limited: true},
 	pb.QueueService_WatchBulk_FullMethodName:     {role: viewer, limited: true},
 	pb.QueueService_ListBulks_FullMethodName:     {role: viewer, limited: true},
+	pb.QueueService_StopBulk_FullMethodName:      {role: operator, limited: true},
 
 	pb.LogService_SearchLog_FullMethodName: {role: viewer, limited: true},
 	pb.LogService_GetLog_FullMethodName:    {role: viewer, limited: true},

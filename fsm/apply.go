@@ -249,6 +249,8 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.bulkStarted(kind.BulkStarted)
 	case *pb.Event_BulkProgressed:
 		return t.bulkProgressed(kind.BulkProgressed)
+	case *pb.Event_BulkStopped:
+		return t.bulkStopped(kind.BulkStopped)
 	}
 	if t.event.Ignorable {
 		return resultOK

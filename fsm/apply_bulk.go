@@ -93,6 +93,31 @@ func (t *tx) bulkProgressed(e *pb.BulkProgressed) *pb.EventResult {
 	}
 }
 
+// bulkStopped ends an operation wherever it stands. A piece that was cut before and
+// comes after it is stale, as after any end.
+func (t *tx) bulkStopped(e *pb.BulkStopped) *pb.EventResult {
+	id, err := relay.MessageIDFromBytes(e.BulkId)
+	if err != nil {
+		return invalid("bulk operation: %v", err)
+	}
+	if len(e.Reason) > MaxReason || len(t.event.By) > MaxReason {
+		return invalid("who stops a bulk operation, and why, have %d bytes each at most", MaxReason)
+	}
+	key, bulk := keyOfID(famBulks, id), &pb.BulkRecord{}
+	raw := t.load(key, bulk)
+	switch {
+	case raw == nil:
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no bulk operation %s", id)
+	case bulk.FinishedAt != 0:
+		return stale("bulk operation %s has ended", id)
+	}
+	bulk = proto.Clone(bulk).(*pb.BulkRecord)
+	bulk.FinishedAt = max(1, t.event.Time)
+	bulk.Stopped, bulk.StoppedBy, bulk.StopReason = true, t.event.By, e.Reason
+	t.put(key, raw, encode(bulk))
+	return resultOK
+}
+
 func addToBulk(bulk *pb.BulkRecord, count operatedCount) {
 	bulk.Changed += count.changed
 	bulk.Waiting += count.waiting

@@ -215,6 +215,58 @@ func TestBulkEndsBeforeItsTime(t *testing.T) {
 	checkState(t, w.state)
 }
 
+// An operator stops an operation wherever it stands, whatever the leader has cut
+// meanwhile: what it has done stays, nothing more is done, and who and why is kept.
+func TestBulkIsStopped(t *testing.T) {
+	w := operatorWorld(t)
+	first, second := w.accept(1, "a@example.test"), w.accept(1, "a@example.test")
+	id := w.startBulk(Filter{}, opHold, 0)
+	next := func() (*pb.BulkRecord, *pb.BulkProgressed) {
+		t.Helper()
+		record, err := w.view().Bulk(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		piece, err := w.view().BulkPiece(Bulk{ID: id, Record: record}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return record, piece
+	}
+	stop := func(of relay.MessageID, by, reason string) *pb.EventResult {
+		return w.fold(1, &pb.Event{By: by, Kind: &pb.Event_BulkStopped{BulkStopped: &pb.BulkStopped{BulkId: of[:], Reason: reason}}}, nil)
+	}
+	_, piece := next()
+	w.must(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: piece}}, nil)
+	_, piece = next()
+	for want, r := range map[pb.EventResult_Code]*pb.EventResult{
+		pb.EventResult_CODE_NOT_FOUND: stop(relay.MessageID{9}, "bob", ""),
+		pb.EventResult_CODE_INVALID:   stop(id, "bob", strings.Repeat("x", MaxReason+1)),
+	} {
+		if r.Code != want {
+			t.Errorf("%v, want %s", r, want)
+		}
+	}
+	if r := stop(id, "bob", "the wrong domain"); r.Code != pb.EventResult_CODE_OK {
+		t.Fatal(r)
+	}
+	for _, r := range []*pb.EventResult{
+		w.fold(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: piece}}, nil), stop(id, "ann", "too"),
+	} {
+		if r.Code != codeStale {
+			t.Errorf("after the end: %v", r)
+		}
+	}
+	record, _ := next()
+	if !record.Stopped || record.StoppedBy != "bob" || record.StopReason != "the wrong domain" ||
+		record.FinishedAt == 0 || record.Failure != "" || record.Changed != 1 || record.Messages != 1 {
+		t.Errorf("%v", record)
+	}
+	w.wantState(first, 0, held)
+	w.wantState(second, 0, pending)
+	checkState(t, w.state)
+}
+
 func TestBulksAreLimited(t *testing.T) {
 	w := operatorWorld(t)
 	start := func() *pb.EventResult {

@@ -83,6 +83,11 @@ func (g *script) bulkProgressed(n *scriptNode) scriptEvent {
 		return g.bulkStarted(n)
 	}
 	at := g.bulks[max(0, len(g.bulks)-3)+g.pick(min(3, len(g.bulks)))]
+	if g.pick(4) == 0 {
+		e := g.send(n, &pb.Event{Kind: &pb.Event_BulkStopped{BulkStopped: &pb.BulkStopped{BulkId: at.BulkId, Reason: "the wrong domain"}}}, nil)
+		e.event.By = "ann"
+		return e
+	}
 	e := &pb.BulkProgressed{
 		BulkId: at.BulkId, From: at.Cursor, FromRecipient: at.CursorRecipient, Targets: g.targets(),
 		Cursor: []byte{byte(g.pick(256))}, Finished: g.pick(3) == 0,

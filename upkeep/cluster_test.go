@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/harness"
 )
@@ -52,6 +54,52 @@ func TestBulkOutlivesItsLeader(t *testing.T) {
 	if bulk.Recipients+bulk.Waiting != messages*recipients || bulk.Messages != messages || bulk.Refused != 0 {
 		t.Errorf("in the end: %v", bulk)
 	}
+	must(t, leader.Start())
+	must(t, c.WaitReady(ctx))
+	stopOverDeath(ctx, t, c, messages*recipients)
+}
+
+// stopOverDeath stops the release of what is held, at a node that doesn't lead, and
+// kills the leader right after. Nothing is released any more, whoever leads, and
+// every node knows who stopped it, the dead one too once it is back.
+func stopOverDeath(ctx context.Context, t *testing.T, c *harness.Cluster, held uint64) {
+	t.Helper()
+	leader, err := c.Leader(ctx)
+	must(t, err)
+	must(t, harness.Eventually(ctx, "all are held, the probe too", func(ctx context.Context) error {
+		return wantHeld(ctx, leader, held)
+	}))
+	conn, err := without(c, leader).Dial()
+	must(t, err)
+	defer func() { must(t, conn.Close()) }()
+	queue := pb.NewQueueServiceClient(conn)
+	started, err := queue.StartBulk(ctx, &pb.StartBulkRequest{Operation: &pb.QueueOperation{Kind: pb.Operation_KIND_RELEASE}, All: true})
+	must(t, err)
+	stopped, err := queue.StopBulk(ctx, &pb.StopBulkRequest{BulkId: started.BulkId, Reason: "a mistake"})
+	must(t, err)
+	must(t, leader.Kill())
+	must(t, leader.Start())
+	must(t, c.WaitReady(ctx))
+	for _, n := range c.Nodes {
+		if bulk := followed(ctx, t, n, started.BulkId); !proto.Equal(bulk, stopped.Bulk) {
+			t.Errorf("node %s: %v, and the stop was answered %v", n.Name, bulk, stopped.Bulk)
+		}
+		if err := wantHeld(ctx, n, held-stopped.Bulk.Recipients); err != nil {
+			t.Errorf("node %s, of %d: %v", n.Name, held, err)
+		}
+	}
+	t.Logf("%d of %d were released before the stop", stopped.Bulk.Recipients, held)
+}
+
+func wantHeld(ctx context.Context, n *harness.Node, want uint64) error {
+	var count struct{ Held uint64 }
+	if err := n.JSON(ctx, &count, "queue", "count"); err != nil {
+		return err
+	}
+	if count.Held != want {
+		return fmt.Errorf("%d are held, want %d", count.Held, want)
+	}
+	return nil
 }
 
 // fill queues mail for a destination where nothing listens.

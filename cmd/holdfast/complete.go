@@ -36,7 +36,7 @@ func (a *app) completedArguments() map[string]cobra.CompletionFunc {
 			return a.complete(nodeNames, 2)(cmd, args, prefix)
 		},
 		"log show": a.complete(loggedIDs, 1), "queue show": a.complete(queuedIDs(), 1), "queue cat": a.complete(queuedIDs(), 1),
-		"token revoke":   a.complete(tokenNames, 1),
+		"token revoke": a.complete(tokenNames, 1), "queue operations stop": a.complete(runningBulks, 1),
 		"account passwd": a.complete(accountNames, 1), "account remove": a.complete(accountNames, 1),
 		"snapshot save": completeFile, "snapshot inspect": completeFile, "snapshot restore": completeFile,
 		"man": completeFolder,

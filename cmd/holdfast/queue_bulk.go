@@ -39,9 +39,10 @@ func (c *operateCommand) inBulk(ctx context.Context, queue pb.QueueServiceClient
 	}
 	bulk, err := c.follow(ctx, queue, started.BulkId)
 	if err != nil {
-		return fmt.Errorf("%w; the operation goes on in the cluster, `holdfast queue operations` shows how far it is", err)
+		return fmt.Errorf("%w; the operation goes on in the cluster, `holdfast queue operations` shows how far it is, and `holdfast queue operations stop %s` stops it",
+			err, started.BulkId)
 	}
-	if bulk.Failure != "" {
+	if bulk.Failure != "" || bulk.Stopped {
 		return failed(bulk, c.op)
 	}
 	return c.report(operatedBy(bulk))
@@ -54,8 +55,13 @@ func operatedBy(bulk *pb.Bulk) operated {
 	}
 }
 
+// failed is the error of an operation that ended before its time.
 func failed(bulk *pb.Bulk, op operation) error {
-	return operatedBy(bulk).wrap(fmt.Errorf("the operation ended before its time: %s", printable(bulk.Failure)), op)
+	why := fmt.Errorf("the operation ended before its time: %s", printable(bulk.Failure))
+	if bulk.Stopped {
+		why = fmt.Errorf("the operation was %s", stoppedBy(bulk))
+	}
+	return operatedBy(bulk).wrap(why, op)
 }
 
 func (c *operateCommand) preview(ctx context.Context, queue pb.QueueServiceClient, f *pb.MessageFilter) (*pb.PreviewBulkResponse, error) {

@@ -15,6 +15,7 @@ const (
 	bulkRunning  = "running"
 	bulkFinished = "finished"
 	bulkFailed   = "failed"
+	bulkStopped  = "stopped"
 )
 
 type bulkJSON struct {
@@ -34,6 +35,8 @@ type bulkJSON struct {
 	Refusal    *string        `json:"refusal"`
 	Expected   *uint64        `json:"expected"`
 	Failure    *string        `json:"failure"`
+	StoppedBy  *string        `json:"stoppedBy"`
+	StopReason *string        `json:"stopReason"`
 }
 
 type bulkFilterJSON struct {
@@ -50,13 +53,14 @@ func (a *app) queueOperationsCommand() *cobra.Command {
 	var flags watchFlags
 	cmd := &cobra.Command{
 		Use:   "operations",
-		Short: "List operations that hit many messages, and how far they are",
+		Short: "List operations that hit many messages, or stop one",
 		Long: `List operations by filter or --all, such as "holdfast queue delete --domain
 example.com": those under way, and the latest 50 that have ended, oldest first. The
 cluster carries them on whatever becomes of the command that began them.
 
 One that failed ended where it stood: what it had changed by then stays changed, and
-the reason is shown. The same command begins it anew.`,
+the reason is shown. The same command begins it anew. One that shouldn't go on is
+ended by "holdfast queue operations stop ID".`,
 		Example: `  holdfast queue operations
   holdfast queue operations --watch`,
 		Args: noArguments(),
@@ -75,6 +79,7 @@ the reason is shown. The same command begins it anew.`,
 		},
 	}
 	flags.add(cmd)
+	cmd.AddCommand(a.queueOperationsStopCommand())
 	return cmd
 }
 
@@ -82,6 +87,8 @@ func bulkState(b *pb.Bulk) cell {
 	switch {
 	case b.Failure != "":
 		return cell{bulkFailed, red}
+	case b.Stopped:
+		return cell{bulkStopped, yellow}
 	case b.FinishedAt != nil:
 		return cell{bulkFinished, green}
 	}
@@ -89,6 +96,17 @@ func bulkState(b *pb.Bulk) cell {
 }
 
 func operationWord(kind pb.Operation_Kind) string { return operation{kind: kind}.word() }
+
+// runningBulks are the operations that can be stopped.
+func runningBulks(ctx context.Context, conn *grpc.ClientConn, _ string) (found []cobra.Completion, err error) {
+	r, err := pb.NewQueueServiceClient(conn).ListBulks(ctx, &pb.ListBulksRequest{})
+	for _, b := range r.GetBulks() {
+		if b.FinishedAt == nil {
+			found = append(found, described(b.Id, operationWord(b.Kind)+" "+picked(b.Filter)))
+		}
+	}
+	return found, err
+}
 
 func (a *app) writeBulks(bulks []*pb.Bulk) error {
 	for _, b := range bulks {
@@ -98,6 +116,7 @@ func (a *app) writeBulks(bulks []*pb.Bulk) error {
 			Index: b.Index, StartedAt: timeJSON(b.StartedAt), FinishedAt: timeJSON(b.FinishedAt),
 			Messages: b.Messages, Recipients: b.Recipients, Waiting: b.Waiting, Refused: b.Refused, Refusal: orNull(b.Refusal),
 			Expected: orNull(b.Expected), Failure: orNull(b.Failure),
+			StoppedBy: orNull(b.StoppedBy), StopReason: orNull(b.StopReason),
 			Filter: bulkFilterJSON{
 				Domain: orNull(f.GetDomain()), Destination: orNull(f.GetDestination()), From: orNull(f.GetFrom()), To: orNull(f.GetTo()),
 				States: stateNames(f.GetStates()), Since: timeJSON(f.GetSince()), Until: timeJSON(f.GetUntil()),
@@ -120,9 +139,9 @@ func stateNames(states []pb.RecipientState) []string {
 
 func (a *app) showBulks(bulks []*pb.Bulk) error {
 	t := newTable(a.out)
-	t.header("OPERATION", "ON", "STARTED", "BY", "STATE", "MESSAGES", "RECIPIENTS", "DETAIL")
+	t.header("ID", "OPERATION", "ON", "STARTED", "BY", "STATE", "MESSAGES", "RECIPIENTS", "DETAIL")
 	for _, b := range bulks {
-		t.row(operationWord(b.Kind), picked(b.Filter), a.when(b.StartedAt), b.By, bulkState(b), b.Messages, b.Recipients, bulkDetail(b))
+		t.row(b.Id, operationWord(b.Kind), picked(b.Filter), a.when(b.StartedAt), b.By, bulkState(b), b.Messages, b.Recipients, bulkDetail(b))
 	}
 	return t.flush()
 }
@@ -153,6 +172,9 @@ func bulkDetail(b *pb.Bulk) string {
 	var parts []string
 	if b.Failure != "" {
 		parts = append(parts, b.Failure)
+	}
+	if b.Stopped {
+		parts = append(parts, stoppedBy(b))
 	}
 	if b.Waiting > 0 {
 		parts = append(parts, plural(b.Waiting, "recipient")+" more as the attempt under way fails")

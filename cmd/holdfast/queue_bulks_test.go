@@ -2,10 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"os/user"
+	"slices"
 	"strings"
 	"testing"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 // What was done to many messages can be looked up: what it was, on what, by whom
@@ -66,6 +69,69 @@ func TestFailedOperation(t *testing.T) {
 	}
 	if err := failed(b, queueHold); err == nil || !strings.Contains(err.Error(), "no such piece") ||
 		!strings.Contains(err.Error(), "before that, 2 messages with 3 recipients held") {
+		t.Errorf("%v", err)
+	}
+}
+
+// An operation under way is stopped by its id: what it has done is said, and the
+// list shows who stopped it and why.
+func TestStopOperation(t *testing.T) {
+	w, ids := scene(t)
+	root := shellFor(w)
+	w.RestUpkeep()
+	id, op := relay.MessageID{200}, &pb.Operation{Kind: pb.Operation_KIND_HOLD, By: "root", Reason: "ticket 4711"}
+	w.Fold(&pb.Event{Kind: &pb.Event_BulkStarted{BulkStarted: &pb.BulkStarted{BulkId: id[:], Operation: op, Expected: 3}}}, nil)
+	first, err := relay.ParseMessageID(ids["DEFERRED"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Fold(&pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: &pb.BulkProgressed{
+		BulkId: id[:], Targets: []*pb.Target{{MessageId: first[:], Recipients: []uint32{0}}}, Cursor: []byte("further on"),
+	}}}, nil)
+	if offered, _ := root.offered(t, "queue operations stop "); !slices.Equal(offered, []string{id.String()}) {
+		t.Errorf("completion offers %q", offered)
+	}
+	r := root.run(t, "queue", "operations", "stop", id.String(), "--reason", "the wrong domain")
+	want := "operation " + id.String() + " stopped by " + localUser(t) + " (the wrong domain): " +
+		"1 message with 1 recipient of 3 held before that; the rest isn't touched\n"
+	if r.status != exitDone || r.out != want {
+		t.Errorf("%+v, want %q", r, want)
+	}
+	if again := root.run(t, "queue", "operations", "stop", id.String()); again != r {
+		t.Errorf("again: %+v", again)
+	}
+	if r := root.run(t, "queue", "operations"); !strings.Contains(r.out, id.String()) || !strings.Contains(r.out, "stopped") ||
+		!strings.Contains(r.out, "(the wrong domain); reason: ticket 4711") {
+		t.Errorf("listed as %s", r.out)
+	}
+	var b bulkJSON
+	if err := json.Unmarshal([]byte(root.run(t, "queue", "operations", "--json").out), &b); err != nil || b.State != "stopped" ||
+		*b.StoppedBy != localUser(t) || *b.StopReason != "the wrong domain" || b.Failure != nil || b.FinishedAt == nil {
+		t.Errorf("%+v, %v", b, err)
+	}
+	if offered, _ := root.offered(t, "queue operations stop "); len(offered) > 0 {
+		t.Errorf("completion offers %q, which has ended", offered)
+	}
+	if r := root.run(t, "queue", "operations", "stop", ids["DONE"]); r.status != exitNotFound {
+		t.Errorf("no such operation: %+v", r)
+	}
+}
+
+// localUser is who the tests are to a node.
+func localUser(t *testing.T) string {
+	t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "local user " + me.Username
+}
+
+// Whoever waits for an operation that another stops hears of it.
+func TestStoppedWhileFollowed(t *testing.T) {
+	b := &pb.Bulk{Stopped: true, StoppedBy: "token ann", StopReason: "no", Messages: 2, Recipients: 3}
+	if err := failed(b, queueHold); err == nil || err.Error() !=
+		"the operation was stopped by token ann (no) (before that, 2 messages with 3 recipients held)" {
 		t.Errorf("%v", err)
 	}
 }

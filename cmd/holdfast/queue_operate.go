@@ -130,15 +130,20 @@ func (c *operateCommand) report(o operated) error {
 	if c.op.next != "" && o.messages > 0 {
 		text += "; " + c.op.next
 	}
-	text += "\n"
+	_, err := fmt.Fprint(c.out, text+"\n"+o.left(c.op))
+	return err
+}
+
+// left says in a line each what an operation couldn't do to recipients whose turn
+// had come.
+func (o operated) left(op operation) (text string) {
 	if o.waiting > 0 {
-		text += fmt.Sprintf("%s of them being tried right now: %s\n", plural(o.waiting, "recipient"), c.op.late)
+		text += fmt.Sprintf("%s of them being tried right now: %s\n", plural(o.waiting, "recipient"), op.late)
 	}
 	if o.refused > 0 {
 		text += fmt.Sprintf("%s left out, the first because %s\n", plural(o.refused, "recipient"), o.refusal)
 	}
-	_, err := fmt.Fprint(c.out, text)
-	return err
+	return text
 }
 
 func plural(n uint64, noun string) string {

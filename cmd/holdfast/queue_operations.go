@@ -102,6 +102,17 @@ func queueOperations() []operation {
 	return []operation{queueRetry, queueHold, queueRelease, queueBounce, queueDelete, queueUndelete, queueRedirect, queueThaw}
 }
 
+// operationOf is the command of an operation; only its word where this program
+// knows none.
+func operationOf(kind pb.Operation_Kind) operation {
+	for _, op := range queueOperations() {
+		if op.kind == kind {
+			return op
+		}
+	}
+	return operation{kind: kind, done: "changed"}
+}
+
 // word is the operation on the command line.
 func (o operation) word() string {
 	return strings.ToLower(strings.TrimPrefix(o.kind.String(), "KIND_"))

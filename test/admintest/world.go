@@ -58,6 +58,7 @@ type World struct {
 	sequence  uint64
 	ids       uint64
 	lost      error
+	resting   bool // the upkeep
 	behind    error
 	tampered  string
 	health    admin.Health
@@ -109,7 +110,7 @@ func tryDelivery(ctx context.Context, t admin.Trial, tell func(*pb.TestDestinati
 // keep does the upkeep of a leader.
 func (w *World) keep() {
 	keeper, err := upkeep.New(upkeep.Config{
-		State: w.State, Cluster: w, Now: func() time.Time { return Now },
+		State: w.State, Cluster: leader{w}, Now: func() time.Time { return Now },
 		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -124,8 +125,31 @@ func (w *World) keep() {
 	})
 }
 
-// Leads is true until LoseQuorum.
-func (w *World) Leads() bool { return w.Leased() }
+// leader is what the upkeep sees of the world.
+type leader struct{ *World }
+
+// Leads is true until LoseQuorum, and while the upkeep doesn't rest.
+func (l leader) Leads() bool { return l.Leased() && !l.rests() }
+
+func (l leader) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
+	if l.rests() {
+		return nil, 0, ErrNoQuorum
+	}
+	return l.World.Propose(ctx, event, payload)
+}
+
+// RestUpkeep has bulk operations that begin from now on stay under way.
+func (w *World) RestUpkeep() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.resting = true
+}
+
+func (w *World) rests() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.resting
+}
 
 func (w *World) serve(dir string) {
 	w.access = admin.NewAccess(admin.AccessConfig{

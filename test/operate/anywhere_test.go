@@ -61,17 +61,18 @@ var (
 	}
 	// apart are the commands that this test doesn't run, with the reason.
 	apart = map[string]string{
-		"dev":              "it is a cluster of its own, and asks no node",
-		"server":           "it is the node: every test here runs it",
-		"send":             "it talks SMTP and not to a node's administration; TestCommandsAtEveryNode sends with it",
-		"cluster join":     "it is for a node that is in no cluster, which TestMembersComeAndGo has",
-		"cluster remove":   "with a node dead it removes that node, which ends what is tested here: TestMembersComeAndGo",
-		"cluster drill":    "it is refused unless all nodes are in service, and kills one: the drill tests have both",
-		"cluster recover":  "it works on the data folder of a node that doesn't run: TestRecoverLostQuorum",
-		"snapshot restore": "it makes a node's data folder before its first start: TestBackupUnderLoad",
-		"snapshot inspect": "it reads a file, and asks no node",
-		"tls init":         "it writes files, and asks no node",
-		"tls issue":        "it writes files, and asks no node",
+		"dev":                   "it is a cluster of its own, and asks no node",
+		"server":                "it is the node: every test here runs it",
+		"send":                  "it talks SMTP and not to a node's administration; TestCommandsAtEveryNode sends with it",
+		"queue operations stop": "it takes an operation that is under way: TestBulkOutlivesItsLeader stops one at a node that doesn't lead",
+		"cluster join":          "it is for a node that is in no cluster, which TestMembersComeAndGo has",
+		"cluster remove":        "with a node dead it removes that node, which ends what is tested here: TestMembersComeAndGo",
+		"cluster drill":         "it is refused unless all nodes are in service, and kills one: the drill tests have both",
+		"cluster recover":       "it works on the data folder of a node that doesn't run: TestRecoverLostQuorum",
+		"snapshot restore":      "it makes a node's data folder before its first start: TestBackupUnderLoad",
+		"snapshot inspect":      "it reads a file, and asks no node",
+		"tls init":              "it writes files, and asks no node",
+		"tls issue":             "it writes files, and asks no node",
 	}
 )
 

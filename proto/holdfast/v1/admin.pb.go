@@ -136,7 +136,7 @@ func (x TestDestinationResponse_Line_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TestDestinationResponse_Line_Kind.Descriptor instead.
 func (TestDestinationResponse_Line_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 0, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 0, 0}
 }
 
 type ConfigurationDifference_Action int32
@@ -188,7 +188,7 @@ func (x ConfigurationDifference_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigurationDifference_Action.Descriptor instead.
 func (ConfigurationDifference_Action) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83, 0}
 }
 
 // MessageFilter picks messages and recipients. Fields that are not set match
@@ -1835,11 +1835,15 @@ type Bulk struct {
 	Refusal string `protobuf:"bytes,12,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// As given at the start, 0 where unknown.
 	Expected uint64 `protobuf:"varint,13,opt,name=expected,proto3" json:"expected,omitempty"`
-	// Why it ended before its time; "" where it is under way, or came to its end.
+	// Why it failed; "" where it didn't.
 	Failure string `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
 	// What it was for, with the states that such an operation is for where none
 	// was given.
-	Filter        *MessageFilter `protobuf:"bytes,15,opt,name=filter,proto3" json:"filter,omitempty"`
+	Filter *MessageFilter `protobuf:"bytes,15,opt,name=filter,proto3" json:"filter,omitempty"`
+	// An operator stopped it before its end: who and why.
+	Stopped       bool   `protobuf:"varint,16,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	StoppedBy     string `protobuf:"bytes,17,opt,name=stopped_by,json=stoppedBy,proto3" json:"stopped_by,omitempty"`
+	StopReason    string `protobuf:"bytes,18,opt,name=stop_reason,json=stopReason,proto3" json:"stop_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1979,6 +1983,125 @@ func (x *Bulk) GetFilter() *MessageFilter {
 	return nil
 }
 
+func (x *Bulk) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *Bulk) GetStoppedBy() string {
+	if x != nil {
+		return x.StoppedBy
+	}
+	return ""
+}
+
+func (x *Bulk) GetStopReason() string {
+	if x != nil {
+		return x.StopReason
+	}
+	return ""
+}
+
+type StopBulkRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	BulkId string                 `protobuf:"bytes,1,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
+	// Why, for whoever asks later.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopBulkRequest) Reset() {
+	*x = StopBulkRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopBulkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopBulkRequest) ProtoMessage() {}
+
+func (x *StopBulkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopBulkRequest.ProtoReflect.Descriptor instead.
+func (*StopBulkRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *StopBulkRequest) GetBulkId() string {
+	if x != nil {
+		return x.BulkId
+	}
+	return ""
+}
+
+func (x *StopBulkRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type StopBulkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it ended.
+	Bulk          *Bulk `protobuf:"bytes,1,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopBulkResponse) Reset() {
+	*x = StopBulkResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopBulkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopBulkResponse) ProtoMessage() {}
+
+func (x *StopBulkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopBulkResponse.ProtoReflect.Descriptor instead.
+func (*StopBulkResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *StopBulkResponse) GetBulk() *Bulk {
+	if x != nil {
+		return x.Bulk
+	}
+	return nil
+}
+
 type ListBulksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1987,7 +2110,7 @@ type ListBulksRequest struct {
 
 func (x *ListBulksRequest) Reset() {
 	*x = ListBulksRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2122,7 @@ func (x *ListBulksRequest) String() string {
 func (*ListBulksRequest) ProtoMessage() {}
 
 func (x *ListBulksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[24]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2135,7 @@ func (x *ListBulksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBulksRequest.ProtoReflect.Descriptor instead.
 func (*ListBulksRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 type ListBulksResponse struct {
@@ -2026,7 +2149,7 @@ type ListBulksResponse struct {
 
 func (x *ListBulksResponse) Reset() {
 	*x = ListBulksResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2161,7 @@ func (x *ListBulksResponse) String() string {
 func (*ListBulksResponse) ProtoMessage() {}
 
 func (x *ListBulksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[25]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2174,7 @@ func (x *ListBulksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBulksResponse.ProtoReflect.Descriptor instead.
 func (*ListBulksResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListBulksResponse) GetBulks() []*Bulk {
@@ -2088,7 +2211,7 @@ type SearchLogRequest struct {
 
 func (x *SearchLogRequest) Reset() {
 	*x = SearchLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2223,7 @@ func (x *SearchLogRequest) String() string {
 func (*SearchLogRequest) ProtoMessage() {}
 
 func (x *SearchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[26]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2236,7 @@ func (x *SearchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchLogRequest.ProtoReflect.Descriptor instead.
 func (*SearchLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SearchLogRequest) GetHeaderMessageId() string {
@@ -2171,7 +2294,7 @@ type SearchLogResponse struct {
 
 func (x *SearchLogResponse) Reset() {
 	*x = SearchLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2306,7 @@ func (x *SearchLogResponse) String() string {
 func (*SearchLogResponse) ProtoMessage() {}
 
 func (x *SearchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[27]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2319,7 @@ func (x *SearchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchLogResponse.ProtoReflect.Descriptor instead.
 func (*SearchLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SearchLogResponse) GetMessages() []*Message {
@@ -2236,7 +2359,7 @@ type TailLogRequest struct {
 
 func (x *TailLogRequest) Reset() {
 	*x = TailLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2371,7 @@ func (x *TailLogRequest) String() string {
 func (*TailLogRequest) ProtoMessage() {}
 
 func (x *TailLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[28]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2384,7 @@ func (x *TailLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailLogRequest.ProtoReflect.Descriptor instead.
 func (*TailLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TailLogRequest) GetFilter() *MessageFilter {
@@ -2307,7 +2430,7 @@ type TailLogResponse struct {
 
 func (x *TailLogResponse) Reset() {
 	*x = TailLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2442,7 @@ func (x *TailLogResponse) String() string {
 func (*TailLogResponse) ProtoMessage() {}
 
 func (x *TailLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[29]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2455,7 @@ func (x *TailLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailLogResponse.ProtoReflect.Descriptor instead.
 func (*TailLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TailLogResponse) GetRows() []*TailedRow {
@@ -2376,7 +2499,7 @@ type TailedRow struct {
 
 func (x *TailedRow) Reset() {
 	*x = TailedRow{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2511,7 @@ func (x *TailedRow) String() string {
 func (*TailedRow) ProtoMessage() {}
 
 func (x *TailedRow) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[30]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2524,7 @@ func (x *TailedRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailedRow.ProtoReflect.Descriptor instead.
 func (*TailedRow) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TailedRow) GetMessageId() string {
@@ -2437,7 +2560,7 @@ type GetLogRequest struct {
 
 func (x *GetLogRequest) Reset() {
 	*x = GetLogRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2572,7 @@ func (x *GetLogRequest) String() string {
 func (*GetLogRequest) ProtoMessage() {}
 
 func (x *GetLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[31]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2585,7 @@ func (x *GetLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogRequest.ProtoReflect.Descriptor instead.
 func (*GetLogRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetLogRequest) GetId() string {
@@ -2502,7 +2625,7 @@ type GetLogResponse struct {
 
 func (x *GetLogResponse) Reset() {
 	*x = GetLogResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2637,7 @@ func (x *GetLogResponse) String() string {
 func (*GetLogResponse) ProtoMessage() {}
 
 func (x *GetLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[32]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2650,7 @@ func (x *GetLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogResponse.ProtoReflect.Descriptor instead.
 func (*GetLogResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetLogResponse) GetMessage() *Message {
@@ -2598,7 +2721,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2733,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[33]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2746,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HistoryEntry) GetKind() HistoryRecord_Kind {
@@ -2763,7 +2886,7 @@ type Domain struct {
 
 func (x *Domain) Reset() {
 	*x = Domain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2898,7 @@ func (x *Domain) String() string {
 func (*Domain) ProtoMessage() {}
 
 func (x *Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[34]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2911,7 @@ func (x *Domain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Domain.ProtoReflect.Descriptor instead.
 func (*Domain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Domain) GetName() string {
@@ -2881,7 +3004,7 @@ type SetDomainRequest struct {
 
 func (x *SetDomainRequest) Reset() {
 	*x = SetDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +3016,7 @@ func (x *SetDomainRequest) String() string {
 func (*SetDomainRequest) ProtoMessage() {}
 
 func (x *SetDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[35]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +3029,7 @@ func (x *SetDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDomainRequest.ProtoReflect.Descriptor instead.
 func (*SetDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetDomainRequest) GetName() string {
@@ -2969,7 +3092,7 @@ type SetDomainResponse struct {
 
 func (x *SetDomainResponse) Reset() {
 	*x = SetDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3104,7 @@ func (x *SetDomainResponse) String() string {
 func (*SetDomainResponse) ProtoMessage() {}
 
 func (x *SetDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[36]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3117,7 @@ func (x *SetDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDomainResponse.ProtoReflect.Descriptor instead.
 func (*SetDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetDomainResponse) GetDomain() *Domain {
@@ -3020,7 +3143,7 @@ type GetDomainRequest struct {
 
 func (x *GetDomainRequest) Reset() {
 	*x = GetDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3155,7 @@ func (x *GetDomainRequest) String() string {
 func (*GetDomainRequest) ProtoMessage() {}
 
 func (x *GetDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[37]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3168,7 @@ func (x *GetDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDomainRequest.ProtoReflect.Descriptor instead.
 func (*GetDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetDomainRequest) GetName() string {
@@ -3066,7 +3189,7 @@ type GetDomainResponse struct {
 
 func (x *GetDomainResponse) Reset() {
 	*x = GetDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3201,7 @@ func (x *GetDomainResponse) String() string {
 func (*GetDomainResponse) ProtoMessage() {}
 
 func (x *GetDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[38]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3214,7 @@ func (x *GetDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDomainResponse.ProtoReflect.Descriptor instead.
 func (*GetDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetDomainResponse) GetDomain() *Domain {
@@ -3119,7 +3242,7 @@ type ListDomainsRequest struct {
 
 func (x *ListDomainsRequest) Reset() {
 	*x = ListDomainsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3254,7 @@ func (x *ListDomainsRequest) String() string {
 func (*ListDomainsRequest) ProtoMessage() {}
 
 func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[39]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3267,7 @@ func (x *ListDomainsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsRequest.ProtoReflect.Descriptor instead.
 func (*ListDomainsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListDomainsRequest) GetPageSize() uint32 {
@@ -3174,7 +3297,7 @@ type ListDomainsResponse struct {
 
 func (x *ListDomainsResponse) Reset() {
 	*x = ListDomainsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3309,7 @@ func (x *ListDomainsResponse) String() string {
 func (*ListDomainsResponse) ProtoMessage() {}
 
 func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[40]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3322,7 @@ func (x *ListDomainsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDomainsResponse.ProtoReflect.Descriptor instead.
 func (*ListDomainsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListDomainsResponse) GetDomains() []*Domain {
@@ -3232,7 +3355,7 @@ type RemoveDomainRequest struct {
 
 func (x *RemoveDomainRequest) Reset() {
 	*x = RemoveDomainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3367,7 @@ func (x *RemoveDomainRequest) String() string {
 func (*RemoveDomainRequest) ProtoMessage() {}
 
 func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[41]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3380,7 @@ func (x *RemoveDomainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDomainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveDomainRequest) GetName() string {
@@ -3275,7 +3398,7 @@ type RemoveDomainResponse struct {
 
 func (x *RemoveDomainResponse) Reset() {
 	*x = RemoveDomainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +3410,7 @@ func (x *RemoveDomainResponse) String() string {
 func (*RemoveDomainResponse) ProtoMessage() {}
 
 func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[42]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +3423,7 @@ func (x *RemoveDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDomainResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDomainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 // PolicyPhase is a stretch of a retry policy. Ages count from acceptance.
@@ -3318,7 +3441,7 @@ type PolicyPhase struct {
 
 func (x *PolicyPhase) Reset() {
 	*x = PolicyPhase{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +3453,7 @@ func (x *PolicyPhase) String() string {
 func (*PolicyPhase) ProtoMessage() {}
 
 func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[43]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3343,7 +3466,7 @@ func (x *PolicyPhase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyPhase.ProtoReflect.Descriptor instead.
 func (*PolicyPhase) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PolicyPhase) GetUntil() *durationpb.Duration {
@@ -3393,7 +3516,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3405,7 +3528,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[44]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3418,7 +3541,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Policy) GetName() string {
@@ -3502,7 +3625,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3514,7 +3637,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[45]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3527,7 +3650,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SetPolicyRequest) GetName() string {
@@ -3583,7 +3706,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3595,7 +3718,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[46]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3608,7 +3731,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SetPolicyResponse) GetPolicy() *Policy {
@@ -3634,7 +3757,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3769,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3782,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetPolicyRequest) GetName() string {
@@ -3682,7 +3805,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3694,7 +3817,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3707,7 +3830,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -3742,7 +3865,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3754,7 +3877,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3767,7 +3890,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListPoliciesRequest) GetPageSize() uint32 {
@@ -3797,7 +3920,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3809,7 +3932,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3822,7 +3945,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -3855,7 +3978,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3867,7 +3990,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3880,7 +4003,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RemovePolicyRequest) GetName() string {
@@ -3898,7 +4021,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3910,7 +4033,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3923,7 +4046,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 // DestinationHost is one server of a destination.
@@ -3941,7 +4064,7 @@ type DestinationHost struct {
 
 func (x *DestinationHost) Reset() {
 	*x = DestinationHost{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +4076,7 @@ func (x *DestinationHost) String() string {
 func (*DestinationHost) ProtoMessage() {}
 
 func (x *DestinationHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +4089,7 @@ func (x *DestinationHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationHost.ProtoReflect.Descriptor instead.
 func (*DestinationHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DestinationHost) GetAddress() string {
@@ -4032,7 +4155,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +4167,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4180,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Destination) GetName() string {
@@ -4227,7 +4350,7 @@ type SetDestinationRequest struct {
 
 func (x *SetDestinationRequest) Reset() {
 	*x = SetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4239,7 +4362,7 @@ func (x *SetDestinationRequest) String() string {
 func (*SetDestinationRequest) ProtoMessage() {}
 
 func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4252,7 +4375,7 @@ func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SetDestinationRequest) GetName() string {
@@ -4336,7 +4459,7 @@ type SetDestinationResponse struct {
 
 func (x *SetDestinationResponse) Reset() {
 	*x = SetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4471,7 @@ func (x *SetDestinationResponse) String() string {
 func (*SetDestinationResponse) ProtoMessage() {}
 
 func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4484,7 @@ func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SetDestinationResponse) GetDestination() *Destination {
@@ -4387,7 +4510,7 @@ type GetDestinationRequest struct {
 
 func (x *GetDestinationRequest) Reset() {
 	*x = GetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4399,7 +4522,7 @@ func (x *GetDestinationRequest) String() string {
 func (*GetDestinationRequest) ProtoMessage() {}
 
 func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4412,7 +4535,7 @@ func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*GetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetDestinationRequest) GetName() string {
@@ -4433,7 +4556,7 @@ type GetDestinationResponse struct {
 
 func (x *GetDestinationResponse) Reset() {
 	*x = GetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4568,7 @@ func (x *GetDestinationResponse) String() string {
 func (*GetDestinationResponse) ProtoMessage() {}
 
 func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4581,7 @@ func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*GetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GetDestinationResponse) GetDestination() *Destination {
@@ -4486,7 +4609,7 @@ type ListDestinationsRequest struct {
 
 func (x *ListDestinationsRequest) Reset() {
 	*x = ListDestinationsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4498,7 +4621,7 @@ func (x *ListDestinationsRequest) String() string {
 func (*ListDestinationsRequest) ProtoMessage() {}
 
 func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4511,7 +4634,7 @@ func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsRequest.ProtoReflect.Descriptor instead.
 func (*ListDestinationsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListDestinationsRequest) GetPageSize() uint32 {
@@ -4541,7 +4664,7 @@ type ListDestinationsResponse struct {
 
 func (x *ListDestinationsResponse) Reset() {
 	*x = ListDestinationsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +4676,7 @@ func (x *ListDestinationsResponse) String() string {
 func (*ListDestinationsResponse) ProtoMessage() {}
 
 func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +4689,7 @@ func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsResponse.ProtoReflect.Descriptor instead.
 func (*ListDestinationsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListDestinationsResponse) GetDestinations() []*Destination {
@@ -4599,7 +4722,7 @@ type RemoveDestinationRequest struct {
 
 func (x *RemoveDestinationRequest) Reset() {
 	*x = RemoveDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4611,7 +4734,7 @@ func (x *RemoveDestinationRequest) String() string {
 func (*RemoveDestinationRequest) ProtoMessage() {}
 
 func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4624,7 +4747,7 @@ func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RemoveDestinationRequest) GetName() string {
@@ -4642,7 +4765,7 @@ type RemoveDestinationResponse struct {
 
 func (x *RemoveDestinationResponse) Reset() {
 	*x = RemoveDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4654,7 +4777,7 @@ func (x *RemoveDestinationResponse) String() string {
 func (*RemoveDestinationResponse) ProtoMessage() {}
 
 func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4667,7 +4790,7 @@ func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 type RetryDestinationRequest struct {
@@ -4679,7 +4802,7 @@ type RetryDestinationRequest struct {
 
 func (x *RetryDestinationRequest) Reset() {
 	*x = RetryDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4814,7 @@ func (x *RetryDestinationRequest) String() string {
 func (*RetryDestinationRequest) ProtoMessage() {}
 
 func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4827,7 @@ func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RetryDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RetryDestinationRequest) GetName() string {
@@ -4723,7 +4846,7 @@ type RetryDestinationResponse struct {
 
 func (x *RetryDestinationResponse) Reset() {
 	*x = RetryDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4735,7 +4858,7 @@ func (x *RetryDestinationResponse) String() string {
 func (*RetryDestinationResponse) ProtoMessage() {}
 
 func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4748,7 +4871,7 @@ func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RetryDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RetryDestinationResponse) GetDestination() *Destination {
@@ -4769,7 +4892,7 @@ type SuspendDestinationRequest struct {
 
 func (x *SuspendDestinationRequest) Reset() {
 	*x = SuspendDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4781,7 +4904,7 @@ func (x *SuspendDestinationRequest) String() string {
 func (*SuspendDestinationRequest) ProtoMessage() {}
 
 func (x *SuspendDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4794,7 +4917,7 @@ func (x *SuspendDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SuspendDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SuspendDestinationRequest) GetName() string {
@@ -4820,7 +4943,7 @@ type SuspendDestinationResponse struct {
 
 func (x *SuspendDestinationResponse) Reset() {
 	*x = SuspendDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4832,7 +4955,7 @@ func (x *SuspendDestinationResponse) String() string {
 func (*SuspendDestinationResponse) ProtoMessage() {}
 
 func (x *SuspendDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4845,7 +4968,7 @@ func (x *SuspendDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SuspendDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SuspendDestinationResponse) GetDestination() *Destination {
@@ -4864,7 +4987,7 @@ type ResumeDestinationRequest struct {
 
 func (x *ResumeDestinationRequest) Reset() {
 	*x = ResumeDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4876,7 +4999,7 @@ func (x *ResumeDestinationRequest) String() string {
 func (*ResumeDestinationRequest) ProtoMessage() {}
 
 func (x *ResumeDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4889,7 +5012,7 @@ func (x *ResumeDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeDestinationRequest.ProtoReflect.Descriptor instead.
 func (*ResumeDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ResumeDestinationRequest) GetName() string {
@@ -4908,7 +5031,7 @@ type ResumeDestinationResponse struct {
 
 func (x *ResumeDestinationResponse) Reset() {
 	*x = ResumeDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4920,7 +5043,7 @@ func (x *ResumeDestinationResponse) String() string {
 func (*ResumeDestinationResponse) ProtoMessage() {}
 
 func (x *ResumeDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4933,7 +5056,7 @@ func (x *ResumeDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeDestinationResponse.ProtoReflect.Descriptor instead.
 func (*ResumeDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ResumeDestinationResponse) GetDestination() *Destination {
@@ -4960,7 +5083,7 @@ type TestDestinationRequest struct {
 
 func (x *TestDestinationRequest) Reset() {
 	*x = TestDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4972,7 +5095,7 @@ func (x *TestDestinationRequest) String() string {
 func (*TestDestinationRequest) ProtoMessage() {}
 
 func (x *TestDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4985,7 +5108,7 @@ func (x *TestDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationRequest.ProtoReflect.Descriptor instead.
 func (*TestDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *TestDestinationRequest) GetName() string {
@@ -5036,7 +5159,7 @@ type TestDestinationResponse struct {
 
 func (x *TestDestinationResponse) Reset() {
 	*x = TestDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5048,7 +5171,7 @@ func (x *TestDestinationResponse) String() string {
 func (*TestDestinationResponse) ProtoMessage() {}
 
 func (x *TestDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5061,7 +5184,7 @@ func (x *TestDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *TestDestinationResponse) GetWhat() isTestDestinationResponse_What {
@@ -5113,7 +5236,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5125,7 +5248,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5138,7 +5261,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 type GetStatusResponse struct {
@@ -5165,7 +5288,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5177,7 +5300,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5190,7 +5313,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetStatusResponse) GetLeader() string {
@@ -5271,7 +5394,7 @@ type VerifyStateRequest struct {
 
 func (x *VerifyStateRequest) Reset() {
 	*x = VerifyStateRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5283,7 +5406,7 @@ func (x *VerifyStateRequest) String() string {
 func (*VerifyStateRequest) ProtoMessage() {}
 
 func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5296,7 +5419,7 @@ func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateRequest.ProtoReflect.Descriptor instead.
 func (*VerifyStateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 type VerifyStateResponse struct {
@@ -5314,7 +5437,7 @@ type VerifyStateResponse struct {
 
 func (x *VerifyStateResponse) Reset() {
 	*x = VerifyStateResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5326,7 +5449,7 @@ func (x *VerifyStateResponse) String() string {
 func (*VerifyStateResponse) ProtoMessage() {}
 
 func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5339,7 +5462,7 @@ func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *VerifyStateResponse) GetIndex() uint64 {
@@ -5371,7 +5494,7 @@ type VerifyRowsRequest struct {
 
 func (x *VerifyRowsRequest) Reset() {
 	*x = VerifyRowsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5383,7 +5506,7 @@ func (x *VerifyRowsRequest) String() string {
 func (*VerifyRowsRequest) ProtoMessage() {}
 
 func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5396,7 +5519,7 @@ func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRowsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 type VerifyRowsResponse struct {
@@ -5416,7 +5539,7 @@ type VerifyRowsResponse struct {
 
 func (x *VerifyRowsResponse) Reset() {
 	*x = VerifyRowsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5428,7 +5551,7 @@ func (x *VerifyRowsResponse) String() string {
 func (*VerifyRowsResponse) ProtoMessage() {}
 
 func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5441,7 +5564,7 @@ func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsResponse.ProtoReflect.Descriptor instead.
 func (*VerifyRowsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *VerifyRowsResponse) GetNode() string {
@@ -5489,7 +5612,7 @@ type ExportConfigurationRequest struct {
 
 func (x *ExportConfigurationRequest) Reset() {
 	*x = ExportConfigurationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5501,7 +5624,7 @@ func (x *ExportConfigurationRequest) String() string {
 func (*ExportConfigurationRequest) ProtoMessage() {}
 
 func (x *ExportConfigurationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5514,7 +5637,7 @@ func (x *ExportConfigurationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportConfigurationRequest.ProtoReflect.Descriptor instead.
 func (*ExportConfigurationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ExportConfigurationRequest) GetWithoutRevision() bool {
@@ -5536,7 +5659,7 @@ type ExportConfigurationResponse struct {
 
 func (x *ExportConfigurationResponse) Reset() {
 	*x = ExportConfigurationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5548,7 +5671,7 @@ func (x *ExportConfigurationResponse) String() string {
 func (*ExportConfigurationResponse) ProtoMessage() {}
 
 func (x *ExportConfigurationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5561,7 +5684,7 @@ func (x *ExportConfigurationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportConfigurationResponse.ProtoReflect.Descriptor instead.
 func (*ExportConfigurationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ExportConfigurationResponse) GetData() []byte {
@@ -5591,7 +5714,7 @@ type ApplyConfigurationRequest struct {
 
 func (x *ApplyConfigurationRequest) Reset() {
 	*x = ApplyConfigurationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5603,7 +5726,7 @@ func (x *ApplyConfigurationRequest) String() string {
 func (*ApplyConfigurationRequest) ProtoMessage() {}
 
 func (x *ApplyConfigurationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5616,7 +5739,7 @@ func (x *ApplyConfigurationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConfigurationRequest.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ApplyConfigurationRequest) GetWhat() isApplyConfigurationRequest_What {
@@ -5674,7 +5797,7 @@ type ApplyConfigurationResponse struct {
 
 func (x *ApplyConfigurationResponse) Reset() {
 	*x = ApplyConfigurationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5686,7 +5809,7 @@ func (x *ApplyConfigurationResponse) String() string {
 func (*ApplyConfigurationResponse) ProtoMessage() {}
 
 func (x *ApplyConfigurationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5699,7 +5822,7 @@ func (x *ApplyConfigurationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConfigurationResponse.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ApplyConfigurationResponse) GetWhat() isApplyConfigurationResponse_What {
@@ -5758,7 +5881,7 @@ type ConfigurationDifference struct {
 
 func (x *ConfigurationDifference) Reset() {
 	*x = ConfigurationDifference{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5770,7 +5893,7 @@ func (x *ConfigurationDifference) String() string {
 func (*ConfigurationDifference) ProtoMessage() {}
 
 func (x *ConfigurationDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5783,7 +5906,7 @@ func (x *ConfigurationDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationDifference.ProtoReflect.Descriptor instead.
 func (*ConfigurationDifference) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ConfigurationDifference) GetAction() ConfigurationDifference_Action {
@@ -5835,7 +5958,7 @@ type ConfigurationSummary struct {
 
 func (x *ConfigurationSummary) Reset() {
 	*x = ConfigurationSummary{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5847,7 +5970,7 @@ func (x *ConfigurationSummary) String() string {
 func (*ConfigurationSummary) ProtoMessage() {}
 
 func (x *ConfigurationSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5860,7 +5983,7 @@ func (x *ConfigurationSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationSummary.ProtoReflect.Descriptor instead.
 func (*ConfigurationSummary) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ConfigurationSummary) GetCreated() uint32 {
@@ -5927,7 +6050,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5939,7 +6062,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5952,7 +6075,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 type GetSettingsResponse struct {
@@ -5967,7 +6090,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5979,7 +6102,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5992,7 +6115,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -6019,7 +6142,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6031,7 +6154,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6044,7 +6167,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -6064,7 +6187,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6076,7 +6199,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6089,7 +6212,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -6110,7 +6233,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6122,7 +6245,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6135,7 +6258,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -6160,7 +6283,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6172,7 +6295,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6185,7 +6308,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 type PromoteNodeRequest struct {
@@ -6197,7 +6320,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6209,7 +6332,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6222,7 +6345,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *PromoteNodeRequest) GetName() string {
@@ -6240,7 +6363,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6252,7 +6375,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6265,7 +6388,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 type TransferLeadershipRequest struct {
@@ -6278,7 +6401,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6290,7 +6413,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6303,7 +6426,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *TransferLeadershipRequest) GetName() string {
@@ -6323,7 +6446,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6335,7 +6458,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6348,7 +6471,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -6368,7 +6491,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6380,7 +6503,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6393,7 +6516,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *JoinClusterRequest) GetAddresses() []string {
@@ -6415,7 +6538,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6427,7 +6550,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6440,7 +6563,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *JoinClusterResponse) GetVoter() bool {
@@ -6467,7 +6590,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6479,7 +6602,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6492,7 +6615,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *DrainNodeRequest) GetName() string {
@@ -6511,7 +6634,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6523,7 +6646,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6536,7 +6659,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *DrainNodeResponse) GetDrain() *Drain {
@@ -6556,7 +6679,7 @@ type ResumeNodeRequest struct {
 
 func (x *ResumeNodeRequest) Reset() {
 	*x = ResumeNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6568,7 +6691,7 @@ func (x *ResumeNodeRequest) String() string {
 func (*ResumeNodeRequest) ProtoMessage() {}
 
 func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6581,7 +6704,7 @@ func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ResumeNodeRequest) GetName() string {
@@ -6600,7 +6723,7 @@ type ResumeNodeResponse struct {
 
 func (x *ResumeNodeResponse) Reset() {
 	*x = ResumeNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6612,7 +6735,7 @@ func (x *ResumeNodeResponse) String() string {
 func (*ResumeNodeResponse) ProtoMessage() {}
 
 func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6625,7 +6748,7 @@ func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ResumeNodeResponse) GetDrain() *Drain {
@@ -6645,7 +6768,7 @@ type GetDrainRequest struct {
 
 func (x *GetDrainRequest) Reset() {
 	*x = GetDrainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6657,7 +6780,7 @@ func (x *GetDrainRequest) String() string {
 func (*GetDrainRequest) ProtoMessage() {}
 
 func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6670,7 +6793,7 @@ func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
 func (*GetDrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *GetDrainRequest) GetName() string {
@@ -6689,7 +6812,7 @@ type GetDrainResponse struct {
 
 func (x *GetDrainResponse) Reset() {
 	*x = GetDrainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6701,7 +6824,7 @@ func (x *GetDrainResponse) String() string {
 func (*GetDrainResponse) ProtoMessage() {}
 
 func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6714,7 +6837,7 @@ func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
 func (*GetDrainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *GetDrainResponse) GetDrain() *Drain {
@@ -6743,7 +6866,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6755,7 +6878,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6768,7 +6891,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Drain) GetNode() string {
@@ -6821,7 +6944,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6833,7 +6956,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6846,7 +6969,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 // SaveSnapshotResponse is a piece of the snapshot's file.
@@ -6861,7 +6984,7 @@ type SaveSnapshotResponse struct {
 
 func (x *SaveSnapshotResponse) Reset() {
 	*x = SaveSnapshotResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6873,7 +6996,7 @@ func (x *SaveSnapshotResponse) String() string {
 func (*SaveSnapshotResponse) ProtoMessage() {}
 
 func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6886,7 +7009,7 @@ func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *SaveSnapshotResponse) GetData() []byte {
@@ -6919,7 +7042,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6931,7 +7054,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6944,7 +7067,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Account) GetName() string {
@@ -6995,7 +7118,7 @@ type CreateAccountRequest struct {
 
 func (x *CreateAccountRequest) Reset() {
 	*x = CreateAccountRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7007,7 +7130,7 @@ func (x *CreateAccountRequest) String() string {
 func (*CreateAccountRequest) ProtoMessage() {}
 
 func (x *CreateAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7020,7 +7143,7 @@ func (x *CreateAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccountRequest.ProtoReflect.Descriptor instead.
 func (*CreateAccountRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *CreateAccountRequest) GetName() string {
@@ -7046,7 +7169,7 @@ type CreateAccountResponse struct {
 
 func (x *CreateAccountResponse) Reset() {
 	*x = CreateAccountResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7058,7 +7181,7 @@ func (x *CreateAccountResponse) String() string {
 func (*CreateAccountResponse) ProtoMessage() {}
 
 func (x *CreateAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7071,7 +7194,7 @@ func (x *CreateAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccountResponse.ProtoReflect.Descriptor instead.
 func (*CreateAccountResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *CreateAccountResponse) GetAccount() *Account {
@@ -7092,7 +7215,7 @@ type ListAccountsRequest struct {
 
 func (x *ListAccountsRequest) Reset() {
 	*x = ListAccountsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7104,7 +7227,7 @@ func (x *ListAccountsRequest) String() string {
 func (*ListAccountsRequest) ProtoMessage() {}
 
 func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7117,7 +7240,7 @@ func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccountsRequest.ProtoReflect.Descriptor instead.
 func (*ListAccountsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ListAccountsRequest) GetPageSize() uint32 {
@@ -7147,7 +7270,7 @@ type ListAccountsResponse struct {
 
 func (x *ListAccountsResponse) Reset() {
 	*x = ListAccountsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7159,7 +7282,7 @@ func (x *ListAccountsResponse) String() string {
 func (*ListAccountsResponse) ProtoMessage() {}
 
 func (x *ListAccountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7172,7 +7295,7 @@ func (x *ListAccountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccountsResponse.ProtoReflect.Descriptor instead.
 func (*ListAccountsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ListAccountsResponse) GetAccounts() []*Account {
@@ -7207,7 +7330,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7219,7 +7342,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7232,7 +7355,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ChangePasswordRequest) GetName() string {
@@ -7258,7 +7381,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7270,7 +7393,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7283,7 +7406,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ChangePasswordResponse) GetAccount() *Account {
@@ -7302,7 +7425,7 @@ type RemoveAccountRequest struct {
 
 func (x *RemoveAccountRequest) Reset() {
 	*x = RemoveAccountRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7314,7 +7437,7 @@ func (x *RemoveAccountRequest) String() string {
 func (*RemoveAccountRequest) ProtoMessage() {}
 
 func (x *RemoveAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7327,7 +7450,7 @@ func (x *RemoveAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveAccountRequest.ProtoReflect.Descriptor instead.
 func (*RemoveAccountRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *RemoveAccountRequest) GetName() string {
@@ -7345,7 +7468,7 @@ type RemoveAccountResponse struct {
 
 func (x *RemoveAccountResponse) Reset() {
 	*x = RemoveAccountResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7357,7 +7480,7 @@ func (x *RemoveAccountResponse) String() string {
 func (*RemoveAccountResponse) ProtoMessage() {}
 
 func (x *RemoveAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7370,7 +7493,7 @@ func (x *RemoveAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveAccountResponse.ProtoReflect.Descriptor instead.
 func (*RemoveAccountResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{112}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{114}
 }
 
 // Token stands for a caller of the administration.
@@ -7393,7 +7516,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7405,7 +7528,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7418,7 +7541,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *Token) GetId() string {
@@ -7492,7 +7615,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7504,7 +7627,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7517,7 +7640,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{114}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -7559,7 +7682,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7571,7 +7694,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7584,7 +7707,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{115}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -7612,7 +7735,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7624,7 +7747,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7637,7 +7760,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{116}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ListTokensRequest) GetPageSize() uint32 {
@@ -7667,7 +7790,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7679,7 +7802,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7692,7 +7815,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{117}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -7726,7 +7849,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7738,7 +7861,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7751,7 +7874,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{118}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *RevokeTokenRequest) GetToken() string {
@@ -7769,7 +7892,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7781,7 +7904,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7794,7 +7917,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{119}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{121}
 }
 
 type RunDrillRequest struct {
@@ -7810,7 +7933,7 @@ type RunDrillRequest struct {
 
 func (x *RunDrillRequest) Reset() {
 	*x = RunDrillRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7822,7 +7945,7 @@ func (x *RunDrillRequest) String() string {
 func (*RunDrillRequest) ProtoMessage() {}
 
 func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7835,7 +7958,7 @@ func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillRequest.ProtoReflect.Descriptor instead.
 func (*RunDrillRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{120}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *RunDrillRequest) GetFault() Fault {
@@ -7871,7 +7994,7 @@ type RunDrillResponse struct {
 
 func (x *RunDrillResponse) Reset() {
 	*x = RunDrillResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7883,7 +8006,7 @@ func (x *RunDrillResponse) String() string {
 func (*RunDrillResponse) ProtoMessage() {}
 
 func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7896,7 +8019,7 @@ func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillResponse.ProtoReflect.Descriptor instead.
 func (*RunDrillResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{121}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *RunDrillResponse) GetProgress() string {
@@ -7953,7 +8076,7 @@ type DrillReport struct {
 
 func (x *DrillReport) Reset() {
 	*x = DrillReport{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7965,7 +8088,7 @@ func (x *DrillReport) String() string {
 func (*DrillReport) ProtoMessage() {}
 
 func (x *DrillReport) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7978,7 +8101,7 @@ func (x *DrillReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport.ProtoReflect.Descriptor instead.
 func (*DrillReport) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{122}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *DrillReport) GetId() string {
@@ -8119,7 +8242,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8131,7 +8254,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8174,7 +8297,7 @@ type TestDestinationResponse_Line struct {
 
 func (x *TestDestinationResponse_Line) Reset() {
 	*x = TestDestinationResponse_Line{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8186,7 +8309,7 @@ func (x *TestDestinationResponse_Line) String() string {
 func (*TestDestinationResponse_Line) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8199,7 +8322,7 @@ func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse_Line.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse_Line) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 0}
 }
 
 func (x *TestDestinationResponse_Line) GetKind() TestDestinationResponse_Line_Kind {
@@ -8239,7 +8362,7 @@ type TestDestinationResponse_Verdict struct {
 
 func (x *TestDestinationResponse_Verdict) Reset() {
 	*x = TestDestinationResponse_Verdict{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8251,7 +8374,7 @@ func (x *TestDestinationResponse_Verdict) String() string {
 func (*TestDestinationResponse_Verdict) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8264,7 +8387,7 @@ func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse_Verdict.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse_Verdict) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 1}
 }
 
 func (x *TestDestinationResponse_Verdict) GetHost() string {
@@ -8317,7 +8440,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8329,7 +8452,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8342,7 +8465,7 @@ func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Node.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74, 0}
 }
 
 func (x *GetStatusResponse_Node) GetName() string {
@@ -8421,7 +8544,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8433,7 +8556,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8446,7 +8569,7 @@ func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_DestinationDown.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_DestinationDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74, 1}
 }
 
 func (x *GetStatusResponse_DestinationDown) GetName() string {
@@ -8497,7 +8620,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8509,7 +8632,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8522,7 +8645,7 @@ func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Warning.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Warning) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 2}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74, 2}
 }
 
 func (x *GetStatusResponse_Warning) GetCode() string {
@@ -8564,7 +8687,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8576,7 +8699,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8589,7 +8712,7 @@ func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Node.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76, 0}
 }
 
 func (x *VerifyStateResponse_Node) GetName() string {
@@ -8646,7 +8769,7 @@ type ApplyConfigurationRequest_Options struct {
 
 func (x *ApplyConfigurationRequest_Options) Reset() {
 	*x = ApplyConfigurationRequest_Options{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8658,7 +8781,7 @@ func (x *ApplyConfigurationRequest_Options) String() string {
 func (*ApplyConfigurationRequest_Options) ProtoMessage() {}
 
 func (x *ApplyConfigurationRequest_Options) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8671,7 +8794,7 @@ func (x *ApplyConfigurationRequest_Options) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use ApplyConfigurationRequest_Options.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationRequest_Options) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81, 0}
 }
 
 func (x *ApplyConfigurationRequest_Options) GetDryRun() bool {
@@ -8723,7 +8846,7 @@ type ConfigurationDifference_Value struct {
 
 func (x *ConfigurationDifference_Value) Reset() {
 	*x = ConfigurationDifference_Value{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8735,7 +8858,7 @@ func (x *ConfigurationDifference_Value) String() string {
 func (*ConfigurationDifference_Value) ProtoMessage() {}
 
 func (x *ConfigurationDifference_Value) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8748,7 +8871,7 @@ func (x *ConfigurationDifference_Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationDifference_Value.ProtoReflect.Descriptor instead.
 func (*ConfigurationDifference_Value) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83, 0}
 }
 
 func (x *ConfigurationDifference_Value) GetKey() string {
@@ -8787,7 +8910,7 @@ type DrillReport_Node struct {
 
 func (x *DrillReport_Node) Reset() {
 	*x = DrillReport_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8799,7 +8922,7 @@ func (x *DrillReport_Node) String() string {
 func (*DrillReport_Node) ProtoMessage() {}
 
 func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8812,7 +8935,7 @@ func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport_Node.ProtoReflect.Descriptor instead.
 func (*DrillReport_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{122, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{124, 0}
 }
 
 func (x *DrillReport_Node) GetName() string {
@@ -8983,7 +9106,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x10WatchBulkRequest\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\":\n" +
 	"\x11WatchBulkResponse\x12%\n" +
-	"\x04bulk\x18\x01 \x01(\v2\x11.holdfast.v1.BulkR\x04bulk\"\xf1\x03\n" +
+	"\x04bulk\x18\x01 \x01(\v2\x11.holdfast.v1.BulkR\x04bulk\"\xcb\x04\n" +
 	"\x04Bulk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x0e\n" +
@@ -9004,7 +9127,17 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\arefusal\x18\f \x01(\tR\arefusal\x12\x1a\n" +
 	"\bexpected\x18\r \x01(\x04R\bexpected\x12\x18\n" +
 	"\afailure\x18\x0e \x01(\tR\afailure\x122\n" +
-	"\x06filter\x18\x0f \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\"\x12\n" +
+	"\x06filter\x18\x0f \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x18\n" +
+	"\astopped\x18\x10 \x01(\bR\astopped\x12\x1d\n" +
+	"\n" +
+	"stopped_by\x18\x11 \x01(\tR\tstoppedBy\x12\x1f\n" +
+	"\vstop_reason\x18\x12 \x01(\tR\n" +
+	"stopReason\"B\n" +
+	"\x0fStopBulkRequest\x12\x17\n" +
+	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"9\n" +
+	"\x10StopBulkResponse\x12%\n" +
+	"\x04bulk\x18\x01 \x01(\v2\x11.holdfast.v1.BulkR\x04bulk\"\x12\n" +
 	"\x10ListBulksRequest\"R\n" +
 	"\x11ListBulksResponse\x12'\n" +
 	"\x05bulks\x18\x01 \x03(\v2\x11.holdfast.v1.BulkR\x05bulks\x12\x14\n" +
@@ -9505,7 +9638,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12H\n" +
 	"\x12without_acceptance\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11withoutAcceptance\x12\x1a\n" +
 	"\banswered\x18\x03 \x01(\x04R\banswered\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error2\xd2\x05\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error2\x9b\x06\n" +
 	"\fQueueService\x12J\n" +
 	"\tListQueue\x12\x1d.holdfast.v1.ListQueueRequest\x1a\x1e.holdfast.v1.ListQueueResponse\x12J\n" +
 	"\tGetQueued\x12\x1d.holdfast.v1.GetQueuedRequest\x1a\x1e.holdfast.v1.GetQueuedResponse\x12M\n" +
@@ -9516,7 +9649,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\vPreviewBulk\x12\x1f.holdfast.v1.PreviewBulkRequest\x1a .holdfast.v1.PreviewBulkResponse0\x01\x12J\n" +
 	"\tStartBulk\x12\x1d.holdfast.v1.StartBulkRequest\x1a\x1e.holdfast.v1.StartBulkResponse\x12L\n" +
 	"\tWatchBulk\x12\x1d.holdfast.v1.WatchBulkRequest\x1a\x1e.holdfast.v1.WatchBulkResponse0\x01\x12J\n" +
-	"\tListBulks\x12\x1d.holdfast.v1.ListBulksRequest\x1a\x1e.holdfast.v1.ListBulksResponse2\xe3\x01\n" +
+	"\tListBulks\x12\x1d.holdfast.v1.ListBulksRequest\x1a\x1e.holdfast.v1.ListBulksResponse\x12G\n" +
+	"\bStopBulk\x12\x1c.holdfast.v1.StopBulkRequest\x1a\x1d.holdfast.v1.StopBulkResponse2\xe3\x01\n" +
 	"\n" +
 	"LogService\x12J\n" +
 	"\tSearchLog\x12\x1d.holdfast.v1.SearchLogRequest\x1a\x1e.holdfast.v1.SearchLogResponse\x12A\n" +
@@ -9585,7 +9719,7 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 133)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 135)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
 	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
@@ -9614,140 +9748,142 @@ var file_holdfast_v1_admin_proto_goTypes = []any{
 	(*WatchBulkRequest)(nil),                  // 24: holdfast.v1.WatchBulkRequest
 	(*WatchBulkResponse)(nil),                 // 25: holdfast.v1.WatchBulkResponse
 	(*Bulk)(nil),                              // 26: holdfast.v1.Bulk
-	(*ListBulksRequest)(nil),                  // 27: holdfast.v1.ListBulksRequest
-	(*ListBulksResponse)(nil),                 // 28: holdfast.v1.ListBulksResponse
-	(*SearchLogRequest)(nil),                  // 29: holdfast.v1.SearchLogRequest
-	(*SearchLogResponse)(nil),                 // 30: holdfast.v1.SearchLogResponse
-	(*TailLogRequest)(nil),                    // 31: holdfast.v1.TailLogRequest
-	(*TailLogResponse)(nil),                   // 32: holdfast.v1.TailLogResponse
-	(*TailedRow)(nil),                         // 33: holdfast.v1.TailedRow
-	(*GetLogRequest)(nil),                     // 34: holdfast.v1.GetLogRequest
-	(*GetLogResponse)(nil),                    // 35: holdfast.v1.GetLogResponse
-	(*HistoryEntry)(nil),                      // 36: holdfast.v1.HistoryEntry
-	(*Domain)(nil),                            // 37: holdfast.v1.Domain
-	(*SetDomainRequest)(nil),                  // 38: holdfast.v1.SetDomainRequest
-	(*SetDomainResponse)(nil),                 // 39: holdfast.v1.SetDomainResponse
-	(*GetDomainRequest)(nil),                  // 40: holdfast.v1.GetDomainRequest
-	(*GetDomainResponse)(nil),                 // 41: holdfast.v1.GetDomainResponse
-	(*ListDomainsRequest)(nil),                // 42: holdfast.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),               // 43: holdfast.v1.ListDomainsResponse
-	(*RemoveDomainRequest)(nil),               // 44: holdfast.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),              // 45: holdfast.v1.RemoveDomainResponse
-	(*PolicyPhase)(nil),                       // 46: holdfast.v1.PolicyPhase
-	(*Policy)(nil),                            // 47: holdfast.v1.Policy
-	(*SetPolicyRequest)(nil),                  // 48: holdfast.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),                 // 49: holdfast.v1.SetPolicyResponse
-	(*GetPolicyRequest)(nil),                  // 50: holdfast.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),                 // 51: holdfast.v1.GetPolicyResponse
-	(*ListPoliciesRequest)(nil),               // 52: holdfast.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),              // 53: holdfast.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),               // 54: holdfast.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),              // 55: holdfast.v1.RemovePolicyResponse
-	(*DestinationHost)(nil),                   // 56: holdfast.v1.DestinationHost
-	(*Destination)(nil),                       // 57: holdfast.v1.Destination
-	(*SetDestinationRequest)(nil),             // 58: holdfast.v1.SetDestinationRequest
-	(*SetDestinationResponse)(nil),            // 59: holdfast.v1.SetDestinationResponse
-	(*GetDestinationRequest)(nil),             // 60: holdfast.v1.GetDestinationRequest
-	(*GetDestinationResponse)(nil),            // 61: holdfast.v1.GetDestinationResponse
-	(*ListDestinationsRequest)(nil),           // 62: holdfast.v1.ListDestinationsRequest
-	(*ListDestinationsResponse)(nil),          // 63: holdfast.v1.ListDestinationsResponse
-	(*RemoveDestinationRequest)(nil),          // 64: holdfast.v1.RemoveDestinationRequest
-	(*RemoveDestinationResponse)(nil),         // 65: holdfast.v1.RemoveDestinationResponse
-	(*RetryDestinationRequest)(nil),           // 66: holdfast.v1.RetryDestinationRequest
-	(*RetryDestinationResponse)(nil),          // 67: holdfast.v1.RetryDestinationResponse
-	(*SuspendDestinationRequest)(nil),         // 68: holdfast.v1.SuspendDestinationRequest
-	(*SuspendDestinationResponse)(nil),        // 69: holdfast.v1.SuspendDestinationResponse
-	(*ResumeDestinationRequest)(nil),          // 70: holdfast.v1.ResumeDestinationRequest
-	(*ResumeDestinationResponse)(nil),         // 71: holdfast.v1.ResumeDestinationResponse
-	(*TestDestinationRequest)(nil),            // 72: holdfast.v1.TestDestinationRequest
-	(*TestDestinationResponse)(nil),           // 73: holdfast.v1.TestDestinationResponse
-	(*GetStatusRequest)(nil),                  // 74: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),                 // 75: holdfast.v1.GetStatusResponse
-	(*VerifyStateRequest)(nil),                // 76: holdfast.v1.VerifyStateRequest
-	(*VerifyStateResponse)(nil),               // 77: holdfast.v1.VerifyStateResponse
-	(*VerifyRowsRequest)(nil),                 // 78: holdfast.v1.VerifyRowsRequest
-	(*VerifyRowsResponse)(nil),                // 79: holdfast.v1.VerifyRowsResponse
-	(*ExportConfigurationRequest)(nil),        // 80: holdfast.v1.ExportConfigurationRequest
-	(*ExportConfigurationResponse)(nil),       // 81: holdfast.v1.ExportConfigurationResponse
-	(*ApplyConfigurationRequest)(nil),         // 82: holdfast.v1.ApplyConfigurationRequest
-	(*ApplyConfigurationResponse)(nil),        // 83: holdfast.v1.ApplyConfigurationResponse
-	(*ConfigurationDifference)(nil),           // 84: holdfast.v1.ConfigurationDifference
-	(*ConfigurationSummary)(nil),              // 85: holdfast.v1.ConfigurationSummary
-	(*GetSettingsRequest)(nil),                // 86: holdfast.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),               // 87: holdfast.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),                // 88: holdfast.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),               // 89: holdfast.v1.SetSettingsResponse
-	(*RemoveNodeRequest)(nil),                 // 90: holdfast.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),                // 91: holdfast.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),                // 92: holdfast.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),               // 93: holdfast.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),         // 94: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil),        // 95: holdfast.v1.TransferLeadershipResponse
-	(*JoinClusterRequest)(nil),                // 96: holdfast.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),               // 97: holdfast.v1.JoinClusterResponse
-	(*DrainNodeRequest)(nil),                  // 98: holdfast.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),                 // 99: holdfast.v1.DrainNodeResponse
-	(*ResumeNodeRequest)(nil),                 // 100: holdfast.v1.ResumeNodeRequest
-	(*ResumeNodeResponse)(nil),                // 101: holdfast.v1.ResumeNodeResponse
-	(*GetDrainRequest)(nil),                   // 102: holdfast.v1.GetDrainRequest
-	(*GetDrainResponse)(nil),                  // 103: holdfast.v1.GetDrainResponse
-	(*Drain)(nil),                             // 104: holdfast.v1.Drain
-	(*SaveSnapshotRequest)(nil),               // 105: holdfast.v1.SaveSnapshotRequest
-	(*SaveSnapshotResponse)(nil),              // 106: holdfast.v1.SaveSnapshotResponse
-	(*Account)(nil),                           // 107: holdfast.v1.Account
-	(*CreateAccountRequest)(nil),              // 108: holdfast.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil),             // 109: holdfast.v1.CreateAccountResponse
-	(*ListAccountsRequest)(nil),               // 110: holdfast.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),              // 111: holdfast.v1.ListAccountsResponse
-	(*ChangePasswordRequest)(nil),             // 112: holdfast.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),            // 113: holdfast.v1.ChangePasswordResponse
-	(*RemoveAccountRequest)(nil),              // 114: holdfast.v1.RemoveAccountRequest
-	(*RemoveAccountResponse)(nil),             // 115: holdfast.v1.RemoveAccountResponse
-	(*Token)(nil),                             // 116: holdfast.v1.Token
-	(*CreateTokenRequest)(nil),                // 117: holdfast.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 118: holdfast.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),                 // 119: holdfast.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 120: holdfast.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),                // 121: holdfast.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 122: holdfast.v1.RevokeTokenResponse
-	(*RunDrillRequest)(nil),                   // 123: holdfast.v1.RunDrillRequest
-	(*RunDrillResponse)(nil),                  // 124: holdfast.v1.RunDrillResponse
-	(*DrillReport)(nil),                       // 125: holdfast.v1.DrillReport
-	(*CountQueueResponse_Row)(nil),            // 126: holdfast.v1.CountQueueResponse.Row
-	(*TestDestinationResponse_Line)(nil),      // 127: holdfast.v1.TestDestinationResponse.Line
-	(*TestDestinationResponse_Verdict)(nil),   // 128: holdfast.v1.TestDestinationResponse.Verdict
-	(*GetStatusResponse_Node)(nil),            // 129: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 130: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 131: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 132: holdfast.v1.VerifyStateResponse.Node
-	(*ApplyConfigurationRequest_Options)(nil), // 133: holdfast.v1.ApplyConfigurationRequest.Options
-	(*ConfigurationDifference_Value)(nil),     // 134: holdfast.v1.ConfigurationDifference.Value
-	(*DrillReport_Node)(nil),                  // 135: holdfast.v1.DrillReport.Node
-	(RecipientState)(0),                       // 136: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 137: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 138: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 139: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 140: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 141: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 142: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 143: holdfast.v1.Settings
-	(Role)(0),                                 // 144: holdfast.v1.Role
-	(Fault)(0),                                // 145: holdfast.v1.Fault
-	(*AppliedRecord_Digest)(nil),              // 146: holdfast.v1.AppliedRecord.Digest
+	(*StopBulkRequest)(nil),                   // 27: holdfast.v1.StopBulkRequest
+	(*StopBulkResponse)(nil),                  // 28: holdfast.v1.StopBulkResponse
+	(*ListBulksRequest)(nil),                  // 29: holdfast.v1.ListBulksRequest
+	(*ListBulksResponse)(nil),                 // 30: holdfast.v1.ListBulksResponse
+	(*SearchLogRequest)(nil),                  // 31: holdfast.v1.SearchLogRequest
+	(*SearchLogResponse)(nil),                 // 32: holdfast.v1.SearchLogResponse
+	(*TailLogRequest)(nil),                    // 33: holdfast.v1.TailLogRequest
+	(*TailLogResponse)(nil),                   // 34: holdfast.v1.TailLogResponse
+	(*TailedRow)(nil),                         // 35: holdfast.v1.TailedRow
+	(*GetLogRequest)(nil),                     // 36: holdfast.v1.GetLogRequest
+	(*GetLogResponse)(nil),                    // 37: holdfast.v1.GetLogResponse
+	(*HistoryEntry)(nil),                      // 38: holdfast.v1.HistoryEntry
+	(*Domain)(nil),                            // 39: holdfast.v1.Domain
+	(*SetDomainRequest)(nil),                  // 40: holdfast.v1.SetDomainRequest
+	(*SetDomainResponse)(nil),                 // 41: holdfast.v1.SetDomainResponse
+	(*GetDomainRequest)(nil),                  // 42: holdfast.v1.GetDomainRequest
+	(*GetDomainResponse)(nil),                 // 43: holdfast.v1.GetDomainResponse
+	(*ListDomainsRequest)(nil),                // 44: holdfast.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),               // 45: holdfast.v1.ListDomainsResponse
+	(*RemoveDomainRequest)(nil),               // 46: holdfast.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),              // 47: holdfast.v1.RemoveDomainResponse
+	(*PolicyPhase)(nil),                       // 48: holdfast.v1.PolicyPhase
+	(*Policy)(nil),                            // 49: holdfast.v1.Policy
+	(*SetPolicyRequest)(nil),                  // 50: holdfast.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),                 // 51: holdfast.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),                  // 52: holdfast.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                 // 53: holdfast.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),               // 54: holdfast.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),              // 55: holdfast.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),               // 56: holdfast.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),              // 57: holdfast.v1.RemovePolicyResponse
+	(*DestinationHost)(nil),                   // 58: holdfast.v1.DestinationHost
+	(*Destination)(nil),                       // 59: holdfast.v1.Destination
+	(*SetDestinationRequest)(nil),             // 60: holdfast.v1.SetDestinationRequest
+	(*SetDestinationResponse)(nil),            // 61: holdfast.v1.SetDestinationResponse
+	(*GetDestinationRequest)(nil),             // 62: holdfast.v1.GetDestinationRequest
+	(*GetDestinationResponse)(nil),            // 63: holdfast.v1.GetDestinationResponse
+	(*ListDestinationsRequest)(nil),           // 64: holdfast.v1.ListDestinationsRequest
+	(*ListDestinationsResponse)(nil),          // 65: holdfast.v1.ListDestinationsResponse
+	(*RemoveDestinationRequest)(nil),          // 66: holdfast.v1.RemoveDestinationRequest
+	(*RemoveDestinationResponse)(nil),         // 67: holdfast.v1.RemoveDestinationResponse
+	(*RetryDestinationRequest)(nil),           // 68: holdfast.v1.RetryDestinationRequest
+	(*RetryDestinationResponse)(nil),          // 69: holdfast.v1.RetryDestinationResponse
+	(*SuspendDestinationRequest)(nil),         // 70: holdfast.v1.SuspendDestinationRequest
+	(*SuspendDestinationResponse)(nil),        // 71: holdfast.v1.SuspendDestinationResponse
+	(*ResumeDestinationRequest)(nil),          // 72: holdfast.v1.ResumeDestinationRequest
+	(*ResumeDestinationResponse)(nil),         // 73: holdfast.v1.ResumeDestinationResponse
+	(*TestDestinationRequest)(nil),            // 74: holdfast.v1.TestDestinationRequest
+	(*TestDestinationResponse)(nil),           // 75: holdfast.v1.TestDestinationResponse
+	(*GetStatusRequest)(nil),                  // 76: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                 // 77: holdfast.v1.GetStatusResponse
+	(*VerifyStateRequest)(nil),                // 78: holdfast.v1.VerifyStateRequest
+	(*VerifyStateResponse)(nil),               // 79: holdfast.v1.VerifyStateResponse
+	(*VerifyRowsRequest)(nil),                 // 80: holdfast.v1.VerifyRowsRequest
+	(*VerifyRowsResponse)(nil),                // 81: holdfast.v1.VerifyRowsResponse
+	(*ExportConfigurationRequest)(nil),        // 82: holdfast.v1.ExportConfigurationRequest
+	(*ExportConfigurationResponse)(nil),       // 83: holdfast.v1.ExportConfigurationResponse
+	(*ApplyConfigurationRequest)(nil),         // 84: holdfast.v1.ApplyConfigurationRequest
+	(*ApplyConfigurationResponse)(nil),        // 85: holdfast.v1.ApplyConfigurationResponse
+	(*ConfigurationDifference)(nil),           // 86: holdfast.v1.ConfigurationDifference
+	(*ConfigurationSummary)(nil),              // 87: holdfast.v1.ConfigurationSummary
+	(*GetSettingsRequest)(nil),                // 88: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 89: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 90: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 91: holdfast.v1.SetSettingsResponse
+	(*RemoveNodeRequest)(nil),                 // 92: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 93: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 94: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 95: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 96: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 97: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 98: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 99: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 100: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 101: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 102: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 103: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 104: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 105: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 106: holdfast.v1.Drain
+	(*SaveSnapshotRequest)(nil),               // 107: holdfast.v1.SaveSnapshotRequest
+	(*SaveSnapshotResponse)(nil),              // 108: holdfast.v1.SaveSnapshotResponse
+	(*Account)(nil),                           // 109: holdfast.v1.Account
+	(*CreateAccountRequest)(nil),              // 110: holdfast.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),             // 111: holdfast.v1.CreateAccountResponse
+	(*ListAccountsRequest)(nil),               // 112: holdfast.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),              // 113: holdfast.v1.ListAccountsResponse
+	(*ChangePasswordRequest)(nil),             // 114: holdfast.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),            // 115: holdfast.v1.ChangePasswordResponse
+	(*RemoveAccountRequest)(nil),              // 116: holdfast.v1.RemoveAccountRequest
+	(*RemoveAccountResponse)(nil),             // 117: holdfast.v1.RemoveAccountResponse
+	(*Token)(nil),                             // 118: holdfast.v1.Token
+	(*CreateTokenRequest)(nil),                // 119: holdfast.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 120: holdfast.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),                 // 121: holdfast.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 122: holdfast.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),                // 123: holdfast.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 124: holdfast.v1.RevokeTokenResponse
+	(*RunDrillRequest)(nil),                   // 125: holdfast.v1.RunDrillRequest
+	(*RunDrillResponse)(nil),                  // 126: holdfast.v1.RunDrillResponse
+	(*DrillReport)(nil),                       // 127: holdfast.v1.DrillReport
+	(*CountQueueResponse_Row)(nil),            // 128: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 129: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 130: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 131: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 132: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 133: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 134: holdfast.v1.VerifyStateResponse.Node
+	(*ApplyConfigurationRequest_Options)(nil), // 135: holdfast.v1.ApplyConfigurationRequest.Options
+	(*ConfigurationDifference_Value)(nil),     // 136: holdfast.v1.ConfigurationDifference.Value
+	(*DrillReport_Node)(nil),                  // 137: holdfast.v1.DrillReport.Node
+	(RecipientState)(0),                       // 138: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 139: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 140: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 141: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 142: google.protobuf.Duration
+	(DestinationHealth_State)(0),              // 143: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 144: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 145: holdfast.v1.Settings
+	(Role)(0),                                 // 146: holdfast.v1.Role
+	(Fault)(0),                                // 147: holdfast.v1.Fault
+	(*AppliedRecord_Digest)(nil),              // 148: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	136, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	137, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	137, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	137, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	136, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	138, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	139, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	139, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	139, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	138, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
 	5,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	136, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	137, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	137, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	138, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	139, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	139, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
 	6,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	137, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	137, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	139, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	139, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
 	8,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	3,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	4,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
@@ -9755,8 +9891,8 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	8,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
 	3,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	126, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	138, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	128, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	140, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
 	17,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
 	17,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	3,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
@@ -9764,222 +9900,225 @@ var file_holdfast_v1_admin_proto_depIdxs = []int32{
 	17,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
 	3,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
 	26,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	138, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	137, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	137, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	140, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	139, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	139, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
 	3,   // 31: holdfast.v1.Bulk.filter:type_name -> holdfast.v1.MessageFilter
-	26,  // 32: holdfast.v1.ListBulksResponse.bulks:type_name -> holdfast.v1.Bulk
-	3,   // 33: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	4,   // 34: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
-	3,   // 35: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	137, // 36: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
-	33,  // 37: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
-	36,  // 38: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
-	4,   // 39: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
-	36,  // 40: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	139, // 41: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	137, // 42: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	140, // 43: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
-	6,   // 44: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	137, // 45: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
-	7,   // 46: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	140, // 47: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	140, // 48: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
-	37,  // 49: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	37,  // 50: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	37,  // 51: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	140, // 52: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	140, // 53: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	46,  // 54: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	140, // 55: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	140, // 56: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	46,  // 57: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	140, // 58: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	140, // 59: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	47,  // 60: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	47,  // 61: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	140, // 62: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	47,  // 63: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	56,  // 64: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	140, // 65: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	141, // 66: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	137, // 67: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	6,   // 68: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	137, // 69: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	7,   // 70: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	137, // 71: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
-	56,  // 72: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
-	137, // 73: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
-	56,  // 74: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	140, // 75: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	57,  // 76: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	57,  // 77: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	57,  // 78: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	57,  // 79: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	57,  // 80: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	57,  // 81: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	127, // 82: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	128, // 83: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	129, // 84: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	7,   // 85: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	130, // 86: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	131, // 87: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	132, // 88: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	142, // 89: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	133, // 90: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
-	84,  // 91: holdfast.v1.ApplyConfigurationResponse.difference:type_name -> holdfast.v1.ConfigurationDifference
-	85,  // 92: holdfast.v1.ApplyConfigurationResponse.summary:type_name -> holdfast.v1.ConfigurationSummary
-	2,   // 93: holdfast.v1.ConfigurationDifference.action:type_name -> holdfast.v1.ConfigurationDifference.Action
-	134, // 94: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
-	143, // 95: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	143, // 96: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	143, // 97: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	104, // 98: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	104, // 99: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	104, // 100: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	137, // 101: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	137, // 102: holdfast.v1.Account.created_at:type_name -> google.protobuf.Timestamp
-	137, // 103: holdfast.v1.Account.changed_at:type_name -> google.protobuf.Timestamp
-	107, // 104: holdfast.v1.CreateAccountResponse.account:type_name -> holdfast.v1.Account
-	107, // 105: holdfast.v1.ListAccountsResponse.accounts:type_name -> holdfast.v1.Account
-	107, // 106: holdfast.v1.ChangePasswordResponse.account:type_name -> holdfast.v1.Account
-	144, // 107: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
-	137, // 108: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	137, // 109: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	144, // 110: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
-	140, // 111: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	116, // 112: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
-	116, // 113: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
-	145, // 114: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
-	140, // 115: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
-	125, // 116: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
-	145, // 117: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
-	140, // 118: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
-	137, // 119: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
-	137, // 120: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
-	140, // 121: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
-	140, // 122: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
-	140, // 123: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
-	140, // 124: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
-	135, // 125: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
-	7,   // 126: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	1,   // 127: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	140, // 128: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
-	6,   // 129: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	140, // 130: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
-	137, // 131: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	6,   // 132: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	137, // 133: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	146, // 134: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	137, // 135: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	140, // 136: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
-	9,   // 137: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	11,  // 138: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	13,  // 139: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	15,  // 140: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	18,  // 141: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	20,  // 142: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	22,  // 143: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	24,  // 144: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	27,  // 145: holdfast.v1.QueueService.ListBulks:input_type -> holdfast.v1.ListBulksRequest
-	29,  // 146: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	34,  // 147: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	31,  // 148: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	38,  // 149: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	40,  // 150: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	42,  // 151: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	44,  // 152: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	58,  // 153: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	60,  // 154: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	62,  // 155: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	64,  // 156: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	66,  // 157: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	68,  // 158: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
-	70,  // 159: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
-	72,  // 160: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
-	48,  // 161: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	50,  // 162: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	52,  // 163: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	54,  // 164: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	74,  // 165: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	76,  // 166: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	90,  // 167: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	92,  // 168: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	94,  // 169: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	96,  // 170: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	98,  // 171: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	100, // 172: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	102, // 173: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	78,  // 174: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	105, // 175: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	123, // 176: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
-	86,  // 177: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	88,  // 178: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	80,  // 179: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
-	82,  // 180: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
-	117, // 181: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
-	119, // 182: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
-	121, // 183: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
-	108, // 184: holdfast.v1.AccessService.CreateAccount:input_type -> holdfast.v1.CreateAccountRequest
-	110, // 185: holdfast.v1.AccessService.ListAccounts:input_type -> holdfast.v1.ListAccountsRequest
-	112, // 186: holdfast.v1.AccessService.ChangePassword:input_type -> holdfast.v1.ChangePasswordRequest
-	114, // 187: holdfast.v1.AccessService.RemoveAccount:input_type -> holdfast.v1.RemoveAccountRequest
-	10,  // 188: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	12,  // 189: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	14,  // 190: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	16,  // 191: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	19,  // 192: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	21,  // 193: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	23,  // 194: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	25,  // 195: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	28,  // 196: holdfast.v1.QueueService.ListBulks:output_type -> holdfast.v1.ListBulksResponse
-	30,  // 197: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	35,  // 198: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	32,  // 199: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	39,  // 200: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	41,  // 201: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	43,  // 202: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	45,  // 203: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	59,  // 204: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	61,  // 205: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	63,  // 206: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	65,  // 207: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	67,  // 208: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	69,  // 209: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	71,  // 210: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	73,  // 211: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	49,  // 212: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	51,  // 213: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	53,  // 214: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	55,  // 215: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	75,  // 216: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	77,  // 217: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	91,  // 218: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	93,  // 219: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	95,  // 220: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	97,  // 221: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	99,  // 222: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	101, // 223: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	103, // 224: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	79,  // 225: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	106, // 226: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
-	124, // 227: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
-	87,  // 228: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	89,  // 229: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	81,  // 230: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
-	83,  // 231: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
-	118, // 232: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
-	120, // 233: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
-	122, // 234: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
-	109, // 235: holdfast.v1.AccessService.CreateAccount:output_type -> holdfast.v1.CreateAccountResponse
-	111, // 236: holdfast.v1.AccessService.ListAccounts:output_type -> holdfast.v1.ListAccountsResponse
-	113, // 237: holdfast.v1.AccessService.ChangePassword:output_type -> holdfast.v1.ChangePasswordResponse
-	115, // 238: holdfast.v1.AccessService.RemoveAccount:output_type -> holdfast.v1.RemoveAccountResponse
-	188, // [188:239] is the sub-list for method output_type
-	137, // [137:188] is the sub-list for method input_type
-	137, // [137:137] is the sub-list for extension type_name
-	137, // [137:137] is the sub-list for extension extendee
-	0,   // [0:137] is the sub-list for field type_name
+	26,  // 32: holdfast.v1.StopBulkResponse.bulk:type_name -> holdfast.v1.Bulk
+	26,  // 33: holdfast.v1.ListBulksResponse.bulks:type_name -> holdfast.v1.Bulk
+	3,   // 34: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	4,   // 35: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
+	3,   // 36: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	139, // 37: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	35,  // 38: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
+	38,  // 39: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
+	4,   // 40: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
+	38,  // 41: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
+	141, // 42: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	139, // 43: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	142, // 44: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	6,   // 45: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
+	139, // 46: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	7,   // 47: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
+	142, // 48: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	142, // 49: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	39,  // 50: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	39,  // 51: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	39,  // 52: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	142, // 53: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	142, // 54: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	48,  // 55: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	142, // 56: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	142, // 57: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	48,  // 58: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	142, // 59: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	142, // 60: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	49,  // 61: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	49,  // 62: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	142, // 63: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	49,  // 64: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	58,  // 65: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	142, // 66: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	143, // 67: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	139, // 68: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	6,   // 69: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	139, // 70: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	7,   // 71: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	139, // 72: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	58,  // 73: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
+	139, // 74: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	58,  // 75: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	142, // 76: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	59,  // 77: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	59,  // 78: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	59,  // 79: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	59,  // 80: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	59,  // 81: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	59,  // 82: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	129, // 83: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	130, // 84: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	131, // 85: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	7,   // 86: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	132, // 87: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	133, // 88: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	134, // 89: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	144, // 90: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	135, // 91: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
+	86,  // 92: holdfast.v1.ApplyConfigurationResponse.difference:type_name -> holdfast.v1.ConfigurationDifference
+	87,  // 93: holdfast.v1.ApplyConfigurationResponse.summary:type_name -> holdfast.v1.ConfigurationSummary
+	2,   // 94: holdfast.v1.ConfigurationDifference.action:type_name -> holdfast.v1.ConfigurationDifference.Action
+	136, // 95: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
+	145, // 96: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	145, // 97: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	145, // 98: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	106, // 99: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	106, // 100: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	106, // 101: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	139, // 102: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	139, // 103: holdfast.v1.Account.created_at:type_name -> google.protobuf.Timestamp
+	139, // 104: holdfast.v1.Account.changed_at:type_name -> google.protobuf.Timestamp
+	109, // 105: holdfast.v1.CreateAccountResponse.account:type_name -> holdfast.v1.Account
+	109, // 106: holdfast.v1.ListAccountsResponse.accounts:type_name -> holdfast.v1.Account
+	109, // 107: holdfast.v1.ChangePasswordResponse.account:type_name -> holdfast.v1.Account
+	146, // 108: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
+	139, // 109: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	139, // 110: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	146, // 111: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
+	142, // 112: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	118, // 113: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
+	118, // 114: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
+	147, // 115: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
+	142, // 116: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
+	127, // 117: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
+	147, // 118: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
+	142, // 119: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
+	139, // 120: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
+	139, // 121: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
+	142, // 122: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
+	142, // 123: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
+	142, // 124: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
+	142, // 125: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
+	137, // 126: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
+	7,   // 127: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	1,   // 128: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	142, // 129: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	6,   // 130: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	142, // 131: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	139, // 132: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	6,   // 133: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	139, // 134: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	148, // 135: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	139, // 136: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	142, // 137: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
+	9,   // 138: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	11,  // 139: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	13,  // 140: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	15,  // 141: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	18,  // 142: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	20,  // 143: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	22,  // 144: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	24,  // 145: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	29,  // 146: holdfast.v1.QueueService.ListBulks:input_type -> holdfast.v1.ListBulksRequest
+	27,  // 147: holdfast.v1.QueueService.StopBulk:input_type -> holdfast.v1.StopBulkRequest
+	31,  // 148: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	36,  // 149: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	33,  // 150: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	40,  // 151: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	42,  // 152: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	44,  // 153: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	46,  // 154: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	60,  // 155: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	62,  // 156: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	64,  // 157: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	66,  // 158: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	68,  // 159: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	70,  // 160: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	72,  // 161: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	74,  // 162: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	50,  // 163: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	52,  // 164: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	54,  // 165: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	56,  // 166: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	76,  // 167: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	78,  // 168: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	92,  // 169: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	94,  // 170: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	96,  // 171: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	98,  // 172: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	100, // 173: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	102, // 174: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	104, // 175: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	80,  // 176: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	107, // 177: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	125, // 178: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
+	88,  // 179: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	90,  // 180: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	82,  // 181: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
+	84,  // 182: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
+	119, // 183: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
+	121, // 184: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
+	123, // 185: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
+	110, // 186: holdfast.v1.AccessService.CreateAccount:input_type -> holdfast.v1.CreateAccountRequest
+	112, // 187: holdfast.v1.AccessService.ListAccounts:input_type -> holdfast.v1.ListAccountsRequest
+	114, // 188: holdfast.v1.AccessService.ChangePassword:input_type -> holdfast.v1.ChangePasswordRequest
+	116, // 189: holdfast.v1.AccessService.RemoveAccount:input_type -> holdfast.v1.RemoveAccountRequest
+	10,  // 190: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	12,  // 191: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	14,  // 192: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	16,  // 193: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	19,  // 194: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	21,  // 195: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	23,  // 196: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	25,  // 197: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	30,  // 198: holdfast.v1.QueueService.ListBulks:output_type -> holdfast.v1.ListBulksResponse
+	28,  // 199: holdfast.v1.QueueService.StopBulk:output_type -> holdfast.v1.StopBulkResponse
+	32,  // 200: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	37,  // 201: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	34,  // 202: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	41,  // 203: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	43,  // 204: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	45,  // 205: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	47,  // 206: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	61,  // 207: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	63,  // 208: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	65,  // 209: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	67,  // 210: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	69,  // 211: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	71,  // 212: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	73,  // 213: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	75,  // 214: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	51,  // 215: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	53,  // 216: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	55,  // 217: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	57,  // 218: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	77,  // 219: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	79,  // 220: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	93,  // 221: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	95,  // 222: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	97,  // 223: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	99,  // 224: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	101, // 225: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	103, // 226: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	105, // 227: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	81,  // 228: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	108, // 229: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
+	126, // 230: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
+	89,  // 231: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	91,  // 232: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	83,  // 233: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
+	85,  // 234: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
+	120, // 235: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
+	122, // 236: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
+	124, // 237: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
+	111, // 238: holdfast.v1.AccessService.CreateAccount:output_type -> holdfast.v1.CreateAccountResponse
+	113, // 239: holdfast.v1.AccessService.ListAccounts:output_type -> holdfast.v1.ListAccountsResponse
+	115, // 240: holdfast.v1.AccessService.ChangePassword:output_type -> holdfast.v1.ChangePasswordResponse
+	117, // 241: holdfast.v1.AccessService.RemoveAccount:output_type -> holdfast.v1.RemoveAccountResponse
+	190, // [190:242] is the sub-list for method output_type
+	138, // [138:190] is the sub-list for method input_type
+	138, // [138:138] is the sub-list for extension type_name
+	138, // [138:138] is the sub-list for extension extendee
+	0,   // [0:138] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -9990,29 +10129,29 @@ func file_holdfast_v1_admin_proto_init() {
 	file_holdfast_v1_event_proto_init()
 	file_holdfast_v1_peer_proto_init()
 	file_holdfast_v1_state_proto_init()
-	file_holdfast_v1_admin_proto_msgTypes[35].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[45].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[55].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[70].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[37].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[47].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[57].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[72].OneofWrappers = []any{
 		(*TestDestinationResponse_Line_)(nil),
 		(*TestDestinationResponse_Verdict_)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[79].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[81].OneofWrappers = []any{
 		(*ApplyConfigurationRequest_Options_)(nil),
 		(*ApplyConfigurationRequest_Data)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[80].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[82].OneofWrappers = []any{
 		(*ApplyConfigurationResponse_Difference)(nil),
 		(*ApplyConfigurationResponse_Summary)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[101].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[103].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   133,
+			NumMessages:   135,
 			NumExtensions: 0,
 			NumServices:   8,
 		},

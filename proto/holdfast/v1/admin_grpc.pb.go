@@ -40,6 +40,7 @@ const (
 	QueueService_StartBulk_FullMethodName     = "/holdfast.v1.QueueService/StartBulk"
 	QueueService_WatchBulk_FullMethodName     = "/holdfast.v1.QueueService/WatchBulk"
 	QueueService_ListBulks_FullMethodName     = "/holdfast.v1.QueueService/ListBulks"
+	QueueService_StopBulk_FullMethodName      = "/holdfast.v1.QueueService/StopBulk"
 )
 
 // QueueServiceClient is the client API for QueueService service.
@@ -75,6 +76,10 @@ type QueueServiceClient interface {
 	// ListBulks lists the bulk operations under way, 16 at most, and the latest 50
 	// that have ended, oldest first.
 	ListBulks(ctx context.Context, in *ListBulksRequest, opts ...grpc.CallOption) (*ListBulksResponse, error)
+	// StopBulk ends a bulk operation that is under way where it stands: what it has
+	// done stays done, and the rest isn't touched. FAILED_PRECONDITION: it has ended
+	// already.
+	StopBulk(ctx context.Context, in *StopBulkRequest, opts ...grpc.CallOption) (*StopBulkResponse, error)
 }
 
 type queueServiceClient struct {
@@ -202,6 +207,16 @@ func (c *queueServiceClient) ListBulks(ctx context.Context, in *ListBulksRequest
 	return out, nil
 }
 
+func (c *queueServiceClient) StopBulk(ctx context.Context, in *StopBulkRequest, opts ...grpc.CallOption) (*StopBulkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StopBulkResponse)
+	err := c.cc.Invoke(ctx, QueueService_StopBulk_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // QueueServiceServer is the server API for QueueService service.
 // All implementations must embed UnimplementedQueueServiceServer
 // for forward compatibility.
@@ -235,6 +250,10 @@ type QueueServiceServer interface {
 	// ListBulks lists the bulk operations under way, 16 at most, and the latest 50
 	// that have ended, oldest first.
 	ListBulks(context.Context, *ListBulksRequest) (*ListBulksResponse, error)
+	// StopBulk ends a bulk operation that is under way where it stands: what it has
+	// done stays done, and the rest isn't touched. FAILED_PRECONDITION: it has ended
+	// already.
+	StopBulk(context.Context, *StopBulkRequest) (*StopBulkResponse, error)
 	mustEmbedUnimplementedQueueServiceServer()
 }
 
@@ -271,6 +290,9 @@ func (UnimplementedQueueServiceServer) WatchBulk(*WatchBulkRequest, grpc.ServerS
 }
 func (UnimplementedQueueServiceServer) ListBulks(context.Context, *ListBulksRequest) (*ListBulksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListBulks not implemented")
+}
+func (UnimplementedQueueServiceServer) StopBulk(context.Context, *StopBulkRequest) (*StopBulkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StopBulk not implemented")
 }
 func (UnimplementedQueueServiceServer) mustEmbedUnimplementedQueueServiceServer() {}
 func (UnimplementedQueueServiceServer) testEmbeddedByValue()                      {}
@@ -434,6 +456,24 @@ func _QueueService_ListBulks_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueueService_StopBulk_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopBulkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).StopBulk(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_StopBulk_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).StopBulk(ctx, req.(*StopBulkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // QueueService_ServiceDesc is the grpc.ServiceDesc for QueueService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -464,6 +504,10 @@ var QueueService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListBulks",
 			Handler:    _QueueService_ListBulks_Handler,
+		},
+		{
+			MethodName: "StopBulk",
+			Handler:    _QueueService_StopBulk_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -531,7 +531,7 @@ type Event struct {
 	PayloadSize uint32 `protobuf:"varint,5,opt,name=payload_size,json=payloadSize,proto3" json:"payload_size,omitempty"`
 	// A reader that doesn't know the kind may skip it: it changes no state.
 	Ignorable bool `protobuf:"varint,6,opt,name=ignorable,proto3" json:"ignorable,omitempty"`
-	// The operator who ordered a change of the configuration, "" where none did.
+	// The operator who ordered it, "" where none did.
 	By string `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
 	// Types that are valid to be assigned to Kind:
 	//
@@ -581,6 +581,7 @@ type Event struct {
 	//	*Event_DrillEnded
 	//	*Event_BulkStarted
 	//	*Event_BulkProgressed
+	//	*Event_BulkStopped
 	//	*Event_HistoryPruned
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -1087,6 +1088,15 @@ func (x *Event) GetBulkProgressed() *BulkProgressed {
 	return nil
 }
 
+func (x *Event) GetBulkStopped() *BulkStopped {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_BulkStopped); ok {
+			return x.BulkStopped
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetHistoryPruned() *HistoryPruned {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_HistoryPruned); ok {
@@ -1289,6 +1299,10 @@ type Event_BulkProgressed struct {
 	BulkProgressed *BulkProgressed `protobuf:"bytes,91,opt,name=bulk_progressed,json=bulkProgressed,proto3,oneof"`
 }
 
+type Event_BulkStopped struct {
+	BulkStopped *BulkStopped `protobuf:"bytes,95,opt,name=bulk_stopped,json=bulkStopped,proto3,oneof"`
+}
+
 type Event_HistoryPruned struct {
 	// Upkeep.
 	HistoryPruned *HistoryPruned `protobuf:"bytes,92,opt,name=history_pruned,json=historyPruned,proto3,oneof"`
@@ -1385,6 +1399,8 @@ func (*Event_DrillEnded) isEvent_Kind() {}
 func (*Event_BulkStarted) isEvent_Kind() {}
 
 func (*Event_BulkProgressed) isEvent_Kind() {}
+
+func (*Event_BulkStopped) isEvent_Kind() {}
 
 func (*Event_HistoryPruned) isEvent_Kind() {}
 
@@ -5563,6 +5579,60 @@ func (x *BulkProgressed) GetFailure() string {
 	return ""
 }
 
+// BulkStopped ends a bulk operation where it stands, on the word of an operator:
+// that of the event. What it has changed stays so.
+type BulkStopped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BulkId        []byte                 `protobuf:"bytes,1,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BulkStopped) Reset() {
+	*x = BulkStopped{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BulkStopped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BulkStopped) ProtoMessage() {}
+
+func (x *BulkStopped) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BulkStopped.ProtoReflect.Descriptor instead.
+func (*BulkStopped) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *BulkStopped) GetBulkId() []byte {
+	if x != nil {
+		return x.BulkId
+	}
+	return nil
+}
+
+func (x *BulkStopped) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // VersionRaised raises the version of the state, which chooses what events mean
 // and which of them there may be. It holds only where all nodes can read it.
 type VersionRaised struct {
@@ -5574,7 +5644,7 @@ type VersionRaised struct {
 
 func (x *VersionRaised) Reset() {
 	*x = VersionRaised{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5586,7 +5656,7 @@ func (x *VersionRaised) String() string {
 func (*VersionRaised) ProtoMessage() {}
 
 func (x *VersionRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5599,7 +5669,7 @@ func (x *VersionRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRaised.ProtoReflect.Descriptor instead.
 func (*VersionRaised) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VersionRaised) GetVersion() uint32 {
@@ -5630,7 +5700,7 @@ type DrillStarted struct {
 
 func (x *DrillStarted) Reset() {
 	*x = DrillStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5642,7 +5712,7 @@ func (x *DrillStarted) String() string {
 func (*DrillStarted) ProtoMessage() {}
 
 func (x *DrillStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5655,7 +5725,7 @@ func (x *DrillStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillStarted.ProtoReflect.Descriptor instead.
 func (*DrillStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DrillStarted) GetId() string {
@@ -5710,7 +5780,7 @@ type DrillEnded struct {
 
 func (x *DrillEnded) Reset() {
 	*x = DrillEnded{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5722,7 +5792,7 @@ func (x *DrillEnded) String() string {
 func (*DrillEnded) ProtoMessage() {}
 
 func (x *DrillEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5735,7 +5805,7 @@ func (x *DrillEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillEnded.ProtoReflect.Descriptor instead.
 func (*DrillEnded) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DrillEnded) GetId() string {
@@ -5760,7 +5830,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5772,7 +5842,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5835,7 +5905,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5847,7 +5917,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5896,7 +5966,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5908,7 +5978,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5955,7 +6025,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5967,7 +6037,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6012,7 +6082,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6024,7 +6094,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6085,7 +6155,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6097,7 +6167,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6137,7 +6207,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[72]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6149,7 +6219,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[72]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6192,7 +6262,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[73]
+	mi := &file_holdfast_v1_event_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6204,7 +6274,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[73]
+	mi := &file_holdfast_v1_event_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6259,7 +6329,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[74]
+	mi := &file_holdfast_v1_event_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6271,7 +6341,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[74]
+	mi := &file_holdfast_v1_event_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6323,7 +6393,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[75]
+	mi := &file_holdfast_v1_event_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6335,7 +6405,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[75]
+	mi := &file_holdfast_v1_event_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6400,7 +6470,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\x1a google/protobuf/descriptor.proto\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xa0\x1a\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xdf\x1a\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -6459,7 +6529,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\vdrill_ended\x18^ \x01(\v2\x17.holdfast.v1.DrillEndedH\x00R\n" +
 	"drillEnded\x12=\n" +
 	"\fbulk_started\x18Z \x01(\v2\x18.holdfast.v1.BulkStartedH\x00R\vbulkStarted\x12F\n" +
-	"\x0fbulk_progressed\x18[ \x01(\v2\x1b.holdfast.v1.BulkProgressedH\x00R\x0ebulkProgressed\x12C\n" +
+	"\x0fbulk_progressed\x18[ \x01(\v2\x1b.holdfast.v1.BulkProgressedH\x00R\x0ebulkProgressed\x12=\n" +
+	"\fbulk_stopped\x18_ \x01(\v2\x18.holdfast.v1.BulkStoppedH\x00R\vbulkStopped\x12C\n" +
 	"\x0ehistory_pruned\x18\\ \x01(\v2\x1a.holdfast.v1.HistoryPrunedH\x00R\rhistoryPrunedB\x06\n" +
 	"\x04kind\"\xcc\x02\n" +
 	"\vEventResult\x121\n" +
@@ -6880,7 +6951,10 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12)\n" +
 	"\x10cursor_recipient\x18\x06 \x01(\rR\x0fcursorRecipient\x12\x1a\n" +
 	"\bfinished\x18\a \x01(\bR\bfinished\x12\x18\n" +
-	"\afailure\x18\b \x01(\tR\afailure\")\n" +
+	"\afailure\x18\b \x01(\tR\afailure\">\n" +
+	"\vBulkStopped\x12\x17\n" +
+	"\abulk_id\x18\x01 \x01(\fR\x06bulkId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\")\n" +
 	"\rVersionRaised\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"\x9e\x01\n" +
 	"\fDrillStarted\x12\x0e\n" +
@@ -6926,7 +7000,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                     // 0: holdfast.v1.BodyType
 	(Role)(0),                         // 1: holdfast.v1.Role
@@ -6998,20 +7072,21 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*BulkFilter)(nil),                // 67: holdfast.v1.BulkFilter
 	(*BulkStarted)(nil),               // 68: holdfast.v1.BulkStarted
 	(*BulkProgressed)(nil),            // 69: holdfast.v1.BulkProgressed
-	(*VersionRaised)(nil),             // 70: holdfast.v1.VersionRaised
-	(*DrillStarted)(nil),              // 71: holdfast.v1.DrillStarted
-	(*DrillEnded)(nil),                // 72: holdfast.v1.DrillEnded
-	(*AttemptStarted_Claim)(nil),      // 73: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil),   // 74: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),       // 75: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),         // 76: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),            // 77: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),          // 78: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),         // 79: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),      // 80: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),    // 81: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),        // 82: holdfast.v1.PolicyConfig.Phase
-	(*descriptorpb.FieldOptions)(nil), // 83: google.protobuf.FieldOptions
+	(*BulkStopped)(nil),               // 70: holdfast.v1.BulkStopped
+	(*VersionRaised)(nil),             // 71: holdfast.v1.VersionRaised
+	(*DrillStarted)(nil),              // 72: holdfast.v1.DrillStarted
+	(*DrillEnded)(nil),                // 73: holdfast.v1.DrillEnded
+	(*AttemptStarted_Claim)(nil),      // 74: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil),   // 75: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),       // 76: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),         // 77: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),            // 78: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),          // 79: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),         // 80: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),      // 81: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),    // 82: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),        // 83: holdfast.v1.PolicyConfig.Phase
+	(*descriptorpb.FieldOptions)(nil), // 84: google.protobuf.FieldOptions
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	8,   // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -7056,78 +7131,79 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	59,  // 39: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
 	60,  // 40: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
 	61,  // 41: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
-	70,  // 42: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
-	71,  // 43: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
-	72,  // 44: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
+	71,  // 42: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
+	72,  // 43: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
+	73,  // 44: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
 	68,  // 45: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
 	69,  // 46: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	57,  // 47: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	3,   // 48: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,   // 49: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	12,  // 50: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	13,  // 51: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	15,  // 52: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	14,  // 53: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	73,  // 54: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	18,  // 55: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	74,  // 56: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	20,  // 57: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	18,  // 58: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	75,  // 59: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	20,  // 60: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	77,  // 61: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
-	77,  // 62: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
-	18,  // 63: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	76,  // 64: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	20,  // 65: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	4,   // 66: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	77,  // 67: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	18,  // 68: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	78,  // 69: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	20,  // 70: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	18,  // 71: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	79,  // 72: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	20,  // 73: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	5,   // 74: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	80,  // 75: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	81,  // 76: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	29,  // 77: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	21,  // 78: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	37,  // 79: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	82,  // 80: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	40,  // 81: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	1,   // 82: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
-	43,  // 83: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
-	15,  // 84: holdfast.v1.ConfigurationApplied.content:type_name -> holdfast.v1.Content
-	29,  // 85: holdfast.v1.ConfigurationChange.destinations:type_name -> holdfast.v1.DestinationConfig
-	37,  // 86: holdfast.v1.ConfigurationChange.domains:type_name -> holdfast.v1.DomainConfig
-	40,  // 87: holdfast.v1.ConfigurationChange.policies:type_name -> holdfast.v1.PolicyConfig
-	55,  // 88: holdfast.v1.ConfigurationChange.settings:type_name -> holdfast.v1.Settings
-	55,  // 89: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	63,  // 90: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
-	62,  // 91: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
-	6,   // 92: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	62,  // 93: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	63,  // 94: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	63,  // 95: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	63,  // 96: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	67,  // 97: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	62,  // 98: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	63,  // 99: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	2,   // 100: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
-	21,  // 101: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 102: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	15,  // 103: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,   // 104: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	21,  // 105: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 106: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	18,  // 107: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	83,  // 108: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
-	109, // [109:109] is the sub-list for method output_type
-	109, // [109:109] is the sub-list for method input_type
-	109, // [109:109] is the sub-list for extension type_name
-	108, // [108:109] is the sub-list for extension extendee
-	0,   // [0:108] is the sub-list for field type_name
+	70,  // 47: holdfast.v1.Event.bulk_stopped:type_name -> holdfast.v1.BulkStopped
+	57,  // 48: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	3,   // 49: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,   // 50: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	12,  // 51: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	13,  // 52: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	15,  // 53: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	14,  // 54: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	74,  // 55: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	18,  // 56: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	75,  // 57: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	20,  // 58: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	18,  // 59: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	76,  // 60: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	20,  // 61: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	78,  // 62: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	78,  // 63: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	18,  // 64: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	77,  // 65: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	20,  // 66: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	4,   // 67: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	78,  // 68: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	18,  // 69: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	79,  // 70: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	20,  // 71: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	18,  // 72: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	80,  // 73: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	20,  // 74: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	5,   // 75: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	81,  // 76: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	82,  // 77: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	29,  // 78: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	21,  // 79: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	37,  // 80: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	83,  // 81: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	40,  // 82: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	1,   // 83: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
+	43,  // 84: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
+	15,  // 85: holdfast.v1.ConfigurationApplied.content:type_name -> holdfast.v1.Content
+	29,  // 86: holdfast.v1.ConfigurationChange.destinations:type_name -> holdfast.v1.DestinationConfig
+	37,  // 87: holdfast.v1.ConfigurationChange.domains:type_name -> holdfast.v1.DomainConfig
+	40,  // 88: holdfast.v1.ConfigurationChange.policies:type_name -> holdfast.v1.PolicyConfig
+	55,  // 89: holdfast.v1.ConfigurationChange.settings:type_name -> holdfast.v1.Settings
+	55,  // 90: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	63,  // 91: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
+	62,  // 92: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
+	6,   // 93: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	62,  // 94: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	63,  // 95: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	63,  // 96: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	63,  // 97: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	67,  // 98: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	62,  // 99: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	63,  // 100: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	2,   // 101: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
+	21,  // 102: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 103: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	15,  // 104: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,   // 105: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	21,  // 106: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 107: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	18,  // 108: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	84,  // 109: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
+	110, // [110:110] is the sub-list for method output_type
+	110, // [110:110] is the sub-list for method input_type
+	110, // [110:110] is the sub-list for extension type_name
+	109, // [109:110] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -7182,6 +7258,7 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_DrillEnded)(nil),
 		(*Event_BulkStarted)(nil),
 		(*Event_BulkProgressed)(nil),
+		(*Event_BulkStopped)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
 	file_holdfast_v1_event_proto_msgTypes[48].OneofWrappers = []any{}
@@ -7191,7 +7268,7 @@ func file_holdfast_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   76,
+			NumMessages:   77,
 			NumExtensions: 1,
 			NumServices:   0,
 		},

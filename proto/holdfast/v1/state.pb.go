@@ -751,7 +751,11 @@ type BulkRecord struct {
 	// 0 while it is under way.
 	FinishedAt int64 `protobuf:"varint,15,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
 	// Why it ended before its time, "" where it didn't.
-	Failure       string `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure string `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"`
+	// An operator ended it before its time: who and why.
+	Stopped       bool   `protobuf:"varint,17,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	StoppedBy     string `protobuf:"bytes,18,opt,name=stopped_by,json=stoppedBy,proto3" json:"stopped_by,omitempty"`
+	StopReason    string `protobuf:"bytes,19,opt,name=stop_reason,json=stopReason,proto3" json:"stop_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -894,6 +898,27 @@ func (x *BulkRecord) GetFinishedAt() int64 {
 func (x *BulkRecord) GetFailure() string {
 	if x != nil {
 		return x.Failure
+	}
+	return ""
+}
+
+func (x *BulkRecord) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *BulkRecord) GetStoppedBy() string {
+	if x != nil {
+		return x.StoppedBy
+	}
+	return ""
+}
+
+func (x *BulkRecord) GetStopReason() string {
+	if x != nil {
+		return x.StopReason
 	}
 	return ""
 }
@@ -2881,7 +2906,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x06warned\x182 \x01(\bR\x06warned\"W\n" +
 	"\x0fOperationRecord\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x03R\x02at\"\xff\x03\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\xd9\x04\n" +
 	"\n" +
 	"BulkRecord\x12/\n" +
 	"\x06filter\x18\x01 \x01(\v2\x17.holdfast.v1.BulkFilterR\x06filter\x124\n" +
@@ -2902,7 +2927,12 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\arefusal\x18\x0e \x01(\tR\arefusal\x12\x1f\n" +
 	"\vfinished_at\x18\x0f \x01(\x03R\n" +
 	"finishedAt\x12\x18\n" +
-	"\afailure\x18\x10 \x01(\tR\afailure\"^\n" +
+	"\afailure\x18\x10 \x01(\tR\afailure\x12\x18\n" +
+	"\astopped\x18\x11 \x01(\bR\astopped\x12\x1d\n" +
+	"\n" +
+	"stopped_by\x18\x12 \x01(\tR\tstoppedBy\x12\x1f\n" +
+	"\vstop_reason\x18\x13 \x01(\tR\n" +
+	"stopReason\"^\n" +
 	"\fUploadRecord\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x16\n" +
 	"\x06pieces\x18\x02 \x01(\rR\x06pieces\x12\x14\n" +
