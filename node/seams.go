@@ -93,6 +93,15 @@ func (l leadership) Leads() bool {
 	return leader == l.n.cfg.NodeID && l.n.cluster.Leased()
 }
 
+// handOverPatience is how long another node may take to lead.
+const handOverPatience = 10 * time.Second
+
+func (l leadership) HandOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
+	defer cancel()
+	return l.n.cluster.TransferLeadership(ctx, "")
+}
+
 // operators is the cluster as the admin services see it.
 type operators struct{ n *Node }
 

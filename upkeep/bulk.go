@@ -11,15 +11,19 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
-// bulkTries is how often in a row a bulk operation's next piece may fail, an
-// interval or two apart, before the operation ends.
-const bulkTries = 5
+const (
+	// handTries is how often in a row this node may fail to read an operation on
+	// before it lets another node try.
+	handTries = 3
+	// maxBackoff bounds the time between two tries.
+	maxBackoff = time.Minute
+)
 
-// trouble is an operation that couldn't be carried on: how often in a row, and when
-// it was tried last.
+// trouble is an operation that this node couldn't read on: how often in a row, and
+// when it tries again.
 type trouble struct {
 	tries int
-	at    time.Time
+	again time.Time
 }
 
 // bulks carries on the bulk operations under way, a piece of each in turn. One
@@ -32,11 +36,15 @@ func (k *Keeper) bulks(ctx context.Context) error {
 		}
 		for _, bulk := range running {
 			err := k.carryOn(ctx, bulk)
-			if its, ok := errors.AsType[*bulkError](err); ok {
-				err = k.fail(ctx, bulk, its)
-			} else {
-				delete(k.troubles, bulk.ID)
+			unread, refused := (*unreadError)(nil), (*refusal)(nil)
+			switch {
+			case errors.As(err, &unread):
+				k.later(ctx, bulk, unread)
+				continue
+			case errors.As(err, &refused):
+				err = k.end(ctx, bulk, refused)
 			}
+			delete(k.troubles, bulk.ID)
 			if err != nil {
 				return fmt.Errorf("operation %s: %w", bulk.ID, err)
 			}
@@ -45,16 +53,15 @@ func (k *Keeper) bulks(ctx context.Context) error {
 	return nil
 }
 
-// bulkError is what keeps one operation from being carried on, and no other.
-type bulkError struct {
-	err     error
-	forGood bool // it will be the same the next time
-}
+// unreadError is a failure to read this node's own state. Another node has its own
+// copy, so it says nothing about the operation.
+type unreadError struct{ err error }
 
-func (e *bulkError) Error() string { return e.err.Error() }
-func (e *bulkError) Unwrap() error { return e.err }
+func (e *unreadError) Error() string { return e.err.Error() }
+func (e *unreadError) Unwrap() error { return e.err }
 
-// running lists the operations under way, but those that failed just now.
+// running lists the operations under way, but those that this node couldn't read
+// on just now.
 func (k *Keeper) running() (running []fsm.Bulk, err error) {
 	view, err := k.cfg.State.View()
 	if err != nil {
@@ -63,7 +70,10 @@ func (k *Keeper) running() (running []fsm.Bulk, err error) {
 	defer func() { err = errors.Join(err, view.Close()) }()
 	all, err := view.Bulks()
 	for _, bulk := range all {
-		if bulk.Record.FinishedAt == 0 && time.Since(k.troubles[bulk.ID].at) >= interval {
+		switch {
+		case bulk.Record.FinishedAt != 0:
+			delete(k.handed, bulk.ID)
+		case !time.Now().Before(k.troubles[bulk.ID].again):
 			running = append(running, bulk)
 		}
 	}
@@ -74,12 +84,9 @@ func (k *Keeper) running() (running []fsm.Bulk, err error) {
 func (k *Keeper) carryOn(ctx context.Context, bulk fsm.Bulk) error {
 	piece, err := k.cut(bulk)
 	if err != nil {
-		return &bulkError{err: err}
+		return &unreadError{err}
 	}
 	changed, err := k.progress(ctx, piece)
-	if refused, ok := errors.AsType[*refusal](err); ok {
-		return &bulkError{err: refused, forGood: true}
-	}
 	if err != nil {
 		return err
 	}
@@ -105,16 +112,30 @@ func (k *Keeper) cut(bulk fsm.Bulk) (piece *pb.BulkProgressed, err error) {
 	return view.BulkPiece(bulk, bulkPiece)
 }
 
-// fail has an operation wait for its next try, or ends it where it stands: what it
-// has changed stays changed, and why it ended is there for whoever asks.
-func (k *Keeper) fail(ctx context.Context, bulk fsm.Bulk, why *bulkError) error {
+// later has an operation wait for its next try here. It never ends by that: the
+// rows that this node can't read another one can, so it gives leadership away, once
+// for an operation, lest it goes round among nodes that all can't.
+func (k *Keeper) later(ctx context.Context, bulk fsm.Bulk, why error) {
 	tries := k.troubles[bulk.ID].tries + 1
-	if !why.forGood && tries < bulkTries {
-		k.cfg.Logger.Warn("bulk operation goes on later", "id", bulk.ID, "tries", tries, "error", why)
-		k.troubles[bulk.ID] = trouble{tries: tries, at: time.Now()}
-		return nil
+	pause := min(interval<<min(tries-1, 10), maxBackoff)
+	k.troubles[bulk.ID] = trouble{tries: tries, again: time.Now().Add(pause)}
+	log := k.cfg.Logger.With("id", bulk.ID, "kind", bulk.Record.Operation.GetKind().String())
+	log.Error("this node can't read a bulk operation on", "tries", tries, "again_in", pause.Seconds(), "error", why)
+	if tries < handTries || k.handed[bulk.ID] {
+		return
 	}
-	delete(k.troubles, bulk.ID)
+	if err := k.cfg.Cluster.HandOver(ctx); err != nil {
+		log.Warn("no other node could take the bulk operation over", "error", err)
+		return
+	}
+	k.handed[bulk.ID] = true
+	log.Warn("gave leadership away so that another node carries a bulk operation on")
+}
+
+// end ends an operation that the state refuses to carry on, where it stands: that
+// is the same on every node. What it has changed stays changed, and why it ended is
+// there for whoever asks.
+func (k *Keeper) end(ctx context.Context, bulk fsm.Bulk, why *refusal) error {
 	ended, err := k.progress(ctx, &pb.BulkProgressed{
 		BulkId: bulk.ID[:], From: bulk.Record.Cursor, FromRecipient: bulk.Record.CursorRecipient,
 		Cursor: bulk.Record.Cursor, CursorRecipient: bulk.Record.CursorRecipient, Failure: short(why.Error()),

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"log/slog"
@@ -34,8 +35,10 @@ type alone struct {
 	spoil func(event *pb.Event) (*pb.EventResult, error)
 	log   io.Writer // of the keeper; nil: the test's output
 
-	mu    sync.Mutex // guards what follows, and folding
-	index uint64
+	mu     sync.Mutex // guards what follows, and folding
+	index  uint64
+	handed int // how often it gave leadership away
+	away   bool
 }
 
 func startAlone(t *testing.T) *alone {
@@ -77,7 +80,27 @@ func (w *alone) fold(event *pb.Event, payload []byte) (*pb.EventResult, uint64) 
 	return applied.Results[0], w.index
 }
 
-func (w *alone) Leads() bool { return true }
+func (w *alone) Leads() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.away
+}
+
+func (w *alone) HandOver(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.handed++
+	w.away = true
+	return nil
+}
+
+// leadsAgain gives leadership back, and how often it was given away.
+func (w *alone) leadsAgain() (handed int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = false
+	return w.handed
+}
 
 func (w *alone) Propose(_ context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
 	if w.spoil != nil {
@@ -222,8 +245,8 @@ func (w *written) String() string {
 	return w.text.String()
 }
 
-// One that this node can't read on is tried a few times, which others don't wait
-// for; then it ends too.
+// One that this node can't read on holds up none of the others and never ends by
+// that: another node is to try, once; and it can be stopped.
 func TestUnreadableBulkBlocksNobody(t *testing.T) {
 	w := startAlone(t)
 	damaged := w.accept(1, "r@one.test")
@@ -233,15 +256,38 @@ func TestUnreadableBulkBlocksNobody(t *testing.T) {
 	spoilRecipient(t, w.dir, damaged)
 	w.open()
 	good := w.hold(4, "two.test")
+	log := &written{}
+	w.log = log
 	w.keep()
 	if b := w.ended(good); b.Failure != "" || b.Changed != 1 {
 		t.Errorf("the other one: %v", b)
 	}
-	if b := w.bulk(bad); b.FinishedAt != 0 {
-		t.Errorf("it ended with its first failure: %v", b)
+	tried := func(times int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("it is tried %d times", times), func() error {
+			if got := strings.Count(log.String(), "can't read a bulk operation on"); got < times {
+				return fmt.Errorf("tried %d times", got)
+			}
+			return nil
+		})
 	}
-	if b := w.ended(bad); b.Failure == "" || b.Changed != 0 {
-		t.Errorf("the unreadable one: %v", b)
+	tried(3)
+	eventually(t, "another node is to carry it on", func() error {
+		if !strings.Contains(log.String(), "gave leadership away") {
+			return errors.New(log.String())
+		}
+		return nil
+	})
+	if handed := w.leadsAgain(); handed != 1 {
+		t.Errorf("leadership was given away %d times", handed)
+	}
+	tried(6)
+	if b := w.bulk(bad); b.FinishedAt != 0 || w.leadsAgain() != 1 {
+		t.Errorf("given away %d times; the operation: %v", w.leadsAgain(), b)
+	}
+	w.fold(&pb.Event{By: "ann", Kind: &pb.Event_BulkStopped{BulkStopped: &pb.BulkStopped{BulkId: bad[:]}}}, nil)
+	if b := w.ended(bad); !b.Stopped || b.Changed != 0 {
+		t.Errorf("stopped: %v", b)
 	}
 }
 

@@ -29,6 +29,8 @@ type Cluster interface {
 	Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error)
 	// Leads reports whether this node leads, with a quorum behind it.
 	Leads() bool
+	// HandOver gives leadership to another node.
+	HandOver(ctx context.Context) error
 }
 
 // Config is what a Keeper works on.
@@ -66,6 +68,8 @@ type Keeper struct {
 	pieces *prometheus.CounterVec
 	// troubles are of bulk operations, since this node leads.
 	troubles map[relay.MessageID]trouble
+	// handed are those for which this node has given leadership away.
+	handed map[relay.MessageID]bool
 }
 
 // New checks the configuration.
@@ -73,7 +77,7 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.State == nil || cfg.Cluster == nil || cfg.Now == nil || cfg.Logger == nil || cfg.Metrics == nil {
 		return nil, errors.New("upkeep: state, cluster, clock, logger and metrics are needed")
 	}
-	k := &Keeper{cfg: cfg, troubles: make(map[relay.MessageID]trouble), pieces: prometheus.NewCounterVec(prometheus.CounterOpts{
+	k := &Keeper{cfg: cfg, troubles: make(map[relay.MessageID]trouble), handed: make(map[relay.MessageID]bool), pieces: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "holdfast_upkeep_pieces_total", Help: "Pieces of the cluster's upkeep that this node brought into the log, by what they do.",
 	}, []string{"kind"})}
 	for _, kind := range []string{kindBulk, kindPurge, kindFrozen, kindPrune} {
@@ -153,7 +157,11 @@ func (k *Keeper) piece(ctx context.Context, kind string, event *pb.Event) (chang
 	case pb.EventResult_CODE_STALE:
 		return false, nil
 	}
-	return false, &refusal{fmt.Sprintf("%s: %s: %s", kind, result.Code, result.Text)}
+	text := fmt.Sprintf("%s: %s: %s", kind, result.Code, result.Text)
+	if result.Code == pb.EventResult_CODE_NOT_ACTIVE {
+		return false, errors.New(text) // of this process, not of the piece
+	}
+	return false, &refusal{text}
 }
 
 // refusal is the state's no to a piece.

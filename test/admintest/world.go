@@ -131,6 +131,9 @@ type leader struct{ *World }
 // Leads is true until LoseQuorum, and while the upkeep doesn't rest.
 func (l leader) Leads() bool { return l.Leased() && !l.rests() }
 
+// HandOver has nobody to hand over to.
+func (l leader) HandOver(context.Context) error { return cluster.ErrNoQuorum }
+
 func (l leader) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
 	if l.rests() {
 		return nil, 0, ErrNoQuorum
