@@ -64,6 +64,7 @@ func (s *Scheduler) startAttempt(q *queue, l fsm.Lane, grant fsm.Grant) {
 	}
 	q.running[a.number] = a
 	q.lanes[l].running++
+	s.unkeep(q, l)
 	s.running[l]++
 	s.metrics.running.Inc()
 	s.start(func() func() {

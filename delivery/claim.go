@@ -70,7 +70,11 @@ func (s *Scheduler) paused(q *queue, now time.Time) bool {
 // isStarved reports whether the node has as many attempts of a lane as it may
 // have; one that ends comes back to this destination when its turn comes.
 func (s *Scheduler) isStarved(q *queue, l fsm.Lane, now time.Time) bool {
-	if room(l, s.running, maxAttempts, maxAttempts) > 0 {
+	taken := s.taken()
+	if q.kept[l] {
+		taken[l]--
+	}
+	if room(l, taken, maxAttempts, maxAttempts) > 0 {
 		s.starved[l].leave(q.name)
 		return false
 	}

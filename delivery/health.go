@@ -143,9 +143,7 @@ func (s *Scheduler) release(a *attempt) {
 	s.metrics.running.Dec()
 	s.markDirty(q.name)
 	for l := range fsm.Lanes {
-		if next := s.nextStarved(l); next != nil {
-			s.turns[next.name] = true
-		}
+		s.giveTurn(l)
 	}
 }
 

@@ -404,10 +404,16 @@ func TestStarvedDestinationsWake(t *testing.T) {
 	if due := s.wakes.due(base.Add(starvedAgain)); !slices.Contains(due, "second") {
 		t.Errorf("woken are %v, not the second one", due)
 	}
+	if s.isStarved(named("first"), fsm.LaneFresh, base) || !s.isStarved(named("second"), fsm.LaneFresh, base) {
+		t.Error("the attempt isn't kept for the first one")
+	}
+	if s.settleTurns(named("first")); !s.turns["second"] {
+		t.Error("the first one has no use for its turn, and the second one doesn't get it")
+	}
 	if s.isStarved(named("second"), fsm.LaneFresh, base) {
 		t.Error("an attempt is free")
 	}
-	ends("third") // the second one has found its attempt
+	ends("third")
 	ends("fourth")
 	ends()
 }
@@ -436,6 +442,57 @@ func TestStarvedDestinationComesFirst(t *testing.T) {
 		s.scheduleDirty()
 		if waiting, busy := len(s.queues["waiting"].running), len(s.queues["busy"].running); waiting != 1 || busy != 0 {
 			t.Errorf("the one that waited has %d attempts, the one where it ended %d", waiting, busy)
+		}
+		for ; s.active > 0; s.active-- {
+			<-s.done // the message isn't there
+		}
+	}
+}
+
+// A turn outlasts the way of a claim into the log: until that is granted or denied no
+// destination that has claims already takes the attempt.
+func TestTurnKeepsItsAttempt(t *testing.T) {
+	w := newWorld(t, "a")
+	for _, denied := range []bool{false, true} {
+		s, err := New(w.nodes["a"].config())
+		must(t, err)
+		s.incarnation, s.attempts, s.outcomes = w.nodes["a"].Incarnation(), w.ctx, w.ctx
+		grant := func(name string, number uint64) fsm.Grant {
+			return fsm.Grant{
+				Claim:  &pb.ClaimRef{Incarnation: s.incarnation, Attempt: number},
+				Record: &pb.ClaimRecord{Destination: name, MessageId: make([]byte, 16)},
+			}
+		}
+		for _, name := range []string{"busy", "waiting"} {
+			s.queues[name] = upQueue(20)
+			s.queues[name].name, s.queues[name].owned = name, true
+		}
+		busy, waiting := s.queues["busy"], s.queues["waiting"]
+		s.running[fsm.LaneFresh] = maxAttempts
+		if !s.isStarved(waiting, fsm.LaneFresh, w.nodes["a"].config().Now()) {
+			t.Fatal("there is no limit")
+		}
+		busy.lanes[fsm.LaneFresh].ready = []fsm.Grant{grant("busy", 1)}
+		s.release(&attempt{queue: "busy"})
+		waiting.claim(2, fsm.LaneFresh) // as its turn has it do
+		waiting.proposed = true
+		s.scheduleDirty()
+		if len(busy.running)+len(waiting.running) > 0 {
+			t.Errorf("the busy one has %d attempts, the one whose turn it is %d", len(busy.running), len(waiting.running))
+		}
+		if denied { // the turn goes on to the next, which is the busy one by now
+			waiting.claimed(2)
+			waiting.proposed = false
+			s.markDirty("waiting")
+		} else {
+			s.granted(grant("waiting", 2))
+		}
+		s.scheduleDirty()
+		if got := len(waiting.running); (got == 0) != denied {
+			t.Errorf("denied %v: %d attempts at the one whose turn it was", denied, got)
+		}
+		if got := len(busy.running); (got == 1) != denied || s.kept != (perLane{}) {
+			t.Errorf("denied %v: %d attempts at the busy one, kept are %v", denied, got, s.kept)
 		}
 		for ; s.active > 0; s.active-- {
 			<-s.done // the message isn't there

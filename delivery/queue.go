@@ -19,6 +19,7 @@ type queue struct {
 	owned  bool
 
 	lanes    [fsm.Lanes]lane
+	kept     [fsm.Lanes]bool     // its turn has come: one of the node's attempts is kept for it
 	claiming map[uint64]fsm.Lane // attempts proposed and not yet granted
 	proposed bool                // a proposal of claims is under way
 	pause    time.Time           // nothing is claimed before it

@@ -23,6 +23,7 @@ type Scheduler struct {
 	running     perLane // attempts, at all destinations
 	starved     [fsm.Lanes]starved
 	turns       map[string]bool // of those, the ones that are next
+	kept        perLane         // attempts, for destinations whose turn it is
 	releasing   map[uint64]bool // claims that are being given back
 	unknown     map[uint64]bool // claims that the last reconciliation didn't know
 	expiring    bool
@@ -197,14 +198,16 @@ func (s *Scheduler) markDirty(names ...string) {
 	}
 }
 
-// scheduleDirty looks first at those who waited for an attempt that has ended:
-// after the destination that had it they would find it taken again.
+// scheduleDirty looks first at those who waited for an attempt that has ended. One
+// that has no use for it gives its turn on.
 func (s *Scheduler) scheduleDirty() {
-	for _, names := range []map[string]bool{s.turns, s.dirty} {
-		for name := range names {
-			delete(names, name)
-			if q := s.queues[name]; q != nil {
-				s.schedule(q)
+	for len(s.turns)+len(s.dirty) > 0 {
+		for _, names := range []map[string]bool{s.turns, s.dirty} {
+			for name := range names {
+				delete(names, name)
+				if q := s.queues[name]; q != nil {
+					s.schedule(q)
+				}
 			}
 		}
 	}
@@ -212,6 +215,7 @@ func (s *Scheduler) scheduleDirty() {
 
 // schedule starts what may start at a destination, and claims more.
 func (s *Scheduler) schedule(q *queue) {
+	defer s.settleTurns(q)
 	if !s.mayAct() {
 		return
 	}

@@ -48,6 +48,53 @@ func (s *starved) take() (name string, ok bool) {
 	return name, true
 }
 
+// giveTurn gives a free attempt of a lane to the destination that has waited longest
+// for one. It is kept for it: the destination may have to claim first, and while its
+// claim is on its way into the log others that have claims would else take every
+// attempt that ends.
+func (s *Scheduler) giveTurn(l fsm.Lane) {
+	if room(l, s.taken(), maxAttempts, maxAttempts) <= 0 {
+		return
+	}
+	next := s.nextStarved(l)
+	if next == nil {
+		return
+	}
+	if !next.kept[l] {
+		next.kept[l] = true
+		s.kept[l]++
+	}
+	s.turns[next.name] = true
+}
+
+// settleTurns gives on what is kept for a destination that has no claim on its way:
+// it had nothing to do after all, has no slot free, or may not act.
+func (s *Scheduler) settleTurns(q *queue) {
+	for l := range fsm.Lanes {
+		if q.kept[l] && q.lanes[l].claimed == 0 {
+			s.unkeep(q, l)
+			s.giveTurn(l)
+		}
+	}
+}
+
+// unkeep ends a turn.
+func (s *Scheduler) unkeep(q *queue, l fsm.Lane) {
+	if q.kept[l] {
+		q.kept[l] = false
+		s.kept[l]--
+	}
+}
+
+// taken are the node's attempts that are running or kept.
+func (s *Scheduler) taken() perLane {
+	taken := s.running
+	for l := range fsm.Lanes {
+		taken[l] += s.kept[l]
+	}
+	return taken
+}
+
 // nextStarved takes the destination whose turn it is in a lane. One that is gone,
 // went to another node or is suspended meanwhile has no use for it.
 func (s *Scheduler) nextStarved(l fsm.Lane) *queue {
