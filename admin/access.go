@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -162,7 +161,11 @@ func (a *Access) identify(ctx context.Context) (caller, error) {
 		return nobody, err
 	}
 	if given {
-		return a.byToken(ctx, secret)
+		c, err := a.byToken(ctx, secret)
+		if err == nil {
+			pki.Known(ctx)
+		}
+		return c, err
 	}
 	switch id, err := pki.FromPeer(ctx); {
 	case err == nil:
@@ -213,7 +216,7 @@ func (a *Access) node(ctx context.Context) (caller, error) {
 	if !ok {
 		return nobody, noCredentials
 	}
-	if _, encrypted := from.AuthInfo.(credentials.TLSInfo); !encrypted && from.Addr.Network() == "tcp" {
+	if !pki.Encrypted(from) && from.Addr.Network() == "tcp" {
 		return c, nil
 	}
 	switch id, err := pki.FromPeer(ctx); {
@@ -269,7 +272,7 @@ func isPrivate(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	if _, encrypted := from.AuthInfo.(credentials.TLSInfo); encrypted || from.Addr.Network() == "unix" {
+	if pki.Encrypted(from) || from.Addr.Network() == "unix" {
 		return true
 	}
 	address, err := netip.ParseAddrPort(from.Addr.String())

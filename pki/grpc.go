@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 )
 
 // ForServer secures a gRPC server for nodes and clients. A client may show no
@@ -30,25 +31,65 @@ func (t transport) ClientHandshake(ctx context.Context, _ string, raw net.Conn) 
 	if err != nil {
 		return nil, nil, err
 	}
-	return conn, conn.authInfo(), nil
+	return conn, conn.tlsInfo(), nil
 }
+
+// stranger is a connection of a listener that counts those of strangers.
+type stranger interface{ Known() }
 
 // ServerHandshake implements credentials.TransportCredentials. The server has
 // set a deadline on the connection, and closes it when it stops. A listener that
-// counts strangers is told who is none: whoever shows a certificate of the CA.
+// counts strangers is told who is none: whoever shows a certificate of the CA, or
+// later a token (Known).
 func (t transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	anyone := func(Identity) error { return nil }
 	conn, err := t.c.accept(raw, protocolGRPC, tls.VerifyClientCertIfGiven, anyone)
 	if err != nil {
 		return nil, nil, err
 	}
-	if counted, ok := raw.(interface{ Known() }); ok && conn.Peer != (Identity{}) {
+	counted, ok := raw.(stranger)
+	if !ok {
+		return conn, conn.tlsInfo(), nil
+	}
+	if conn.Peer != (Identity{}) {
 		counted.Known()
 	}
-	return conn, conn.authInfo(), nil
+	return conn, countedInfo{conn.tlsInfo(), counted}, nil
 }
 
-func (c *Conn) authInfo() credentials.AuthInfo {
+// countedInfo is the TLSInfo of a connection that counts.
+type countedInfo struct {
+	credentials.TLSInfo
+	stranger
+}
+
+// Known takes the connection that a call came over out of the count of its listener:
+// the caller has shown who they are in another way than by a certificate.
+func Known(ctx context.Context) {
+	if from, ok := peer.FromContext(ctx); ok {
+		if counted, ok := from.AuthInfo.(stranger); ok {
+			counted.Known()
+		}
+	}
+}
+
+// Encrypted reports whether a call came over TLS.
+func Encrypted(from *peer.Peer) bool {
+	_, ok := tlsInfo(from.AuthInfo)
+	return ok
+}
+
+func tlsInfo(info credentials.AuthInfo) (credentials.TLSInfo, bool) {
+	switch info := info.(type) {
+	case credentials.TLSInfo:
+		return info, true
+	case countedInfo:
+		return info.TLSInfo, true
+	}
+	return credentials.TLSInfo{}, false
+}
+
+func (c *Conn) tlsInfo() credentials.TLSInfo {
 	return credentials.TLSInfo{
 		State:          c.state,
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"net"
 	"testing"
+
+	"google.golang.org/grpc/peer"
 )
 
 // counted is a connection of a listener that counts strangers.
@@ -14,7 +16,8 @@ type counted struct {
 
 func (c *counted) Known() { c.known = true }
 
-// Who shows a certificate of the CA is no stranger; who comes with a token is one.
+// Who shows a certificate of the CA is no stranger; who comes with a token is one
+// until that is known to be good.
 func TestKnownByACertificate(t *testing.T) {
 	ca, pair := newCA(t)
 	a := newStore(t).trust(pair.Cert).hold(ca, Identity{Node, "a"}).open("a")
@@ -40,12 +43,19 @@ func TestKnownByACertificate(t *testing.T) {
 		in, err := l.Accept()
 		server := &counted{Conn: must(t, in, err)}
 		t.Cleanup(func() { server.Close() })
-		_, _, err = a.ForServer().ServerHandshake(server)
+		_, info, err := a.ForServer().ServerHandshake(server)
 		if clientErr := <-shaken; err != nil || clientErr != nil {
 			t.Fatalf("%s: handshake %v, %v", name, err, clientErr)
 		}
 		if want := name == "node"; server.known != want {
 			t.Errorf("%s: known %v, want %v", name, server.known, want)
+		}
+		ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: info})
+		if id, err := FromPeer(ctx); (err == nil) != (name == "node") || name == "node" && id != (Identity{Node, "b"}) {
+			t.Errorf("%s: the caller is %v, %v", name, id, err)
+		}
+		if Known(ctx); !server.known {
+			t.Errorf("%s: a stranger still, once a token was good", name)
 		}
 	}
 }

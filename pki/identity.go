@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 )
 
@@ -109,7 +108,7 @@ func FromPeer(ctx context.Context) (Identity, error) {
 	if !ok {
 		return Identity{}, ErrNone
 	}
-	info, ok := caller.AuthInfo.(credentials.TLSInfo)
+	info, ok := tlsInfo(caller.AuthInfo)
 	if !ok {
 		return Identity{}, ErrNone
 	}

@@ -1,12 +1,19 @@
 package operate_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+
+	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/harness"
 )
 
@@ -18,6 +25,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	w.must(err)
 	w.load("strangers", 3, w.SMTP()...)
 	w.awaitArrivals(50)
+	tail := w.tailWithToken(leader)
 	const many = 300
 	calls, pages := w.strangers(leader.Admin, many), w.strangers(leader.HTTP, many)
 
@@ -41,8 +49,45 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 			t.Errorf("%s: the first of them is still open: %v", door, err)
 		}
 	}
+	w.goesOn(tail, leader)
 	w.endLoad()
 	w.audit(0)
+}
+
+// tailWithToken follows the log over a connection of its own, with no certificate.
+func (w *world) tailWithToken(n *harness.Node) grpc.ServerStreamingClient[pb.TailLogResponse] {
+	w.t.Helper()
+	secret := strings.TrimSpace(w.cli(n, "token", "create", "--name", "reader", "--role", "viewer"))
+	conn, err := grpc.NewClient(n.Admin, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})))
+	w.must(err)
+	w.t.Cleanup(func() { conn.Close() })
+	ctx := metadata.AppendToOutgoingContext(w.ctx, "authorization", "Bearer "+secret)
+	tail, err := pb.NewLogServiceClient(conn).TailLog(ctx, &pb.TailLogRequest{})
+	w.must(err)
+	_, err = tail.Recv()
+	w.must(err)
+	return tail
+}
+
+// goesOn wants what is happening at a node now from whoever has followed its log.
+func (w *world) goesOn(tail grpc.ServerStreamingClient[pb.TailLogResponse], n *harness.Node) {
+	w.t.Helper()
+	var now struct {
+		Nodes []struct {
+			Name         string
+			AppliedIndex uint64
+		}
+	}
+	w.must(n.JSON(w.ctx, &now, "status"))
+	for _, known := range now.Nodes {
+		for next := uint64(0); known.Name == n.Name && next <= known.AppliedIndex; {
+			r, err := tail.Recv()
+			if err != nil {
+				w.t.Fatalf("who has a token was cut off at index %d of %d: %v", next, known.AppliedIndex, err)
+			}
+			next = r.NextIndex
+		}
+	}
 }
 
 // strangers opens connections that say nothing.
