@@ -189,11 +189,10 @@ func (c *Cluster) hears(id raft.ServerID) bool {
 // Guarded by joining.
 func (l *leadership) promoteNode(ctx context.Context, node string) error {
 	c := l.c
-	servers := c.serversOf(node)
-	if len(servers) == 0 {
+	server, ok := current(c.serversOf(node))
+	if !ok {
 		return c.noMember(node)
 	}
-	server := servers[len(servers)-1]
 	if server.Suffrage == raft.Voter {
 		return nil
 	}
@@ -215,18 +214,17 @@ func (c *Cluster) transferTo(ctx context.Context, node string) error {
 	if node == c.cfg.Node {
 		return nil // it leads already
 	}
-	servers := c.serversOf(node)
+	target, ok := current(c.serversOf(node))
 	if node == "" {
-		servers = c.successors()
-		if len(servers) == 0 {
+		successors := c.successors()
+		if len(successors) == 0 {
 			return status.Error(codes.FailedPrecondition, "no other voter answers that could lead")
 		}
+		target, ok = successors[0], true
 	}
-	if len(servers) == 0 {
-		return c.noMember(node)
-	}
-	target := servers[0]
 	switch {
+	case !ok:
+		return c.noMember(node)
 	case target.Suffrage != raft.Voter:
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't vote yet: it can't lead", node)
 	case node != "" && !c.answers(ctx, node):
@@ -247,8 +245,17 @@ func (c *Cluster) successors() []raft.Server {
 	})
 }
 
+// current is the entry of the process that a node is now: where it is being
+// replaced, that of the earlier one is before it and nobody answers there any more.
+func current(servers []raft.Server) (server raft.Server, ok bool) {
+	if len(servers) == 0 {
+		return raft.Server{}, false
+	}
+	return servers[len(servers)-1], true
+}
+
 // serversOf are a node's entries in the configuration: while it is being
-// replaced there are two.
+// replaced there are two, the earlier one first.
 func (c *Cluster) serversOf(node string) (servers []raft.Server) {
 	for _, server := range c.configuration() {
 		if nodeOf(string(server.ID)) == node {

@@ -153,6 +153,35 @@ func TestTransferLeadership(t *testing.T) {
 }
 
 // A draining leader gives leadership away, and doesn't keep it when it wins it.
+// A wiped node that is back has two entries for a while: leadership goes to the
+// process that there is now, once that votes, and never to the one that was.
+func TestTransferToNodeThatIsReplaced(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) { c.Timing.Stable = time.Hour }
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	n := w.nodes[w.others(leader.name)[0]]
+	n.stop()
+	n.wipe()
+	n.start()
+	eventually(t, "the wiped node is a member anew", func() bool { return len(leader.cluster.serversOf(n.name)) == 2 })
+	transfer := func() error { return leader.cluster.TransferLeadership(within(t, 20*time.Second), n.name) }
+	if err := transfer(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "doesn't vote yet") {
+		t.Errorf("before it votes: %v", err)
+	}
+	eventually(t, "it is promoted", func() bool {
+		return leader.cluster.PromoteNode(within(t, 20*time.Second), n.name) == nil
+	})
+	if err := transfer(); err != nil {
+		t.Errorf("once it votes: %v", err)
+	}
+	eventually(t, "it leads", func() bool {
+		known, _ := leader.cluster.Leader()
+		return known == n.name
+	})
+}
+
 func TestDrainingLeaderStepsAside(t *testing.T) {
 	w := newWorld(t, "a", "b", "c")
 	w.startAll()
