@@ -69,6 +69,9 @@ func NewAccess(cfg AccessConfig) *Access {
 	return a
 }
 
+// Close ends what Access has to say, once no server asks it any more.
+func (a *Access) Close() { a.lines.Close() }
+
 // Interceptors are the options with which a server asks for every call.
 func (a *Access) Interceptors() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(a.unary), grpc.ChainStreamInterceptor(a.stream)}

@@ -45,6 +45,9 @@ func New(cfg Config) *Limit {
 	return &Limit{cfg: cfg, lines: loglimit.New(cfg.Logger, cfg.Now)}
 }
 
+// Close ends what the limit has to say, once its listeners are closed.
+func (l *Limit) Close() { l.lines.Close() }
+
 // Listener is a listener whose connections count.
 func (l *Limit) Listener(inner net.Listener) net.Listener {
 	return &listener{Listener: inner, limit: l}

@@ -37,7 +37,10 @@ func open(t *testing.T) *door {
 		t.Fatal(err)
 	}
 	d.listener = limit.Listener(inner)
-	t.Cleanup(func() { d.listener.Close() })
+	t.Cleanup(func() {
+		d.listener.Close()
+		limit.Close()
+	})
 	return d
 }
 

@@ -39,3 +39,8 @@ func newDoors(log *slog.Logger, r prometheus.Registerer, now func() time.Time) d
 	}
 	return doors{grpc: limit("grpc"), http: limit("http")}
 }
+
+func (d doors) close() {
+	d.grpc.Close()
+	d.http.Close()
+}

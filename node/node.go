@@ -47,6 +47,7 @@ type Node struct {
 	flow         *admin.Flow
 	certificates *certificates
 	doors        doors
+	access       *admin.Access
 	draining     atomic.Bool
 
 	fatalOnce sync.Once
@@ -189,10 +190,10 @@ func (n *Node) serveServices() {
 		Logger: n.log.With("component", "admin"), Trial: n.trial, Flow: n.flow,
 	}
 	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)
-	access := admin.NewAccess(admin.AccessConfig{
+	n.access = admin.NewAccess(admin.AccessConfig{
 		State: n.state, Logger: cfg.Logger, Metrics: n.registry, Now: n.cluster.Now, Open: n.cfg.OpenAdmin,
 	})
-	calls := append(admin.RequestIDs(cfg.Logger), access.Interceptors()...)
+	calls := append(admin.RequestIDs(cfg.Logger), n.access.Interceptors()...)
 	n.peers = grpc.NewServer(append(n.cluster.ServerOptions(), calls...)...)
 	n.admins = grpc.NewServer(calls...)
 	n.cluster.RegisterPeer(n.peers)

@@ -78,6 +78,8 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		}
 	}
+	n.access.Close()
+	n.doors.close()
 	errs = append(errs, n.state.Close(), n.listeners.close(), n.answered.close())
 	err := errors.Join(errs...)
 	if err != nil {

@@ -72,6 +72,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	defer stopProposing()
 	defer stopCleaning()
+	defer s.refusals.Close()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 

@@ -158,6 +158,7 @@ func (w *World) serve(dir string) {
 	w.access = admin.NewAccess(admin.AccessConfig{
 		State: w.State, Logger: w.logger(), Metrics: prometheus.NewRegistry(), Now: w.now,
 	})
+	w.t.Cleanup(w.access.Close)
 	listener, err := admin.ListenSocket(dir)
 	if err != nil {
 		w.t.Fatal(err)
