@@ -182,9 +182,15 @@ func (b *Books) checkDuplicates(j *Journal, copies map[string][]sink.Message, fo
 	return nil
 }
 
-// doubtful goes by the answers: the log may have messages of other books.
+// doubtful goes by the answers: the log may have messages of other books. A message
+// that was offered again, after a 4xx or a lost reply, has several.
 func (b *Books) doubtful() (found Findings) {
+	seen := map[string]bool{}
 	for _, a := range b.Answers {
+		if seen[a.ID] {
+			continue
+		}
+		seen[a.ID] = true
 		for _, r := range b.logged[a.ID].GetRecipients() {
 			if r.InDoubt > 0 {
 				found.InDoubt++

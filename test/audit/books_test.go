@@ -173,3 +173,16 @@ func TestAuditPassesOnWhatItCannotRead(t *testing.T) {
 		t.Errorf("error %v, want %v", err, failed)
 	}
 }
+
+// A message that was offered until it was taken is in doubt once, however many
+// answers there were.
+func TestDoubtCountsOnce(t *testing.T) {
+	b := agreeing()
+	b.hold()
+	b.answered("one", load.Unknown)
+	b.answered("one", load.Deferred)
+	b.answered("two", load.Deferred) // never logged
+	if found := b.doubtful(); found.InDoubt != 1 || found.Held != 1 {
+		t.Errorf("%+v, want one recipient in doubt, and it is held", found)
+	}
+}
