@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ func (n *testNode) expectRemoval(t *testing.T) {
 	t.Helper()
 	select {
 	case err := <-n.fatal:
-		if !strings.Contains(err.Error(), "was removed from the cluster") {
+		if !errors.Is(err, ErrRemoved) {
 			t.Errorf("node %s stops with %q", n.name, err)
 		}
 	case <-time.After(20 * time.Second):
@@ -152,7 +153,6 @@ func TestTransferLeadership(t *testing.T) {
 	}
 }
 
-// A draining leader gives leadership away, and doesn't keep it when it wins it.
 // A wiped node that is back has two entries for a while: leadership goes to the
 // process that there is now, once that votes, and never to the one that was.
 func TestTransferToNodeThatIsReplaced(t *testing.T) {
@@ -182,6 +182,7 @@ func TestTransferToNodeThatIsReplaced(t *testing.T) {
 	})
 }
 
+// A draining leader gives leadership away, and doesn't keep it when it wins it.
 func TestDrainingLeaderStepsAside(t *testing.T) {
 	w := newWorld(t, "a", "b", "c")
 	w.startAll()

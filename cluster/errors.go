@@ -19,6 +19,8 @@ var (
 	ErrIncarnationEnded = errors.New("the node's incarnation ended")
 	// ErrTooLarge: the event is over fsm.MaxEvent.
 	ErrTooLarge = errors.New("the event is too large")
+	// ErrRemoved ends a node that an operator took out of the cluster.
+	ErrRemoved = errors.New("was removed from the cluster")
 	// ErrInvalid: the event can't be encoded.
 	ErrInvalid = errors.New("the event is invalid")
 )

@@ -209,8 +209,8 @@ func (c *Cluster) join(ctx context.Context, known *pb.HelloResponse) string {
 		return err.Error()
 	}
 	if resp.Removed {
-		c.cfg.Fatal(fmt.Errorf("node %s was removed from the cluster: it stops; to let it join anew, empty %s first", c.cfg.Node, c.cfg.DataDir))
-		return "was removed from the cluster"
+		c.cfg.Fatal(fmt.Errorf("node %s %w: it stops; to let it join anew, empty %s first", c.cfg.Node, ErrRemoved, c.cfg.DataDir))
+		return ErrRemoved.Error()
 	}
 	if !resp.Voter {
 		return "joins the cluster: catches up"

@@ -39,13 +39,18 @@ type Config struct {
 	// OpenAdmin takes whoever calls on TCP for an administrator: `dev` only.
 	OpenAdmin bool `toml:"-"`
 	// Fatal is called once, with what makes it impossible for the node to go on
-	// (a failed fsync, an unknown event). nil stops only this node.
+	// (a failed fsync, an unknown event; ErrRemoved where an operator took it out of
+	// the cluster). nil stops only this node.
 	Fatal func(error) `toml:"-"`
 	// Kill and Pause are for drills: they end the process at once, and stop it
 	// for a while. nil where the process isn't this node's alone.
 	Kill  func()                    `toml:"-"`
 	Pause func(time.Duration) error `toml:"-"`
 }
+
+// ErrRemoved is in what Fatal gets where nothing failed: the node has left the
+// cluster for good, and starting it again would only tell so again.
+var ErrRemoved = cluster.ErrRemoved
 
 // SMTPConfig is the front door.
 type SMTPConfig struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,7 +29,8 @@ func (a *app) serverCommand() *cobra.Command {
 		Long: `Run one node of a cluster until SIGTERM or SIGINT, which end it in order; a
 second signal ends it at once. --check reads the node file and the certificates
 that it names, says what is wrong with them, and exits. SIGHUP reads the
-certificates again.`,
+certificates again. A node that is removed from the cluster ends by itself with
+exit status 0: it is done, and whatever restarts it after a failure leaves it alone.`,
 		Example: `  holdfast server --config /etc/holdfast/holdfast.toml --check
   holdfast server --config /etc/holdfast/holdfast.toml`,
 		Args: noArguments(),
@@ -61,8 +63,19 @@ certificates again.`,
 // fatal ends the process where it stands: after a failed write or fsync nothing
 // that it would still say or do can be relied on.
 func (a *app) fatal(err error) {
-	fmt.Fprintf(a.err, "holdfast: the node can't go on: %v\n", err)
-	os.Exit(1)
+	line, status := lastWords(err)
+	fmt.Fprintln(a.err, line)
+	os.Exit(status)
+}
+
+// lastWords are what a node that ends for good says, and its exit status. One that
+// was removed is done, as in etcd: whatever keeps the process (systemd's
+// Restart=on-failure) is to leave it alone.
+func lastWords(err error) (line string, status int) {
+	if errors.Is(err, node.ErrRemoved) {
+		return fmt.Sprintf("holdfast: %v", err), exitDone
+	}
+	return fmt.Sprintf("holdfast: the node can't go on: %v", err), exitFailed
 }
 
 // kill ends the process as kill -9 does, for a drill: nothing is flushed, handed

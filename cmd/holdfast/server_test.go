@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -16,5 +18,16 @@ func TestLogHasSeconds(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%s: %s", format, out.String())
 		}
+	}
+}
+
+// Who keeps the process starts it again after a failure, and not after its removal.
+func TestLastWords(t *testing.T) {
+	removed := fmt.Errorf("node c %w: it stops", node.ErrRemoved)
+	if line, status := lastWords(removed); status != exitDone || line != "holdfast: node c was removed from the cluster: it stops" {
+		t.Errorf("%q, status %d", line, status)
+	}
+	if line, status := lastWords(errors.New("fsync failed")); status != exitFailed || !strings.Contains(line, "can't go on: fsync failed") {
+		t.Errorf("%q, status %d", line, status)
 	}
 }

@@ -56,7 +56,9 @@ func TestMembersComeAndGo(t *testing.T) {
 	w.cli(a, "cluster", "remove", "c")
 	w.refused(a, 3, `no node "c" in the cluster`, "cluster", "remove", "c")
 	w.must(c.Start())
-	w.awaitEnd(c)
+	if status, err := c.WaitExit(w.ctx); err != nil || status != 0 {
+		t.Errorf("the removed node exits with status %d, %v: a failure would have it started again", status, err)
+	}
 	if tails := w.Tails(5); !strings.Contains(tails, "node c was removed from the cluster: it stops") {
 		t.Errorf("the removed node doesn't say why it stops:\n%s", tails)
 	}
