@@ -24,6 +24,11 @@ func (s *settingsService) SetSettings(ctx context.Context, req *pb.SetSettingsRe
 	if req.Settings == nil || proto.Size(req.Settings) == 0 {
 		return nil, invalid("settings", "no setting is given: `holdfast settings set --help` lists them")
 	}
+	if domain := relay.RelayDomain(req.Settings.GetPostmaster()); domain != "" {
+		if _, ok := s.State.Domain(domain); !ok {
+			return nil, precondition("ROUTE", domain, "postmaster: domain %s isn't configured here: `holdfast domain set %s --destination NAME` comes first", domain, domain)
+		}
+	}
 	event := &pb.Event{Kind: &pb.Event_SettingsChanged{SettingsChanged: &pb.SettingsChanged{Settings: req.Settings}}}
 	if err := s.configure(ctx, event, "settings"); err != nil {
 		return nil, err
@@ -37,6 +42,6 @@ func settings(s relay.Settings) *pb.Settings {
 		LogRetention: proto.Int64(int64(s.LogRetention)), DeleteGrace: proto.Int64(int64(s.DeleteGrace)),
 		FrozenAge: proto.Int64(int64(s.FrozenAge)), MaxMessageSize: proto.Int64(s.MaxMessageSize),
 		WarnPending: proto.Uint64(s.WarnPending), WarnOldest: proto.Int64(int64(s.WarnOldest)),
-		DrillConsent: proto.Bool(s.DrillConsent),
+		DrillConsent: proto.Bool(s.DrillConsent), Postmaster: proto.String(s.Postmaster),
 	}
 }

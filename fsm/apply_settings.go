@@ -61,7 +61,7 @@ func SettingsOf(set *pb.Settings) relay.Settings {
 	if set.WarnPending != nil {
 		s.WarnPending = *set.WarnPending
 	}
-	s.DrillConsent = set.GetDrillConsent()
+	s.DrillConsent, s.Postmaster = set.GetDrillConsent(), set.GetPostmaster()
 	return s
 }
 

@@ -477,13 +477,15 @@ func (g *script) policy(n *scriptNode) scriptEvent {
 // settings changes one, now and then to what is out of range.
 func (g *script) settings(n *scriptNode) scriptEvent {
 	changed := &pb.Settings{}
-	switch g.pick(4) {
+	switch g.pick(5) {
 	case 0:
 		changed.LogRetention = proto.Int64(int64(time.Duration(g.pick(3)) * 24 * time.Hour))
 	case 1:
 		changed.MaxMessageSize = proto.Int64(int64(1<<20) << g.pick(12))
 	case 2:
 		changed.WarnPending = proto.Uint64(uint64(g.pick(3)))
+	case 3:
+		changed.Postmaster = proto.String([]string{"", "hostmaster@example.test", "nobody"}[g.pick(3)])
 	default:
 		changed.DrillConsent = proto.Bool(g.pick(2) == 0)
 	}

@@ -145,6 +145,7 @@ func (n *Node) makeParts() (err error) {
 	smtp.Hostname, smtp.Node, smtp.Now = n.cfg.SMTP.Hostname, n.cfg.NodeID, n.cluster.Now
 	smtp.Proposer, smtp.Directory, smtp.Gate = acceptance{n.cluster}, n.state, gate{n}
 	smtp.MessageSize = func() int64 { return n.state.Settings().MaxMessageSize }
+	smtp.Postmaster = func() string { return n.state.Settings().Postmaster }
 	smtp.Logger, smtp.Registerer = n.log, n.registry
 	smtp.Answering = n.answered.note
 	smtp.ShutdownGrace = stopContent

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type Settings struct {
 	WarnOldest time.Duration
 	// DrillConsent lets operators have the cluster kill or cut off a node of its own.
 	DrillConsent bool
+	// Postmaster gets mail to <Postmaster> without a domain; "" is nobody.
+	Postmaster string
 }
 
 // DefaultSettings hold until they are changed. Apply goes by them too, so those
@@ -53,5 +56,17 @@ func (s Settings) Validate() error {
 	if s.MaxMessageSize < 64<<10 || s.MaxMessageSize > 1<<30 {
 		return fmt.Errorf("max-message-size: want %d (64 KiB) to %d (1 GiB)", 64<<10, 1<<30)
 	}
+	if s.Postmaster != "" && !isMailbox(s.Postmaster) {
+		return fmt.Errorf("postmaster: %q is not a mail address with a domain", s.Postmaster)
+	}
 	return nil
+}
+
+// isMailbox is stricter than RFC 5321 section 4.1.2: a local part without quotes, and
+// a domain that isn't an address literal. All is ASCII, since the sender of mail to
+// <Postmaster> need not speak SMTPUTF8.
+func isMailbox(address string) bool {
+	unfit := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`<>()[]\,;:"`, r) }
+	local, _, err := SplitAddress(address)
+	return err == nil && len(address) <= MaxPath && !strings.ContainsFunc(address, unfit) && !strings.Contains(local, "@")
 }

@@ -56,8 +56,8 @@ type Config struct {
 	Hostname string
 	// Node is the node's name, for the origin of accepted messages.
 	Node string
-	// Postmaster takes mail to <Postmaster> without a domain. "" refuses it.
-	Postmaster string
+	// Postmaster takes mail to <Postmaster> without a domain. nil and "" refuse it.
+	Postmaster func() string
 	// ProxyFrom are the proxies whose connections begin with a header of the PROXY
 	// protocol, version 1 or 2, that says who the client is.
 	ProxyFrom []netip.Prefix
@@ -166,10 +166,6 @@ func (c *Config) validate() error {
 	want(c.Proposer != nil && c.Directory != nil && c.Gate != nil, "proposer, directory and gate are needed")
 	want(c.Logger != nil && c.Registerer != nil, "logger and registerer are needed")
 	want(c.Now != nil && c.Entropy != nil, "clock and entropy are needed")
-	if c.Postmaster != "" {
-		address, rest, err := parsePath("<" + c.Postmaster + ">")
-		want(err == nil && rest == "" && relay.DomainOf(address) != "", "postmaster %q is not a mail address", c.Postmaster)
-	}
 	// RFC 5321 sections 4.5.3.1.7 and 4.5.3.1.8 give the least that must be taken.
 	want(c.MaxMessageSize >= 64<<10 && c.MaxMessageSize <= 1<<30, "largest message %d: must be 64 KiB to 1 GiB", c.MaxMessageSize)
 	want(c.MaxRecipients >= 100, "recipients per message %d: must be at least 100", c.MaxRecipients)
@@ -187,6 +183,13 @@ func (c *Config) validate() error {
 		return fmt.Errorf("smtpd: %w", errors.Join(errs...))
 	}
 	return nil
+}
+
+func (c *Config) postmaster() string {
+	if c.Postmaster == nil {
+		return ""
+	}
+	return c.Postmaster()
 }
 
 // messageSize is the longest content taken now.

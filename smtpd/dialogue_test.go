@@ -61,7 +61,7 @@ func play(t *testing.T, script string) string {
 		cfg.MaxMessageSize = 64 << 10
 		cfg.MaxErrors = 100
 		if strings.Contains(script, "# postmaster") {
-			cfg.Postmaster = "postmaster@example.org"
+			cfg.Postmaster = func() string { return "postmaster@example.org" }
 		}
 	})
 	c := h.dial(t)

@@ -27,6 +27,6 @@
 // (section 4.5.3.1 wants no limits where they can be avoided), since content is
 // streamed and never altered; an unquoted local part may have dots anywhere,
 // because such mailboxes exist; and RCPT TO:<Postmaster> without a domain
-// (section 4.5.1) goes to Config.Postmaster, or is refused with 550 5.1.1 where
+// (section 4.5.1) goes to the cluster's postmaster, or is refused with 550 5.1.1 where
 // none is set, for a relay has no mailbox of its own.
 package smtpd

@@ -22,10 +22,10 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 		return notConfigured
 	}
 	if strings.EqualFold(recipient.Address, "postmaster") {
-		if s.server.cfg.Postmaster == "" {
+		recipient.Address = s.server.cfg.postmaster()
+		if recipient.Address == "" {
 			return noPostmaster
 		}
-		recipient.Address = s.server.cfg.Postmaster
 	}
 	// An address literal is never a relay domain: it gets the same answer. So does
 	// whoever authenticated: there is no route to other domains, for anybody.

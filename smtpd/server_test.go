@@ -448,7 +448,6 @@ func TestConfigErrors(t *testing.T) {
 		want   string
 	}{
 		"hostname":   {func(c *Config) { c.Hostname = "a b" }, `hostname "a b"`},
-		"postmaster": {func(c *Config) { c.Postmaster = "me" }, `postmaster "me"`},
 		"proposer":   {func(c *Config) { c.Proposer = nil }, "proposer"},
 		"size":       {func(c *Config) { c.MaxMessageSize = 1000 }, "largest message 1000"},
 		"recipients": {func(c *Config) { c.MaxRecipients = 10 }, "recipients per message 10"},

@@ -98,6 +98,8 @@ var settingKeys = []key[*pb.Settings, relay.Settings]{
 		s.DrillConsent = &b
 		return err
 	}, func(s relay.Settings) string { return strconv.FormatBool(s.DrillConsent) }},
+	{"postmaster", takeText(func(s *pb.Settings, text string) { s.Postmaster = &text }),
+		func(s relay.Settings) string { return quote(s.Postmaster) }},
 }
 
 func takeHosts(r *pb.SetDestinationRequest, v value) error {

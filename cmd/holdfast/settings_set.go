@@ -13,7 +13,7 @@ import (
 
 func (a *app) settingsSetCommand() *cobra.Command {
 	var retention, grace, frozen, oldest durationFlag
-	var size, drill string
+	var size, drill, postmaster string
 	var pending uint64
 	missing := later{"cache-valid": nil, "cache-invalid": nil, "relay-networks": nil}
 	cmd := &cobra.Command{
@@ -22,9 +22,14 @@ func (a *app) settingsSetCommand() *cobra.Command {
 		Long: `Change what is given; the rest stays. It returns when every node has it.
 
 --log-retention: how long the log keeps messages that have ended; then they go,
-with all their attempts. What is pending, held or frozen stays.`,
+with all their attempts. What is pending, held or frozen stays.
+
+--postmaster: who gets mail to <Postmaster> without a domain, which every mail server
+must take (RFC 5321 section 4.5.1). The address is in a domain that is configured
+here. Until one is set, such mail is refused; '' unsets it.`,
 		Example: `  holdfast settings set --log-retention 90d
-  holdfast settings set --max-message-size 100M --warn-oldest 1h`,
+  holdfast settings set --max-message-size 100M --warn-oldest 1h
+  holdfast settings set --postmaster postmaster@example.com`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := missing.refuse(cmd); err != nil {
@@ -59,6 +64,9 @@ with all their attempts. What is pending, held or frozen stays.`,
 				}
 				set.DrillConsent = &consent
 			}
+			if cmd.Flags().Changed("postmaster") {
+				set.Postmaster = &postmaster
+			}
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				r, err := pb.NewSettingsServiceClient(conn).SetSettings(ctx, &pb.SetSettingsRequest{Settings: set})
 				if err != nil {
@@ -76,6 +84,7 @@ with all their attempts. What is pending, held or frozen stays.`,
 	flags.Uint64Var(&pending, "warn-pending", 0, "warn of a destination with so many pending recipients, 0 never (default 10000)")
 	flags.Var(&oldest, "warn-oldest", "warn of pending mail of this age, 0s never (default 4h)")
 	flags.StringVar(&drill, "drill-consent", "", "yes or no: whether drills may kill or cut off a node (default no)")
+	flags.StringVar(&postmaster, "postmaster", "", "who gets mail to <Postmaster> without a domain")
 	missing.add(flags)
 	return cmd
 }

@@ -19,6 +19,7 @@ type settingsJSON struct {
 	WarnPending    uint64  `json:"warnPending"`
 	WarnOldest     float64 `json:"warnOldestSeconds"`
 	DrillConsent   bool    `json:"drillConsent"`
+	Postmaster     *string `json:"postmaster"`
 }
 
 func (a *app) settingsShowCommand() *cobra.Command {
@@ -53,6 +54,7 @@ func toSettingsJSON(s *pb.Settings) settingsJSON {
 		LogRetention: seconds(s.GetLogRetention()), DeleteGrace: seconds(s.GetDeleteGrace()),
 		FrozenAge: seconds(s.GetFrozenAge()), MaxMessageSize: s.GetMaxMessageSize(),
 		WarnPending: s.GetWarnPending(), WarnOldest: seconds(s.GetWarnOldest()), DrillConsent: s.GetDrillConsent(),
+		Postmaster: orNull(s.GetPostmaster()),
 	}
 }
 
@@ -66,6 +68,7 @@ func (a *app) showSettings(s *pb.Settings) error {
 	t.row("warn-pending", s.GetWarnPending())
 	t.row("warn-oldest", settingDuration(s.GetWarnOldest()))
 	t.row("drill-consent", yesNo(s.GetDrillConsent()))
+	t.row("postmaster", dash(s.GetPostmaster()))
 	return t.flush()
 }
 

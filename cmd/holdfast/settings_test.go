@@ -22,6 +22,14 @@ func TestSettings(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
 	}
+	wantError(t, sh.run(t, "settings", "set", "--postmaster", "help@one.test"), exitFailed, "domain one.test isn't configured here")
+	w.Configure()
+	for given, shown := range map[string]string{"": "-", "help@ONE.test": "help@ONE.test"} {
+		if r := sh.run(t, "settings", "set", "--postmaster", given); r.status != exitDone || !strings.Contains(r.out, "postmaster        "+shown+"\n") {
+			t.Errorf("postmaster %q: %+v", given, r)
+		}
+	}
+	sh.run(t, "settings", "set", "--postmaster", "help@one.test")
 	compare(t, "settings_show_--json.txt", sh.run(t, "settings", "show", "--json").out)
 	for line, want := range map[string]string{
 		"settings set":                             "no setting is given",
@@ -30,6 +38,7 @@ func TestSettings(t *testing.T) {
 		"settings set --max-message-size 10":       "max-message-size: want 65536",
 		"settings set --max-message-size many":     "want bytes, or a number with K, M or G",
 		"settings set --max-message-size 9999999G": "max-message-size: want",
+		"settings set --postmaster me":             "postmaster: \"me\" is not a mail address with a domain",
 		"settings set --drill-consent perhaps":     "want yes or no",
 		"settings set --relay-networks 10.0.0.0/8": "not in this version: --relay-networks",
 	} {

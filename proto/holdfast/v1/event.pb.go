@@ -4561,7 +4561,10 @@ type Settings struct {
 	// A pending message of this age is warned about, nanoseconds; 0 is never.
 	WarnOldest *int64 `protobuf:"varint,6,opt,name=warn_oldest,json=warnOldest,proto3,oneof" json:"warn_oldest,omitempty"`
 	// Operators may have the cluster kill or cut off a node of its own.
-	DrillConsent  *bool `protobuf:"varint,7,opt,name=drill_consent,json=drillConsent,proto3,oneof" json:"drill_consent,omitempty"`
+	DrillConsent *bool `protobuf:"varint,7,opt,name=drill_consent,json=drillConsent,proto3,oneof" json:"drill_consent,omitempty"`
+	// Who gets mail to <Postmaster> without a domain (RFC 5321 section 4.5.1); "" is
+	// nobody.
+	Postmaster    *string `protobuf:"bytes,8,opt,name=postmaster,proto3,oneof" json:"postmaster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4643,6 +4646,13 @@ func (x *Settings) GetDrillConsent() bool {
 		return *x.DrillConsent
 	}
 	return false
+}
+
+func (x *Settings) GetPostmaster() string {
+	if x != nil && x.Postmaster != nil {
+		return *x.Postmaster
+	}
+	return ""
 }
 
 // SettingsChanged changes what is set in it and leaves the rest.
@@ -6855,7 +6865,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\"$\n" +
 	"\fVerifyMarked\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\xa1\x03\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\xd5\x03\n" +
 	"\bSettings\x12(\n" +
 	"\rlog_retention\x18\x01 \x01(\x03H\x00R\flogRetention\x88\x01\x01\x12&\n" +
 	"\fdelete_grace\x18\x02 \x01(\x03H\x01R\vdeleteGrace\x88\x01\x01\x12\"\n" +
@@ -6865,14 +6875,18 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\fwarn_pending\x18\x05 \x01(\x04H\x04R\vwarnPending\x88\x01\x01\x12$\n" +
 	"\vwarn_oldest\x18\x06 \x01(\x03H\x05R\n" +
 	"warnOldest\x88\x01\x01\x12(\n" +
-	"\rdrill_consent\x18\a \x01(\bH\x06R\fdrillConsent\x88\x01\x01B\x10\n" +
+	"\rdrill_consent\x18\a \x01(\bH\x06R\fdrillConsent\x88\x01\x01\x12#\n" +
+	"\n" +
+	"postmaster\x18\b \x01(\tH\aR\n" +
+	"postmaster\x88\x01\x01B\x10\n" +
 	"\x0e_log_retentionB\x0f\n" +
 	"\r_delete_graceB\r\n" +
 	"\v_frozen_ageB\x13\n" +
 	"\x11_max_message_sizeB\x0f\n" +
 	"\r_warn_pendingB\x0e\n" +
 	"\f_warn_oldestB\x10\n" +
-	"\x0e_drill_consent\"D\n" +
+	"\x0e_drill_consentB\r\n" +
+	"\v_postmaster\"D\n" +
 	"\x0fSettingsChanged\x121\n" +
 	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\"'\n" +
 	"\rHistoryPruned\x12\x16\n" +
