@@ -42,7 +42,11 @@ func TestSwaks(t *testing.T) {
 	}
 	for _, mechanism := range []string{"PLAIN", "LOGIN"} {
 		out, err := run("--tls", "--auth", mechanism, "--auth-user", "ann@example.org", "--auth-password", annsPassword)
-		if err != nil && !strings.Contains(out, "TLS not available") || err == nil && !strings.Contains(out, "235 2.7.0") {
+		if strings.Contains(out, "TLS not available") {
+			t.Log("swaks has no TLS here, so no AUTH either")
+			continue
+		}
+		if err != nil || !strings.Contains(out, "235 2.7.0") {
 			t.Errorf("swaks --auth %s: %v\n%s", mechanism, err, out)
 		}
 	}
