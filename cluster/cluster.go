@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -123,7 +124,14 @@ func (c *Cluster) openData() (err error) {
 		}
 	}
 	raftDir := filepath.Join(c.cfg.DataDir, "raft")
-	c.stores, err = openStores(raftDir, c.cfg.LogStore, c.cfg.Limits.segment(), newHCLog(c.log, c.cfg.Now))
+	if err := os.MkdirAll(raftDir, 0o700); err != nil {
+		return err
+	}
+	if c.maxLogBytes, err = logBudget(raftDir); err != nil { // it can be a disk of its own
+		return err
+	}
+	c.trailingBytes = min(c.cfg.Limits.TrailingBytes, c.maxLogBytes)
+	c.stores, err = openStores(raftDir, c.cfg.LogStore, segmentFor(c.trailingBytes), newHCLog(c.log, c.cfg.Now))
 	if err != nil {
 		return err
 	}
@@ -153,10 +161,6 @@ func (c *Cluster) openData() (err error) {
 	if err != nil {
 		return err
 	}
-	if c.maxLogBytes, err = logBudget(raftDir); err != nil {
-		return err
-	}
-	c.trailingBytes = min(c.cfg.Limits.TrailingBytes, c.maxLogBytes)
 	c.logs, err = newLogWatch(c.stores.log, size, c.cfg.Timing.Store, c.cfg.Limits.SnapshotBytes, c.metrics, c.cfg.Fatal)
 	return err
 }

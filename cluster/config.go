@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	wal "github.com/hashicorp/raft-wal"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"holdfast/fsm"
@@ -189,12 +188,6 @@ func (t *Timing) setDefaults() {
 			*f.field = *f.value
 		}
 	}
-}
-
-// segment is how large raft-wal's files are. A truncated entry's room is free only
-// with the whole file, so a small budget needs smaller files.
-func (l *Limits) segment() int {
-	return int(min(int64(wal.DefaultSegmentSize), max(1<<20, l.TrailingBytes/4)))
 }
 
 func (l *Limits) setDefaults() {

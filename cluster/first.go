@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 )
 
 // FirstMember is the only voter of a new cluster whose state was made while no
@@ -41,7 +40,7 @@ func NewFirstMember(node, logStore, advertise string, now time.Time) (*FirstMemb
 
 // WriteLog makes raft's files: an empty log behind a state of that term.
 func (f *FirstMember) WriteLog(dataDir string, term uint64, logger *slog.Logger, now func() time.Time) error {
-	s, err := openStores(filepath.Join(dataDir, "raft"), f.id.LogStore, wal.DefaultSegmentSize, newHCLog(logger, now))
+	s, err := openStores(filepath.Join(dataDir, "raft"), f.id.LogStore, smallSegment, newHCLog(logger, now))
 	if err != nil {
 		return err
 	}

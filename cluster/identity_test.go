@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -154,7 +153,7 @@ func TestDataFolderChecks(t *testing.T) {
 		}, "node.json"},
 		"lost state after truncation": {func(t *testing.T, w *world, n *testNode) {
 			must(t, os.RemoveAll(filepath.Join(n.dir, "state")))
-			s, err := openStores(filepath.Join(n.dir, "raft"), LogStoreWAL, wal.DefaultSegmentSize, newHCLog(testLogger(t), nil))
+			s, err := openStores(filepath.Join(n.dir, "raft"), LogStoreWAL, smallSegment, newHCLog(testLogger(t), nil))
 			must(t, err)
 			must(t, s.log.DeleteRange(1, 2))
 			must(t, s.close())
@@ -178,7 +177,7 @@ func TestStateAheadOfLog(t *testing.T) {
 	w.awaitLeased("a")
 	n.configure()
 	n.stop()
-	s, err := openStores(filepath.Join(n.dir, "raft"), LogStoreWAL, wal.DefaultSegmentSize, newHCLog(testLogger(t), nil))
+	s, err := openStores(filepath.Join(n.dir, "raft"), LogStoreWAL, smallSegment, newHCLog(testLogger(t), nil))
 	must(t, err)
 	last, err := s.log.LastIndex()
 	must(t, err)

@@ -28,6 +28,16 @@ type stores struct {
 	wal    *wal.WAL // nil where stable is the log too
 }
 
+// smallSegment is the least size of raft-wal's files.
+const smallSegment = 1 << 20
+
+// segmentFor is how large raft-wal's files are where so much of the log is kept. A
+// truncated entry's room is free only with its whole file, so a small budget needs
+// small files.
+func segmentFor(trailing int64) int {
+	return int(min(int64(wal.DefaultSegmentSize), max(smallSegment, trailing/4)))
+}
+
 // openStores opens what is in dir, raft/ of the data folder, or makes it. New files of
 // raft-wal have segment bytes.
 func openStores(dir, kind string, segment int, logger hclog.Logger) (*stores, error) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	wal "github.com/hashicorp/raft-wal"
 
 	"holdfast/fsm"
 )
@@ -49,7 +48,7 @@ func OpenSurvivor(dataDir string, open func(dir, node string) (*fsm.State, error
 		return nil, err
 	}
 	s := &Survivor{DataDir: dataDir, Node: id.Node, RaftID: id.RaftID, Cluster: id.ClusterID, id: id, log: logger}
-	if s.stores, err = openStores(filepath.Join(dataDir, "raft"), id.LogStore, wal.DefaultSegmentSize, newHCLog(logger, now)); err != nil {
+	if s.stores, err = openStores(filepath.Join(dataDir, "raft"), id.LogStore, smallSegment, newHCLog(logger, now)); err != nil {
 		return nil, err
 	}
 	defer func() {

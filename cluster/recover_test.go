@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"holdfast/fsm"
@@ -34,7 +33,7 @@ func survivorDir(t *testing.T, kind string) string {
 	if err := member.WriteIdentity(dir); err != nil {
 		t.Fatal(err)
 	}
-	stores, err := openStores(filepath.Join(dir, "raft"), kind, wal.DefaultSegmentSize, newHCLog(quiet(), time.Now))
+	stores, err := openStores(filepath.Join(dir, "raft"), kind, smallSegment, newHCLog(quiet(), time.Now))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +220,7 @@ func TestSurvivorIsRefused(t *testing.T) {
 
 // emptyLogUpTo cuts the beginning of the log off.
 func emptyLogUpTo(dir string, last uint64) error {
-	stores, err := openStores(filepath.Join(dir, "raft"), LogStoreWAL, wal.DefaultSegmentSize, newHCLog(quiet(), time.Now))
+	stores, err := openStores(filepath.Join(dir, "raft"), LogStoreWAL, smallSegment, newHCLog(quiet(), time.Now))
 	if err != nil {
 		return err
 	}

@@ -85,3 +85,14 @@ func TestRotationNotInterrupted(t *testing.T) {
 	must(t, w.StoreLog(entry(2)))
 	must(t, w.Close())
 }
+
+// A file of the log is a part of what is kept of it.
+func TestSegmentFor(t *testing.T) {
+	for trailing, want := range map[int64]int{
+		2 << 30: 64 << 20, 256 << 20: 64 << 20, 100 << 20: 25 << 20, 1 << 20: 1 << 20,
+	} {
+		if got := segmentFor(trailing); got != want {
+			t.Errorf("with %d bytes of the log kept a file has %d, want %d", trailing, got, want)
+		}
+	}
+}
