@@ -25,6 +25,8 @@ const (
 	// client lose the reply.
 	lingerTime  = time.Second
 	lingerBytes = 1 << 20
+	// maxLingering is how many connections that were turned away are read at once.
+	maxLingering = 64
 )
 
 var (

@@ -148,6 +148,27 @@ func TestShutdownBeforeTheProxyHeader(t *testing.T) {
 	c.wantClosed()
 }
 
+// Who is turned away behind a proxy is told so, and the log names who it is.
+func TestTurnedAwayBehindAProxy(t *testing.T) {
+	h := behindProxy(t, func(cfg *Config) { cfg.MaxConnectionsPerClient = 1 })
+	one := h.dial(t)
+	one.send(header(t, 1, "203.0.113.9:1"))
+	one.want("220 ")
+	another := h.dial(t)
+	another.send(header(t, 1, "203.0.113.9:2"))
+	another.want("421 4.7.0 ")
+	if !strings.Contains(h.logs.String(), "client=203.0.113.9 proxy=127.0.0.1") {
+		t.Errorf("the log doesn't name the client: %s", h.logs)
+	}
+	h.server.Drain(true)
+	for range 20 {
+		c := h.dial(t)
+		c.send(header(t, 2, "203.0.113.10:1"))
+		c.want("421 4.3.2 ")
+		c.wantClosed()
+	}
+}
+
 func TestSwaksByProxy(t *testing.T) {
 	swaks, err := exec.LookPath("swaks")
 	if err != nil {

@@ -32,6 +32,7 @@ type Server struct {
 
 	sessions, proposals, cleanups sync.WaitGroup
 	cleanupsRunning               atomic.Int64
+	lingering                     chan struct{} // connections turned away that are still read
 
 	mu        sync.Mutex // guards what follows
 	served    bool
@@ -56,6 +57,7 @@ func New(cfg Config) (*Server, error) {
 		refusals:  loglimit.New(log, cfg.Now),
 		conns:     map[*conn]struct{}{},
 		perClient: map[netip.Prefix]int{},
+		lingering: make(chan struct{}, maxLingering),
 	}
 	s.guesses = newGuesses(&s.cfg, func() context.Context { return s.proposing })
 	return s, nil
@@ -173,7 +175,21 @@ func (s *Server) turnAway(c *conn, client netip.Addr, refusal *relay.Reply) {
 		s.log.Info("refused", "client", client.String(), "command", "", "reply", refusal.String())
 	}
 	c.writeReply(refusal)
-	c.close(false)
+	if !s.cfg.proxied(client) {
+		c.close(false)
+		return
+	}
+	// The proxy's header is there unread, and closing over it would make the kernel
+	// reset the connection, reply and all.
+	select {
+	case s.lingering <- struct{}{}:
+		s.sessions.Go(func() {
+			c.close(true)
+			<-s.lingering
+		})
+	default:
+		c.close(false)
+	}
 }
 
 // register counts a connection in, within the limits.
@@ -204,6 +220,7 @@ func (s *Server) register(c *conn, client netip.Addr) *relay.Reply {
 func (s *Server) reassign(session *session, client netip.Addr) *relay.Reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	session.log = s.log.With("client", client.String(), "proxy", session.client.String())
 	key := netlimit.Client(client)
 	if s.perClient[key] >= s.cfg.MaxConnectionsPerClient {
 		s.metrics.refusedClient.Inc()
@@ -211,7 +228,6 @@ func (s *Server) reassign(session *session, client netip.Addr) *relay.Reply {
 	}
 	s.forget(session.client)
 	s.perClient[key]++
-	session.log = s.log.With("client", client.String(), "proxy", session.client.String())
 	session.client = client
 	return nil
 }
