@@ -10,7 +10,6 @@ import (
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
-	"holdfast/test/race"
 )
 
 const retention = 30 * 24 * time.Hour
@@ -162,7 +161,6 @@ func TestPruneKeepsTheRetention(t *testing.T) {
 
 // An event removes at most 1,000 records; a long history goes before its message.
 func TestPruneInPieces(t *testing.T) {
-	race.Sequential(t)
 	w := newWorld(t)
 	w.up("a", 1, 0)
 	w.configure(1)

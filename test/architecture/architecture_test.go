@@ -1,6 +1,8 @@
 package architecture
 
 import (
+	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,6 +28,28 @@ func TestModule(t *testing.T) {
 				t.Error(violation)
 			}
 		})
+	}
+}
+
+// What a test leaves to the pass without the race detector must have one.
+func TestPlainPass(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(makefile), "\nPLAIN := ")
+	line, _, _ := strings.Cut(rest, "\n")
+	plain := strings.Fields(line)
+	if !found || len(plain) == 0 {
+		t.Fatal("no PLAIN in the Makefile")
+	}
+	for _, file := range readModule(t) {
+		if !slices.Contains(file.imports(), "holdfast/test/race") {
+			continue
+		}
+		if folder := "./" + file.dir(); !slices.Contains(plain, folder) {
+			t.Errorf("%s leaves tests to the pass without the race detector: add %s to PLAIN in the Makefile", file.path, folder)
+		}
 	}
 }
 
