@@ -121,15 +121,10 @@ func (p *plan) planSettings() {
 			p.problem(invalid(v.Key, "%v", err), entry.Line)
 		}
 	}
-	now := fsm.SettingsOf(merged(settings(present), entry.Request))
+	now := fsm.SettingsOf(fsm.MergeSettings(settings(present), entry.Request))
 	if p.differ(configfile.Settings, "", configfile.OfSettings(present), configfile.OfSettings(now), entry.Line("")) {
 		p.change.Settings = entry.Request
 	}
-}
-
-func merged(base, given *pb.Settings) *pb.Settings {
-	proto.Merge(base, given)
-	return base
 }
 
 // settingAlone checks one setting among the defaults of the others.

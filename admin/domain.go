@@ -154,7 +154,7 @@ func (s *domainService) removable(ctx context.Context, name string) error {
 func (w window) domainInUse(name string) error {
 	if n := queued(w.DomainCounter(name)); n > 0 {
 		return precondition("IN_USE", name,
-			"domain %s has %s: wait until all are delivered or returned; `holdfast queue list --domain %s` shows them", name, numbered(int(n), "queued recipient"), name)
+			"domain %s has %s: wait until all are delivered or returned; `holdfast queue list --domain %s` shows them", name, numbered(int(n), "queued recipient"), relay.ShellWord(name))
 	}
 	if token := w.TokenFor(name); token != "" {
 		return precondition("IN_USE", name,

@@ -15,9 +15,13 @@ var (
 )
 
 // domainName folds a domain to lower case and checks it as a DNS name
-// (RFC 1035 section 2.3.1, with underscores and digits as hosts have them).
+// (RFC 1035 section 2.3.1, with underscores and digits as hosts have them), or as that
+// of the default route.
 func domainName(name string) (string, error) {
 	domain := strings.ToLower(name)
+	if domain == relay.DefaultRoute {
+		return domain, nil
+	}
 	for _, c := range domain {
 		if c > 127 {
 			return "", invalid("name", "domain %q: write it in its ASCII form (xn--…)", name)

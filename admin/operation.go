@@ -58,11 +58,12 @@ func (w window) checkRedirection(op *pb.Operation) error {
 	if _, _, err := relay.SplitAddress(op.Address); err != nil || len(op.Address) > relay.MaxPath || !isPlain(op.Address) {
 		return invalid("operation.address", "%q is not an address", op.Address)
 	}
-	domain := relay.RelayDomain(op.Address)
-	if _, ok := w.Domain(domain); !ok {
+	domain, found := w.RouteOf(op.Address)
+	if !found || !w.caller.sees(domain) {
+		domain = relay.RelayDomain(op.Address)
 		return precondition("ROUTE", op.Address, "domain %s isn't configured here: `holdfast domain set %s --destination NAME` comes first", domain, domain)
 	}
-	op.Domain = relay.OtherDomain(op.Address)
+	op.Domain = relay.OtherDomain(op.Address, domain)
 	return nil
 }
 

@@ -29,6 +29,13 @@ func (s *settingsService) SetSettings(ctx context.Context, req *pb.SetSettingsRe
 			return nil, precondition("ROUTE", domain, "postmaster: domain %s isn't configured here: `holdfast domain set %s --destination NAME` comes first", domain, domain)
 		}
 	}
+	if given := req.Settings.RelayNetworks; given != nil {
+		networks, err := relay.RelayNetworkTexts(given.Networks)
+		if err != nil {
+			return nil, invalid("relay_networks", "relay-networks: %v", err)
+		}
+		given.Networks = networks
+	}
 	event := &pb.Event{Kind: &pb.Event_SettingsChanged{SettingsChanged: &pb.SettingsChanged{Settings: req.Settings}}}
 	if err := s.configure(ctx, event, "settings"); err != nil {
 		return nil, err
@@ -43,5 +50,6 @@ func settings(s relay.Settings) *pb.Settings {
 		FrozenAge: proto.Int64(int64(s.FrozenAge)), MaxMessageSize: proto.Int64(s.MaxMessageSize),
 		WarnPending: proto.Uint64(s.WarnPending), WarnOldest: proto.Int64(int64(s.WarnOldest)),
 		DrillConsent: proto.Bool(s.DrillConsent), Postmaster: proto.String(s.Postmaster),
+		RelayNetworks: &pb.RelayNetworks{Networks: s.RelayNetworks},
 	}
 }

@@ -71,7 +71,7 @@ func (s *Scheduler) warn(id relay.MessageID) error {
 		return nil
 	}
 	var body []byte
-	if _, routed := view.Domain(relay.RelayDomain(r.To)); routed {
+	if _, routed := view.RouteOf(r.To); routed {
 		if event.Report, body, err = s.compose(r); err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func (s *Scheduler) deliver(a *attempt, recipients []*pb.Delivered_Recipient) {
 func (s *Scheduler) relayedReport(a *attempt, recipients []*pb.Delivered_Recipient) (*pb.Bounced_Report, []byte, error) {
 	r := s.reportOn(a.id, a.message)
 	r.Reason = dsn.Relayed
-	if _, routed := s.cfg.State.Domain(relay.RelayDomain(r.To)); a.result.DSN || !routed || isReport(a.message) {
+	if _, routed := s.cfg.State.RouteOf(r.To); a.result.DSN || !routed || isReport(a.message) {
 		return nil, nil, nil
 	}
 	for _, d := range recipients {

@@ -110,7 +110,7 @@ func (s *Scheduler) compose(r dsn.Report) (*pb.Bounced_Report, []byte, error) {
 	report := &pb.Bounced_Report{
 		MessageId: r.ID[:], Smtputf8: r.International(), BodyType: reportBodyType(body),
 		Content: &pb.Content{Size: uint64(len(body)), Crc32C: crc32.Checksum(body, castagnoli)},
-		Domain:  relay.OtherDomain(r.To),
+		Domain:  relay.OtherDomain(r.To, relay.RelayDomain(r.To)),
 	}
 	return report, body, nil
 }

@@ -71,6 +71,19 @@ func (t *tx) route(domain string) (destination string, ok bool) {
 	return config.Destination, ok
 }
 
+// routeOfReport is the relay domain and the destination of a report, which goes by the
+// default route where its domain isn't configured.
+func (t *tx) routeOfReport(to *pb.Recipient) (domain, destination string, ok bool) {
+	domain = domainOf(to)
+	if destination, ok = t.route(domain); ok || relay.IsLiteral(domain) {
+		return domain, destination, ok
+	}
+	if destination, ok = t.route(relay.DefaultRoute); ok {
+		domain = relay.DefaultRoute
+	}
+	return domain, destination, ok
+}
+
 func (t *tx) newMessage(id relay.MessageID, envelope *pb.Envelope, content *pb.Content, origin *pb.Origin) *message {
 	return &message{id: id, rec: &pb.MessageRecord{
 		Envelope: envelope, Content: content, Origin: origin,
@@ -84,9 +97,7 @@ func (t *tx) addRecipient(m *message, number uint32, rec *pb.RecipientRecord) {
 		t.setIndex(keyOfIndex(indexFrom, m.rec.Envelope.From, m.id), nil)
 	}
 	m.rec.Recipients++
-	for _, key := range recipientIndexes(m.id, rec) {
-		t.setIndex(key, nil)
-	}
+	t.setIndexes(m, rec)
 	t.saveRecipient(m, &recipient{number: number, rec: rec})
 }
 

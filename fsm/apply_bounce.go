@@ -67,8 +67,8 @@ func reasonText(reason pb.Bounced_Reason) string {
 }
 
 // fileReport files a report as a message to the original's sender, and returns
-// its id, nil where there is no report. It is frozen where the sender's domain
-// has no destination here.
+// its id, nil where there is no report. It is frozen where there is no way to
+// the sender's domain.
 func (t *tx) fileReport(about *message, report *pb.Bounced_Report) ([]byte, *pb.EventResult) {
 	if report == nil {
 		return nil, nil
@@ -88,14 +88,12 @@ func (t *tx) fileReport(about *message, report *pb.Bounced_Report) ([]byte, *pb.
 	envelope := &pb.Envelope{Smtputf8: report.Smtputf8, BodyType: report.BodyType}
 	m := t.newMessage(id, envelope, report.Content, &pb.Origin{Node: t.node})
 	m.rec.ReportOn = about.id[:]
+	domain, destination, ok := t.routeOfReport(to)
+	to.Domain = relay.OtherDomain(sender, domain)
 	rec := &pb.RecipientRecord{
-		Recipient:   to,
-		Domain:      domainOf(to),
-		State:       pb.RecipientState_RECIPIENT_STATE_PENDING,
-		NextAttempt: t.event.Time,
+		Recipient: to, Domain: domain, Destination: destination,
+		State: pb.RecipientState_RECIPIENT_STATE_PENDING, NextAttempt: t.event.Time,
 	}
-	destination, ok := t.route(rec.Domain)
-	rec.Destination = destination
 	if !ok {
 		rec.Destination, rec.NextAttempt, rec.Elsewhere = "", 0, true
 		rec.State, rec.FrozenAt = pb.RecipientState_RECIPIENT_STATE_FROZEN, t.event.Time

@@ -73,7 +73,7 @@ func (t *tx) refuseDomainRemoval(name string) *pb.EventResult {
 	if c := t.counter('d', name); c.Pending+c.Held+c.Frozen > 0 {
 		return refused(pb.EventResult_CODE_IN_USE,
 			"domain %s has %d recipients queued: see `holdfast queue list --domain %s`",
-			name, c.Pending+c.Held+c.Frozen, name)
+			name, c.Pending+c.Held+c.Frozen, relay.ShellWord(name))
 	}
 	if token := t.tables.tokenFor(name); token != "" {
 		return refused(pb.EventResult_CODE_IN_USE,

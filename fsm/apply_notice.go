@@ -42,12 +42,12 @@ func (t *tx) delayWarned(e *pb.DelayWarned) *pb.EventResult {
 	return resultOK
 }
 
-// fileNotice files a report of something that is no failure. Where the sender's
-// domain has no destination here there is none: frozen, it would be work for an
+// fileNotice files a report of something that is no failure. Where there is no
+// way to the sender's domain there is none: frozen, it would be work for an
 // operator about mail that is all right.
 func (t *tx) fileNotice(about *message, report *pb.Bounced_Report) ([]byte, *pb.EventResult) {
 	to := &pb.Recipient{Address: about.rec.Envelope.GetFrom(), Domain: report.GetDomain()}
-	if _, ok := t.route(domainOf(to)); !ok {
+	if _, _, ok := t.routeOfReport(to); !ok {
 		return nil, nil
 	}
 	return t.fileReport(about, report)

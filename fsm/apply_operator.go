@@ -190,7 +190,7 @@ func (t *tx) operate(op *pb.Operation, m *message, r *recipient) (waits bool, wh
 	case pb.Operation_KIND_REDIRECT:
 		return false, t.redirect(op, m, rec)
 	case pb.Operation_KIND_THAW:
-		return false, t.thaw(rec)
+		return false, t.thaw(m, rec)
 	}
 	return false, ""
 }
@@ -267,9 +267,7 @@ func (t *tx) redirect(op *pb.Operation, m *message, rec *pb.RecipientRecord) str
 		now.Orcpt = "rfc822;" + old.GetAddress()
 	}
 	rec.Recipient, rec.Domain, rec.Destination, rec.Elsewhere = now, domainOf(now), destination, false
-	for _, key := range recipientIndexes(m.id, rec) {
-		t.setIndex(key, nil)
-	}
+	t.setIndexes(m, rec)
 	t.resume(rec)
 	return ""
 }
@@ -286,31 +284,54 @@ func (t *tx) resume(rec *pb.RecipientRecord) {
 	}
 }
 
+func (t *tx) setIndexes(m *message, rec *pb.RecipientRecord) {
+	for _, key := range recipientIndexes(m.id, rec) {
+		t.setIndex(key, nil)
+	}
+}
+
 // recipientIndexes are the rows by which a recipient is found: under its
 // address and under those that it had.
-func recipientIndexes(id relay.MessageID, rec *pb.RecipientRecord) [][]byte {
-	keys := [][]byte{
-		keyOfIndex(indexTo, rec.Recipient.GetAddress(), id), keyOfIndex(indexDomain, rec.Domain, id),
+func recipientIndexes(id relay.MessageID, rec *pb.RecipientRecord) (keys [][]byte) {
+	add := func(address, domain string) {
+		keys = append(keys, keyOfIndex(indexTo, address, id), keyOfIndex(indexDomain, domain, id))
+		if own := relay.DomainOf(address); own != domain {
+			keys = append(keys, keyOfIndex(indexTo, anyoneAt+own, id))
+		}
 	}
+	add(rec.Recipient.GetAddress(), rec.Domain)
 	for _, earlier := range rec.Earlier {
-		keys = append(keys,
-			keyOfIndex(indexTo, earlier.Address, id), keyOfIndex(indexDomain, domainOf(earlier), id))
+		add(earlier.Address, domainOf(earlier))
 	}
 	return keys
 }
 
 // thaw makes a frozen recipient pending, with its retention from the beginning.
-func (t *tx) thaw(rec *pb.RecipientRecord) string {
+func (t *tx) thaw(m *message, rec *pb.RecipientRecord) string {
 	if !t.routed(rec) {
-		destination, ok := t.route(rec.Domain)
+		domain, destination, ok := t.routeOfReport(rec.Recipient)
 		if !ok {
 			return fmt.Sprintf("can't be thawed: no destination is configured for domain %s; configure it, or redirect it to another address", rec.Domain)
 		}
 		rec.Destination = destination
+		t.rehome(m, rec, domain)
 	}
 	rec.State, rec.NextAttempt = pb.RecipientState_RECIPIENT_STATE_PENDING, t.event.Time
 	rec.FrozenAt, rec.RetentionFrom, rec.Attempts, rec.Elsewhere = 0, t.event.Time, 0, false
 	return ""
+}
+
+// rehome puts a recipient under the relay domain that its address goes by now.
+func (t *tx) rehome(m *message, rec *pb.RecipientRecord, domain string) {
+	if domain == rec.Domain {
+		return
+	}
+	for _, key := range recipientIndexes(m.id, rec) {
+		t.removeIndex(key)
+	}
+	rec.Recipient = proto.CloneOf(rec.Recipient)
+	rec.Domain, rec.Recipient.Domain = domain, relay.OtherDomain(rec.Recipient.Address, domain)
+	t.setIndexes(m, rec)
 }
 
 func historyKind(kind pb.Operation_Kind) pb.HistoryRecord_Kind {

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"net/netip"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -25,20 +27,41 @@ func (t *tx) settingsChanged(e *pb.SettingsChanged) *pb.EventResult {
 }
 
 func (t *tables) mergedSettings(given *pb.Settings) (*pb.Settings, *pb.EventResult) {
-	changed := proto.CloneOf(t.settings)
-	proto.Merge(changed, given)
-	// What a newer program may have said of settings that this one doesn't know
-	// can't be canonical.
-	changed.ProtoReflect().SetUnknown(nil)
+	changed := MergeSettings(t.settings, given)
 	if err := SettingsOf(changed).Validate(); err != nil {
 		return nil, invalid("%v", err)
 	}
 	return changed, nil
 }
 
+// MergeSettings is what is set once given is changed. A list is changed as a whole.
+func MergeSettings(set, given *pb.Settings) *pb.Settings {
+	changed := proto.CloneOf(set)
+	proto.Merge(changed, given)
+	if networks := given.GetRelayNetworks(); networks != nil {
+		changed.RelayNetworks = &pb.RelayNetworks{Networks: slices.Clone(networks.Networks)}
+	}
+	// What a newer program may have said of settings that this one doesn't know
+	// can't be canonical.
+	changed.ProtoReflect().SetUnknown(nil)
+	return changed
+}
+
 func (t *tx) putSettings(changed *pb.Settings) {
 	t.put(keyOfSettings(), t.get(keyOfSettings()), encode(changed))
-	t.tables.settings = changed
+	t.failedIf(t.tables.setSettings(changed))
+}
+
+func (t *tables) setSettings(set *pb.Settings) (err error) {
+	t.settings = set
+	t.relayNetworks, err = relay.ParseRelayNetworks(set.RelayNetworks.GetNetworks())
+	return err
+}
+
+// InRelayNetwork reports whether a client may send mail to domains that aren't
+// configured, by its address.
+func (s *State) InRelayNetwork(client netip.Addr) bool {
+	return slices.ContainsFunc(s.published().relayNetworks, func(n netip.Prefix) bool { return n.Contains(client) })
 }
 
 // SettingsOf fills in the defaults.
@@ -62,6 +85,7 @@ func SettingsOf(set *pb.Settings) relay.Settings {
 		s.WarnPending = *set.WarnPending
 	}
 	s.DrillConsent, s.Postmaster = set.GetDrillConsent(), set.GetPostmaster()
+	s.RelayNetworks = set.GetRelayNetworks().GetNetworks()
 	return s
 }
 

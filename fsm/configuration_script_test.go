@@ -14,7 +14,7 @@ import (
 func (g *script) configuration(n *scriptNode) scriptEvent {
 	switch g.pick(15) {
 	case 0:
-		return g.send(n, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "other.test"}}}, nil)
+		return g.send(n, &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: []string{"other.test", relay.DefaultRoute}[g.index%2]}}}, nil)
 	case 1:
 		return g.send(n, &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: "other"}}}, nil)
 	case 2:
@@ -38,8 +38,9 @@ func (g *script) configuration(n *scriptNode) scriptEvent {
 	case 7, 8, 9:
 		return g.configurationApplied(n)
 	}
-	event := domainSet("other.test", []string{"dest", "other"}[g.pick(2)])
-	event.GetDomainSet().Domain.Revision = g.revision("other.test")
+	name := []string{"other.test", relay.DefaultRoute}[g.index%2]
+	event := domainSet(name, []string{"dest", "other"}[g.pick(2)])
+	event.GetDomainSet().Domain.Revision = g.revision(name)
 	event.GetDomainSet().Domain.Policy = []string{"five-day", "own", "month", "nobody's"}[g.pick(4)]
 	return g.send(n, event, nil)
 }
@@ -71,6 +72,9 @@ func (g *script) configurationApplied(n *scriptNode) scriptEvent {
 		change.RemovedPolicies = append(change.RemovedPolicies, "own")
 	case 2:
 		change.Settings = &pb.Settings{WarnPending: proto.Uint64(uint64(g.pick(3)))}
+		if g.index%2 == 0 {
+			change.Settings.RelayNetworks = &pb.RelayNetworks{Networks: []string{"192.0.2.1", "2001:db8::/32", "::/0"}[:g.index/2%4]}
+		}
 	}
 	configured := uint64(0)
 	if len(g.configured) > 0 {

@@ -153,6 +153,13 @@ func (s *State) Domain(name string) (*pb.DomainConfig, bool) {
 	return lookup(t.domains, name)
 }
 
+// RouteOf is the relay domain that mail to an address goes by, and whether it is
+// configured.
+func (s *State) RouteOf(address string) (domain string, found bool) {
+	t := s.published()
+	return t.routeOf(address)
+}
+
 // Configured reports whether there is any relay domain.
 func (s *State) Configured() bool {
 	t := s.published()

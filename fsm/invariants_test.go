@@ -177,14 +177,19 @@ func (a *audit) places() {
 			index[string(keyOfHeader(m.HeaderMessageId, id))] = true
 		}
 		for number, r := range a.recipients[id] {
-			index[string(keyOfIndex(indexTo, r.Recipient.Address, id))] = true
-			index[string(keyOfIndex(indexDomain, r.Domain, id))] = true
+			known := func(address, domain string) {
+				index[string(keyOfIndex(indexTo, address, id))] = true
+				index[string(keyOfIndex(indexDomain, domain, id))] = true
+				if domain != relay.DomainOf(address) {
+					index[string(keyOfIndex(indexTo, "*@"+relay.DomainOf(address), id))] = true
+				}
+			}
+			known(r.Recipient.Address, r.Domain)
 			if slices.Contains(rareStates, r.State) {
 				index[string(keyOfState(r.State, id))] = true
 			}
 			for _, earlier := range r.Earlier {
-				index[string(keyOfIndex(indexTo, earlier.Address, id))] = true
-				index[string(keyOfIndex(indexDomain, domainOf(earlier), id))] = true
+				known(earlier.Address, domainOf(earlier))
 			}
 			if key := leavingKey(&message{id: id, rec: m}, number, r); key != nil {
 				leaving[string(key)] = true

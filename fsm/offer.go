@@ -51,17 +51,17 @@ func (v *View) eachIndex(f Filter, each func(prefixes ...[]byte) error) error {
 	if f.HeaderMessageID != "" {
 		add(indexPrefix(indexHeader, headerTerm(f.HeaderMessageID)))
 	}
-	domain, isDomain := strings.CutPrefix(f.To, "*@")
+	domain, isDomain := strings.CutPrefix(f.To, anyoneAt)
 	switch {
 	case isDomain:
-		add(indexPrefix(indexDomain, domain))
+		add(indexPrefix(indexDomain, domain), indexPrefix(indexTo, f.To))
 	case f.To != "":
 		add(indexPrefix(indexTo, f.To))
 	}
 	switch {
 	case f.From == "<>":
 		add(indexPrefix(indexFrom, ""))
-	case f.From != "" && !strings.HasPrefix(f.From, "*@"):
+	case f.From != "" && !strings.HasPrefix(f.From, anyoneAt):
 		add(indexPrefix(indexFrom, f.From))
 	}
 	if f.Domain != "" && (f.To == "" || isDomain && domain != f.Domain) {

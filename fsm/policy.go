@@ -82,6 +82,15 @@ func SpamRetention(domain *pb.DomainConfig) time.Duration {
 	return relay.DefaultSpamRetention
 }
 
+// routeOf is the relay domain that mail to an address goes by, and whether it is
+// configured.
+func (t *tables) routeOf(address string) (domain string, found bool) {
+	return relay.RouteOf(address, func(name string) bool {
+		_, found := lookup(t.domains, name)
+		return found
+	})
+}
+
 // references are the destinations and policies that domains name.
 type references struct{ destinations, policies map[string]reference }
 

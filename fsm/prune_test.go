@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -223,26 +224,27 @@ func TestPruneInPieces(t *testing.T) {
 func TestSettings(t *testing.T) {
 	w := newWorld(t)
 	w.up("a", 1, 0)
-	if got := w.state.Settings(); got != relay.DefaultSettings() {
+	if got := w.state.Settings(); !reflect.DeepEqual(got, relay.DefaultSettings()) {
 		t.Errorf("settings of a new cluster: %+v", got)
 	}
 	w.must(1, settingsChanged(&pb.Settings{LogRetention: proto.Int64(int64(48 * time.Hour))}), nil)
 	w.must(1, settingsChanged(&pb.Settings{DrillConsent: proto.Bool(true)}), nil)
 	want := relay.DefaultSettings()
 	want.LogRetention, want.DrillConsent = 48*time.Hour, true
-	if got := w.state.Settings(); got != want {
+	if got := w.state.Settings(); !reflect.DeepEqual(got, want) {
 		t.Errorf("settings %+v, want %+v", got, want)
 	}
 	for _, wrong := range []*pb.Settings{
 		{LogRetention: proto.Int64(int64(time.Hour))}, {DeleteGrace: proto.Int64(-1)},
 		{MaxMessageSize: proto.Int64(1)}, {FrozenAge: proto.Int64(0)}, {WarnOldest: proto.Int64(-5)},
 		{Postmaster: proto.String("postmaster")}, {Postmaster: proto.String("a b@example.test")}, {Postmaster: proto.String("ä@example.test")},
+		{RelayNetworks: &pb.RelayNetworks{Networks: []string{"192.0.2.1", "::/0"}}},
 	} {
 		if r := w.fold(1, settingsChanged(wrong), nil); r.Code != pb.EventResult_CODE_INVALID || r.Text == "" {
 			t.Errorf("%v: %v", wrong, r)
 		}
 	}
-	if got := w.view().Settings(); got != want {
+	if got := w.view().Settings(); !reflect.DeepEqual(got, want) {
 		t.Errorf("after refusals: %+v", got)
 	}
 	checkState(t, w.state)

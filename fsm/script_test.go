@@ -240,6 +240,9 @@ func (g *script) accept(n *scriptNode) scriptEvent {
 	event := accepted(g.newID(), body, from, g.addresses()...)
 	for _, r := range event.GetMessageAccepted().Recipients {
 		r.Spam = g.pick(4) == 0
+		if g.index%16 == 0 {
+			r.Domain = relay.DefaultRoute
+		}
 	}
 	return g.send(n, event, body)
 }

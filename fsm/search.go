@@ -246,9 +246,13 @@ func (f Filter) matchesTo(r *pb.RecipientRecord) bool {
 		})
 }
 
+// anyoneAt stands in a filter before a domain. Recipients whose mail goes by another
+// relay domain than their own have an index row under it.
+const anyoneAt = "*@"
+
 // matchesAddress compares without regard to case; "*@domain" matches a domain.
 func matchesAddress(pattern, address string) bool {
-	if domain, ok := strings.CutPrefix(pattern, "*@"); ok {
+	if domain, ok := strings.CutPrefix(pattern, anyoneAt); ok {
 		return relay.DomainOf(address) == strings.ToLower(domain)
 	}
 	return strings.EqualFold(pattern, address)

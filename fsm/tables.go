@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -27,6 +28,8 @@ type tables struct {
 	settings     *pb.Settings
 	version      uint32          // of the state
 	drill        *pb.DrillRecord // nil where none is under way
+
+	relayNetworks []netip.Prefix // of the settings
 }
 
 func emptyTables() tables {
@@ -65,6 +68,9 @@ func readTables(rows familyScan) (tables, error) {
 		rows(famSettings, func(_, value []byte) error { return proto.Unmarshal(value, t.settings) }),
 		rows(famCluster, t.loadCluster),
 	)
+	if err == nil {
+		err = t.setSettings(t.settings)
+	}
 	t.eligible = eligibleNodes(t.nodes)
 	return t, err
 }

@@ -58,6 +58,10 @@ func (v *View) Domains() []*pb.DomainConfig { return list(v.tables.domains) }
 // Domain finds a relay domain by its name in lower case.
 func (v *View) Domain(name string) (*pb.DomainConfig, bool) { return lookup(v.tables.domains, name) }
 
+// RouteOf is the relay domain that mail to an address goes by, and whether it is
+// configured.
+func (v *View) RouteOf(address string) (domain string, found bool) { return v.tables.routeOf(address) }
+
 // Destinations lists the destinations, sorted by name.
 func (v *View) Destinations() []*pb.DestinationRecord { return list(v.tables.destinations) }
 

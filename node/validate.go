@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/relay"
 )
 
 var (
@@ -64,15 +66,9 @@ func (c SMTPConfig) validate() error {
 func (c SMTPConfig) proxies() ([]netip.Prefix, error) {
 	var networks []netip.Prefix
 	for _, text := range c.ProxyProtocolFrom {
-		network, err := netip.ParsePrefix(text)
-		if address, notNetwork := netip.ParseAddr(text); notNetwork == nil {
-			network, err = address.Prefix(address.BitLen())
-		}
-		if err != nil || network.Addr().Is4In6() || network.Addr().Zone() != "" {
-			return nil, fmt.Errorf("smtp.proxy_protocol_from: %q is neither an IP address nor a network such as \"10.1.0.0/24\"", text)
-		}
-		if network != network.Masked() {
-			return nil, fmt.Errorf("smtp.proxy_protocol_from: %q is an address within the network %s: which of the two?", text, network.Masked())
+		network, err := relay.ParseNetwork(text)
+		if err != nil {
+			return nil, fmt.Errorf("smtp.proxy_protocol_from: %w", err)
 		}
 		if network.Bits() == 0 {
 			return nil, fmt.Errorf("smtp.proxy_protocol_from: %q lets everybody say who they are", text)

@@ -28,6 +28,14 @@ func SplitAddress(address string) (local, domain string, err error) {
 	return address[:at], strings.ToLower(address[at+1:]), nil
 }
 
+// ShellWord is the name of a relay domain as it stands in a command line.
+func ShellWord(domain string) string {
+	if domain == DefaultRoute {
+		return "'" + domain + "'"
+	}
+	return domain
+}
+
 // DomainOf is the domain of a mailbox in lower case, or "" where there is none
 // (the null sender, a local part alone).
 func DomainOf(address string) string {
@@ -38,20 +46,47 @@ func DomainOf(address string) string {
 	return domain
 }
 
-// OtherDomain is the relay domain of a mailbox where that isn't its domain as it
-// stands, "" where it is: Apply is told of the one, and finds the other itself.
-func OtherDomain(address string) string {
-	if domain := RelayDomain(address); domain != DomainOf(address) {
+// DefaultRoute is the name of the relay domain that mail to domains which aren't
+// configured goes by.
+const DefaultRoute = "*"
+
+// OtherDomain is the relay domain that mail to a mailbox goes by where that isn't the
+// mailbox's domain as it stands, "" where it is: Apply is told of the one, and finds
+// the other itself.
+func OtherDomain(address, domain string) string {
+	if domain != DomainOf(address) {
 		return domain
 	}
 	return ""
 }
+
+// RouteOf is the relay domain that mail to a mailbox goes by: its own, or the default
+// route. The latter is for names that the next hop can look up: not for address
+// literals (RFC 5321 section 4.1.3).
+func RouteOf(address string, configured func(domain string) bool) (domain string, found bool) {
+	domain = RelayDomain(address)
+	switch {
+	case domain == "":
+		return "", false
+	case configured(domain):
+		return domain, true
+	case IsLiteral(domain):
+		return domain, false
+	}
+	return DefaultRoute, configured(DefaultRoute)
+}
+
+// IsLiteral reports whether a domain is an address in brackets.
+func IsLiteral(domain string) bool { return strings.HasPrefix(domain, "[") }
 
 // RelayDomain is the domain of a mailbox as relay domains are configured: in
 // lower case, and in A-labels where the mailbox has it in U-labels (RFC 6531
 // section 3.1, RFC 5890). "" where there is none, or none that DNS could have.
 func RelayDomain(address string) string {
 	domain := DomainOf(address)
+	if domain == DefaultRoute {
+		return ""
+	}
 	for i := range len(domain) {
 		if domain[i] < 0x80 {
 			continue

@@ -1,6 +1,30 @@
 package relay
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
+
+func TestRouteOf(t *testing.T) {
+	for _, c := range []struct {
+		address, domain string
+		found           bool
+		configured      []string
+	}{
+		{"a@Example.TEST", "example.test", true, []string{"example.test", "*"}},
+		{"a@other.test", "*", true, []string{"example.test", "*"}},
+		{"a@other.test", "*", false, []string{"example.test"}},
+		{"a@[192.0.2.1]", "[192.0.2.1]", false, []string{"*"}},
+		{"a@\u0378.example", "", false, []string{"*"}},
+		{"a@*", "", false, []string{"*"}},
+		{"postmaster", "", false, []string{"*"}},
+	} {
+		domain, found := RouteOf(c.address, func(name string) bool { return slices.Contains(c.configured, name) })
+		if domain != c.domain || found != c.found {
+			t.Errorf("RouteOf(%q) with %q: %q %t", c.address, c.configured, domain, found)
+		}
+	}
+}
 
 func TestRelayDomain(t *testing.T) {
 	for address, want := range map[string]string{
@@ -12,6 +36,7 @@ func TestRelayDomain(t *testing.T) {
 		"x@例え.テスト":                "xn--r8jz45g.xn--zckzah",
 		"x@\u0378.example":        "", // unassigned
 		"x@[192.0.2.1]":           "[192.0.2.1]",
+		"x@*":                     "",
 		"postmaster":              "",
 		"":                        "",
 	} {

@@ -25,6 +25,9 @@ type Settings struct {
 	DrillConsent bool
 	// Postmaster gets mail to <Postmaster> without a domain; "" is nobody.
 	Postmaster string
+	// RelayNetworks are the addresses and networks whose clients may send mail to
+	// domains that aren't configured.
+	RelayNetworks []string
 }
 
 // DefaultSettings hold until they are changed. Apply goes by them too, so those
@@ -58,6 +61,9 @@ func (s Settings) Validate() error {
 	}
 	if s.Postmaster != "" && !isMailbox(s.Postmaster) {
 		return fmt.Errorf("postmaster: %q is not a mail address with a domain", s.Postmaster)
+	}
+	if _, err := ParseRelayNetworks(s.RelayNetworks); err != nil {
+		return fmt.Errorf("relay-networks: %w", err)
 	}
 	return nil
 }

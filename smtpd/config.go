@@ -41,6 +41,9 @@ type Directory interface {
 	HasAccounts() bool
 	// Queued is how many messages, and how many bytes, are held for a domain.
 	Queued(domain string) (messages, bytes uint64)
+	// InRelayNetwork reports whether a client may send mail to domains that aren't
+	// configured, by its address.
+	InRelayNetwork(client netip.Addr) bool
 }
 
 // Gate says whether this node may take mail and give final refusals now.

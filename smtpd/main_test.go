@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ type cluster struct {
 	domains  map[string]bool
 	configs  map[string]*pb.DomainConfig // of those that have more than a name
 	accounts map[string]*pb.AccountRecord
+	networks []netip.Prefix
 	closed   *relay.Reply
 	pieces   map[string][][]byte
 	aborted  map[string]bool
@@ -74,7 +76,7 @@ func (c *cluster) Queued(name string) (messages, bytes uint64) {
 	defer c.mu.Unlock()
 	for _, m := range c.messages {
 		for _, r := range m.Recipients {
-			if relay.RelayDomain(r.Address) == name {
+			if domainOf(r) == name {
 				messages++
 				bytes += m.Content.Size
 				break
@@ -95,6 +97,27 @@ func (c *cluster) HasAccounts() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.accounts) > 0
+}
+
+func (c *cluster) InRelayNetwork(client netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.networks, func(n netip.Prefix) bool { return n.Contains(client) })
+}
+
+func (c *cluster) setNetworks(networks ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.networks = nil
+	for _, text := range networks {
+		c.networks = append(c.networks, netip.MustParsePrefix(text))
+	}
+}
+
+func (c *cluster) setDomain(name string, configured bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.domains[name] = configured
 }
 
 func (c *cluster) Configured() bool {

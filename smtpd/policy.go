@@ -27,17 +27,43 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 			return noPostmaster
 		}
 	}
-	// An address literal is never a relay domain: it gets the same answer. So does
-	// whoever authenticated: there is no route to other domains, for anybody.
-	config, found := directory.Domain(relay.RelayDomain(recipient.Address))
-	if !found {
-		return relayDenied
+	config, refusal := s.route(recipient.Address)
+	if refusal != nil {
+		return refusal
 	}
 	if s.isFull(config) {
 		return domainFull
 	}
-	recipient.Domain = relay.OtherDomain(recipient.Address)
+	recipient.Domain = relay.OtherDomain(recipient.Address, config.Name)
 	return nil
+}
+
+// route finds the relay domain that mail to an address goes by, if this client may
+// send there.
+func (s *session) route(address string) (*pb.DomainConfig, *relay.Reply) {
+	var config *pb.DomainConfig
+	name, found := relay.RouteOf(address, func(name string) (found bool) {
+		config, found = s.server.cfg.Directory.Domain(name)
+		return found
+	})
+	switch {
+	case found && name != relay.DefaultRoute:
+		return config, nil
+	case name != relay.DefaultRoute || !s.trusted():
+		return nil, relayDenied
+	case !found:
+		return nil, noDefaultRoute
+	}
+	return config, nil
+}
+
+// trusted: the client may send mail to domains that aren't configured (R15).
+func (s *session) trusted() bool {
+	if s.account != nil {
+		return true
+	}
+	// A proxy that doesn't say who its client is may speak for anybody.
+	return !s.server.cfg.proxied(s.client) && s.server.cfg.Directory.InRelayNetwork(s.client)
 }
 
 // isFull reports whether a domain's limits have no room for the message. The

@@ -14,6 +14,7 @@ var (
 	notNow         = reply(451, "4.3.2", "can't take mail now, try again later")
 	notConfigured  = reply(451, "4.3.2", "no domain is configured yet, try again later")
 	relayDenied    = reply(550, "5.7.1", "no mail is relayed for this domain")
+	noDefaultRoute = reply(550, "5.7.1", "no mail is relayed for this domain: neither it nor the domain * for all others is configured")
 	noPostmaster   = reply(550, "5.1.1", "this relay has no postmaster mailbox: name a domain")
 	tooLarge       = reply(552, "5.3.4", "message is larger than this server takes")
 	tooManyRcpts   = reply(452, "4.5.3", "too many recipients, send the rest in another message")

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bytes"
+	"cmp"
 	"strings"
 
 	pb "holdfast/proto/holdfast/v1"
@@ -15,7 +16,7 @@ type spamRules map[string][]relay.SpamRule
 func (s *session) spamRules(tx *transaction) spamRules {
 	rules := spamRules{}
 	for _, recipient := range tx.recipients {
-		name := relay.RelayDomain(recipient.Address)
+		name := domainOf(recipient)
 		if _, known := rules[name]; known {
 			continue
 		}
@@ -35,10 +36,15 @@ func (s *session) spamRules(tx *transaction) spamRules {
 	return rules
 }
 
+// domainOf is the relay domain that a recipient was taken by.
+func domainOf(recipient *pb.Recipient) string {
+	return cmp.Or(recipient.Domain, relay.DomainOf(recipient.Address))
+}
+
 // mark marks the recipients whose domain's rules all hold.
 func (rules spamRules) mark(recipients []*pb.Recipient, headers watched) {
 	for _, recipient := range recipients {
-		all := rules[relay.RelayDomain(recipient.Address)]
+		all := rules[domainOf(recipient)]
 		recipient.Spam = len(all) > 0
 		for _, rule := range all {
 			recipient.Spam = recipient.Spam && rule.Holds(headers.values[strings.ToLower(rule.Header)])

@@ -100,6 +100,19 @@ var settingKeys = []key[*pb.Settings, relay.Settings]{
 	}, func(s relay.Settings) string { return strconv.FormatBool(s.DrillConsent) }},
 	{"postmaster", takeText(func(s *pb.Settings, text string) { s.Postmaster = &text }),
 		func(s relay.Settings) string { return quote(s.Postmaster) }},
+	{"relay_networks", takeRelayNetworks, func(s relay.Settings) string { return list(s.RelayNetworks) }},
+}
+
+func takeRelayNetworks(s *pb.Settings, v value) error {
+	all, err := texts(v)
+	if err != nil {
+		return err
+	}
+	networks, err := relay.RelayNetworkTexts(all)
+	if err == nil {
+		s.RelayNetworks = &pb.RelayNetworks{Networks: networks}
+	}
+	return err
 }
 
 func takeHosts(r *pb.SetDestinationRequest, v value) error {

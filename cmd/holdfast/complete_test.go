@@ -218,6 +218,14 @@ printf '%s\n' "${COMPREPLY[@]}"`
 	if got := complete(press, "holdfast", "domain", "show", "o"); got != "one.test" {
 		t.Errorf("offered %q", got)
 	}
+	if r := shellFor(w).run(t, "domain", "set", "*", "--destination", "one"); r.status != exitDone {
+		t.Fatalf("%+v", r)
+	}
+	for kind, typed := range map[string]string{press: `\*`, menu: ""} {
+		if got := strings.Split(complete(kind, "holdfast", "domain", "show", typed), "\n"); !slices.Contains(got, `\*`) || slices.Contains(got, "*") {
+			t.Errorf("the default route is offered as the shell would expand it: %q", got)
+		}
+	}
 	for _, kind := range []string{press, list, menu} {
 		got := complete(kind, "holdfast", "queue", "show", "")
 		if !strings.Contains(got, first) || !strings.Contains(got, second) {

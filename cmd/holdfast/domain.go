@@ -24,7 +24,8 @@ type domainJSON struct {
 func (a *app) domainCommand() *cobra.Command {
 	domain := group("domain", "Domains that mail is accepted for",
 		`Mail is accepted for the domains set here and for no other. Each names the
-destination that its mail goes to.`)
+destination that its mail goes to. A domain named '*' is the way of mail to all
+others, for clients that authenticated or come from a relay network.`)
 	domain.AddCommand(a.domainSetCommand(), a.domainShowCommand(), a.domainListCommand(), a.domainRemoveCommand())
 	return domain
 }

@@ -38,10 +38,17 @@ takes them away.
 
 Over --max-messages or --max-bytes of held mail the domain's recipients are
 answered 452 4.2.2, and nobody else's. A message counts until its last recipient
-at the domain has ended.`,
+at the domain has ended.
+
+NAME '*', in quotes, is the way of mail to all domains that aren't set: to a
+smarthost, say. Only clients that authenticated, and those from a relay network
+("holdfast settings set --relay-networks"), may send by it. Everywhere else, in
+filters too, * is a name like any other: its mail stays under it when a domain is set
+later, and --domain '*' means that mail and not all.`,
 		Example: `  holdfast destination set office --host mail.example.com:25
   holdfast domain set example.com --destination office
   holdfast domain set example.com --policy month
+  holdfast domain set '*' --destination smarthost
   holdfast domain set example.com --spam-if 'X-Spam-Score>5' --spam-if X-Spam-Flag=YES --spam-retention 5d
   holdfast domain set example.com --max-messages 100000 --max-bytes 50000000000`,
 		Args: oneArgument("domain"),

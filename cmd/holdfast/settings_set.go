@@ -13,9 +13,9 @@ import (
 
 func (a *app) settingsSetCommand() *cobra.Command {
 	var retention, grace, frozen, oldest durationFlag
-	var size, drill, postmaster string
+	var size, drill, postmaster, networks string
 	var pending uint64
-	missing := later{"cache-valid": nil, "cache-invalid": nil, "relay-networks": nil}
+	missing := later{"cache-valid": nil, "cache-invalid": nil}
 	cmd := &cobra.Command{
 		Use:   "set [--log-retention D] [--delete-grace D] [--frozen-age D] [--max-message-size N] …",
 		Short: "Change settings",
@@ -26,10 +26,15 @@ with all their attempts. What is pending, held or frozen stays.
 
 --postmaster: who gets mail to <Postmaster> without a domain, which every mail server
 must take (RFC 5321 section 4.5.1). The address is in a domain that is configured
-here. Until one is set, such mail is refused; '' unsets it.`,
+here. Until one is set, such mail is refused; '' unsets it.
+
+--relay-networks: whose clients may send mail to domains that aren't configured, by
+the route that "holdfast domain set '*'" makes. Addresses and networks, IPv4 and
+IPv6, separated by commas; they replace those there were, '' leaves none.`,
 		Example: `  holdfast settings set --log-retention 90d
   holdfast settings set --max-message-size 100M --warn-oldest 1h
-  holdfast settings set --postmaster postmaster@example.com`,
+  holdfast settings set --postmaster postmaster@example.com
+  holdfast settings set --relay-networks 10.0.0.0/8,2001:db8:1::/48,192.0.2.7`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := missing.refuse(cmd); err != nil {
@@ -67,6 +72,9 @@ here. Until one is set, such mail is refused; '' unsets it.`,
 			if cmd.Flags().Changed("postmaster") {
 				set.Postmaster = &postmaster
 			}
+			if cmd.Flags().Changed("relay-networks") {
+				set.RelayNetworks = &pb.RelayNetworks{Networks: parseList(networks)}
+			}
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				r, err := pb.NewSettingsServiceClient(conn).SetSettings(ctx, &pb.SetSettingsRequest{Settings: set})
 				if err != nil {
@@ -85,6 +93,7 @@ here. Until one is set, such mail is refused; '' unsets it.`,
 	flags.Var(&oldest, "warn-oldest", "warn of pending mail of this age, 0s never (default 4h)")
 	flags.StringVar(&drill, "drill-consent", "", "yes or no: whether drills may kill or cut off a node (default no)")
 	flags.StringVar(&postmaster, "postmaster", "", "who gets mail to <Postmaster> without a domain")
+	flags.StringVar(&networks, "relay-networks", "", "addresses and networks whose clients may send to any domain, '' for none")
 	missing.add(flags)
 	return cmd
 }
@@ -105,6 +114,18 @@ func parseSize(s string) (int64, error) {
 		return 0, usage("size %q: want bytes, or a number with K, M or G", s)
 	}
 	return n * unit, nil
+}
+
+// parseList takes what stands between commas, none of an empty text.
+func parseList(s string) []string {
+	if strings.TrimSpace(s) == "" {
+		return nil
+	}
+	items := strings.Split(s, ",")
+	for i, item := range items {
+		items[i] = strings.TrimSpace(item)
+	}
+	return items
 }
 
 func parseYesNo(name, s string) (bool, error) {

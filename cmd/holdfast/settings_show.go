@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,8 @@ type settingsJSON struct {
 	WarnOldest     float64 `json:"warnOldestSeconds"`
 	DrillConsent   bool    `json:"drillConsent"`
 	Postmaster     *string `json:"postmaster"`
+
+	RelayNetworks []string `json:"relayNetworks"`
 }
 
 func (a *app) settingsShowCommand() *cobra.Command {
@@ -54,7 +58,8 @@ func toSettingsJSON(s *pb.Settings) settingsJSON {
 		LogRetention: seconds(s.GetLogRetention()), DeleteGrace: seconds(s.GetDeleteGrace()),
 		FrozenAge: seconds(s.GetFrozenAge()), MaxMessageSize: s.GetMaxMessageSize(),
 		WarnPending: s.GetWarnPending(), WarnOldest: seconds(s.GetWarnOldest()), DrillConsent: s.GetDrillConsent(),
-		Postmaster: orNull(s.GetPostmaster()),
+		Postmaster:    orNull(s.GetPostmaster()),
+		RelayNetworks: append([]string{}, s.GetRelayNetworks().GetNetworks()...),
 	}
 }
 
@@ -69,6 +74,7 @@ func (a *app) showSettings(s *pb.Settings) error {
 	t.row("warn-oldest", settingDuration(s.GetWarnOldest()))
 	t.row("drill-consent", yesNo(s.GetDrillConsent()))
 	t.row("postmaster", dash(s.GetPostmaster()))
+	t.row("relay-networks", cmp.Or(strings.Join(s.GetRelayNetworks().GetNetworks(), ", "), "none"))
 	return t.flush()
 }
 

@@ -40,9 +40,21 @@ func TestSettings(t *testing.T) {
 		"settings set --max-message-size 9999999G": "max-message-size: want",
 		"settings set --postmaster me":             "postmaster: \"me\" is not a mail address with a domain",
 		"settings set --drill-consent perhaps":     "want yes or no",
-		"settings set --relay-networks 10.0.0.0/8": "not in this version: --relay-networks",
+		"settings set --relay-networks 0.0.0.0/0":  "relay-networks: \"0.0.0.0/0\" is everybody: that is an open relay",
+		"settings set --relay-networks 10.1.2.3/8": "is an address within the network 10.0.0.0/8: which of the two?",
+		"settings set --relay-networks 10.1.2.3,":  "relay-networks: \"\" is neither an IP address nor a network",
 	} {
 		wantError(t, sh.run(t, strings.Fields(line)...), exitUsage, want)
+	}
+	r = sh.run(t, "settings", "set", "--relay-networks", "10.0.0.0/8, 2001:DB8::/32,192.0.2.7/32")
+	if !strings.Contains(r.out, "relay-networks    10.0.0.0/8, 2001:db8::/32, 192.0.2.7\n") {
+		t.Errorf("%+v", r)
+	}
+	if r := sh.run(t, "settings", "show", "--json"); !strings.Contains(r.out, `"relayNetworks":["10.0.0.0/8","2001:db8::/32","192.0.2.7"]`) {
+		t.Errorf("%+v", r)
+	}
+	if r := sh.run(t, "settings", "set", "--relay-networks", ""); !strings.Contains(r.out, "relay-networks    none\n") {
+		t.Errorf("%+v", r)
 	}
 	w.LoseQuorum(context.DeadlineExceeded)
 	wantError(t, sh.run(t, "settings", "set", "--warn-pending", "5"), exitNoAnswer, "no quorum")

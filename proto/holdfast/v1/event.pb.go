@@ -466,7 +466,7 @@ func (x Operation_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation_Kind.Descriptor instead.
 func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -4564,7 +4564,10 @@ type Settings struct {
 	DrillConsent *bool `protobuf:"varint,7,opt,name=drill_consent,json=drillConsent,proto3,oneof" json:"drill_consent,omitempty"`
 	// Who gets mail to <Postmaster> without a domain (RFC 5321 section 4.5.1); "" is
 	// nobody.
-	Postmaster    *string `protobuf:"bytes,8,opt,name=postmaster,proto3,oneof" json:"postmaster,omitempty"`
+	Postmaster *string `protobuf:"bytes,8,opt,name=postmaster,proto3,oneof" json:"postmaster,omitempty"`
+	// Whose clients may send mail to domains that aren't configured; none where it
+	// isn't set.
+	RelayNetworks *RelayNetworks `protobuf:"bytes,9,opt,name=relay_networks,json=relayNetworks,proto3" json:"relay_networks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4655,6 +4658,59 @@ func (x *Settings) GetPostmaster() string {
 	return ""
 }
 
+func (x *Settings) GetRelayNetworks() *RelayNetworks {
+	if x != nil {
+		return x.RelayNetworks
+	}
+	return nil
+}
+
+// RelayNetworks is a list that is changed as a whole.
+type RelayNetworks struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// IPv4 and IPv6 addresses and networks, 1,000 at most.
+	Networks      []string `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayNetworks) Reset() {
+	*x = RelayNetworks{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayNetworks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayNetworks) ProtoMessage() {}
+
+func (x *RelayNetworks) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayNetworks.ProtoReflect.Descriptor instead.
+func (*RelayNetworks) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RelayNetworks) GetNetworks() []string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
 // SettingsChanged changes what is set in it and leaves the rest.
 type SettingsChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4665,7 +4721,7 @@ type SettingsChanged struct {
 
 func (x *SettingsChanged) Reset() {
 	*x = SettingsChanged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +4733,7 @@ func (x *SettingsChanged) String() string {
 func (*SettingsChanged) ProtoMessage() {}
 
 func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +4746,7 @@ func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
 func (*SettingsChanged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SettingsChanged) GetSettings() *Settings {
@@ -4713,7 +4769,7 @@ type HistoryPruned struct {
 
 func (x *HistoryPruned) Reset() {
 	*x = HistoryPruned{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4725,7 +4781,7 @@ func (x *HistoryPruned) String() string {
 func (*HistoryPruned) ProtoMessage() {}
 
 func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4738,7 +4794,7 @@ func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
 func (*HistoryPruned) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HistoryPruned) GetBefore() int64 {
@@ -4761,7 +4817,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4773,7 +4829,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4786,7 +4842,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NodeDraining) GetNode() string {
@@ -4813,7 +4869,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4825,7 +4881,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4838,7 +4894,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4861,7 +4917,7 @@ type NodeRemoved struct {
 
 func (x *NodeRemoved) Reset() {
 	*x = NodeRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4873,7 +4929,7 @@ func (x *NodeRemoved) String() string {
 func (*NodeRemoved) ProtoMessage() {}
 
 func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4886,7 +4942,7 @@ func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
 func (*NodeRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NodeRemoved) GetNode() string {
@@ -4925,7 +4981,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4937,7 +4993,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4950,7 +5006,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Restored) GetClusterId() string {
@@ -5011,7 +5067,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5023,7 +5079,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5036,7 +5092,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Operation) GetKind() Operation_Kind {
@@ -5107,7 +5163,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5119,7 +5175,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5132,7 +5188,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Target) GetMessageId() []byte {
@@ -5161,7 +5217,7 @@ type Operated struct {
 
 func (x *Operated) Reset() {
 	*x = Operated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5173,7 +5229,7 @@ func (x *Operated) String() string {
 func (*Operated) ProtoMessage() {}
 
 func (x *Operated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5186,7 +5242,7 @@ func (x *Operated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operated.ProtoReflect.Descriptor instead.
 func (*Operated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Operated) GetOperation() *Operation {
@@ -5214,7 +5270,7 @@ type Purged struct {
 
 func (x *Purged) Reset() {
 	*x = Purged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5226,7 +5282,7 @@ func (x *Purged) String() string {
 func (*Purged) ProtoMessage() {}
 
 func (x *Purged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5239,7 +5295,7 @@ func (x *Purged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purged.ProtoReflect.Descriptor instead.
 func (*Purged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Purged) GetTargets() []*Target {
@@ -5262,7 +5318,7 @@ type FrozenExpired struct {
 
 func (x *FrozenExpired) Reset() {
 	*x = FrozenExpired{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5274,7 +5330,7 @@ func (x *FrozenExpired) String() string {
 func (*FrozenExpired) ProtoMessage() {}
 
 func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5287,7 +5343,7 @@ func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
 func (*FrozenExpired) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *FrozenExpired) GetTargets() []*Target {
@@ -5325,7 +5381,7 @@ type BulkFilter struct {
 
 func (x *BulkFilter) Reset() {
 	*x = BulkFilter{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5337,7 +5393,7 @@ func (x *BulkFilter) String() string {
 func (*BulkFilter) ProtoMessage() {}
 
 func (x *BulkFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5350,7 +5406,7 @@ func (x *BulkFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
 func (*BulkFilter) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *BulkFilter) GetDomain() string {
@@ -5420,7 +5476,7 @@ type BulkStarted struct {
 
 func (x *BulkStarted) Reset() {
 	*x = BulkStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5432,7 +5488,7 @@ func (x *BulkStarted) String() string {
 func (*BulkStarted) ProtoMessage() {}
 
 func (x *BulkStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5445,7 +5501,7 @@ func (x *BulkStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
 func (*BulkStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *BulkStarted) GetBulkId() []byte {
@@ -5505,7 +5561,7 @@ type BulkProgressed struct {
 
 func (x *BulkProgressed) Reset() {
 	*x = BulkProgressed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5517,7 +5573,7 @@ func (x *BulkProgressed) String() string {
 func (*BulkProgressed) ProtoMessage() {}
 
 func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5530,7 +5586,7 @@ func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
 func (*BulkProgressed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *BulkProgressed) GetBulkId() []byte {
@@ -5601,7 +5657,7 @@ type BulkStopped struct {
 
 func (x *BulkStopped) Reset() {
 	*x = BulkStopped{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5613,7 +5669,7 @@ func (x *BulkStopped) String() string {
 func (*BulkStopped) ProtoMessage() {}
 
 func (x *BulkStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5626,7 +5682,7 @@ func (x *BulkStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStopped.ProtoReflect.Descriptor instead.
 func (*BulkStopped) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *BulkStopped) GetBulkId() []byte {
@@ -5654,7 +5710,7 @@ type VersionRaised struct {
 
 func (x *VersionRaised) Reset() {
 	*x = VersionRaised{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5666,7 +5722,7 @@ func (x *VersionRaised) String() string {
 func (*VersionRaised) ProtoMessage() {}
 
 func (x *VersionRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5679,7 +5735,7 @@ func (x *VersionRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRaised.ProtoReflect.Descriptor instead.
 func (*VersionRaised) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *VersionRaised) GetVersion() uint32 {
@@ -5710,7 +5766,7 @@ type DrillStarted struct {
 
 func (x *DrillStarted) Reset() {
 	*x = DrillStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5722,7 +5778,7 @@ func (x *DrillStarted) String() string {
 func (*DrillStarted) ProtoMessage() {}
 
 func (x *DrillStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5735,7 +5791,7 @@ func (x *DrillStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillStarted.ProtoReflect.Descriptor instead.
 func (*DrillStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DrillStarted) GetId() string {
@@ -5790,7 +5846,7 @@ type DrillEnded struct {
 
 func (x *DrillEnded) Reset() {
 	*x = DrillEnded{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5802,7 +5858,7 @@ func (x *DrillEnded) String() string {
 func (*DrillEnded) ProtoMessage() {}
 
 func (x *DrillEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5815,7 +5871,7 @@ func (x *DrillEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillEnded.ProtoReflect.Descriptor instead.
 func (*DrillEnded) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DrillEnded) GetId() string {
@@ -5840,7 +5896,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5852,7 +5908,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5915,7 +5971,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5927,7 +5983,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5976,7 +6032,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5988,7 +6044,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6035,7 +6091,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6047,7 +6103,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6092,7 +6148,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6104,7 +6160,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6165,7 +6221,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[72]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6177,7 +6233,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[72]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6217,7 +6273,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[73]
+	mi := &file_holdfast_v1_event_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6229,7 +6285,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[73]
+	mi := &file_holdfast_v1_event_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6272,7 +6328,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[74]
+	mi := &file_holdfast_v1_event_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6284,7 +6340,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[74]
+	mi := &file_holdfast_v1_event_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6339,7 +6395,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[75]
+	mi := &file_holdfast_v1_event_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6351,7 +6407,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[75]
+	mi := &file_holdfast_v1_event_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6403,7 +6459,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[76]
+	mi := &file_holdfast_v1_event_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6415,7 +6471,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[76]
+	mi := &file_holdfast_v1_event_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6865,7 +6921,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\"$\n" +
 	"\fVerifyMarked\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\xd5\x03\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\x98\x04\n" +
 	"\bSettings\x12(\n" +
 	"\rlog_retention\x18\x01 \x01(\x03H\x00R\flogRetention\x88\x01\x01\x12&\n" +
 	"\fdelete_grace\x18\x02 \x01(\x03H\x01R\vdeleteGrace\x88\x01\x01\x12\"\n" +
@@ -6878,7 +6934,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\rdrill_consent\x18\a \x01(\bH\x06R\fdrillConsent\x88\x01\x01\x12#\n" +
 	"\n" +
 	"postmaster\x18\b \x01(\tH\aR\n" +
-	"postmaster\x88\x01\x01B\x10\n" +
+	"postmaster\x88\x01\x01\x12A\n" +
+	"\x0erelay_networks\x18\t \x01(\v2\x1a.holdfast.v1.RelayNetworksR\rrelayNetworksB\x10\n" +
 	"\x0e_log_retentionB\x0f\n" +
 	"\r_delete_graceB\r\n" +
 	"\v_frozen_ageB\x13\n" +
@@ -6886,7 +6943,9 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\r_warn_pendingB\x0e\n" +
 	"\f_warn_oldestB\x10\n" +
 	"\x0e_drill_consentB\r\n" +
-	"\v_postmaster\"D\n" +
+	"\v_postmaster\"+\n" +
+	"\rRelayNetworks\x12\x1a\n" +
+	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"D\n" +
 	"\x0fSettingsChanged\x121\n" +
 	"\bsettings\x18\x01 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\"'\n" +
 	"\rHistoryPruned\x12\x16\n" +
@@ -7014,7 +7073,7 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                     // 0: holdfast.v1.BodyType
 	(Role)(0),                         // 1: holdfast.v1.Role
@@ -7072,35 +7131,36 @@ var file_holdfast_v1_event_proto_goTypes = []any{
 	(*NodeDown)(nil),                  // 53: holdfast.v1.NodeDown
 	(*VerifyMarked)(nil),              // 54: holdfast.v1.VerifyMarked
 	(*Settings)(nil),                  // 55: holdfast.v1.Settings
-	(*SettingsChanged)(nil),           // 56: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),             // 57: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),              // 58: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),               // 59: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),               // 60: holdfast.v1.NodeRemoved
-	(*Restored)(nil),                  // 61: holdfast.v1.Restored
-	(*Operation)(nil),                 // 62: holdfast.v1.Operation
-	(*Target)(nil),                    // 63: holdfast.v1.Target
-	(*Operated)(nil),                  // 64: holdfast.v1.Operated
-	(*Purged)(nil),                    // 65: holdfast.v1.Purged
-	(*FrozenExpired)(nil),             // 66: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),                // 67: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),               // 68: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),            // 69: holdfast.v1.BulkProgressed
-	(*BulkStopped)(nil),               // 70: holdfast.v1.BulkStopped
-	(*VersionRaised)(nil),             // 71: holdfast.v1.VersionRaised
-	(*DrillStarted)(nil),              // 72: holdfast.v1.DrillStarted
-	(*DrillEnded)(nil),                // 73: holdfast.v1.DrillEnded
-	(*AttemptStarted_Claim)(nil),      // 74: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil),   // 75: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),       // 76: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),         // 77: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),            // 78: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),          // 79: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),         // 80: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),      // 81: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),    // 82: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),        // 83: holdfast.v1.PolicyConfig.Phase
-	(*descriptorpb.FieldOptions)(nil), // 84: google.protobuf.FieldOptions
+	(*RelayNetworks)(nil),             // 56: holdfast.v1.RelayNetworks
+	(*SettingsChanged)(nil),           // 57: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),             // 58: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),              // 59: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),               // 60: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),               // 61: holdfast.v1.NodeRemoved
+	(*Restored)(nil),                  // 62: holdfast.v1.Restored
+	(*Operation)(nil),                 // 63: holdfast.v1.Operation
+	(*Target)(nil),                    // 64: holdfast.v1.Target
+	(*Operated)(nil),                  // 65: holdfast.v1.Operated
+	(*Purged)(nil),                    // 66: holdfast.v1.Purged
+	(*FrozenExpired)(nil),             // 67: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),                // 68: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),               // 69: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),            // 70: holdfast.v1.BulkProgressed
+	(*BulkStopped)(nil),               // 71: holdfast.v1.BulkStopped
+	(*VersionRaised)(nil),             // 72: holdfast.v1.VersionRaised
+	(*DrillStarted)(nil),              // 73: holdfast.v1.DrillStarted
+	(*DrillEnded)(nil),                // 74: holdfast.v1.DrillEnded
+	(*AttemptStarted_Claim)(nil),      // 75: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil),   // 76: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),       // 77: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),         // 78: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),            // 79: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),          // 80: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),         // 81: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),      // 82: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),    // 83: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),        // 84: holdfast.v1.PolicyConfig.Phase
+	(*descriptorpb.FieldOptions)(nil), // 85: google.protobuf.FieldOptions
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
 	8,   // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
@@ -7114,9 +7174,9 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	25,  // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
 	26,  // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
 	28,  // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	64,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	65,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	66,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	65,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	66,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	67,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
 	27,  // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
 	24,  // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
 	30,  // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
@@ -7130,7 +7190,7 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	39,  // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
 	41,  // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
 	42,  // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	56,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	57,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
 	44,  // 28: holdfast.v1.Event.token_set:type_name -> holdfast.v1.TokenSet
 	45,  // 29: holdfast.v1.Event.token_revoked:type_name -> holdfast.v1.TokenRevoked
 	46,  // 30: holdfast.v1.Event.account_set:type_name -> holdfast.v1.AccountSet
@@ -7141,50 +7201,50 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	52,  // 35: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
 	53,  // 36: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
 	54,  // 37: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	58,  // 38: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	59,  // 39: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	60,  // 40: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	61,  // 41: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
-	71,  // 42: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
-	72,  // 43: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
-	73,  // 44: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
-	68,  // 45: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	69,  // 46: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	70,  // 47: holdfast.v1.Event.bulk_stopped:type_name -> holdfast.v1.BulkStopped
-	57,  // 48: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	59,  // 38: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	60,  // 39: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	61,  // 40: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	62,  // 41: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
+	72,  // 42: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
+	73,  // 43: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
+	74,  // 44: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
+	69,  // 45: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	70,  // 46: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	71,  // 47: holdfast.v1.Event.bulk_stopped:type_name -> holdfast.v1.BulkStopped
+	58,  // 48: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
 	3,   // 49: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
 	0,   // 50: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
 	12,  // 51: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
 	13,  // 52: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
 	15,  // 53: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
 	14,  // 54: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	74,  // 55: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	75,  // 55: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
 	18,  // 56: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	75,  // 57: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	76,  // 57: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
 	20,  // 58: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
 	18,  // 59: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	76,  // 60: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	77,  // 60: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
 	20,  // 61: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	78,  // 62: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
-	78,  // 63: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	79,  // 62: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	79,  // 63: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
 	18,  // 64: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	77,  // 65: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	78,  // 65: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
 	20,  // 66: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
 	4,   // 67: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	78,  // 68: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	79,  // 68: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
 	18,  // 69: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	79,  // 70: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	80,  // 70: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
 	20,  // 71: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
 	18,  // 72: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	80,  // 73: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	81,  // 73: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
 	20,  // 74: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
 	5,   // 75: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	81,  // 76: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	82,  // 77: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	82,  // 76: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	83,  // 77: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
 	29,  // 78: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
 	21,  // 79: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
 	37,  // 80: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	83,  // 81: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	84,  // 81: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
 	40,  // 82: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
 	1,   // 83: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
 	43,  // 84: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
@@ -7193,31 +7253,32 @@ var file_holdfast_v1_event_proto_depIdxs = []int32{
 	37,  // 87: holdfast.v1.ConfigurationChange.domains:type_name -> holdfast.v1.DomainConfig
 	40,  // 88: holdfast.v1.ConfigurationChange.policies:type_name -> holdfast.v1.PolicyConfig
 	55,  // 89: holdfast.v1.ConfigurationChange.settings:type_name -> holdfast.v1.Settings
-	55,  // 90: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	63,  // 91: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
-	62,  // 92: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
-	6,   // 93: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	62,  // 94: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	63,  // 95: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	63,  // 96: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	63,  // 97: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	67,  // 98: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	62,  // 99: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	63,  // 100: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	2,   // 101: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
-	21,  // 102: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 103: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	15,  // 104: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,   // 105: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	21,  // 106: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 107: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	18,  // 108: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	84,  // 109: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
-	110, // [110:110] is the sub-list for method output_type
-	110, // [110:110] is the sub-list for method input_type
-	110, // [110:110] is the sub-list for extension type_name
-	109, // [109:110] is the sub-list for extension extendee
-	0,   // [0:109] is the sub-list for field type_name
+	56,  // 90: holdfast.v1.Settings.relay_networks:type_name -> holdfast.v1.RelayNetworks
+	55,  // 91: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	64,  // 92: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
+	63,  // 93: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
+	6,   // 94: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	63,  // 95: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	64,  // 96: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	64,  // 97: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	64,  // 98: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	68,  // 99: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	63,  // 100: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	64,  // 101: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	2,   // 102: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
+	21,  // 103: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 104: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	15,  // 105: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,   // 106: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	21,  // 107: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	21,  // 108: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	18,  // 109: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	85,  // 110: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
+	111, // [111:111] is the sub-list for method output_type
+	111, // [111:111] is the sub-list for method input_type
+	111, // [111:111] is the sub-list for extension type_name
+	110, // [110:111] is the sub-list for extension extendee
+	0,   // [0:110] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -7282,7 +7343,7 @@ func file_holdfast_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   77,
+			NumMessages:   78,
 			NumExtensions: 1,
 			NumServices:   0,
 		},
