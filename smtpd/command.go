@@ -42,7 +42,7 @@ func parseHello(argument string) (string, *relay.Reply) {
 	return argument, nil
 }
 
-// parseMail reads what follows MAIL, where AUTH is offered or isn't. The size is 0
+// parseMail reads what follows MAIL, where AUTH was offered or wasn't. The size is 0
 // where it isn't declared.
 func parseMail(rest string, auth bool) (envelope *pb.Envelope, size int64, refusal *relay.Reply) {
 	address, parameters, refusal := parsePathCommand(rest, "FROM:", "5.1.7")

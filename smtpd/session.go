@@ -29,6 +29,7 @@ type session struct {
 	helo     string            // "" before EHLO or HELO
 	extended bool              // it was EHLO
 	secured  bool              // under TLS
+	offered  bool              // AUTH, by the EHLO
 	account  *pb.AccountRecord // that the client authenticated as, nil where it didn't
 	wrong    int               // passwords
 	tx       *transaction
@@ -186,7 +187,7 @@ func (s *session) hello(extended bool, rest string) *relay.Reply {
 		return refusal
 	}
 	s.reset()
-	s.helo, s.extended = helo, extended
+	s.helo, s.extended, s.offered = helo, extended, extended && s.offersAuth()
 	if !extended {
 		return reply(250, "", s.server.cfg.Hostname)
 	}
@@ -204,7 +205,7 @@ func (s *session) hello(extended bool, rest string) *relay.Reply {
 	if s.server.cfg.TLS != nil && !s.secured {
 		lines = append(lines, "STARTTLS")
 	}
-	if s.offersAuth() {
+	if s.offered {
 		lines = append(lines, "AUTH "+mechanisms)
 	}
 	s.server.metrics.replies[2].Inc()
@@ -216,7 +217,9 @@ func (s *session) mail(rest string) *relay.Reply {
 	if s.helo == "" || s.tx != nil {
 		return badSequence
 	}
-	envelope, size, refusal := parseMail(rest, s.offersAuth())
+	// What EHLO offered holds, whatever becomes of the accounts: until the gate is
+	// asked nothing is refused because of the state.
+	envelope, size, refusal := parseMail(rest, s.offered)
 	if refusal != nil {
 		return refusal
 	}
@@ -279,7 +282,7 @@ func (s *session) startTLS(rest string) (*relay.Reply, error) {
 		s.log.Debug("TLS handshake failed", "error", err)
 		return nil, errTLS
 	}
-	s.secured, s.helo, s.extended = true, "", false
+	s.secured, s.helo, s.extended, s.offered = true, "", false, false
 	return nil, nil
 }
 
