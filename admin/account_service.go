@@ -45,7 +45,7 @@ func (s *accessService) setPassword(ctx context.Context, name, given string, rev
 		return nil, fmt.Errorf("hash a password: %w", err)
 	}
 	event := &pb.Event{Kind: &pb.Event_AccountSet{AccountSet: &pb.AccountSet{
-		Name: name, PasswordHash: hash, By: operatorOf(ctx), Revision: revision,
+		Name: name, PasswordHash: hash, Revision: revision,
 	}}}
 	if err := s.configure(ctx, event, "account "+name); err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (s *accessService) RemoveAccount(ctx context.Context, req *pb.RemoveAccount
 		return nil, err
 	}
 	event := &pb.Event{Kind: &pb.Event_AccountRemoved{AccountRemoved: &pb.AccountRemoved{
-		Name: record.Name, By: operatorOf(ctx), Revision: record.Revision,
+		Name: record.Name, Revision: record.Revision,
 	}}}
 	if err := s.configure(ctx, event, "account "+record.Name); err != nil {
 		return nil, err

@@ -10,14 +10,14 @@ import (
 )
 
 func accountSet(name, hash string, revision uint64) *pb.Event {
-	return &pb.Event{Kind: &pb.Event_AccountSet{AccountSet: &pb.AccountSet{
-		Name: name, PasswordHash: hash, By: "local user root", Revision: revision,
+	return &pb.Event{By: "local user root", Kind: &pb.Event_AccountSet{AccountSet: &pb.AccountSet{
+		Name: name, PasswordHash: hash, Revision: revision,
 	}}}
 }
 
 func accountRemoved(name string, revision uint64) *pb.Event {
-	return &pb.Event{Kind: &pb.Event_AccountRemoved{AccountRemoved: &pb.AccountRemoved{
-		Name: name, By: "local user root", Revision: revision,
+	return &pb.Event{By: "local user root", Kind: &pb.Event_AccountRemoved{AccountRemoved: &pb.AccountRemoved{
+		Name: name, Revision: revision,
 	}}}
 }
 
@@ -34,9 +34,11 @@ func TestAccounts(t *testing.T) {
 		t.Fatalf("account: %v", first)
 	}
 	w.now = w.now.Add(time.Hour)
-	w.must(1, accountSet("app@example.test", "$2a$two", first.Revision), nil)
+	change := accountSet("app@example.test", "$2a$two", first.Revision)
+	change.By = "admin ann"
+	w.must(1, change, nil)
 	second, _ := w.state.Account("app@example.test")
-	if second.PasswordHash != "$2a$two" || second.CreatedAt != first.CreatedAt ||
+	if second.PasswordHash != "$2a$two" || second.CreatedBy != "local user root" || second.ChangedBy != "admin ann" || second.CreatedAt != first.CreatedAt ||
 		second.ChangedAt != w.now.UnixNano() || second.Revision <= first.Revision {
 		t.Errorf("with another password: %v", second)
 	}
@@ -62,7 +64,7 @@ func TestAccounts(t *testing.T) {
 		}
 	}
 	long := accountSet("ann", "$2a$x", 0)
-	long.GetAccountSet().By = strings.Repeat("a", maxTokenMaker+1)
+	long.By = strings.Repeat("a", maxTokenMaker+1)
 	if r := w.fold(1, long, nil); r.Code != pb.EventResult_CODE_INVALID {
 		t.Errorf("made by somebody without end: %v", r)
 	}

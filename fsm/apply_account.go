@@ -14,12 +14,12 @@ const (
 // accountSet makes an account or gives it another password. What it is given is a
 // hash: a password never comes into the log.
 func (t *tx) accountSet(e *pb.AccountSet) *pb.EventResult {
-	if refusal := checkAccount(e); refusal != nil {
+	if refusal := t.checkAccount(e); refusal != nil {
 		return refusal
 	}
 	record := &pb.AccountRecord{
-		Name: e.Name, PasswordHash: e.PasswordHash, CreatedAt: t.event.Time, CreatedBy: e.By,
-		ChangedAt: t.event.Time, ChangedBy: e.By, Revision: t.index,
+		Name: e.Name, PasswordHash: e.PasswordHash, CreatedAt: t.event.Time, CreatedBy: t.event.By,
+		ChangedAt: t.event.Time, ChangedBy: t.event.By, Revision: t.index,
 	}
 	old, exists := lookup(t.tables.accounts, e.Name)
 	switch {
@@ -41,13 +41,13 @@ func (t *tx) accountSet(e *pb.AccountSet) *pb.EventResult {
 	return resultOK
 }
 
-func checkAccount(e *pb.AccountSet) *pb.EventResult {
+func (t *tx) checkAccount(e *pb.AccountSet) *pb.EventResult {
 	switch name, ok := relay.AccountName(e.Name); {
 	case !ok || name != e.Name:
 		return invalid("account name %q: want 1 to %d lower-case letters, digits, \".\", \"_\", \"-\", \"+\" or \"@\"", e.Name, relay.MaxAccountName)
 	case e.PasswordHash == "" || len(e.PasswordHash) > maxPasswordHash:
 		return invalid("account %s has no password", e.Name)
-	case len(e.By) > maxTokenMaker:
+	case len(t.event.By) > maxTokenMaker:
 		return invalid("account %s: who made it is longer than %d bytes", e.Name, maxTokenMaker)
 	}
 	return nil

@@ -3940,8 +3940,6 @@ type AccountSet struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// As golang.org/x/crypto/bcrypt writes it, cost and salt in it.
 	PasswordHash string `protobuf:"bytes,2,opt,name=password_hash,json=passwordHash,proto3" json:"password_hash,omitempty"`
-	// Who did it.
-	By string `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
 	// AccountRecord.revision of the account that is changed, 0 for a new one. It is
 	// stale where that has changed since, so that a password that was set while the
 	// account was removed doesn't bring it back.
@@ -3994,13 +3992,6 @@ func (x *AccountSet) GetPasswordHash() string {
 	return ""
 }
 
-func (x *AccountSet) GetBy() string {
-	if x != nil {
-		return x.By
-	}
-	return ""
-}
-
 func (x *AccountSet) GetRevision() uint64 {
 	if x != nil {
 		return x.Revision
@@ -4012,8 +4003,6 @@ func (x *AccountSet) GetRevision() uint64 {
 type AccountRemoved struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who did it.
-	By string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
 	// AccountRecord.revision of the account that is removed: a later one of the
 	// same name stays.
 	Revision      uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -4054,13 +4043,6 @@ func (*AccountRemoved) Descriptor() ([]byte, []int) {
 func (x *AccountRemoved) GetName() string {
 	if x != nil {
 		return x.Name
-	}
-	return ""
-}
-
-func (x *AccountRemoved) GetBy() string {
-	if x != nil {
-		return x.By
 	}
 	return ""
 }
@@ -6875,17 +6857,15 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\v2\x18.holdfast.v1.TokenConfigR\x05token\".\n" +
 	"\fTokenRevoked\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"v\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"p\n" +
 	"\n" +
 	"AccountSet\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
-	"\rpassword_hash\x18\x02 \x01(\tB\x03\x80\x01\x01R\fpasswordHash\x12\x0e\n" +
-	"\x02by\x18\x03 \x01(\tR\x02by\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x04R\brevision\"P\n" +
+	"\rpassword_hash\x18\x02 \x01(\tB\x03\x80\x01\x01R\fpasswordHash\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x04R\brevisionJ\x04\b\x03\x10\x04R\x02by\"J\n" +
 	"\x0eAccountRemoved\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x04R\brevision\"\x85\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevisionJ\x04\b\x02\x10\x03R\x02by\"\x85\x01\n" +
 	"\x14ConfigurationApplied\x12\x1d\n" +
 	"\n" +
 	"content_id\x18\x01 \x01(\fR\tcontentId\x12.\n" +
