@@ -17,7 +17,12 @@ import (
 
 // Cost is bcrypt's: 2^10 rounds, some 50 ms of one processor for each guess. It is
 // what OWASP has as the least; 11 would double what a client pays that connects
-// anew for each message. Hashes carry theirs, so it can be raised for new ones.
+// anew for each message.
+//
+// Hashes carry theirs, so those that are kept could be told after it is raised; but
+// the time of an answer tells an account whose hash has another cost than nobodys
+// from one that isn't there. Whoever raises it has each account's hash made anew
+// first, from the password of its next authentication.
 const Cost = bcrypt.DefaultCost
 
 // Limits of a password in octets. bcrypt reads 72 and no more: what is longer is

@@ -45,6 +45,21 @@ func TestTypedDifferently(t *testing.T) {
 	}
 }
 
+// kept is a hash of "correct horse" as accounts have it since there are accounts.
+const kept = "$2a$10$HhlImRBKIfrZdV1Dol.8FOMjk6PJqqRF.H2L5RDJTrKDh7ERssYY."
+
+// An account keeps the hash that it was given, and is told from one that isn't there
+// by the time where the costs differ.
+func TestKeptHashesCostAsMuch(t *testing.T) {
+	cost, err := bcrypt.Cost([]byte(kept))
+	if err != nil || cost != Cost {
+		t.Errorf("the hashes that are kept cost %d, new ones and nobody's %d (%v): see Cost for what comes first", cost, Cost, err)
+	}
+	if !Matches(kept, "correct horse") {
+		t.Error("a password that is kept doesn't match any more")
+	}
+}
+
 // No password is right for an account that isn't there, and finding that out costs
 // as much as for one that is.
 func TestNobody(t *testing.T) {
