@@ -113,6 +113,7 @@ func TestAuthRefusals(t *testing.T) {
 		"two parts":           {"AUTH PLAIN " + b64("ann\x00x"), "501 5.5.2 malformed"},
 		"four parts":          {"AUTH PLAIN " + b64("\x00ann\x00x\x00"), "501 5.5.2 malformed"},
 		"not base64":          {"AUTH PLAIN !", "501 5.5.2 not base64", "AUTH LOGIN", "334 ", "#", "501 5.5.2 not base64"},
+		"sent all the same":   {"AUTH CRAM-MD5", "504 ", b64("correct hoarse"), "500 5.5.1 ", b64("correct hoarse") + " x", "500 5.5.1 "},
 		"cancelled":           {"AUTH PLAIN", "334 ", "*", "501 5.7.0 ", "AUTH LOGIN", "334 ", b64("ann"), "334 ", "*", "501 5.7.0 "},
 		"too long":            {"AUTH PLAIN", "334 ", strings.Repeat("x", 3000), "500 5.5.6 ", "NOOP", "250 "},
 		"unknown mechanism":   {"AUTH CRAM-MD5", "504 5.5.4 "},
@@ -133,7 +134,10 @@ func TestAuthRefusals(t *testing.T) {
 	if !strings.Contains(logs, `command=AUTH reply="535 5.7.8 wrong account or password"`) || !strings.Contains(logs, "account=bob") {
 		t.Errorf("no line about the refusals:\n%s", logs)
 	}
-	for _, secret := range []string{"hoarse", "correct", "a b", "$2a"} {
+	if !strings.Contains(logs, `command=? reply="500 5.5.1 unknown command"`) {
+		t.Errorf("no line about a command that is none:\n%s", logs)
+	}
+	for _, secret := range []string{"hoarse", "correct", "a b", "$2a", b64("correct hoarse"), strings.ToUpper(b64("correct hoarse"))} {
 		if strings.Contains(logs, secret) {
 			t.Errorf("%q is in the log:\n%s", secret, logs)
 		}

@@ -42,15 +42,21 @@ func (s *session) logRefused(r *relay.Reply) {
 }
 
 // describeCommand is a command as the log shows it: with an address for MAIL and
-// RCPT, else its verb alone, since what follows may be a secret.
+// RCPT, else its verb alone, since what follows may be a secret. So may a line
+// without a verb: a client that ignores a refusal of AUTH LOGIN sends its password
+// next.
 func describeCommand(line []byte) string {
 	const most = 512
 	verb, rest, _ := strings.Cut(string(line[:min(len(line), most)]), " ")
 	verb = strings.ToUpper(verb)
-	if verb == "MAIL" || verb == "RCPT" {
+	switch verb {
+	case "MAIL", "RCPT":
 		return strings.ToValidUTF8(verb+" "+rest, "?")
+	case "EHLO", "HELO", "DATA", "BDAT", "STARTTLS", "AUTH", "NOOP", "HELP", "VRFY",
+		"EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML", "RSET", "QUIT":
+		return verb
 	}
-	return strings.ToValidUTF8(verb, "?")
+	return "?"
 }
 
 // tlsVersion is "TLS1.3" and so on, "" in plain text.
