@@ -23,11 +23,15 @@ func (s *session) offersAuth() bool {
 func (s *session) auth(rest string) (*relay.Reply, error) {
 	mechanism, initial, given := strings.Cut(rest, " ")
 	mechanism = strings.ToUpper(mechanism)
+	// Before the accounts are looked at: see admit.
+	closed := s.server.cfg.Gate.Check()
 	switch {
 	case s.server.cfg.TLS == nil:
 		return authNotHere, nil
 	case !s.secured:
 		return needsTLS, nil
+	case closed != nil:
+		return s.cantJudge(closed), nil
 	case !s.server.cfg.Directory.HasAccounts():
 		return authNotHere, nil
 	case !s.extended || s.tx != nil || s.account != nil:
@@ -98,6 +102,11 @@ func (s *session) login(initial string, given bool) (credentials, *relay.Reply, 
 // with the command.
 func (s *session) response(challenge, initial string, given bool) (string, *relay.Reply, error) {
 	encoded := initial
+	if given && initial == "=" {
+		// RFC 4954 section 4: an initial response that is there, and empty. In an
+		// answer to a challenge it is no base64.
+		encoded = ""
+	}
 	if !given {
 		s.reply(reply(334, "", base64.StdEncoding.EncodeToString([]byte(challenge))))
 		line, err := s.conn.readLine()
@@ -108,13 +117,9 @@ func (s *session) response(challenge, initial string, given bool) (string, *rela
 			return "", nil, err
 		}
 		encoded = string(line)
-	}
-	switch encoded {
-	case "*":
-		return "", reply(501, "5.7.0", "authentication cancelled"), nil
-	case "=":
-		// RFC 4954 section 4: an initial response that is there, and empty.
-		encoded = ""
+		if encoded == "*" {
+			return "", reply(501, "5.7.0", "authentication cancelled"), nil
+		}
 	}
 	decoded, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
@@ -131,17 +136,18 @@ func (s *session) authenticate(claimed credentials) (*relay.Reply, error) {
 	if !proper {
 		s.claimed = "?" // whatever it is, a password perhaps: not for the log
 	}
-	// RFC 4954 section 6: without the agreed state nothing is refused for good.
-	if closed := s.server.cfg.Gate.Check(); closed != nil {
-		s.server.metrics.authentications.busy.Inc()
-		return reply(454, "4.7.0", "can't authenticate now: "+closed.Text), nil
-	}
-	account, known := s.server.cfg.Directory.Account(name)
-	if !known {
-		account = &pb.AccountRecord{}
-	}
-	right, judged := s.server.guesses.judge(s.client, account.PasswordHash, claimed.password)
+	var account *pb.AccountRecord
+	var closed *relay.Reply
+	right, judged := s.server.guesses.judge(s.client, claimed.password, func() (string, bool) {
+		if closed = s.server.cfg.Gate.Check(); closed != nil {
+			return "", false
+		}
+		account, _ = s.server.cfg.Directory.Account(name)
+		return account.GetPasswordHash(), true
+	})
 	switch {
+	case closed != nil:
+		return s.cantJudge(closed), nil
 	case !judged:
 		s.server.metrics.authentications.busy.Inc()
 		return authBusy, nil
@@ -156,6 +162,13 @@ func (s *session) authenticate(claimed credentials) (*relay.Reply, error) {
 		return tooManyGuesses, errClose
 	}
 	return authFailed, nil
+}
+
+// cantJudge puts a client off while the gate is closed: without the agreed state
+// nothing is refused for good (RFC 4954 section 6 has 454 for that).
+func (s *session) cantJudge(closed *relay.Reply) *relay.Reply {
+	s.server.metrics.authentications.busy.Inc()
+	return reply(454, "4.7.0", "can't authenticate now: "+closed.Text)
 }
 
 // stillGood reports whether the account that the client authenticated as is there

@@ -37,9 +37,11 @@ func newGuesses(cfg *Config, ended func() context.Context) *guesses {
 	}
 }
 
-// judge reports whether a password matches a hash. It isn't judged where the turn
-// or a slot doesn't come in time.
-func (g *guesses) judge(client netip.Addr, hash, given string) (right, judged bool) {
+// judge reports whether a password matches the hash that find has when nothing is
+// left to wait for: a hash that was read earlier might have been replaced since. It
+// isn't judged where the turn or a slot doesn't come in time, or find has none to
+// vouch for.
+func (g *guesses) judge(client netip.Addr, given string, find func() (hash string, ok bool)) (right, judged bool) {
 	key := netlimit.Client(client)
 	t := g.join(key)
 	defer g.leave(key, t)
@@ -49,15 +51,24 @@ func (g *guesses) judge(client netip.Addr, hash, given string) (right, judged bo
 		return false, false
 	}
 	defer func() { <-t.taken }()
+	right, judged = g.inSlot(ctx, given, find)
+	if judged && !right {
+		g.wait()
+	}
+	return right, judged
+}
+
+// inSlot gives the slot back whatever happens: a panic ends its session only.
+func (g *guesses) inSlot(ctx context.Context, given string, find func() (string, bool)) (right, judged bool) {
 	if !take(ctx, g.slots) {
 		return false, false
 	}
-	right = g.matches(hash, given)
-	<-g.slots
-	if !right {
-		g.wait()
+	defer func() { <-g.slots }()
+	hash, ok := find()
+	if !ok {
+		return false, false
 	}
-	return right, true
+	return g.matches(hash, given), true
 }
 
 // take fills a place in a channel; those that wait get theirs in the order in

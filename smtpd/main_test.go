@@ -32,6 +32,8 @@ type cluster struct {
 	// before is called ahead of each event; an error is Propose's answer, a
 	// result too. Set it before the server starts.
 	before func(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, error)
+	// matches stands for password.Matches, where it isn't nil.
+	matches func(hash, given string) bool
 
 	mu       sync.Mutex // guards what follows
 	domains  map[string]bool
@@ -274,6 +276,9 @@ func start(t testing.TB, change func(*Config, *cluster)) *harness {
 	server, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if h.matches != nil {
+		server.guesses.matches = h.matches
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -65,7 +65,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	}, []string{"class"})
 	authentications := factory.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "holdfast", Subsystem: "smtpd", Name: "authentications_total",
-		Help: "AUTH commands with credentials, by what came of them: good, bad (unknown account or wrong password), busy (not judged).",
+		Help: "AUTH commands by what came of them: good, bad (unknown account or wrong password), busy (not judged). Malformed and cancelled ones aren't counted.",
 	}, []string{"result"})
 	m.authentications.good = authentications.WithLabelValues("good")
 	m.authentications.bad = authentications.WithLabelValues("bad")
