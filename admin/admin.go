@@ -47,6 +47,8 @@ type Member struct {
 	Alive        bool
 	AppliedIndex uint64 // 0 where unknown
 	NoLease      string // why it may not act now, "" where it may or it isn't known
+	// StuckBulks are the bulk operations that it can't read on though it leads; "" are all.
+	StuckBulks []string
 	// Mismatches is what the member says of states that differ.
 	Mismatches []*pb.StateMismatch
 	// Certificates are until when those of the member are good, and the CAs that

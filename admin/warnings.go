@@ -53,6 +53,7 @@ func (w window) warnings(status *pb.GetStatusResponse, members []Member, health 
 	if len(w.Domains()) == 0 {
 		out.warn("not-configured", "", "no domain is configured, all mail is answered 451: `holdfast destination set` and `holdfast domain set` come first")
 	}
+	warnOfBulks(&out, members)
 	warnOfMismatches(&out, members)
 	warnOfCertificates(&out, w.now, members)
 	return out.list, nil
@@ -184,6 +185,21 @@ func recipients(n uint64, one, many string) string {
 		return "1 recipient " + one
 	}
 	return fmt.Sprintf("%d recipients %s", n, many)
+}
+
+// warnOfBulks is about operations by filter that the leader can't read on. It gives
+// leadership away for them, so where this lasts its successors can't either.
+func warnOfBulks(out *warner, members []Member) {
+	for _, member := range members {
+		for _, id := range member.StuckBulks {
+			subject, what := id, "operation "+id
+			if id == "" {
+				subject, what = member.Name, "any operation by filter"
+			}
+			out.warn("bulk-stuck", subject, "node %s leads and can't carry %s on, since it can't read its own rows: its log says which; "+
+				"`holdfast cluster transfer NODE` has another node try, `holdfast cluster verify --deep` shows whose rows are damaged", member.Name, what)
+		}
+	}
 }
 
 // warnOfMismatches is about nodes whose state isn't what it should be. Two

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,8 +27,8 @@ func (c *Cluster) PromoteNode(ctx context.Context, node string) error {
 	return c.askLeader(ctx, &pb.ChangeMembershipRequest{Change: pb.ChangeMembershipRequest_CHANGE_PROMOTE, Node: node})
 }
 
-// TransferLeadership gives leadership to a node, or to the one that has most of
-// the log where node is "".
+// TransferLeadership has whoever leads give leadership to a node, or where node is
+// "" to another one, as HandOver does.
 func (c *Cluster) TransferLeadership(ctx context.Context, node string) error {
 	return c.askLeader(ctx, &pb.ChangeMembershipRequest{Change: pb.ChangeMembershipRequest_CHANGE_TRANSFER, Node: node})
 }
@@ -206,42 +207,66 @@ func (l *leadership) promoteNode(ctx context.Context, node string) error {
 	return c.makeVoter(joiner.request)
 }
 
-// transferTo gives leadership to a node, or to one that is in service and has
-// answered lately. A leader of a moment ago has heard nobody yet, so the node
-// that is named is asked. Guarded by joining where an operator asks.
+// transferTo gives leadership to a node, or to another one where node is "". A
+// leader of a moment ago has heard nobody yet, so the node that is named is asked.
+// Guarded by joining where an operator asks.
 func (c *Cluster) transferTo(ctx context.Context, node string) error {
-	r := c.raft.Load()
-	if node == c.cfg.Node {
+	switch node {
+	case "":
+		return c.HandOver()
+	case c.cfg.Node:
 		return nil // it leads already
 	}
 	target, ok := current(c.serversOf(node))
-	if node == "" {
-		successors := c.successors()
-		if len(successors) == 0 {
-			return status.Error(codes.FailedPrecondition, "no other voter answers that could lead")
-		}
-		target, ok = successors[0], true
-	}
 	switch {
 	case !ok:
 		return c.noMember(node)
 	case target.Suffrage != raft.Voter:
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't vote yet: it can't lead", node)
-	case node != "" && !c.answers(ctx, node):
+	case !c.answers(ctx, node):
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't answer: it can't lead", node)
 	}
-	if err := r.LeadershipTransferToServer(target.ID, target.Address).Error(); err != nil {
-		return fmt.Errorf("transfer of leadership: %w", err)
+	return c.giveTo(target)
+}
+
+// HandOver gives leadership away where this node has it: to the first of its
+// successors that takes it. It is done here or not at all: whoever leads by the time
+// that a call is passed on or repeated has no reason to.
+func (c *Cluster) HandOver() error {
+	if c.raft.Load().State() != raft.Leader {
+		return errNotLeader
+	}
+	successors := c.successors()
+	if len(successors) == 0 {
+		return status.Error(codes.FailedPrecondition, "no other voter answers that could lead")
+	}
+	var failed error
+	for _, successor := range successors {
+		err := c.giveTo(successor)
+		if err == nil || failed != nil && c.raft.Load().State() != raft.Leader {
+			return nil // the one before may have it after all, later than raft waits
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+func (c *Cluster) giveTo(server raft.Server) error {
+	if err := c.raft.Load().LeadershipTransferToServer(server.ID, server.Address).Error(); err != nil {
+		return fmt.Errorf("transfer of leadership to node %s: %w", nodeOf(string(server.ID)), err)
 	}
 	return nil
 }
 
-// successors are the other voters that answer and are in service.
+// successors are the other voters that answer and are in service, in the order of
+// the configuration from this node on and round: where each gives leadership to the
+// first, all have their turn.
 func (c *Cluster) successors() []raft.Server {
-	return slices.DeleteFunc(slices.Clone(c.configuration()), func(server raft.Server) bool {
+	servers := c.configuration()
+	self := slices.IndexFunc(servers, func(server raft.Server) bool { return string(server.ID) == c.raftID })
+	return slices.DeleteFunc(slices.Concat(servers[self+1:], servers[:max(self, 0)]), func(server raft.Server) bool {
 		record, ok := c.cfg.State.Node(nodeOf(string(server.ID)))
-		return string(server.ID) == c.raftID || server.Suffrage != raft.Voter || !c.hears(server.ID) ||
-			!ok || !record.Active || record.DrainingSince != 0
+		return server.Suffrage != raft.Voter || !c.hears(server.ID) || !ok || !record.Active || record.DrainingSince != 0
 	})
 }
 

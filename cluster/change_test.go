@@ -153,6 +153,37 @@ func TestTransferLeadership(t *testing.T) {
 	}
 }
 
+// Where each hands over all get their turn; who doesn't lead hands nothing over.
+func TestHandOverGoesRound(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.startAll()
+	w.awaitLeased(w.names...)
+	var led []string
+	for range 4 {
+		leader := w.leader(w.names...)
+		led = append(led, leader.name)
+		for _, other := range w.others(leader.name) {
+			if err := w.nodes[other].cluster.HandOver(); !errors.Is(err, errNotLeader) {
+				t.Errorf("node %s doesn't lead and hands over: %v", other, err)
+			}
+		}
+		eventually(t, "the others could lead", func() bool { return len(leader.cluster.successors()) == 2 })
+		if err := leader.cluster.HandOver(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all know who leads now", func() bool {
+			known, _ := leader.cluster.Leader()
+			return known != "" && known != leader.name && !slices.ContainsFunc(w.names, func(name string) bool {
+				seen, _ := w.nodes[name].cluster.Leader()
+				return seen != known
+			})
+		})
+	}
+	if slices.Sort(led[1:]); !slices.Equal(led[1:], w.names) {
+		t.Errorf("%s led first, and then %v: want each once in three turns", led[0], led[1:])
+	}
+}
+
 // A wiped node that is back has two entries for a while: leadership goes to the
 // process that there is now, once that votes, and never to the one that was.
 func TestTransferToNodeThatIsReplaced(t *testing.T) {

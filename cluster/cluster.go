@@ -206,7 +206,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 		wg.Go(func() { part(ctx) })
 	}
 	<-ctx.Done()
-	c.handOver()
+	if err := c.HandOver(); err != nil && !errors.Is(err, errNotLeader) && len(c.configuration()) > 1 {
+		c.log.Info("leadership not handed over", "error", err)
+	}
 	wg.Wait()
 	c.forward.close()
 	c.pings.close()
@@ -267,17 +269,6 @@ func (c *Cluster) diskHangs() error {
 		return fmt.Errorf("a raft log write has not ended for %s: sends nothing as a leader", hanging.Round(time.Millisecond))
 	}
 	return nil
-}
-
-// handOver gives leadership to the follower that has most of the log.
-func (c *Cluster) handOver() {
-	r := c.raft.Load()
-	if r.State() != raft.Leader || len(c.configuration()) == 1 {
-		return
-	}
-	if err := r.LeadershipTransfer().Error(); err != nil {
-		c.log.Info("leadership not handed over", "error", err)
-	}
 }
 
 // drainTimeout bounds the wait for entries under way when the node stops.

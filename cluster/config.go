@@ -56,6 +56,8 @@ type Config struct {
 
 	// Sessions counts the sessions at the front door; nil counts none.
 	Sessions func() int
+	// StuckBulks are the bulk operations that this node can't read on; nil are none.
+	StuckBulks func() []string
 	// DiskLow reports whether the disk of DataDir has reached its reserve; nil
 	// where nobody looks. It is asked with every ping.
 	DiskLow func() bool
@@ -225,6 +227,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Sessions == nil {
 		c.Sessions = func() int { return 0 }
+	}
+	if c.StuckBulks == nil {
+		c.StuckBulks = func() []string { return nil }
 	}
 	if c.DialPeer == nil {
 		c.DialPeer = dialTCP

@@ -40,7 +40,7 @@ func (p *peerServer) Hello(ctx context.Context, req *pb.HelloRequest) (*pb.Hello
 		AdminAddress: c.cfg.AdminAdvertise, ClusterId: c.clusterID(),
 		LeaderNode: node, LeaderAddress: address, AppliedIndex: c.cfg.State.AppliedIndex(),
 		NoLease: c.whyNoLease(), Sessions: uint32(c.cfg.Sessions()), HasData: c.hasData(),
-		Mismatches: c.mismatches(), StateVersion: c.cfg.State.Version(),
+		Mismatches: c.mismatches(), StateVersion: c.cfg.State.Version(), StuckBulks: c.cfg.StuckBulks(),
 	}
 	for _, end := range c.cfg.Certificates() {
 		resp.CertificateEnds = append(resp.CertificateEnds, &pb.CertificateEnd{Use: end.Use, Name: end.Name, NotAfter: end.NotAfter.Unix()})

@@ -16,6 +16,8 @@ type Condition struct {
 	AppliedIndex uint64 // up to which its state has the log
 	NoLease      string // why it has no lease, in words, "" where it has one
 	Sessions     int    // at its front door
+	// StuckBulks are the bulk operations that it can't read on though it leads; "" are all.
+	StuckBulks []string
 	// Mismatches is what it knows of states that differ.
 	Mismatches []*pb.StateMismatch
 	// Certificates are those of the node, and of the CAs that it trusts.
@@ -27,7 +29,7 @@ func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error)
 	if node == c.cfg.Node {
 		return Condition{
 			AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: c.whyNoLease(), Sessions: c.cfg.Sessions(),
-			Mismatches: c.mismatches(), Certificates: c.cfg.Certificates(),
+			StuckBulks: c.cfg.StuckBulks(), Mismatches: c.mismatches(), Certificates: c.cfg.Certificates(),
 		}, nil
 	}
 	record, ok := c.cfg.State.Node(node)
@@ -39,7 +41,8 @@ func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error)
 		return Condition{}, fmt.Errorf("node %s: %w", node, err)
 	}
 	condition := Condition{
-		AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions), Mismatches: answer.Mismatches,
+		AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions),
+		StuckBulks: answer.StuckBulks, Mismatches: answer.Mismatches,
 	}
 	for _, end := range answer.CertificateEnds {
 		condition.Certificates = append(condition.Certificates, pki.Expiry{Use: end.Use, Name: end.Name, NotAfter: time.Unix(end.NotAfter, 0)})

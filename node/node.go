@@ -129,7 +129,7 @@ func (n *Node) openData() (err error) {
 		BootstrapExpect: n.cfg.Cluster.BootstrapExpect, Join: n.cfg.Cluster.Join,
 		Limits: cluster.Limits{TrailingBytes: n.cfg.Raft.TrailingBytes},
 		State:  n.state, Logger: n.log.With("component", "cluster"), Metrics: n.registry,
-		Fatal: n.fail, Now: time.Now, Sessions: n.sessions,
+		Fatal: n.fail, Now: time.Now, Sessions: n.sessions, StuckBulks: n.stuckBulks,
 		TLS: n.certificates.nodes, Certificates: n.certificates.expiries,
 		DiskLow:   func() bool { return n.disk.space().low() },
 		Faults:    cluster.Faults{Kill: n.cfg.Kill, Pause: n.cfg.Pause, DiskFull: n.disk.countAsFull},

@@ -93,14 +93,7 @@ func (l leadership) Leads() bool {
 	return leader == l.n.cfg.NodeID && l.n.cluster.Leased()
 }
 
-// handOverPatience is how long another node may take to lead.
-const handOverPatience = 10 * time.Second
-
-func (l leadership) HandOver(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
-	defer cancel()
-	return l.n.cluster.TransferLeadership(ctx, "")
-}
+func (l leadership) HandOver() error { return l.n.cluster.HandOver() }
 
 // operators is the cluster as the admin services see it.
 type operators struct{ n *Node }
@@ -188,7 +181,7 @@ func (o operators) Members(ctx context.Context) []admin.Member {
 				// The state doesn't know a node yet that is catching up.
 				Alive:        err == nil || !server.Voter && time.Since(server.LastContact) < memberTimeout,
 				AppliedIndex: condition.AppliedIndex, NoLease: condition.NoLease,
-				Mismatches: condition.Mismatches, Certificates: condition.Certificates,
+				StuckBulks: condition.StuckBulks, Mismatches: condition.Mismatches, Certificates: condition.Certificates,
 			}
 			done <- struct{}{}
 		}()

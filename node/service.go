@@ -19,6 +19,8 @@ func (n *Node) outOfService() bool {
 
 func (n *Node) sessions() int { return n.smtp.Sessions() }
 
+func (n *Node) stuckBulks() []string { return n.keeper.Stuck() }
+
 // followService closes and opens the front door as the log says.
 func (n *Node) followService(ctx context.Context) error {
 	for {

@@ -5,46 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
-
-const (
-	// handTries is how often in a row this node may fail to read an operation on
-	// before it lets another node try.
-	handTries = 3
-	// maxBackoff bounds the time between two tries.
-	maxBackoff = time.Minute
-)
-
-// trouble is an operation that this node couldn't read on: how often in a row, and
-// when it tries again.
-type trouble struct {
-	tries int
-	again time.Time
-}
 
 // bulks carries on the bulk operations under way, a piece of each in turn. One
 // that can't be carried on holds up none of the others.
 func (k *Keeper) bulks(ctx context.Context) error {
 	for k.goOn(ctx) {
 		running, err := k.running()
-		if err != nil || len(running) == 0 {
-			return err
+		if err != nil {
+			k.later(unlisted, err)
+			return nil
+		}
+		if len(running) == 0 {
+			return nil
 		}
 		for _, bulk := range running {
 			err := k.carryOn(ctx, bulk)
 			unread, refused := (*unreadError)(nil), (*refusal)(nil)
 			switch {
 			case errors.As(err, &unread):
-				k.later(ctx, bulk, unread)
+				k.later(bulk, unread)
 				continue
 			case errors.As(err, &refused):
 				err = k.end(ctx, bulk, refused)
 			}
-			delete(k.troubles, bulk.ID)
+			k.solved(bulk.ID)
 			if err != nil {
 				return fmt.Errorf("operation %s: %w", bulk.ID, err)
 			}
@@ -61,23 +49,31 @@ func (e *unreadError) Error() string { return e.err.Error() }
 func (e *unreadError) Unwrap() error { return e.err }
 
 // running lists the operations under way, but those that this node couldn't read
-// on just now.
+// on just now. An error says that it can't read which there are.
 func (k *Keeper) running() (running []fsm.Bulk, err error) {
+	if !k.due(unlisted.ID) {
+		return nil, nil
+	}
 	view, err := k.cfg.State.View()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
 	all, err := view.Bulks()
+	if err != nil {
+		return nil, err
+	}
+	k.solved(unlisted.ID)
 	for _, bulk := range all {
 		switch {
 		case bulk.Record.FinishedAt != 0:
+			k.solved(bulk.ID)
 			delete(k.handed, bulk.ID)
-		case !time.Now().Before(k.troubles[bulk.ID].again):
+		case k.due(bulk.ID):
 			running = append(running, bulk)
 		}
 	}
-	return running, err
+	return running, nil
 }
 
 // carryOn brings the next piece of an operation into the log.
@@ -110,26 +106,6 @@ func (k *Keeper) cut(bulk fsm.Bulk) (piece *pb.BulkProgressed, err error) {
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
 	return view.BulkPiece(bulk, bulkPiece)
-}
-
-// later has an operation wait for its next try here. It never ends by that: the
-// rows that this node can't read another one can, so it gives leadership away, once
-// for an operation, lest it goes round among nodes that all can't.
-func (k *Keeper) later(ctx context.Context, bulk fsm.Bulk, why error) {
-	tries := k.troubles[bulk.ID].tries + 1
-	pause := min(interval<<min(tries-1, 10), maxBackoff)
-	k.troubles[bulk.ID] = trouble{tries: tries, again: time.Now().Add(pause)}
-	log := k.cfg.Logger.With("id", bulk.ID, "kind", bulk.Record.Operation.GetKind().String())
-	log.Error("this node can't read a bulk operation on", "tries", tries, "again_in", pause.Seconds(), "error", why)
-	if tries < handTries || k.handed[bulk.ID] {
-		return
-	}
-	if err := k.cfg.Cluster.HandOver(ctx); err != nil {
-		log.Warn("no other node could take the bulk operation over", "error", err)
-		return
-	}
-	k.handed[bulk.ID] = true
-	log.Warn("gave leadership away so that another node carries a bulk operation on")
 }
 
 // end ends an operation that the state refuses to carry on, where it stands: that

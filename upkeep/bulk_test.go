@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,8 @@ type alone struct {
 	t     *testing.T
 	dir   string
 	state *fsm.State
+	// keeper is there once it keeps.
+	keeper *upkeep.Keeper
 	// spoil may answer in the cluster's place.
 	spoil func(event *pb.Event) (*pb.EventResult, error)
 	log   io.Writer // of the keeper; nil: the test's output
@@ -86,7 +89,7 @@ func (w *alone) Leads() bool {
 	return !w.away
 }
 
-func (w *alone) HandOver(context.Context) error {
+func (w *alone) HandOver() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.handed++
@@ -141,11 +144,18 @@ func (w *alone) hold(n byte, domain string) relay.MessageID {
 
 func (w *alone) keep() {
 	w.t.Helper()
+	w.keepIn(w)
+}
+
+// keepIn keeps it as a member of a cluster.
+func (w *alone) keepIn(cluster upkeep.Cluster) {
+	w.t.Helper()
 	keeper, err := upkeep.New(upkeep.Config{
-		State: w.state, Cluster: w, Now: func() time.Time { return admintest.Now },
+		State: w.state, Cluster: cluster, Now: func() time.Time { return admintest.Now },
 		Logger: slog.New(slog.NewTextHandler(cmp.Or(w.log, w.t.Output()), nil)), Metrics: prometheus.NewRegistry(),
 	})
 	must(w.t, err)
+	w.keeper = keeper
 	ctx, stop := context.WithCancel(w.t.Context())
 	kept := make(chan error, 1)
 	go func() { kept <- keeper.Run(ctx) }()
@@ -248,13 +258,12 @@ func (w *written) String() string {
 // One that this node can't read on holds up none of the others and never ends by
 // that: another node is to try, once; and it can be stopped.
 func TestUnreadableBulkBlocksNobody(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	w := startAlone(t)
 	damaged := w.accept(1, "r@one.test")
 	w.accept(2, "r@two.test")
 	bad := w.hold(3, "one.test")
-	must(t, w.state.Close())
-	spoilRecipient(t, w.dir, damaged)
-	w.open()
+	w.spoilRow('r', append(damaged[:], 0, 0, 0, 0))
 	good := w.hold(4, "two.test")
 	log := &written{}
 	w.log = log
@@ -282,6 +291,9 @@ func TestUnreadableBulkBlocksNobody(t *testing.T) {
 		t.Errorf("leadership was given away %d times", handed)
 	}
 	tried(6)
+	if stuck := w.keeper.Stuck(); !slices.Equal(stuck, []string{bad.String()}) {
+		t.Errorf("stuck are %q", stuck)
+	}
 	if b := w.bulk(bad); b.FinishedAt != 0 || w.leadsAgain() != 1 {
 		t.Errorf("given away %d times; the operation: %v", w.leadsAgain(), b)
 	}
@@ -289,12 +301,20 @@ func TestUnreadableBulkBlocksNobody(t *testing.T) {
 	if b := w.ended(bad); !b.Stopped || b.Changed != 0 {
 		t.Errorf("stopped: %v", b)
 	}
+	eventually(t, "it isn't stuck any more", func() error {
+		if stuck := w.keeper.Stuck(); len(stuck) > 0 {
+			return fmt.Errorf("stuck are %q", stuck)
+		}
+		return nil
+	})
 }
 
-// spoilRecipient makes a recipient's row unreadable.
-func spoilRecipient(t *testing.T, dir string, id relay.MessageID) {
-	t.Helper()
-	generations, err := filepath.Glob(filepath.Join(dir, "gen-*"))
+// spoilRow makes a row unreadable.
+func (w *alone) spoilRow(family byte, rest []byte) {
+	w.t.Helper()
+	t := w.t
+	must(t, w.state.Close())
+	generations, err := filepath.Glob(filepath.Join(w.dir, "gen-*"))
 	must(t, err)
 	if len(generations) != 1 {
 		t.Fatalf("generations %v", generations)
@@ -303,13 +323,14 @@ func spoilRecipient(t *testing.T, dir string, id relay.MessageID) {
 		FormatMajorVersion: pebble.FormatValueSeparation, DisableWAL: true, Logger: quiet{},
 	})
 	must(t, err)
-	key := append(append([]byte{'r'}, id[:]...), 0, 0, 0, 0)
+	key := append([]byte{family}, rest...)
 	_, closer, err := db.Get(key)
 	must(t, err)
 	must(t, closer.Close())
 	must(t, db.Set(key, []byte{0xff}, pebble.NoSync))
 	must(t, db.Flush())
 	must(t, db.Close())
+	w.open()
 }
 
 type quiet struct{}

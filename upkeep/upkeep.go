@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,8 +30,8 @@ type Cluster interface {
 	Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error)
 	// Leads reports whether this node leads, with a quorum behind it.
 	Leads() bool
-	// HandOver gives leadership to another node.
-	HandOver(ctx context.Context) error
+	// HandOver gives leadership away, if this node has it: to a node whose turn it is.
+	HandOver() error
 }
 
 // Config is what a Keeper works on.
@@ -68,8 +69,9 @@ type Keeper struct {
 	pieces *prometheus.CounterVec
 	// troubles are of bulk operations, since this node leads.
 	troubles map[relay.MessageID]trouble
-	// handed are those for which this node has given leadership away.
-	handed map[relay.MessageID]bool
+	// handed says where those stood for which this node has given leadership away.
+	handed map[relay.MessageID]handover
+	stuck  atomic.Pointer[[]string] // of troubles, for Stuck; nil is none
 }
 
 // New checks the configuration.
@@ -77,7 +79,7 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.State == nil || cfg.Cluster == nil || cfg.Now == nil || cfg.Logger == nil || cfg.Metrics == nil {
 		return nil, errors.New("upkeep: state, cluster, clock, logger and metrics are needed")
 	}
-	k := &Keeper{cfg: cfg, troubles: make(map[relay.MessageID]trouble), handed: make(map[relay.MessageID]bool), pieces: prometheus.NewCounterVec(prometheus.CounterOpts{
+	k := &Keeper{cfg: cfg, troubles: make(map[relay.MessageID]trouble), handed: make(map[relay.MessageID]handover), pieces: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "holdfast_upkeep_pieces_total", Help: "Pieces of the cluster's upkeep that this node brought into the log, by what they do.",
 	}, []string{"kind"})}
 	for _, kind := range []string{kindBulk, kindPurge, kindFrozen, kindPrune} {
@@ -97,7 +99,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 				k.cfg.Logger.Warn("upkeep goes on later", "error", err)
 			}
 		} else {
-			clear(k.troubles)
+			k.forget()
 		}
 		select {
 		case <-ticker.C:

@@ -210,7 +210,10 @@ type HelloResponse struct {
 	// The node's certificates, and the CAs that it trusts.
 	CertificateEnds []*CertificateEnd `protobuf:"bytes,13,rep,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"`
 	// The version of the node's state, 0 before it has any.
-	StateVersion  uint32 `protobuf:"varint,20,opt,name=state_version,json=stateVersion,proto3" json:"state_version,omitempty"`
+	StateVersion uint32 `protobuf:"varint,20,opt,name=state_version,json=stateVersion,proto3" json:"state_version,omitempty"`
+	// The bulk operations that this node, which leads, can't read on, by their ids; ""
+	// are all of them.
+	StuckBulks    []string `protobuf:"bytes,21,rep,name=stuck_bulks,json=stuckBulks,proto3" json:"stuck_bulks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,6 +344,13 @@ func (x *HelloResponse) GetStateVersion() uint32 {
 		return x.StateVersion
 	}
 	return 0
+}
+
+func (x *HelloResponse) GetStuckBulks() []string {
+	if x != nil {
+		return x.StuckBulks
+	}
+	return nil
 }
 
 // CertificateEnd is until when a certificate is good.
@@ -1822,7 +1832,7 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"\fHelloRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\"\x8b\x04\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"\xac\x04\n" +
 	"\rHelloResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\tR\x06raftId\x12!\n" +
@@ -1842,7 +1852,9 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"mismatches\x18\f \x03(\v2\x1a.holdfast.v1.StateMismatchR\n" +
 	"mismatches\x12F\n" +
 	"\x10certificate_ends\x18\r \x03(\v2\x1b.holdfast.v1.CertificateEndR\x0fcertificateEnds\x12#\n" +
-	"\rstate_version\x18\x14 \x01(\rR\fstateVersion\"S\n" +
+	"\rstate_version\x18\x14 \x01(\rR\fstateVersion\x12\x1f\n" +
+	"\vstuck_bulks\x18\x15 \x03(\tR\n" +
+	"stuckBulks\"S\n" +
 	"\x0eCertificateEnd\x12\x10\n" +
 	"\x03use\x18\x01 \x01(\tR\x03use\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
