@@ -4,10 +4,15 @@ BIN     := $(CURDIR)/build/bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
+# All is built as the product is, so that what is compiled for one serves the
+# others; but for the race detector, which needs cgo.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath
+
 .PHONY: build test lint generate bench search bulk chaos failover operate story million recovery fresh destinations diskfault rules repeat clean
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
+	go build -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
 
 # Tests that do only a share with the race detector.
 PLAIN := ./fsm ./delivery ./test/model
@@ -21,7 +26,7 @@ test:
 	done; \
 	[ -z "$$missing" ] || echo "not installed, so some tests will skip:$$missing (Debian: apt-get install postfix swaks python3 prometheus)"
 	go vet ./...
-	PATH="$$PATH:/usr/sbin" go test -race -timeout 10m ./...
+	CGO_ENABLED=1 PATH="$$PATH:/usr/sbin" go test -race -timeout 10m ./...
 	PATH="$$PATH:/usr/sbin" go test -timeout 10m $(PLAIN)
 
 lint: $(BIN)/golangci-lint $(BIN)/buf

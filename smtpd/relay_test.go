@@ -41,7 +41,8 @@ func TestRelay(t *testing.T) {
 			} {
 				s.send("RCPT TO:<" + to + ">\r\n")
 				lines, err := s.reply()
-				if got := strings.Join(lines, "\n"); err != nil || got != want && !(strings.HasPrefix(want, "5") && len(want) < 10 && strings.HasPrefix(got, want)) {
+				got := strings.Join(lines, "\n")
+				if same := got == want || len(want) == len("550 5.7.1") && strings.HasPrefix(got, want); err != nil || !same {
 					t.Errorf("%s: %q %v, want %q", to, got, err, want)
 				}
 			}

@@ -13,8 +13,9 @@ import (
 )
 
 // Build compiles the server and gives the path of a copy in dir, which nobody
-// changes. It runs within the module and keeps what it built in the module's
-// build/, since linking anew for each of dozens of tests takes minutes.
+// changes. It runs within the module, builds as make build does, and keeps what it
+// built in the module's build/, since linking anew for each of dozens of tests
+// takes minutes.
 func Build(ctx context.Context, dir string) (path string, err error) {
 	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
@@ -29,7 +30,8 @@ func Build(ctx context.Context, dir string) (path string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	command := exec.CommandContext(ctx, "go", "build", "-o", shared, "holdfast/cmd/holdfast")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", shared, "holdfast/cmd/holdfast")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build holdfast: %w\n%s", err, output)
 	}

@@ -48,7 +48,8 @@ func Build(ctx context.Context, dir string) (string, error) {
 	if err := os.WriteFile(file, list, 0o600); err != nil {
 		return "", err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-overlay", file, "-ldflags", "-X main.version=newer", "-o", binary, "holdfast/cmd/holdfast")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-overlay", file, "-ldflags", "-X main.version=newer", "-o", binary, "holdfast/cmd/holdfast")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the newer program: %w\n%s", err, output)
 	}

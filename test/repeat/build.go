@@ -99,6 +99,9 @@ func chaos(ctx context.Context, o options, dir string) ([]job, error) {
 // goCommand runs a go command. The tests' own packages are listed after its flags.
 func goCommand(ctx context.Context, name string, flags, packages []string) (string, error) {
 	command := exec.CommandContext(ctx, "go", slices.Concat([]string{name}, flags, packages)...)
+	if slices.Contains(flags, "-race") {
+		command.Env = append(os.Environ(), "CGO_ENABLED=1")
+	}
 	output, err := command.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return "", fmt.Errorf("go %s: %w\n%s%s", name, err, output, exit.Stderr)
