@@ -82,6 +82,7 @@ func (a *Access) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err != nil {
 		return nil, err
 	}
+	requestOf(ctx).by = c.name
 	return handle(withCaller(ctx, c), req)
 }
 
@@ -90,6 +91,7 @@ func (a *Access) stream(server any, s grpc.ServerStream, info *grpc.StreamServer
 	if err != nil {
 		return err
 	}
+	requestOf(s.Context()).by = c.name
 	return handle(server, &admitted{ServerStream: s, access: a, caller: c})
 }
 

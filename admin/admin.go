@@ -149,7 +149,7 @@ func (n *node) proposeContent(ctx context.Context, event *pb.Event, payload []by
 	if err := resultError(result, subject); err != nil {
 		return nil, index, err
 	}
-	n.Logger.Info("administration", "event", kind, "subject", subject, "by", operatorOf(ctx), "index", index, "request", requestOf(ctx))
+	n.Logger.Info("administration", "event", kind, "subject", subject, "by", operatorOf(ctx), "index", index, "request", requestOf(ctx).id)
 	return result, index, nil
 }
 

@@ -42,7 +42,7 @@ func (s *queueService) ReadBody(req *pb.ReadBodyRequest, stream grpc.ServerStrea
 		return readError(err, "the body of "+id.String())
 	}
 	defer body.Close()
-	s.Logger.Info("message read", "id", id, "by", operatorOf(stream.Context()), "headers_only", req.HeadersOnly, "request", requestOf(stream.Context()))
+	s.Logger.Info("message read", "id", id, "by", operatorOf(stream.Context()), "headers_only", req.HeadersOnly, "request", requestOf(stream.Context()).id)
 	var reader io.Reader = body
 	if req.HeadersOnly {
 		reader = &headers{Reader: body}

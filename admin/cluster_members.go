@@ -32,7 +32,7 @@ func (s *clusterService) RemoveNode(ctx context.Context, req *pb.RemoveNodeReque
 	if err := s.Membership.RemoveNode(ctx, req.Name, req.Force); err != nil {
 		return nil, err
 	}
-	s.Logger.Info("administration", "removed", req.Name, "force", req.Force, "by", operatorOf(ctx), "request", requestOf(ctx))
+	s.Logger.Info("administration", "removed", req.Name, "force", req.Force, "by", operatorOf(ctx), "request", requestOf(ctx).id)
 	return &pb.RemoveNodeResponse{}, nil
 }
 
@@ -45,7 +45,7 @@ func (s *clusterService) PromoteNode(ctx context.Context, req *pb.PromoteNodeReq
 	if err := s.Membership.PromoteNode(ctx, req.Name); err != nil {
 		return nil, err
 	}
-	s.Logger.Info("administration", "promoted", req.Name, "by", operatorOf(ctx), "request", requestOf(ctx))
+	s.Logger.Info("administration", "promoted", req.Name, "by", operatorOf(ctx), "request", requestOf(ctx).id)
 	return &pb.PromoteNodeResponse{}, nil
 }
 
@@ -56,7 +56,7 @@ func (s *clusterService) TransferLeadership(ctx context.Context, req *pb.Transfe
 	if err != nil {
 		return nil, err
 	}
-	s.Logger.Info("administration", "leadership_to", leader, "by", operatorOf(ctx), "request", requestOf(ctx))
+	s.Logger.Info("administration", "leadership_to", leader, "by", operatorOf(ctx), "request", requestOf(ctx).id)
 	return &pb.TransferLeadershipResponse{Leader: leader}, nil
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 
@@ -24,7 +25,19 @@ const RequestIDKey = "x-request-id"
 // maxRequestID is the longest id that is taken from a caller.
 const maxRequestID = 64
 
-type requestIDContext struct{}
+type requestContext struct{}
+
+// request is a call as its end is logged. Who made it is known once Access, which
+// comes behind, has let it in.
+type request struct{ id, by string }
+
+// requestOf is the call that a context belongs to, one without an id outside of any.
+func requestOf(ctx context.Context) *request {
+	if r, ok := ctx.Value(requestContext{}).(*request); ok {
+		return r
+	}
+	return &request{}
+}
 
 // RequestIDs are the options of a server whose administrative calls have ids.
 func RequestIDs(logger *slog.Logger) []grpc.ServerOption {
@@ -38,12 +51,12 @@ func (r requests) call(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if isPeerCall(info.FullMethod) {
 		return handle(ctx, req)
 	}
-	id := requestID(ctx)
-	if err := grpc.SetHeader(ctx, metadata.Pairs(RequestIDKey, id)); err != nil {
+	made := &request{id: requestID(ctx), by: nobody.name}
+	if err := grpc.SetHeader(ctx, metadata.Pairs(RequestIDKey, made.id)); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	answer, err := handle(context.WithValue(ctx, requestIDContext{}, id), req)
-	return answer, r.ended(ctx, info.FullMethod, id, err)
+	answer, err := handle(context.WithValue(ctx, requestContext{}, made), req)
+	return answer, r.ended(ctx, info.FullMethod, made, err)
 }
 
 func (r requests) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
@@ -51,12 +64,12 @@ func (r requests) stream(server any, stream grpc.ServerStream, info *grpc.Stream
 		return handle(server, stream)
 	}
 	ctx := stream.Context()
-	id := requestID(ctx)
-	if err := stream.SetHeader(metadata.Pairs(RequestIDKey, id)); err != nil {
+	made := &request{id: requestID(ctx), by: nobody.name}
+	if err := stream.SetHeader(metadata.Pairs(RequestIDKey, made.id)); err != nil {
 		return status.Error(codes.Internal, err.Error())
 	}
-	err := handle(server, namedStream{stream, context.WithValue(ctx, requestIDContext{}, id)})
-	return r.ended(ctx, info.FullMethod, id, err)
+	err := handle(server, namedStream{stream, context.WithValue(ctx, requestContext{}, made)})
+	return r.ended(ctx, info.FullMethod, made, err)
 }
 
 // isPeerCall: nodes call each other all the time, and log for themselves.
@@ -66,20 +79,28 @@ func isPeerCall(method string) bool {
 
 // ended logs a call that failed, unless the caller is to blame or went away, and
 // adds the call's id to the error's details.
-func (r requests) ended(ctx context.Context, method, id string, err error) error {
+func (r requests) ended(ctx context.Context, method string, made *request, err error) error {
 	if err == nil {
 		return nil
 	}
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.DataLoss, codes.Internal, codes.Unknown:
-		r.logger.Warn("administration failed", "call", strings.TrimPrefix(method, "/"), "request", id,
-			"by", operatorOf(ctx), "code", s.Code().String(), "error", s.Message())
+		if !wentAway(ctx, s) {
+			r.logger.Warn("administration failed", "call", strings.TrimPrefix(method, "/"), "request", made.id,
+				"by", made.by, "code", s.Code().String(), "error", s.Message())
+		}
 	}
-	if detailed, failed := s.WithDetails(&errdetails.RequestInfo{RequestId: id}); failed == nil {
+	if detailed, failed := s.WithDetails(&errdetails.RequestInfo{RequestId: made.id}); failed == nil {
 		return detailed.Err()
 	}
 	return err
+}
+
+// wentAway reports whether the caller ended the call. Where its connection is gone
+// grpc may say so to whoever sends before the context is done.
+func wentAway(ctx context.Context, s *status.Status) bool {
+	return errors.Is(ctx.Err(), context.Canceled) || s.Code() == codes.Unavailable && s.Message() == "transport is closing"
 }
 
 type namedStream struct {
@@ -108,10 +129,4 @@ func isRequestID(id string) bool {
 		}
 	}
 	return true
-}
-
-// requestOf is the id of the call that a context belongs to, "" outside of one.
-func requestOf(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDContext{}).(string)
-	return id
 }

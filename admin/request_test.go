@@ -75,7 +75,7 @@ func TestRequestIDs(t *testing.T) {
 	if status.Code(err) != codes.Unavailable || requestInfo(err) != "in-the-night" {
 		t.Errorf("%v, id %q", err, requestInfo(err))
 	}
-	if log := w.Log(); !strings.Contains(log, `msg="administration failed" call=holdfast.v1.QueueService/OperateQueued request=in-the-night`) {
+	if log := w.Log(); !strings.Contains(log, `msg="administration failed" call=holdfast.v1.QueueService/OperateQueued request=in-the-night by="local user`) {
 		t.Errorf("log %s", log)
 	}
 }

@@ -15,7 +15,7 @@ import (
 func (s *clusterService) VerifyRows(_ *pb.VerifyRowsRequest, stream grpc.ServerStreamingServer[pb.VerifyRowsResponse]) error {
 	ctx := stream.Context()
 	names := s.memberNames(ctx)
-	s.Logger.Info("administration", "event", "VerifyRows", "nodes", names, "by", operatorOf(ctx), "request", requestOf(ctx))
+	s.Logger.Info("administration", "event", "VerifyRows", "nodes", names, "by", operatorOf(ctx), "request", requestOf(ctx).id)
 	var sending sync.Mutex
 	send := func(answer *pb.VerifyRowsResponse) error {
 		sending.Lock()
