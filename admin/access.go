@@ -108,10 +108,12 @@ func (s *admitted) Context() context.Context { return withCaller(s.ServerStream.
 func (s *admitted) SendMsg(m any) error {
 	if s.caller.token != "" {
 		record, ok := s.access.state.Token(s.caller.token)
-		if !ok {
-			return status.Error(codes.Unauthenticated, "the token was revoked meanwhile")
+		err := status.Error(codes.Unauthenticated, "the token was revoked meanwhile")
+		if ok {
+			err = s.access.current(record)
 		}
-		if err := s.access.current(record); err != nil {
+		if err != nil {
+			pki.Unknown(s.Context())
 			return err
 		}
 	}
@@ -124,6 +126,9 @@ func (a *Access) admit(ctx context.Context, method string) (caller, error) {
 	c, reason, err := a.judge(ctx, method)
 	if err != nil {
 		a.refused.WithLabelValues(reason).Inc()
+		if reason == refusedCredentials {
+			pki.Unknown(ctx)
+		}
 		if a.lines.Admit() {
 			a.log.Warn("call refused", "method", method, "by", c.name, "from", addressOf(ctx), "reason", reason, "error", status.Convert(err).Message())
 		}

@@ -77,10 +77,14 @@ type Conn struct {
 	net.Conn
 	limit  *Limit
 	client netip.Prefix
+	closed bool // guarded by the limit's mu
 }
 
 // Close implements net.Conn.
 func (c *Conn) Close() error {
+	c.limit.mu.Lock()
+	c.closed = true
+	c.limit.mu.Unlock()
 	c.limit.leave(c)
 	return c.Conn.Close()
 }
@@ -89,9 +93,17 @@ func (c *Conn) Close() error {
 // that it is no stranger's.
 func (c *Conn) Known() { c.limit.leave(c) }
 
+// Unknown counts a connection again, as the latest: what its other end has shown
+// isn't good any more.
+func (c *Conn) Unknown() { c.limit.enter(c) }
+
 // enter counts a connection in and ends those that are too many.
 func (l *Limit) enter(c *Conn) {
 	l.mu.Lock()
+	if c.closed || slices.Contains(l.strangers, c) {
+		l.mu.Unlock()
+		return
+	}
 	l.strangers = append(l.strangers, c)
 	var ended []*Conn
 	ofAddress := func(other *Conn) bool { return other.client == c.client }

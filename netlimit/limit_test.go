@@ -122,6 +122,35 @@ func TestKnownAndClosedDoNotCount(t *testing.T) {
 	d.wantEnded(known, false)
 }
 
+// Who is no stranger any more and then one again counts once, as the latest; who has
+// gone doesn't.
+func TestUnknownCountsAgain(t *testing.T) {
+	d := open(t)
+	again, gone := d.enter("127.0.0.2"), d.enter("127.0.0.3")
+	d.accepted[1].Known()
+	if err := errors.Join(d.accepted[1].Close(), gone.Close()); err != nil {
+		t.Fatal(err)
+	}
+	d.accepted[1].Unknown()
+	d.accepted[0].Known()
+	second, third := d.enter("127.0.0.2"), d.enter("127.0.0.2")
+	for range 2 {
+		d.accepted[0].Unknown()
+	}
+	fourth := d.enter("127.0.0.2")
+	d.wantEnded(second, true)
+	for _, c := range []net.Conn{again, third, fourth} {
+		d.wantEnded(c, false)
+	}
+	d.enter("127.0.0.2")
+	d.wantEnded(third, true)
+	d.enter("127.0.0.2")
+	d.wantEnded(again, true)
+	if counted := len(d.accepted[0].limit.strangers); counted != 3 {
+		t.Errorf("%d are counted, want 3", counted)
+	}
+}
+
 // Connections that come and go at the same time leave nothing behind.
 func TestManyAtOnce(t *testing.T) {
 	d := open(t)

@@ -35,7 +35,10 @@ func (t transport) ClientHandshake(ctx context.Context, _ string, raw net.Conn) 
 }
 
 // stranger is a connection of a listener that counts those of strangers.
-type stranger interface{ Known() }
+type stranger interface {
+	Known()
+	Unknown()
+}
 
 // ServerHandshake implements credentials.TransportCredentials. The server has
 // set a deadline on the connection, and closes it when it stops. A listener that
@@ -66,11 +69,29 @@ type countedInfo struct {
 // Known takes the connection that a call came over out of the count of its listener:
 // the caller has shown who they are in another way than by a certificate.
 func Known(ctx context.Context) {
-	if from, ok := peer.FromContext(ctx); ok {
-		if counted, ok := from.AuthInfo.(stranger); ok {
-			counted.Known()
-		}
+	if counted, ok := countedOf(ctx); ok {
+		counted.Known()
 	}
+}
+
+// Unknown counts it again: what the caller shows is good no longer. Who has a
+// certificate is known by that.
+func Unknown(ctx context.Context) {
+	if _, err := FromPeer(ctx); err == nil {
+		return
+	}
+	if counted, ok := countedOf(ctx); ok {
+		counted.Unknown()
+	}
+}
+
+func countedOf(ctx context.Context) (stranger, bool) {
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil, false
+	}
+	counted, ok := from.AuthInfo.(stranger)
+	return counted, ok
 }
 
 // Encrypted reports whether a call came over TLS.

@@ -16,6 +16,8 @@ type counted struct {
 
 func (c *counted) Known() { c.known = true }
 
+func (c *counted) Unknown() { c.known = false }
+
 // Who shows a certificate of the CA is no stranger; who comes with a token is one
 // until that is known to be good.
 func TestKnownByACertificate(t *testing.T) {
@@ -56,6 +58,9 @@ func TestKnownByACertificate(t *testing.T) {
 		}
 		if Known(ctx); !server.known {
 			t.Errorf("%s: a stranger still, once a token was good", name)
+		}
+		if Unknown(ctx); server.known != (name == "node") {
+			t.Errorf("%s: known %v once a token was good no longer", name, server.known)
 		}
 	}
 }
