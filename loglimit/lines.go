@@ -29,10 +29,13 @@ type Lines struct {
 // New bounds what is written to log, which also gets the counts.
 func New(log *slog.Logger, now func() time.Time) *Lines { return &Lines{log: log, now: now} }
 
-// Admit reports whether one more line may be written now.
+// Admit reports whether one more line may be written now: none once it is closed.
 func (l *Lines) Admit() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
 	now := l.now()
 	if second := now.Truncate(time.Second); !second.Equal(l.second) {
 		l.say()
@@ -42,7 +45,7 @@ func (l *Lines) Admit() bool {
 		return true
 	}
 	l.unsaid++
-	if l.atEnd == nil && !l.closed {
+	if l.atEnd == nil {
 		l.atEnd = time.AfterFunc(l.second.Add(time.Second).Sub(now), l.end)
 	}
 	return false
@@ -55,7 +58,7 @@ func (l *Lines) end() {
 	l.say()
 }
 
-// Close says what is unsaid. Nothing is written afterwards but what Admit admits.
+// Close says what is unsaid. Nothing is admitted or counted afterwards.
 func (l *Lines) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -95,9 +95,16 @@ func TestCloseSaysTheRest(t *testing.T) {
 			l.Admit()
 		}
 		l.Close()
-		l.Admit()
-		<-time.After(time.Hour)
-		synctest.Wait()
+		for range 2 { // the second one in another second
+			for range 2 * PerSecond {
+				if l.Admit() {
+					t.Fatal("a line is admitted after the end")
+				}
+			}
+			<-time.After(time.Hour)
+			synctest.Wait()
+		}
+		l.Close()
 		if said := strings.Count(out.String(), "not logged"); said != 1 || !strings.Contains(out.String(), "refusals=2") {
 			t.Errorf("%q", out.String())
 		}

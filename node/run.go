@@ -79,8 +79,8 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	}
 	n.access.Close()
-	n.doors.close()
 	errs = append(errs, n.state.Close(), n.listeners.close(), n.answered.close())
+	n.doors.close()
 	err := errors.Join(errs...)
 	if err != nil {
 		n.log.Error("stopped", "error", err)
