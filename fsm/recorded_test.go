@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,6 +17,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	pb "holdfast/proto/holdfast/v1"
 )
 
 // The files in testdata were written by version 1 of the state machine and stay
@@ -23,7 +27,8 @@ import (
 // and must come to the same state as one that isn't. What a later version adds
 // is recorded beside them, with HOLDFAST_RECORD=2 go test -run Recorded ./fsm;
 // 1-kinds has the kinds and the outcomes that the scripts of the first lacked,
-// 1-accounts also accounts.
+// 1-accounts also accounts, 1-stopped a stopped operation, a postmaster, and the kinds that
+// all before lacked.
 func TestRecordedLogs(t *testing.T) {
 	if version, ok := os.LookupEnv("HOLDFAST_RECORD"); ok {
 		record(t, version)
@@ -68,6 +73,34 @@ func TestRecordedLogs(t *testing.T) {
 	}
 }
 
+// A log is kept of every kind.
+func TestRecordedLogsHaveEveryKind(t *testing.T) {
+	recorded := map[protoreflect.Name]bool{}
+	for _, version := range recordedVersions(t) {
+		maps.Copy(recorded, kindsIn(readLog(t, recordedFile(version, "log.gz"))))
+	}
+	kinds := (&pb.Event{}).ProtoReflect().Descriptor().Oneofs().ByName("kind").Fields()
+	for i := range kinds.Len() {
+		if kind := kinds.Get(i).Name(); !recorded[kind] {
+			t.Errorf("%s is in no recorded log", kind)
+		}
+	}
+}
+
+func kindsIn(entries []*raft.Log) map[protoreflect.Name]bool {
+	kinds := map[protoreflect.Name]bool{}
+	for _, entry := range entries {
+		events, _, err := DecodeEntry(entry.Data)
+		if err != nil {
+			continue // of raft
+		}
+		for _, event := range events {
+			kinds[kindOf(event)] = true
+		}
+	}
+	return kinds
+}
+
 func recordedVersions(t *testing.T) []string {
 	logs, err := filepath.Glob(recordedFile("*", "log.gz"))
 	if err != nil || len(logs) == 0 {
@@ -97,7 +130,24 @@ func digestText(t *testing.T, s *State) string {
 func record(t *testing.T, version string) {
 	var entries []*raft.Log
 	var state *State
-	for seed := uint64(1); state == nil || !state.HasAccounts(); seed++ {
+	stopped := func() bool {
+		view, err := state.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		bulks, err := view.Bulks()
+		if err := errorOf(err, view.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(bulks, func(b Bulk) bool { return b.Record.Stopped })
+	}
+	// What the earlier logs lack.
+	complete := func() bool {
+		kinds := kindsIn(entries)
+		return state.HasAccounts() && state.Settings().Postmaster != "" && stopped() &&
+			kinds["destination_suspended"] && kinds["cluster_created"]
+	}
+	for seed := uint64(1); state == nil || !complete(); seed++ {
 		script := newScript(t, rand.New(rand.NewPCG(seed, 1)).IntN)
 		entries = script.setup()
 		for range 150 {
