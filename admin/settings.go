@@ -24,11 +24,6 @@ func (s *settingsService) SetSettings(ctx context.Context, req *pb.SetSettingsRe
 	if req.Settings == nil || proto.Size(req.Settings) == 0 {
 		return nil, invalid("settings", "no setting is given: `holdfast settings set --help` lists them")
 	}
-	if domain := relay.RelayDomain(req.Settings.GetPostmaster()); domain != "" {
-		if _, ok := s.State.Domain(domain); !ok {
-			return nil, precondition("ROUTE", domain, "postmaster: domain %s isn't configured here: `holdfast domain set %s --destination NAME` comes first", domain, domain)
-		}
-	}
 	if given := req.Settings.RelayNetworks; given != nil {
 		networks, err := relay.RelayNetworkTexts(given.Networks)
 		if err != nil {

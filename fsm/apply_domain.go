@@ -59,6 +59,11 @@ func (t *tx) domainRemoved(e *pb.DomainRemoved) *pb.EventResult {
 	if refusal := t.refuseDomainRemoval(e.Name); refusal != nil {
 		return refusal
 	}
+	// A change of many things may name another postmaster: that is looked at as a whole.
+	if postmaster := t.tables.settings.GetPostmaster(); postmaster != "" && relay.RelayDomain(postmaster) == e.Name {
+		return refused(pb.EventResult_CODE_IN_USE,
+			"domain %s has the postmaster, %s: `holdfast settings set --postmaster` with another address, or with \"\", comes first", e.Name, postmaster)
+	}
 	t.dropDomain(e.Name)
 	t.configured("domain " + e.Name)
 	return resultOK

@@ -31,7 +31,21 @@ func (t *tables) mergedSettings(given *pb.Settings) (*pb.Settings, *pb.EventResu
 	if err := SettingsOf(changed).Validate(); err != nil {
 		return nil, invalid("%v", err)
 	}
-	return changed, nil
+	return changed, t.refusePostmaster(changed.GetPostmaster())
+}
+
+// refusePostmaster refuses one for whom no mail would be taken: who writes to
+// <Postmaster> would be told so, and nobody else.
+func (t *tables) refusePostmaster(address string) *pb.EventResult {
+	if address == "" {
+		return nil
+	}
+	domain := relay.RelayDomain(address)
+	if _, ok := lookup(t.domains, domain); !ok {
+		return refused(pb.EventResult_CODE_UNROUTABLE,
+			"postmaster: domain %s isn't configured here: `holdfast domain set %s --destination NAME` comes first", domain, domain)
+	}
+	return nil
 }
 
 // MergeSettings is what is set once given is changed. A list is changed as a whole.

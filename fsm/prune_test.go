@@ -249,3 +249,30 @@ func TestSettings(t *testing.T) {
 	}
 	checkState(t, w.state)
 }
+
+// A postmaster is of a domain that there is, whichever way either of them changes.
+func TestPostmasterHasADomain(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.must(1, destinationSet("dest"), nil)
+	w.must(1, domainSet("one.test", "dest"), nil)
+	w.must(1, domainSet("two.test", "dest"), nil)
+	postmaster := func(address string) *pb.Settings { return &pb.Settings{Postmaster: proto.String(address)} }
+	want := func(code pb.EventResult_Code, r *pb.EventResult) {
+		t.Helper()
+		if r.Code != code || r.Text == "" {
+			t.Errorf("%v, want %v", r, code)
+		}
+	}
+	want(pb.EventResult_CODE_UNROUTABLE, w.fold(1, settingsChanged(postmaster("help@none.test")), nil))
+	want(pb.EventResult_CODE_UNROUTABLE, w.apply(1, &pb.ConfigurationChange{Settings: postmaster("help@none.test")}))
+	w.must(1, settingsChanged(postmaster("help@ONE.test")), nil)
+	removal := &pb.Event{Kind: &pb.Event_DomainRemoved{DomainRemoved: &pb.DomainRemoved{Name: "one.test"}}}
+	want(pb.EventResult_CODE_IN_USE, w.fold(1, proto.CloneOf(removal), nil))
+	pruned := []string{"one.test"}
+	want(pb.EventResult_CODE_UNROUTABLE, w.apply(1, &pb.ConfigurationChange{RemovedDomains: pruned}))
+	if r := w.apply(1, &pb.ConfigurationChange{RemovedDomains: pruned, Settings: postmaster("help@two.test")}); r.Code != pb.EventResult_CODE_OK {
+		t.Errorf("with another one: %v", r)
+	}
+	checkState(t, w.state)
+}
