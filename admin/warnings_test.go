@@ -43,6 +43,14 @@ func TestWarnings(t *testing.T) {
 	w.SetHealth(admin.Health{DiskFree: 10 << 30, DiskReserve: 1 << 30, DisksLow: true})
 	want("disk-reserve")
 	w.SetHealth(admin.Health{})
+	w.SetStuck("", "an-id")
+	want("bulk-stuck", "bulk-stuck")
+	for i, subject := range []string{"a", "an-id"} {
+		if got := statusOf(t, c).Warnings[i+1]; got.Subject != subject || !strings.Contains(got.Text, "node a leads and can't carry") {
+			t.Errorf("warning %v, want one of %s", got, subject)
+		}
+	}
+	w.SetStuck()
 
 	w.Accept(3*time.Hour, "a@x.test", "r@one.test", "s@one.test")
 	want()

@@ -67,6 +67,7 @@ type World struct {
 	passed    time.Duration
 	log       bytes.Buffer
 	announced []*pb.StateMismatch
+	stuck     []string
 }
 
 // Start serves an empty state until the test ends.
@@ -188,6 +189,13 @@ func (w *World) FallBehind(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.behind = err
+}
+
+// SetStuck has node a, which leads, be unable to read bulk operations on.
+func (w *World) SetStuck(ids ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stuck = ids
 }
 
 // SetHealth changes what node a knows of itself.
@@ -411,7 +419,7 @@ func (w *World) Members(context.Context) []admin.Member {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return []admin.Member{
-		{Name: "a", Voter: true, Alive: true, AppliedIndex: applied, Mismatches: w.announced},
+		{Name: "a", Voter: true, Alive: true, AppliedIndex: applied, Mismatches: w.announced, StuckBulks: w.stuck},
 		{Name: "b", Voter: true, Alive: true, AppliedIndex: applied},
 		{Name: "c"},
 	}
