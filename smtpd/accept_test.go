@@ -392,6 +392,9 @@ func TestMemoryOfLongBody(t *testing.T) {
 	})
 	close(ready)
 	c := h.greeted(t)
+	if err := c.nc.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil { // 50 MiB on a busy machine
+		t.Fatal(err)
+	}
 	c.envelope()
 	c.ask("DATA", "354 ")
 	content := text(50<<20 - 100)

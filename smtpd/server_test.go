@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -69,12 +70,8 @@ func TestConnectionLimits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		other := h.dial(t)
-		other.nc.Close()
 		t.Cleanup(func() { nc.Close() })
-		other.nc = nc
-		other.br.Reset(nc)
-		return other
+		return &client{t, nc, bufio.NewReader(nc)}
 	}
 	other := from("127.0.0.2")
 	other.want("220 ")
