@@ -15,7 +15,7 @@ build:
 	go build -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
 
 # Tests that do only a share with the race detector.
-PLAIN := ./fsm ./delivery ./test/model
+PLAIN := ./fsm ./delivery ./password ./test/model
 
 # The race detector needs cgo and a C compiler. With it, what takes weeks of
 # virtual time or hundreds of states does a share, and all without it. Tests that

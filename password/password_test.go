@@ -6,9 +6,12 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"holdfast/test/race"
 )
 
 func TestMatches(t *testing.T) {
+	race.Sequential(t)
 	longest := strings.Repeat("x", Max)
 	for _, password := range []string{"correct horse", longest, "gr\u00fcn und \u00a0blau"} {
 		prepared, err := Prepare(password)
@@ -35,6 +38,7 @@ func TestMatches(t *testing.T) {
 
 // One machine types a letter with its accent, another as two characters.
 func TestTypedDifferently(t *testing.T) {
+	race.Sequential(t)
 	prepared, err := Prepare("gru\u0308n und blau")
 	if err != nil {
 		t.Fatal(err)
