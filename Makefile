@@ -14,6 +14,9 @@ export GOFLAGS := -trimpath
 build:
 	go build -ldflags '$(LDFLAGS)' -o build/holdfast ./cmd/holdfast
 
+# Packages tested at the same time: their tests wait as much as they compute.
+AT_ONCE := $(shell expr $$(nproc) + 1)
+
 # Tests that do only a share with the race detector.
 PLAIN := ./fsm ./delivery ./password ./test/model
 
@@ -26,7 +29,7 @@ test:
 	done; \
 	[ -z "$$missing" ] || echo "not installed, so some tests will skip:$$missing (Debian: apt-get install postfix swaks python3 prometheus)"
 	go vet ./...
-	CGO_ENABLED=1 PATH="$$PATH:/usr/sbin" go test -race -timeout 10m ./...
+	CGO_ENABLED=1 PATH="$$PATH:/usr/sbin" go test -race -p $(AT_ONCE) -timeout 10m ./...
 	PATH="$$PATH:/usr/sbin" go test -timeout 10m $(PLAIN)
 
 lint: $(BIN)/golangci-lint $(BIN)/buf
