@@ -106,7 +106,7 @@ func leases() []rule {
 			text:    "Without a lease, connections that haven't sent their last byte are reset",
 			in:      "leaseChanged",
 			without: []change{{"delivery/scheduler.go", "\t\treturn\n\t}\n\ts.abort()\n}", "\t\treturn\n\t}\n}"}},
-			test:    "delivery.TestLeaseLostBeforeTheDot", says: "test timed out",
+			test:    "delivery.TestLeaseLostBeforeTheDot/DATA", says: "waited in vain: the claim is released",
 		},
 		{
 			text:    "The last byte needs a lease and a live claim at that moment",
