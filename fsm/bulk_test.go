@@ -172,24 +172,28 @@ func TestBulkTimes(t *testing.T) {
 	}
 }
 
+// nextPiece is how far an operation is, and what its leader would propose next: one
+// recipient.
+func (w *world) nextPiece(id relay.MessageID) (*pb.BulkRecord, *pb.BulkProgressed) {
+	w.t.Helper()
+	record, err := w.view().Bulk(id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	piece, err := w.view().BulkPiece(Bulk{ID: id, Record: record}, 1)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return record, piece
+}
+
 // An operation that can't be carried on ends where it stands, and says why.
 func TestBulkEndsBeforeItsTime(t *testing.T) {
 	w := operatorWorld(t)
 	w.accept(1, "a@example.test")
 	w.accept(1, "a@example.test")
 	id := w.startBulk(Filter{}, opHold, 0)
-	next := func() (*pb.BulkRecord, *pb.BulkProgressed) {
-		t.Helper()
-		record, err := w.view().Bulk(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		piece, err := w.view().BulkPiece(Bulk{ID: id, Record: record}, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return record, piece
-	}
+	next := func() (*pb.BulkRecord, *pb.BulkProgressed) { return w.nextPiece(id) }
 	_, first := next()
 	w.must(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: first}}, nil)
 	record, second := next()
@@ -221,18 +225,7 @@ func TestBulkIsStopped(t *testing.T) {
 	w := operatorWorld(t)
 	first, second := w.accept(1, "a@example.test"), w.accept(1, "a@example.test")
 	id := w.startBulk(Filter{}, opHold, 0)
-	next := func() (*pb.BulkRecord, *pb.BulkProgressed) {
-		t.Helper()
-		record, err := w.view().Bulk(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		piece, err := w.view().BulkPiece(Bulk{ID: id, Record: record}, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return record, piece
-	}
+	next := func() (*pb.BulkRecord, *pb.BulkProgressed) { return w.nextPiece(id) }
 	stop := func(of relay.MessageID, by, reason string) *pb.EventResult {
 		return w.fold(1, &pb.Event{By: by, Kind: &pb.Event_BulkStopped{BulkStopped: &pb.BulkStopped{BulkId: of[:], Reason: reason}}}, nil)
 	}
