@@ -104,7 +104,7 @@ rules:
 # once. PACKAGES='./smtpd/...' only these, without chaos. The first failure ends it.
 N ?= 20
 repeat: build
-	PATH="$$PATH:/usr/sbin" go run ./test/repeat -n $(N) -plain '$(PLAIN)' $(if $(PACKAGES),,-chaos) $(PRODUCT) $(PACKAGES)
+	PATH="$$PATH:/usr/sbin" go run ./test/repeat -n $(N) -p $(AT_ONCE) -plain '$(PLAIN)' $(if $(PACKAGES),,-chaos) $(PRODUCT) $(PACKAGES)
 
 clean:
 	rm -rf build
