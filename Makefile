@@ -100,11 +100,12 @@ diskfault: build
 rules:
 	go run ./test/rules $(ARGS)
 
-# All tests and the short chaos, N times in a row; each package's tests are built
+# All tests and the chaos runs of CI, N times in a row; each package's tests are built
 # once. PACKAGES='./smtpd/...' only these, without chaos. The first failure ends it.
 N ?= 20
+CHAOS ?= kill,outage,partition
 repeat: build
-	PATH="$$PATH:/usr/sbin" go run ./test/repeat -n $(N) -p $(AT_ONCE) -plain '$(PLAIN)' $(if $(PACKAGES),,-chaos) $(PRODUCT) $(PACKAGES)
+	PATH="$$PATH:/usr/sbin" go run ./test/repeat -n $(N) -p $(AT_ONCE) -plain '$(PLAIN)' $(if $(PACKAGES),,-chaos $(CHAOS)) $(PRODUCT) $(PACKAGES)
 
 clean:
 	rm -rf build

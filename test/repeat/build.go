@@ -43,7 +43,7 @@ func build(ctx context.Context, o options) (*round, error) {
 		return nil, err
 	}
 	all := &round{together: append(raced, unraced...)}
-	if o.chaos {
+	if o.chaos != "" {
 		all.after, err = chaos(ctx, o, dir)
 	}
 	return all, err
@@ -85,7 +85,7 @@ func compile(ctx context.Context, packages []tested, dir string, flags ...string
 	return jobs, err
 }
 
-// chaos are the chaos runs in their short form.
+// chaos are the chaos runs that a round ends with.
 func chaos(ctx context.Context, o options, dir string) ([]job, error) {
 	here, err := os.Getwd()
 	if err != nil {
@@ -93,7 +93,7 @@ func chaos(ctx context.Context, o options, dir string) ([]job, error) {
 	}
 	binary := filepath.Join(dir, "chaos")
 	_, err = goCommand(ctx, "build", []string{"-o", binary}, []string{"holdfast/test/chaos"})
-	return []job{{name: "chaos -short", folder: here, binary: binary, args: []string{"-short", "-dir", dir, "-binary", o.binary}}}, err
+	return []job{{name: "chaos -short -run " + o.chaos, folder: here, binary: binary, args: []string{"-short", "-run", o.chaos, "-dir", dir, "-binary", o.binary}}}, err
 }
 
 // goCommand runs a go command. The tests' own packages are listed after its flags.

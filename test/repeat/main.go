@@ -27,7 +27,7 @@ type options struct {
 	dir      string
 	packages []string
 	plain    []string // of the packages: without the race detector, too
-	chaos    bool
+	chaos    string   // chaos runs, with commas between
 	binary   string
 }
 
@@ -40,7 +40,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.parallel, "p", runtime.GOMAXPROCS(0), "packages at a time")
 	flags.StringVar(&o.dir, "dir", "build/repeat", "folder for what is built, and each one's latest output")
 	plain := flags.String("plain", "", "packages to test without the race detector, too, with spaces between")
-	flags.BoolVar(&o.chaos, "chaos", false, "end each round with the chaos runs in their short form")
+	flags.StringVar(&o.chaos, "chaos", "", "chaos runs to end each round with, in their short form, with commas between")
 	flags.StringVar(&o.binary, "binary", "", "holdfast executable of the chaos runs; built where empty")
 	if err := flags.Parse(args); err != nil {
 		return o, err

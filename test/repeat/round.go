@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,20 +27,23 @@ type job struct {
 	folder string // to run it in
 	binary string
 	args   []string
+	took   time.Duration // when it was run last
 }
 
 // run ends at the first failure, and ends then what is under way.
 func (r *round) run(ctx context.Context, parallel int, out io.Writer) error {
+	// The longest first, so that at the end none runs alone.
+	slices.SortStableFunc(r.together, func(a, b job) int { return cmp.Compare(b.took, a.took) })
 	group, together := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
-	for _, j := range r.together {
-		group.Go(func() error { return j.run(together, out) })
+	for i := range r.together {
+		group.Go(func() error { return r.together[i].run(together, out) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for _, j := range r.after {
-		if err := j.run(ctx, out); err != nil {
+	for i := range r.after {
+		if err := r.after[i].run(ctx, out); err != nil {
 			return err
 		}
 	}
@@ -48,7 +53,7 @@ func (r *round) run(ctx context.Context, parallel int, out io.Writer) error {
 // patience is what a program has to end in good order.
 const patience = 30 * time.Second
 
-func (j job) run(ctx context.Context, out io.Writer) error {
+func (j *job) run(ctx context.Context, out io.Writer) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -63,7 +68,8 @@ func (j job) run(ctx context.Context, out io.Writer) error {
 	command.WaitDelay = patience
 	began := time.Now()
 	err = command.Run()
-	took := seconds(time.Since(began))
+	j.took = time.Since(began)
+	took := seconds(j.took)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
