@@ -32,7 +32,7 @@ type node struct {
 	state     *fsm.State
 	scheduler *Scheduler
 	dials     atomic.Int64
-	latest    atomic.Pointer[net.TCPConn]
+	latest    atomic.Pointer[watchedConn]
 	noRoute   atomic.Bool // to any mail server
 	noNames   atomic.Bool // from DNS
 
@@ -76,10 +76,12 @@ func (n *node) config() Config {
 					return n.w.dial(ctx, network, address)
 				}
 				conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-				if err == nil {
-					n.latest.Store(conn.(*net.TCPConn))
+				if err != nil {
+					return nil, err
 				}
-				return conn, err
+				watched := &watchedConn{TCPConn: conn.(*net.TCPConn)}
+				n.latest.Store(watched)
+				return watched, nil
 			},
 		},
 		Now: n.w.clock.now, Chance: rand.Float64,
@@ -211,12 +213,33 @@ func (n *node) Propose(ctx context.Context, event *pb.Event, payload []byte) (*p
 	return result, index, nil
 }
 
+// watchedConn knows whether the client waits for the reply to what it wrote last.
+type watchedConn struct {
+	*net.TCPConn
+	writes, answered atomic.Int64 // answered: the writes before the latest read
+}
+
+func (c *watchedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.TCPConn.Write(p)
+}
+
+func (c *watchedConn) Read(p []byte) (int, error) {
+	c.answered.Store(c.writes.Load())
+	return c.TCPConn.Read(p)
+}
+
 // awaitAcknowledged waits until the kernel on the other side has all that the
-// latest connection sent: before that a lost lease resets it.
+// latest connection sent, and the client knows that it has sent it: before that a
+// lost lease resets it.
 func (n *node) awaitAcknowledged() {
 	n.w.t.Helper()
 	n.w.await("all octets are acknowledged", func() bool {
-		raw, err := n.latest.Load().SyscallConn()
+		conn := n.latest.Load()
+		if conn.answered.Load() != conn.writes.Load() {
+			return false
+		}
+		raw, err := conn.SyscallConn()
 		must(n.w.t, err)
 		queued, errno := int32(-1), syscall.Errno(0)
 		must(n.w.t, raw.Control(func(fd uintptr) {
