@@ -14,6 +14,7 @@ import (
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
+	"holdfast/test/race"
 )
 
 // moment is what readers saw at an index.
@@ -58,6 +59,7 @@ func momentOf(t *testing.T, v *View, ids []relay.MessageID) moment {
 // Every index of a random log shows, later and after a restart, what it showed
 // when it was the latest.
 func TestThePastIsAsItWas(t *testing.T) {
+	race.Sequential(t)
 	compared := 0
 	for seed := range uint64(roundsOf(t, "HOLDFAST_PAST_ROUNDS", 8)) {
 		script := newScript(t, rand.New(rand.NewPCG(seed, 7)).IntN)

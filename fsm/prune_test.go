@@ -11,6 +11,7 @@ import (
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
+	"holdfast/test/race"
 )
 
 const retention = 30 * 24 * time.Hour
@@ -162,6 +163,7 @@ func TestPruneKeepsTheRetention(t *testing.T) {
 
 // An event removes at most 1,000 records; a long history goes before its message.
 func TestPruneInPieces(t *testing.T) {
+	race.Sequential(t)
 	w := newWorld(t)
 	w.up("a", 1, 0)
 	w.configure(1)

@@ -143,6 +143,7 @@ func TestCheckRowsFindsALostRow(t *testing.T) {
 }
 
 func TestCheckRowsOfASoundState(t *testing.T) {
+	race.Sequential(t)
 	state := openState(t, crashDir, scripted(t))
 	if state.RowCheck() != nil {
 		t.Error("a check before the first one")
