@@ -86,6 +86,79 @@ func (CountQueueRequest_By) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{10, 0}
 }
 
+// Why, in a word.
+type CheckRecipientResponse_Reason int32
+
+const (
+	CheckRecipientResponse_REASON_UNSPECIFIED CheckRecipientResponse_Reason = 0
+	// The domain takes all recipients.
+	CheckRecipientResponse_REASON_OFF        CheckRecipientResponse_Reason = 1
+	CheckRecipientResponse_REASON_LISTED     CheckRecipientResponse_Reason = 2
+	CheckRecipientResponse_REASON_NOT_LISTED CheckRecipientResponse_Reason = 3
+	// A call-out found it out, now or earlier.
+	CheckRecipientResponse_REASON_VALID   CheckRecipientResponse_Reason = 4
+	CheckRecipientResponse_REASON_INVALID CheckRecipientResponse_Reason = 5
+	// The destination takes any recipient of the domain.
+	CheckRecipientResponse_REASON_ACCEPTS_ANY CheckRecipientResponse_Reason = 6
+	// The destination can't be asked now.
+	CheckRecipientResponse_REASON_UNKNOWN CheckRecipientResponse_Reason = 7
+	// The domain isn't configured.
+	CheckRecipientResponse_REASON_NO_DOMAIN CheckRecipientResponse_Reason = 8
+)
+
+// Enum value maps for CheckRecipientResponse_Reason.
+var (
+	CheckRecipientResponse_Reason_name = map[int32]string{
+		0: "REASON_UNSPECIFIED",
+		1: "REASON_OFF",
+		2: "REASON_LISTED",
+		3: "REASON_NOT_LISTED",
+		4: "REASON_VALID",
+		5: "REASON_INVALID",
+		6: "REASON_ACCEPTS_ANY",
+		7: "REASON_UNKNOWN",
+		8: "REASON_NO_DOMAIN",
+	}
+	CheckRecipientResponse_Reason_value = map[string]int32{
+		"REASON_UNSPECIFIED": 0,
+		"REASON_OFF":         1,
+		"REASON_LISTED":      2,
+		"REASON_NOT_LISTED":  3,
+		"REASON_VALID":       4,
+		"REASON_INVALID":     5,
+		"REASON_ACCEPTS_ANY": 6,
+		"REASON_UNKNOWN":     7,
+		"REASON_NO_DOMAIN":   8,
+	}
+)
+
+func (x CheckRecipientResponse_Reason) Enum() *CheckRecipientResponse_Reason {
+	p := new(CheckRecipientResponse_Reason)
+	*p = x
+	return p
+}
+
+func (x CheckRecipientResponse_Reason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CheckRecipientResponse_Reason) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (CheckRecipientResponse_Reason) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_admin_proto_enumTypes[1]
+}
+
+func (x CheckRecipientResponse_Reason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CheckRecipientResponse_Reason.Descriptor instead.
+func (CheckRecipientResponse_Reason) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58, 0}
+}
+
 type TestDestinationResponse_Line_Kind int32
 
 const (
@@ -123,11 +196,11 @@ func (x TestDestinationResponse_Line_Kind) String() string {
 }
 
 func (TestDestinationResponse_Line_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_admin_proto_enumTypes[1].Descriptor()
+	return file_holdfast_v1_admin_proto_enumTypes[2].Descriptor()
 }
 
 func (TestDestinationResponse_Line_Kind) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_admin_proto_enumTypes[1]
+	return &file_holdfast_v1_admin_proto_enumTypes[2]
 }
 
 func (x TestDestinationResponse_Line_Kind) Number() protoreflect.EnumNumber {
@@ -136,7 +209,7 @@ func (x TestDestinationResponse_Line_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TestDestinationResponse_Line_Kind.Descriptor instead.
 func (TestDestinationResponse_Line_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 0, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84, 0, 0}
 }
 
 type ConfigurationDifference_Action int32
@@ -175,11 +248,11 @@ func (x ConfigurationDifference_Action) String() string {
 }
 
 func (ConfigurationDifference_Action) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_admin_proto_enumTypes[2].Descriptor()
+	return file_holdfast_v1_admin_proto_enumTypes[3].Descriptor()
 }
 
 func (ConfigurationDifference_Action) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_admin_proto_enumTypes[2]
+	return &file_holdfast_v1_admin_proto_enumTypes[3]
 }
 
 func (x ConfigurationDifference_Action) Number() protoreflect.EnumNumber {
@@ -188,7 +261,7 @@ func (x ConfigurationDifference_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigurationDifference_Action.Descriptor instead.
 func (ConfigurationDifference_Action) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95, 0}
 }
 
 // MessageFilter picks messages and recipients. Fields that are not set match
@@ -2878,8 +2951,12 @@ type Domain struct {
 	MaxMessages uint64 `protobuf:"varint,32,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
 	MaxBytes    uint64 `protobuf:"varint,33,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// What is held now: messages with an open recipient there, and their bytes.
-	Messages      uint64 `protobuf:"varint,34,opt,name=messages,proto3" json:"messages,omitempty"`
-	Bytes         uint64 `protobuf:"varint,35,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Messages uint64 `protobuf:"varint,34,opt,name=messages,proto3" json:"messages,omitempty"`
+	Bytes    uint64 `protobuf:"varint,35,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Which recipients are taken.
+	Verify Verify `protobuf:"varint,36,opt,name=verify,proto3,enum=holdfast.v1.Verify" json:"verify,omitempty"`
+	// Its listed recipients.
+	Listed        uint64 `protobuf:"varint,37,opt,name=listed,proto3" json:"listed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2984,6 +3061,20 @@ func (x *Domain) GetBytes() uint64 {
 	return 0
 }
 
+func (x *Domain) GetVerify() Verify {
+	if x != nil {
+		return x.Verify
+	}
+	return Verify_VERIFY_UNSPECIFIED
+}
+
+func (x *Domain) GetListed() uint64 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
 type SetDomainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2996,8 +3087,10 @@ type SetDomainRequest struct {
 	// 5 days for a new domain where not given.
 	SpamRetention *durationpb.Duration `protobuf:"bytes,31,opt,name=spam_retention,json=spamRetention,proto3" json:"spam_retention,omitempty"`
 	// 0 for no limit.
-	MaxMessages   *uint64 `protobuf:"varint,32,opt,name=max_messages,json=maxMessages,proto3,oneof" json:"max_messages,omitempty"`
-	MaxBytes      *uint64 `protobuf:"varint,33,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
+	MaxMessages *uint64 `protobuf:"varint,32,opt,name=max_messages,json=maxMessages,proto3,oneof" json:"max_messages,omitempty"`
+	MaxBytes    *uint64 `protobuf:"varint,33,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
+	// CALLOUT for a new domain where not given, OFF for the domain *.
+	Verify        *Verify `protobuf:"varint,34,opt,name=verify,proto3,enum=holdfast.v1.Verify,oneof" json:"verify,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3079,6 +3172,13 @@ func (x *SetDomainRequest) GetMaxBytes() uint64 {
 		return *x.MaxBytes
 	}
 	return 0
+}
+
+func (x *SetDomainRequest) GetVerify() Verify {
+	if x != nil && x.Verify != nil {
+		return *x.Verify
+	}
+	return Verify_VERIFY_UNSPECIFIED
 }
 
 type SetDomainResponse struct {
@@ -3607,6 +3707,734 @@ func (x *Policy) GetDomains() uint32 {
 	return 0
 }
 
+type AddRecipientsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Domain string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Addresses or local parts, of this domain, 1,000 at most.
+	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddRecipientsRequest) Reset() {
+	*x = AddRecipientsRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddRecipientsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddRecipientsRequest) ProtoMessage() {}
+
+func (x *AddRecipientsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddRecipientsRequest.ProtoReflect.Descriptor instead.
+func (*AddRecipientsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *AddRecipientsRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *AddRecipientsRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+type AddRecipientsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of them, how many weren't listed before.
+	Added uint32 `protobuf:"varint,1,opt,name=added,proto3" json:"added,omitempty"`
+	// How many the domain has now.
+	Listed        uint64 `protobuf:"varint,2,opt,name=listed,proto3" json:"listed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddRecipientsResponse) Reset() {
+	*x = AddRecipientsResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddRecipientsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddRecipientsResponse) ProtoMessage() {}
+
+func (x *AddRecipientsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddRecipientsResponse.ProtoReflect.Descriptor instead.
+func (*AddRecipientsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AddRecipientsResponse) GetAdded() uint32 {
+	if x != nil {
+		return x.Added
+	}
+	return 0
+}
+
+func (x *AddRecipientsResponse) GetListed() uint64 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
+type RemoveRecipientsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Domain string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// As in AddRecipientsRequest.
+	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRecipientsRequest) Reset() {
+	*x = RemoveRecipientsRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRecipientsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRecipientsRequest) ProtoMessage() {}
+
+func (x *RemoveRecipientsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRecipientsRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRecipientsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RemoveRecipientsRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *RemoveRecipientsRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+type RemoveRecipientsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of them, how many were listed before.
+	Removed       uint32 `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	Listed        uint64 `protobuf:"varint,2,opt,name=listed,proto3" json:"listed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRecipientsResponse) Reset() {
+	*x = RemoveRecipientsResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRecipientsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRecipientsResponse) ProtoMessage() {}
+
+func (x *RemoveRecipientsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRecipientsResponse.ProtoReflect.Descriptor instead.
+func (*RemoveRecipientsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *RemoveRecipientsResponse) GetRemoved() uint32 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *RemoveRecipientsResponse) GetListed() uint64 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
+type ListRecipientsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Domain string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// At most, 1 to 1,000; 0 is 100.
+	PageSize      uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRecipientsRequest) Reset() {
+	*x = ListRecipientsRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRecipientsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRecipientsRequest) ProtoMessage() {}
+
+func (x *ListRecipientsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRecipientsRequest.ProtoReflect.Descriptor instead.
+func (*ListRecipientsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ListRecipientsRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *ListRecipientsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRecipientsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListedRecipient struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	AddedAt       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=added_at,json=addedAt,proto3" json:"added_at,omitempty"`
+	AddedBy       string                 `protobuf:"bytes,3,opt,name=added_by,json=addedBy,proto3" json:"added_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListedRecipient) Reset() {
+	*x = ListedRecipient{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedRecipient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedRecipient) ProtoMessage() {}
+
+func (x *ListedRecipient) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListedRecipient.ProtoReflect.Descriptor instead.
+func (*ListedRecipient) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ListedRecipient) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ListedRecipient) GetAddedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AddedAt
+	}
+	return nil
+}
+
+func (x *ListedRecipient) GetAddedBy() string {
+	if x != nil {
+		return x.AddedBy
+	}
+	return ""
+}
+
+type ListRecipientsResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Recipients []*ListedRecipient     `protobuf:"bytes,1,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// "" at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRecipientsResponse) Reset() {
+	*x = ListRecipientsResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRecipientsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRecipientsResponse) ProtoMessage() {}
+
+func (x *ListRecipientsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRecipientsResponse.ProtoReflect.Descriptor instead.
+func (*ListRecipientsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ListRecipientsResponse) GetRecipients() []*ListedRecipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *ListRecipientsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListRecipientsResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type ListVerifiedRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Domain string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// At most, 1 to 1,000; 0 is 100.
+	PageSize      uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListVerifiedRequest) Reset() {
+	*x = ListVerifiedRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListVerifiedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListVerifiedRequest) ProtoMessage() {}
+
+func (x *ListVerifiedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListVerifiedRequest.ProtoReflect.Descriptor instead.
+func (*ListVerifiedRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ListVerifiedRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *ListVerifiedRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListVerifiedRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type VerifiedRecipient struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "" for the domain as a whole.
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Verdict Verdict                `protobuf:"varint,2,opt,name=verdict,proto3,enum=holdfast.v1.Verdict" json:"verdict,omitempty"`
+	At      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	Until   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// The refusal, of INVALID.
+	Error         *DeliveryError `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifiedRecipient) Reset() {
+	*x = VerifiedRecipient{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifiedRecipient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifiedRecipient) ProtoMessage() {}
+
+func (x *VerifiedRecipient) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifiedRecipient.ProtoReflect.Descriptor instead.
+func (*VerifiedRecipient) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *VerifiedRecipient) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *VerifiedRecipient) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *VerifiedRecipient) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *VerifiedRecipient) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *VerifiedRecipient) GetError() *DeliveryError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+type ListVerifiedResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Recipients []*VerifiedRecipient   `protobuf:"bytes,1,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// "" at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The node has no quorum: this is its own state.
+	Stale         bool `protobuf:"varint,3,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListVerifiedResponse) Reset() {
+	*x = ListVerifiedResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListVerifiedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListVerifiedResponse) ProtoMessage() {}
+
+func (x *ListVerifiedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListVerifiedResponse.ProtoReflect.Descriptor instead.
+func (*ListVerifiedResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListVerifiedResponse) GetRecipients() []*VerifiedRecipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+func (x *ListVerifiedResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListVerifiedResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type CheckRecipientRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Ask the destination whatever is known, and keep what it says.
+	Anew          bool `protobuf:"varint,2,opt,name=anew,proto3" json:"anew,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRecipientRequest) Reset() {
+	*x = CheckRecipientRequest{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRecipientRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRecipientRequest) ProtoMessage() {}
+
+func (x *CheckRecipientRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRecipientRequest.ProtoReflect.Descriptor instead.
+func (*CheckRecipientRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *CheckRecipientRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *CheckRecipientRequest) GetAnew() bool {
+	if x != nil {
+		return x.Anew
+	}
+	return false
+}
+
+type CheckRecipientResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The answer to RCPT: 250, 450 or 550, with its enhanced code and text.
+	Code     uint32                        `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Enhanced string                        `protobuf:"bytes,2,opt,name=enhanced,proto3" json:"enhanced,omitempty"`
+	Text     string                        `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Reason   CheckRecipientResponse_Reason `protobuf:"varint,4,opt,name=reason,proto3,enum=holdfast.v1.CheckRecipientResponse_Reason" json:"reason,omitempty"`
+	// What is known of it, not set where nothing is.
+	Verified      *VerifiedRecipient `protobuf:"bytes,5,opt,name=verified,proto3" json:"verified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRecipientResponse) Reset() {
+	*x = CheckRecipientResponse{}
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRecipientResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRecipientResponse) ProtoMessage() {}
+
+func (x *CheckRecipientResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRecipientResponse.ProtoReflect.Descriptor instead.
+func (*CheckRecipientResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *CheckRecipientResponse) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *CheckRecipientResponse) GetEnhanced() string {
+	if x != nil {
+		return x.Enhanced
+	}
+	return ""
+}
+
+func (x *CheckRecipientResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *CheckRecipientResponse) GetReason() CheckRecipientResponse_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return CheckRecipientResponse_REASON_UNSPECIFIED
+}
+
+func (x *CheckRecipientResponse) GetVerified() *VerifiedRecipient {
+	if x != nil {
+		return x.Verified
+	}
+	return nil
+}
+
 type SetPolicyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3625,7 +4453,7 @@ type SetPolicyRequest struct {
 
 func (x *SetPolicyRequest) Reset() {
 	*x = SetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3637,7 +4465,7 @@ func (x *SetPolicyRequest) String() string {
 func (*SetPolicyRequest) ProtoMessage() {}
 
 func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[47]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3650,7 +4478,7 @@ func (x *SetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SetPolicyRequest) GetName() string {
@@ -3706,7 +4534,7 @@ type SetPolicyResponse struct {
 
 func (x *SetPolicyResponse) Reset() {
 	*x = SetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3718,7 +4546,7 @@ func (x *SetPolicyResponse) String() string {
 func (*SetPolicyResponse) ProtoMessage() {}
 
 func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[48]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3731,7 +4559,7 @@ func (x *SetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SetPolicyResponse) GetPolicy() *Policy {
@@ -3757,7 +4585,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +4597,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[49]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +4610,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GetPolicyRequest) GetName() string {
@@ -3805,7 +4633,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3817,7 +4645,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[50]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3830,7 +4658,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -3865,7 +4693,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3877,7 +4705,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[51]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3890,7 +4718,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListPoliciesRequest) GetPageSize() uint32 {
@@ -3920,7 +4748,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4760,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[52]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4773,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -3978,7 +4806,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4818,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[53]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4831,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RemovePolicyRequest) GetName() string {
@@ -4021,7 +4849,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4033,7 +4861,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[54]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4046,7 +4874,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 // DestinationHost is one server of a destination.
@@ -4064,7 +4892,7 @@ type DestinationHost struct {
 
 func (x *DestinationHost) Reset() {
 	*x = DestinationHost{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4076,7 +4904,7 @@ func (x *DestinationHost) String() string {
 func (*DestinationHost) ProtoMessage() {}
 
 func (x *DestinationHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[55]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4089,7 +4917,7 @@ func (x *DestinationHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationHost.ProtoReflect.Descriptor instead.
 func (*DestinationHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DestinationHost) GetAddress() string {
@@ -4155,7 +4983,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4167,7 +4995,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[56]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4180,7 +5008,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Destination) GetName() string {
@@ -4350,7 +5178,7 @@ type SetDestinationRequest struct {
 
 func (x *SetDestinationRequest) Reset() {
 	*x = SetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4362,7 +5190,7 @@ func (x *SetDestinationRequest) String() string {
 func (*SetDestinationRequest) ProtoMessage() {}
 
 func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[57]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4375,7 +5203,7 @@ func (x *SetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SetDestinationRequest) GetName() string {
@@ -4459,7 +5287,7 @@ type SetDestinationResponse struct {
 
 func (x *SetDestinationResponse) Reset() {
 	*x = SetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4471,7 +5299,7 @@ func (x *SetDestinationResponse) String() string {
 func (*SetDestinationResponse) ProtoMessage() {}
 
 func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[58]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4484,7 +5312,7 @@ func (x *SetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SetDestinationResponse) GetDestination() *Destination {
@@ -4510,7 +5338,7 @@ type GetDestinationRequest struct {
 
 func (x *GetDestinationRequest) Reset() {
 	*x = GetDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4522,7 +5350,7 @@ func (x *GetDestinationRequest) String() string {
 func (*GetDestinationRequest) ProtoMessage() {}
 
 func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[59]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4535,7 +5363,7 @@ func (x *GetDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationRequest.ProtoReflect.Descriptor instead.
 func (*GetDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetDestinationRequest) GetName() string {
@@ -4556,7 +5384,7 @@ type GetDestinationResponse struct {
 
 func (x *GetDestinationResponse) Reset() {
 	*x = GetDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +5396,7 @@ func (x *GetDestinationResponse) String() string {
 func (*GetDestinationResponse) ProtoMessage() {}
 
 func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[60]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +5409,7 @@ func (x *GetDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDestinationResponse.ProtoReflect.Descriptor instead.
 func (*GetDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetDestinationResponse) GetDestination() *Destination {
@@ -4609,7 +5437,7 @@ type ListDestinationsRequest struct {
 
 func (x *ListDestinationsRequest) Reset() {
 	*x = ListDestinationsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4621,7 +5449,7 @@ func (x *ListDestinationsRequest) String() string {
 func (*ListDestinationsRequest) ProtoMessage() {}
 
 func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[61]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4634,7 +5462,7 @@ func (x *ListDestinationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsRequest.ProtoReflect.Descriptor instead.
 func (*ListDestinationsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListDestinationsRequest) GetPageSize() uint32 {
@@ -4664,7 +5492,7 @@ type ListDestinationsResponse struct {
 
 func (x *ListDestinationsResponse) Reset() {
 	*x = ListDestinationsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4676,7 +5504,7 @@ func (x *ListDestinationsResponse) String() string {
 func (*ListDestinationsResponse) ProtoMessage() {}
 
 func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[62]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4689,7 +5517,7 @@ func (x *ListDestinationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDestinationsResponse.ProtoReflect.Descriptor instead.
 func (*ListDestinationsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListDestinationsResponse) GetDestinations() []*Destination {
@@ -4722,7 +5550,7 @@ type RemoveDestinationRequest struct {
 
 func (x *RemoveDestinationRequest) Reset() {
 	*x = RemoveDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4734,7 +5562,7 @@ func (x *RemoveDestinationRequest) String() string {
 func (*RemoveDestinationRequest) ProtoMessage() {}
 
 func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[63]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4747,7 +5575,7 @@ func (x *RemoveDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RemoveDestinationRequest) GetName() string {
@@ -4765,7 +5593,7 @@ type RemoveDestinationResponse struct {
 
 func (x *RemoveDestinationResponse) Reset() {
 	*x = RemoveDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4777,7 +5605,7 @@ func (x *RemoveDestinationResponse) String() string {
 func (*RemoveDestinationResponse) ProtoMessage() {}
 
 func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[64]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4790,7 +5618,7 @@ func (x *RemoveDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 type RetryDestinationRequest struct {
@@ -4802,7 +5630,7 @@ type RetryDestinationRequest struct {
 
 func (x *RetryDestinationRequest) Reset() {
 	*x = RetryDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4814,7 +5642,7 @@ func (x *RetryDestinationRequest) String() string {
 func (*RetryDestinationRequest) ProtoMessage() {}
 
 func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[65]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4827,7 +5655,7 @@ func (x *RetryDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationRequest.ProtoReflect.Descriptor instead.
 func (*RetryDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RetryDestinationRequest) GetName() string {
@@ -4846,7 +5674,7 @@ type RetryDestinationResponse struct {
 
 func (x *RetryDestinationResponse) Reset() {
 	*x = RetryDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4858,7 +5686,7 @@ func (x *RetryDestinationResponse) String() string {
 func (*RetryDestinationResponse) ProtoMessage() {}
 
 func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[66]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4871,7 +5699,7 @@ func (x *RetryDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDestinationResponse.ProtoReflect.Descriptor instead.
 func (*RetryDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RetryDestinationResponse) GetDestination() *Destination {
@@ -4892,7 +5720,7 @@ type SuspendDestinationRequest struct {
 
 func (x *SuspendDestinationRequest) Reset() {
 	*x = SuspendDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4904,7 +5732,7 @@ func (x *SuspendDestinationRequest) String() string {
 func (*SuspendDestinationRequest) ProtoMessage() {}
 
 func (x *SuspendDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[67]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4917,7 +5745,7 @@ func (x *SuspendDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendDestinationRequest.ProtoReflect.Descriptor instead.
 func (*SuspendDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SuspendDestinationRequest) GetName() string {
@@ -4943,7 +5771,7 @@ type SuspendDestinationResponse struct {
 
 func (x *SuspendDestinationResponse) Reset() {
 	*x = SuspendDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4955,7 +5783,7 @@ func (x *SuspendDestinationResponse) String() string {
 func (*SuspendDestinationResponse) ProtoMessage() {}
 
 func (x *SuspendDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[68]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4968,7 +5796,7 @@ func (x *SuspendDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendDestinationResponse.ProtoReflect.Descriptor instead.
 func (*SuspendDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SuspendDestinationResponse) GetDestination() *Destination {
@@ -4987,7 +5815,7 @@ type ResumeDestinationRequest struct {
 
 func (x *ResumeDestinationRequest) Reset() {
 	*x = ResumeDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4999,7 +5827,7 @@ func (x *ResumeDestinationRequest) String() string {
 func (*ResumeDestinationRequest) ProtoMessage() {}
 
 func (x *ResumeDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[69]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5012,7 +5840,7 @@ func (x *ResumeDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeDestinationRequest.ProtoReflect.Descriptor instead.
 func (*ResumeDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ResumeDestinationRequest) GetName() string {
@@ -5031,7 +5859,7 @@ type ResumeDestinationResponse struct {
 
 func (x *ResumeDestinationResponse) Reset() {
 	*x = ResumeDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5043,7 +5871,7 @@ func (x *ResumeDestinationResponse) String() string {
 func (*ResumeDestinationResponse) ProtoMessage() {}
 
 func (x *ResumeDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[70]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5056,7 +5884,7 @@ func (x *ResumeDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeDestinationResponse.ProtoReflect.Descriptor instead.
 func (*ResumeDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ResumeDestinationResponse) GetDestination() *Destination {
@@ -5083,7 +5911,7 @@ type TestDestinationRequest struct {
 
 func (x *TestDestinationRequest) Reset() {
 	*x = TestDestinationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5095,7 +5923,7 @@ func (x *TestDestinationRequest) String() string {
 func (*TestDestinationRequest) ProtoMessage() {}
 
 func (x *TestDestinationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[71]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5108,7 +5936,7 @@ func (x *TestDestinationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationRequest.ProtoReflect.Descriptor instead.
 func (*TestDestinationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *TestDestinationRequest) GetName() string {
@@ -5159,7 +5987,7 @@ type TestDestinationResponse struct {
 
 func (x *TestDestinationResponse) Reset() {
 	*x = TestDestinationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5171,7 +5999,7 @@ func (x *TestDestinationResponse) String() string {
 func (*TestDestinationResponse) ProtoMessage() {}
 
 func (x *TestDestinationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[72]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5184,7 +6012,7 @@ func (x *TestDestinationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *TestDestinationResponse) GetWhat() isTestDestinationResponse_What {
@@ -5236,7 +6064,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5248,7 +6076,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[73]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5261,7 +6089,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
 }
 
 type GetStatusResponse struct {
@@ -5288,7 +6116,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5300,7 +6128,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[74]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5313,7 +6141,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *GetStatusResponse) GetLeader() string {
@@ -5394,7 +6222,7 @@ type VerifyStateRequest struct {
 
 func (x *VerifyStateRequest) Reset() {
 	*x = VerifyStateRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5406,7 +6234,7 @@ func (x *VerifyStateRequest) String() string {
 func (*VerifyStateRequest) ProtoMessage() {}
 
 func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[75]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5419,7 +6247,7 @@ func (x *VerifyStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateRequest.ProtoReflect.Descriptor instead.
 func (*VerifyStateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{75}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
 }
 
 type VerifyStateResponse struct {
@@ -5437,7 +6265,7 @@ type VerifyStateResponse struct {
 
 func (x *VerifyStateResponse) Reset() {
 	*x = VerifyStateResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5449,7 +6277,7 @@ func (x *VerifyStateResponse) String() string {
 func (*VerifyStateResponse) ProtoMessage() {}
 
 func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[76]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5462,7 +6290,7 @@ func (x *VerifyStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VerifyStateResponse) GetIndex() uint64 {
@@ -5494,7 +6322,7 @@ type VerifyRowsRequest struct {
 
 func (x *VerifyRowsRequest) Reset() {
 	*x = VerifyRowsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5506,7 +6334,7 @@ func (x *VerifyRowsRequest) String() string {
 func (*VerifyRowsRequest) ProtoMessage() {}
 
 func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[77]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5519,7 +6347,7 @@ func (x *VerifyRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRowsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{77}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
 }
 
 type VerifyRowsResponse struct {
@@ -5539,7 +6367,7 @@ type VerifyRowsResponse struct {
 
 func (x *VerifyRowsResponse) Reset() {
 	*x = VerifyRowsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5551,7 +6379,7 @@ func (x *VerifyRowsResponse) String() string {
 func (*VerifyRowsResponse) ProtoMessage() {}
 
 func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[78]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5564,7 +6392,7 @@ func (x *VerifyRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRowsResponse.ProtoReflect.Descriptor instead.
 func (*VerifyRowsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{78}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *VerifyRowsResponse) GetNode() string {
@@ -5612,7 +6440,7 @@ type ExportConfigurationRequest struct {
 
 func (x *ExportConfigurationRequest) Reset() {
 	*x = ExportConfigurationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5624,7 +6452,7 @@ func (x *ExportConfigurationRequest) String() string {
 func (*ExportConfigurationRequest) ProtoMessage() {}
 
 func (x *ExportConfigurationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[79]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5637,7 +6465,7 @@ func (x *ExportConfigurationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportConfigurationRequest.ProtoReflect.Descriptor instead.
 func (*ExportConfigurationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{79}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ExportConfigurationRequest) GetWithoutRevision() bool {
@@ -5659,7 +6487,7 @@ type ExportConfigurationResponse struct {
 
 func (x *ExportConfigurationResponse) Reset() {
 	*x = ExportConfigurationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5671,7 +6499,7 @@ func (x *ExportConfigurationResponse) String() string {
 func (*ExportConfigurationResponse) ProtoMessage() {}
 
 func (x *ExportConfigurationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[80]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5684,7 +6512,7 @@ func (x *ExportConfigurationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportConfigurationResponse.ProtoReflect.Descriptor instead.
 func (*ExportConfigurationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{80}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ExportConfigurationResponse) GetData() []byte {
@@ -5714,7 +6542,7 @@ type ApplyConfigurationRequest struct {
 
 func (x *ApplyConfigurationRequest) Reset() {
 	*x = ApplyConfigurationRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5726,7 +6554,7 @@ func (x *ApplyConfigurationRequest) String() string {
 func (*ApplyConfigurationRequest) ProtoMessage() {}
 
 func (x *ApplyConfigurationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[81]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5739,7 +6567,7 @@ func (x *ApplyConfigurationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConfigurationRequest.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ApplyConfigurationRequest) GetWhat() isApplyConfigurationRequest_What {
@@ -5797,7 +6625,7 @@ type ApplyConfigurationResponse struct {
 
 func (x *ApplyConfigurationResponse) Reset() {
 	*x = ApplyConfigurationResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5809,7 +6637,7 @@ func (x *ApplyConfigurationResponse) String() string {
 func (*ApplyConfigurationResponse) ProtoMessage() {}
 
 func (x *ApplyConfigurationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[82]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5822,7 +6650,7 @@ func (x *ApplyConfigurationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyConfigurationResponse.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{82}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ApplyConfigurationResponse) GetWhat() isApplyConfigurationResponse_What {
@@ -5881,7 +6709,7 @@ type ConfigurationDifference struct {
 
 func (x *ConfigurationDifference) Reset() {
 	*x = ConfigurationDifference{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5893,7 +6721,7 @@ func (x *ConfigurationDifference) String() string {
 func (*ConfigurationDifference) ProtoMessage() {}
 
 func (x *ConfigurationDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[83]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5906,7 +6734,7 @@ func (x *ConfigurationDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationDifference.ProtoReflect.Descriptor instead.
 func (*ConfigurationDifference) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ConfigurationDifference) GetAction() ConfigurationDifference_Action {
@@ -5958,7 +6786,7 @@ type ConfigurationSummary struct {
 
 func (x *ConfigurationSummary) Reset() {
 	*x = ConfigurationSummary{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5970,7 +6798,7 @@ func (x *ConfigurationSummary) String() string {
 func (*ConfigurationSummary) ProtoMessage() {}
 
 func (x *ConfigurationSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[84]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5983,7 +6811,7 @@ func (x *ConfigurationSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationSummary.ProtoReflect.Descriptor instead.
 func (*ConfigurationSummary) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ConfigurationSummary) GetCreated() uint32 {
@@ -6050,7 +6878,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6062,7 +6890,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[85]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6075,7 +6903,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{85}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
 }
 
 type GetSettingsResponse struct {
@@ -6090,7 +6918,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6102,7 +6930,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[86]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6115,7 +6943,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -6142,7 +6970,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6154,7 +6982,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[87]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6167,7 +6995,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{87}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -6187,7 +7015,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6199,7 +7027,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[88]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6212,7 +7040,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -6233,7 +7061,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6245,7 +7073,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[89]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6258,7 +7086,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{89}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -6283,7 +7111,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6295,7 +7123,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[90]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6308,7 +7136,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{90}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
 }
 
 type PromoteNodeRequest struct {
@@ -6320,7 +7148,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6332,7 +7160,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[91]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6345,7 +7173,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{91}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *PromoteNodeRequest) GetName() string {
@@ -6363,7 +7191,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6375,7 +7203,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[92]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6388,7 +7216,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{92}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
 }
 
 type TransferLeadershipRequest struct {
@@ -6401,7 +7229,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6413,7 +7241,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[93]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6426,7 +7254,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *TransferLeadershipRequest) GetName() string {
@@ -6446,7 +7274,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6458,7 +7286,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[94]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6471,7 +7299,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{94}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -6491,7 +7319,7 @@ type JoinClusterRequest struct {
 
 func (x *JoinClusterRequest) Reset() {
 	*x = JoinClusterRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6503,7 +7331,7 @@ func (x *JoinClusterRequest) String() string {
 func (*JoinClusterRequest) ProtoMessage() {}
 
 func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[95]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6516,7 +7344,7 @@ func (x *JoinClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterRequest.ProtoReflect.Descriptor instead.
 func (*JoinClusterRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *JoinClusterRequest) GetAddresses() []string {
@@ -6538,7 +7366,7 @@ type JoinClusterResponse struct {
 
 func (x *JoinClusterResponse) Reset() {
 	*x = JoinClusterResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6550,7 +7378,7 @@ func (x *JoinClusterResponse) String() string {
 func (*JoinClusterResponse) ProtoMessage() {}
 
 func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[96]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6563,7 +7391,7 @@ func (x *JoinClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinClusterResponse.ProtoReflect.Descriptor instead.
 func (*JoinClusterResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{96}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *JoinClusterResponse) GetVoter() bool {
@@ -6590,7 +7418,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6602,7 +7430,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[97]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6615,7 +7443,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{97}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DrainNodeRequest) GetName() string {
@@ -6634,7 +7462,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6646,7 +7474,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[98]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6659,7 +7487,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{98}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *DrainNodeResponse) GetDrain() *Drain {
@@ -6679,7 +7507,7 @@ type ResumeNodeRequest struct {
 
 func (x *ResumeNodeRequest) Reset() {
 	*x = ResumeNodeRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6691,7 +7519,7 @@ func (x *ResumeNodeRequest) String() string {
 func (*ResumeNodeRequest) ProtoMessage() {}
 
 func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[99]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6704,7 +7532,7 @@ func (x *ResumeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{99}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ResumeNodeRequest) GetName() string {
@@ -6723,7 +7551,7 @@ type ResumeNodeResponse struct {
 
 func (x *ResumeNodeResponse) Reset() {
 	*x = ResumeNodeResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6735,7 +7563,7 @@ func (x *ResumeNodeResponse) String() string {
 func (*ResumeNodeResponse) ProtoMessage() {}
 
 func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[100]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6748,7 +7576,7 @@ func (x *ResumeNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeNodeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeNodeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{100}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ResumeNodeResponse) GetDrain() *Drain {
@@ -6768,7 +7596,7 @@ type GetDrainRequest struct {
 
 func (x *GetDrainRequest) Reset() {
 	*x = GetDrainRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6780,7 +7608,7 @@ func (x *GetDrainRequest) String() string {
 func (*GetDrainRequest) ProtoMessage() {}
 
 func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[101]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6793,7 +7621,7 @@ func (x *GetDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainRequest.ProtoReflect.Descriptor instead.
 func (*GetDrainRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{101}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *GetDrainRequest) GetName() string {
@@ -6812,7 +7640,7 @@ type GetDrainResponse struct {
 
 func (x *GetDrainResponse) Reset() {
 	*x = GetDrainResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6824,7 +7652,7 @@ func (x *GetDrainResponse) String() string {
 func (*GetDrainResponse) ProtoMessage() {}
 
 func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[102]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6837,7 +7665,7 @@ func (x *GetDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrainResponse.ProtoReflect.Descriptor instead.
 func (*GetDrainResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{102}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *GetDrainResponse) GetDrain() *Drain {
@@ -6866,7 +7694,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6878,7 +7706,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[103]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6891,7 +7719,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{103}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *Drain) GetNode() string {
@@ -6944,7 +7772,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6956,7 +7784,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[104]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6969,7 +7797,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{104}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{116}
 }
 
 // SaveSnapshotResponse is a piece of the snapshot's file.
@@ -6984,7 +7812,7 @@ type SaveSnapshotResponse struct {
 
 func (x *SaveSnapshotResponse) Reset() {
 	*x = SaveSnapshotResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6996,7 +7824,7 @@ func (x *SaveSnapshotResponse) String() string {
 func (*SaveSnapshotResponse) ProtoMessage() {}
 
 func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[105]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7009,7 +7837,7 @@ func (x *SaveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{105}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *SaveSnapshotResponse) GetData() []byte {
@@ -7042,7 +7870,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7054,7 +7882,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[106]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7067,7 +7895,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{106}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *Account) GetName() string {
@@ -7118,7 +7946,7 @@ type CreateAccountRequest struct {
 
 func (x *CreateAccountRequest) Reset() {
 	*x = CreateAccountRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7130,7 +7958,7 @@ func (x *CreateAccountRequest) String() string {
 func (*CreateAccountRequest) ProtoMessage() {}
 
 func (x *CreateAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[107]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7143,7 +7971,7 @@ func (x *CreateAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccountRequest.ProtoReflect.Descriptor instead.
 func (*CreateAccountRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{107}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *CreateAccountRequest) GetName() string {
@@ -7169,7 +7997,7 @@ type CreateAccountResponse struct {
 
 func (x *CreateAccountResponse) Reset() {
 	*x = CreateAccountResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7181,7 +8009,7 @@ func (x *CreateAccountResponse) String() string {
 func (*CreateAccountResponse) ProtoMessage() {}
 
 func (x *CreateAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[108]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7194,7 +8022,7 @@ func (x *CreateAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAccountResponse.ProtoReflect.Descriptor instead.
 func (*CreateAccountResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{108}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *CreateAccountResponse) GetAccount() *Account {
@@ -7215,7 +8043,7 @@ type ListAccountsRequest struct {
 
 func (x *ListAccountsRequest) Reset() {
 	*x = ListAccountsRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7227,7 +8055,7 @@ func (x *ListAccountsRequest) String() string {
 func (*ListAccountsRequest) ProtoMessage() {}
 
 func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[109]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7240,7 +8068,7 @@ func (x *ListAccountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccountsRequest.ProtoReflect.Descriptor instead.
 func (*ListAccountsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{109}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ListAccountsRequest) GetPageSize() uint32 {
@@ -7270,7 +8098,7 @@ type ListAccountsResponse struct {
 
 func (x *ListAccountsResponse) Reset() {
 	*x = ListAccountsResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7282,7 +8110,7 @@ func (x *ListAccountsResponse) String() string {
 func (*ListAccountsResponse) ProtoMessage() {}
 
 func (x *ListAccountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[110]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7295,7 +8123,7 @@ func (x *ListAccountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAccountsResponse.ProtoReflect.Descriptor instead.
 func (*ListAccountsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{110}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *ListAccountsResponse) GetAccounts() []*Account {
@@ -7330,7 +8158,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7342,7 +8170,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[111]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7355,7 +8183,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{111}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *ChangePasswordRequest) GetName() string {
@@ -7381,7 +8209,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7393,7 +8221,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[112]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7406,7 +8234,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{112}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *ChangePasswordResponse) GetAccount() *Account {
@@ -7425,7 +8253,7 @@ type RemoveAccountRequest struct {
 
 func (x *RemoveAccountRequest) Reset() {
 	*x = RemoveAccountRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7437,7 +8265,7 @@ func (x *RemoveAccountRequest) String() string {
 func (*RemoveAccountRequest) ProtoMessage() {}
 
 func (x *RemoveAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[113]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7450,7 +8278,7 @@ func (x *RemoveAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveAccountRequest.ProtoReflect.Descriptor instead.
 func (*RemoveAccountRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{113}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *RemoveAccountRequest) GetName() string {
@@ -7468,7 +8296,7 @@ type RemoveAccountResponse struct {
 
 func (x *RemoveAccountResponse) Reset() {
 	*x = RemoveAccountResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7480,7 +8308,7 @@ func (x *RemoveAccountResponse) String() string {
 func (*RemoveAccountResponse) ProtoMessage() {}
 
 func (x *RemoveAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[114]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7493,7 +8321,7 @@ func (x *RemoveAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveAccountResponse.ProtoReflect.Descriptor instead.
 func (*RemoveAccountResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{114}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{126}
 }
 
 // Token stands for a caller of the administration.
@@ -7516,7 +8344,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7528,7 +8356,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[115]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7541,7 +8369,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{115}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *Token) GetId() string {
@@ -7615,7 +8443,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7627,7 +8455,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[116]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7640,7 +8468,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{116}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -7682,7 +8510,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7694,7 +8522,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[117]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7707,7 +8535,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{117}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -7735,7 +8563,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7747,7 +8575,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[118]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7760,7 +8588,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{118}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *ListTokensRequest) GetPageSize() uint32 {
@@ -7790,7 +8618,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7802,7 +8630,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[119]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7815,7 +8643,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{119}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -7849,7 +8677,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7861,7 +8689,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[120]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7874,7 +8702,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{120}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *RevokeTokenRequest) GetToken() string {
@@ -7892,7 +8720,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7904,7 +8732,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[121]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7917,7 +8745,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{121}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{133}
 }
 
 type RunDrillRequest struct {
@@ -7933,7 +8761,7 @@ type RunDrillRequest struct {
 
 func (x *RunDrillRequest) Reset() {
 	*x = RunDrillRequest{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7945,7 +8773,7 @@ func (x *RunDrillRequest) String() string {
 func (*RunDrillRequest) ProtoMessage() {}
 
 func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[122]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7958,7 +8786,7 @@ func (x *RunDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillRequest.ProtoReflect.Descriptor instead.
 func (*RunDrillRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{122}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *RunDrillRequest) GetFault() Fault {
@@ -7994,7 +8822,7 @@ type RunDrillResponse struct {
 
 func (x *RunDrillResponse) Reset() {
 	*x = RunDrillResponse{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8006,7 +8834,7 @@ func (x *RunDrillResponse) String() string {
 func (*RunDrillResponse) ProtoMessage() {}
 
 func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[123]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8019,7 +8847,7 @@ func (x *RunDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunDrillResponse.ProtoReflect.Descriptor instead.
 func (*RunDrillResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{123}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *RunDrillResponse) GetProgress() string {
@@ -8076,7 +8904,7 @@ type DrillReport struct {
 
 func (x *DrillReport) Reset() {
 	*x = DrillReport{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8088,7 +8916,7 @@ func (x *DrillReport) String() string {
 func (*DrillReport) ProtoMessage() {}
 
 func (x *DrillReport) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[124]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8101,7 +8929,7 @@ func (x *DrillReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport.ProtoReflect.Descriptor instead.
 func (*DrillReport) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{124}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *DrillReport) GetId() string {
@@ -8242,7 +9070,7 @@ type CountQueueResponse_Row struct {
 
 func (x *CountQueueResponse_Row) Reset() {
 	*x = CountQueueResponse_Row{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8254,7 +9082,7 @@ func (x *CountQueueResponse_Row) String() string {
 func (*CountQueueResponse_Row) ProtoMessage() {}
 
 func (x *CountQueueResponse_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[125]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8297,7 +9125,7 @@ type TestDestinationResponse_Line struct {
 
 func (x *TestDestinationResponse_Line) Reset() {
 	*x = TestDestinationResponse_Line{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8309,7 +9137,7 @@ func (x *TestDestinationResponse_Line) String() string {
 func (*TestDestinationResponse_Line) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[126]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8322,7 +9150,7 @@ func (x *TestDestinationResponse_Line) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse_Line.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse_Line) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84, 0}
 }
 
 func (x *TestDestinationResponse_Line) GetKind() TestDestinationResponse_Line_Kind {
@@ -8362,7 +9190,7 @@ type TestDestinationResponse_Verdict struct {
 
 func (x *TestDestinationResponse_Verdict) Reset() {
 	*x = TestDestinationResponse_Verdict{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8374,7 +9202,7 @@ func (x *TestDestinationResponse_Verdict) String() string {
 func (*TestDestinationResponse_Verdict) ProtoMessage() {}
 
 func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[127]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8387,7 +9215,7 @@ func (x *TestDestinationResponse_Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestDestinationResponse_Verdict.ProtoReflect.Descriptor instead.
 func (*TestDestinationResponse_Verdict) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{72, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{84, 1}
 }
 
 func (x *TestDestinationResponse_Verdict) GetHost() string {
@@ -8440,7 +9268,7 @@ type GetStatusResponse_Node struct {
 
 func (x *GetStatusResponse_Node) Reset() {
 	*x = GetStatusResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8452,7 +9280,7 @@ func (x *GetStatusResponse_Node) String() string {
 func (*GetStatusResponse_Node) ProtoMessage() {}
 
 func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[128]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8465,7 +9293,7 @@ func (x *GetStatusResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Node.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86, 0}
 }
 
 func (x *GetStatusResponse_Node) GetName() string {
@@ -8544,7 +9372,7 @@ type GetStatusResponse_DestinationDown struct {
 
 func (x *GetStatusResponse_DestinationDown) Reset() {
 	*x = GetStatusResponse_DestinationDown{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8556,7 +9384,7 @@ func (x *GetStatusResponse_DestinationDown) String() string {
 func (*GetStatusResponse_DestinationDown) ProtoMessage() {}
 
 func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[129]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8569,7 +9397,7 @@ func (x *GetStatusResponse_DestinationDown) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use GetStatusResponse_DestinationDown.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_DestinationDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74, 1}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86, 1}
 }
 
 func (x *GetStatusResponse_DestinationDown) GetName() string {
@@ -8620,7 +9448,7 @@ type GetStatusResponse_Warning struct {
 
 func (x *GetStatusResponse_Warning) Reset() {
 	*x = GetStatusResponse_Warning{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8632,7 +9460,7 @@ func (x *GetStatusResponse_Warning) String() string {
 func (*GetStatusResponse_Warning) ProtoMessage() {}
 
 func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[130]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8645,7 +9473,7 @@ func (x *GetStatusResponse_Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse_Warning.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse_Warning) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{74, 2}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{86, 2}
 }
 
 func (x *GetStatusResponse_Warning) GetCode() string {
@@ -8687,7 +9515,7 @@ type VerifyStateResponse_Node struct {
 
 func (x *VerifyStateResponse_Node) Reset() {
 	*x = VerifyStateResponse_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8699,7 +9527,7 @@ func (x *VerifyStateResponse_Node) String() string {
 func (*VerifyStateResponse_Node) ProtoMessage() {}
 
 func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[131]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8712,7 +9540,7 @@ func (x *VerifyStateResponse_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyStateResponse_Node.ProtoReflect.Descriptor instead.
 func (*VerifyStateResponse_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{76, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{88, 0}
 }
 
 func (x *VerifyStateResponse_Node) GetName() string {
@@ -8769,7 +9597,7 @@ type ApplyConfigurationRequest_Options struct {
 
 func (x *ApplyConfigurationRequest_Options) Reset() {
 	*x = ApplyConfigurationRequest_Options{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8781,7 +9609,7 @@ func (x *ApplyConfigurationRequest_Options) String() string {
 func (*ApplyConfigurationRequest_Options) ProtoMessage() {}
 
 func (x *ApplyConfigurationRequest_Options) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[132]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8794,7 +9622,7 @@ func (x *ApplyConfigurationRequest_Options) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use ApplyConfigurationRequest_Options.ProtoReflect.Descriptor instead.
 func (*ApplyConfigurationRequest_Options) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{81, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{93, 0}
 }
 
 func (x *ApplyConfigurationRequest_Options) GetDryRun() bool {
@@ -8846,7 +9674,7 @@ type ConfigurationDifference_Value struct {
 
 func (x *ConfigurationDifference_Value) Reset() {
 	*x = ConfigurationDifference_Value{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[133]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8858,7 +9686,7 @@ func (x *ConfigurationDifference_Value) String() string {
 func (*ConfigurationDifference_Value) ProtoMessage() {}
 
 func (x *ConfigurationDifference_Value) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[133]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8871,7 +9699,7 @@ func (x *ConfigurationDifference_Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationDifference_Value.ProtoReflect.Descriptor instead.
 func (*ConfigurationDifference_Value) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{83, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{95, 0}
 }
 
 func (x *ConfigurationDifference_Value) GetKey() string {
@@ -8910,7 +9738,7 @@ type DrillReport_Node struct {
 
 func (x *DrillReport_Node) Reset() {
 	*x = DrillReport_Node{}
-	mi := &file_holdfast_v1_admin_proto_msgTypes[134]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8922,7 +9750,7 @@ func (x *DrillReport_Node) String() string {
 func (*DrillReport_Node) ProtoMessage() {}
 
 func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_admin_proto_msgTypes[134]
+	mi := &file_holdfast_v1_admin_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8935,7 +9763,7 @@ func (x *DrillReport_Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillReport_Node.ProtoReflect.Descriptor instead.
 func (*DrillReport_Node) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{124, 0}
+	return file_holdfast_v1_admin_proto_rawDescGZIP(), []int{136, 0}
 }
 
 func (x *DrillReport_Node) GetName() string {
@@ -9200,7 +10028,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x06report\x18\f \x01(\tR\x06report\x12\x10\n" +
 	"\x03row\x18( \x01(\rR\x03row\x12\x0e\n" +
 	"\x02by\x18\r \x01(\tR\x02by\x12\x16\n" +
-	"\x06reason\x18\x0e \x01(\tR\x06reason\"\xd2\x02\n" +
+	"\x06reason\x18\x0e \x01(\tR\x06reason\"\x97\x03\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +
@@ -9211,7 +10039,9 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\fmax_messages\x18  \x01(\x04R\vmaxMessages\x12\x1b\n" +
 	"\tmax_bytes\x18! \x01(\x04R\bmaxBytes\x12\x1a\n" +
 	"\bmessages\x18\" \x01(\x04R\bmessages\x12\x14\n" +
-	"\x05bytes\x18# \x01(\x04R\x05bytes\"\xc9\x02\n" +
+	"\x05bytes\x18# \x01(\x04R\x05bytes\x12+\n" +
+	"\x06verify\x18$ \x01(\x0e2\x13.holdfast.v1.VerifyR\x06verify\x12\x16\n" +
+	"\x06listed\x18% \x01(\x04R\x06listed\"\x86\x03\n" +
 	"\x10SetDomainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\vdestination\x18\x02 \x01(\tH\x00R\vdestination\x88\x01\x01\x12\x1b\n" +
@@ -9219,12 +10049,14 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\aspam_if\x18\x1e \x03(\tR\x06spamIf\x12@\n" +
 	"\x0espam_retention\x18\x1f \x01(\v2\x19.google.protobuf.DurationR\rspamRetention\x12&\n" +
 	"\fmax_messages\x18  \x01(\x04H\x02R\vmaxMessages\x88\x01\x01\x12 \n" +
-	"\tmax_bytes\x18! \x01(\x04H\x03R\bmaxBytes\x88\x01\x01B\x0e\n" +
+	"\tmax_bytes\x18! \x01(\x04H\x03R\bmaxBytes\x88\x01\x01\x120\n" +
+	"\x06verify\x18\" \x01(\x0e2\x13.holdfast.v1.VerifyH\x04R\x06verify\x88\x01\x01B\x0e\n" +
 	"\f_destinationB\t\n" +
 	"\a_policyB\x0f\n" +
 	"\r_max_messagesB\f\n" +
 	"\n" +
-	"_max_bytes\"Z\n" +
+	"_max_bytesB\t\n" +
+	"\a_verify\"Z\n" +
 	"\x11SetDomainResponse\x12+\n" +
 	"\x06domain\x18\x01 \x01(\v2\x13.holdfast.v1.DomainR\x06domain\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\"&\n" +
@@ -9258,7 +10090,71 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"warn_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\twarnAfter\x12\x16\n" +
 	"\x06jitter\x18\a \x01(\x01R\x06jitter\x12\x18\n" +
 	"\aplanned\x18\b \x01(\rR\aplanned\x12\x18\n" +
-	"\adomains\x18\t \x01(\rR\adomains\"\xac\x02\n" +
+	"\adomains\x18\t \x01(\rR\adomains\"L\n" +
+	"\x14AddRecipientsRequest\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"E\n" +
+	"\x15AddRecipientsResponse\x12\x14\n" +
+	"\x05added\x18\x01 \x01(\rR\x05added\x12\x16\n" +
+	"\x06listed\x18\x02 \x01(\x04R\x06listed\"O\n" +
+	"\x17RemoveRecipientsRequest\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"L\n" +
+	"\x18RemoveRecipientsResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\rR\aremoved\x12\x16\n" +
+	"\x06listed\x18\x02 \x01(\x04R\x06listed\"k\n" +
+	"\x15ListRecipientsRequest\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"}\n" +
+	"\x0fListedRecipient\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x125\n" +
+	"\badded_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aaddedAt\x12\x19\n" +
+	"\badded_by\x18\x03 \x01(\tR\aaddedBy\"\x94\x01\n" +
+	"\x16ListRecipientsResponse\x12<\n" +
+	"\n" +
+	"recipients\x18\x01 \x03(\v2\x1c.holdfast.v1.ListedRecipientR\n" +
+	"recipients\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"i\n" +
+	"\x13ListVerifiedRequest\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\xed\x01\n" +
+	"\x11VerifiedRecipient\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12.\n" +
+	"\averdict\x18\x02 \x01(\x0e2\x14.holdfast.v1.VerdictR\averdict\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x120\n" +
+	"\x05error\x18\x05 \x01(\v2\x1a.holdfast.v1.DeliveryErrorR\x05error\"\x94\x01\n" +
+	"\x14ListVerifiedResponse\x12>\n" +
+	"\n" +
+	"recipients\x18\x01 \x03(\v2\x1e.holdfast.v1.VerifiedRecipientR\n" +
+	"recipients\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05stale\x18\x03 \x01(\bR\x05stale\"E\n" +
+	"\x15CheckRecipientRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04anew\x18\x02 \x01(\bR\x04anew\"\xa1\x03\n" +
+	"\x16CheckRecipientResponse\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x1a\n" +
+	"\benhanced\x18\x02 \x01(\tR\benhanced\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12B\n" +
+	"\x06reason\x18\x04 \x01(\x0e2*.holdfast.v1.CheckRecipientResponse.ReasonR\x06reason\x12:\n" +
+	"\bverified\x18\x05 \x01(\v2\x1e.holdfast.v1.VerifiedRecipientR\bverified\"\xc2\x01\n" +
+	"\x06Reason\x12\x16\n" +
+	"\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"REASON_OFF\x10\x01\x12\x11\n" +
+	"\rREASON_LISTED\x10\x02\x12\x15\n" +
+	"\x11REASON_NOT_LISTED\x10\x03\x12\x10\n" +
+	"\fREASON_VALID\x10\x04\x12\x12\n" +
+	"\x0eREASON_INVALID\x10\x05\x12\x16\n" +
+	"\x12REASON_ACCEPTS_ANY\x10\x06\x12\x12\n" +
+	"\x0eREASON_UNKNOWN\x10\a\x12\x14\n" +
+	"\x10REASON_NO_DOMAIN\x10\b\"\xac\x02\n" +
 	"\x10SetPolicyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\x06phases\x18\x02 \x03(\v2\x18.holdfast.v1.PolicyPhaseR\x06phases\x127\n" +
@@ -9674,7 +10570,13 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tSetPolicy\x12\x1d.holdfast.v1.SetPolicyRequest\x1a\x1e.holdfast.v1.SetPolicyResponse\x12J\n" +
 	"\tGetPolicy\x12\x1d.holdfast.v1.GetPolicyRequest\x1a\x1e.holdfast.v1.GetPolicyResponse\x12S\n" +
 	"\fListPolicies\x12 .holdfast.v1.ListPoliciesRequest\x1a!.holdfast.v1.ListPoliciesResponse\x12S\n" +
-	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xdf\a\n" +
+	"\fRemovePolicy\x12 .holdfast.v1.RemovePolicyRequest\x1a!.holdfast.v1.RemovePolicyResponse2\xd6\x03\n" +
+	"\x10RecipientService\x12V\n" +
+	"\rAddRecipients\x12!.holdfast.v1.AddRecipientsRequest\x1a\".holdfast.v1.AddRecipientsResponse\x12_\n" +
+	"\x10RemoveRecipients\x12$.holdfast.v1.RemoveRecipientsRequest\x1a%.holdfast.v1.RemoveRecipientsResponse\x12Y\n" +
+	"\x0eListRecipients\x12\".holdfast.v1.ListRecipientsRequest\x1a#.holdfast.v1.ListRecipientsResponse\x12S\n" +
+	"\fListVerified\x12 .holdfast.v1.ListVerifiedRequest\x1a!.holdfast.v1.ListVerifiedResponse\x12Y\n" +
+	"\x0eCheckRecipient\x12\".holdfast.v1.CheckRecipientRequest\x1a#.holdfast.v1.CheckRecipientResponse2\xdf\a\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12P\n" +
 	"\vVerifyState\x12\x1f.holdfast.v1.VerifyStateRequest\x1a .holdfast.v1.VerifyStateResponse\x12M\n" +
@@ -9718,407 +10620,443 @@ func file_holdfast_v1_admin_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_admin_proto_rawDescData
 }
 
-var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 135)
+var file_holdfast_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_holdfast_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 147)
 var file_holdfast_v1_admin_proto_goTypes = []any{
 	(CountQueueRequest_By)(0),                 // 0: holdfast.v1.CountQueueRequest.By
-	(TestDestinationResponse_Line_Kind)(0),    // 1: holdfast.v1.TestDestinationResponse.Line.Kind
-	(ConfigurationDifference_Action)(0),       // 2: holdfast.v1.ConfigurationDifference.Action
-	(*MessageFilter)(nil),                     // 3: holdfast.v1.MessageFilter
-	(*Message)(nil),                           // 4: holdfast.v1.Message
-	(*MessageRecipient)(nil),                  // 5: holdfast.v1.MessageRecipient
-	(*DeliveryError)(nil),                     // 6: holdfast.v1.DeliveryError
-	(*QueueCount)(nil),                        // 7: holdfast.v1.QueueCount
-	(*PastPoint)(nil),                         // 8: holdfast.v1.PastPoint
-	(*ListQueueRequest)(nil),                  // 9: holdfast.v1.ListQueueRequest
-	(*ListQueueResponse)(nil),                 // 10: holdfast.v1.ListQueueResponse
-	(*GetQueuedRequest)(nil),                  // 11: holdfast.v1.GetQueuedRequest
-	(*GetQueuedResponse)(nil),                 // 12: holdfast.v1.GetQueuedResponse
-	(*CountQueueRequest)(nil),                 // 13: holdfast.v1.CountQueueRequest
-	(*CountQueueResponse)(nil),                // 14: holdfast.v1.CountQueueResponse
-	(*ReadBodyRequest)(nil),                   // 15: holdfast.v1.ReadBodyRequest
-	(*ReadBodyResponse)(nil),                  // 16: holdfast.v1.ReadBodyResponse
-	(*QueueOperation)(nil),                    // 17: holdfast.v1.QueueOperation
-	(*OperateQueuedRequest)(nil),              // 18: holdfast.v1.OperateQueuedRequest
-	(*OperateQueuedResponse)(nil),             // 19: holdfast.v1.OperateQueuedResponse
-	(*PreviewBulkRequest)(nil),                // 20: holdfast.v1.PreviewBulkRequest
-	(*PreviewBulkResponse)(nil),               // 21: holdfast.v1.PreviewBulkResponse
-	(*StartBulkRequest)(nil),                  // 22: holdfast.v1.StartBulkRequest
-	(*StartBulkResponse)(nil),                 // 23: holdfast.v1.StartBulkResponse
-	(*WatchBulkRequest)(nil),                  // 24: holdfast.v1.WatchBulkRequest
-	(*WatchBulkResponse)(nil),                 // 25: holdfast.v1.WatchBulkResponse
-	(*Bulk)(nil),                              // 26: holdfast.v1.Bulk
-	(*StopBulkRequest)(nil),                   // 27: holdfast.v1.StopBulkRequest
-	(*StopBulkResponse)(nil),                  // 28: holdfast.v1.StopBulkResponse
-	(*ListBulksRequest)(nil),                  // 29: holdfast.v1.ListBulksRequest
-	(*ListBulksResponse)(nil),                 // 30: holdfast.v1.ListBulksResponse
-	(*SearchLogRequest)(nil),                  // 31: holdfast.v1.SearchLogRequest
-	(*SearchLogResponse)(nil),                 // 32: holdfast.v1.SearchLogResponse
-	(*TailLogRequest)(nil),                    // 33: holdfast.v1.TailLogRequest
-	(*TailLogResponse)(nil),                   // 34: holdfast.v1.TailLogResponse
-	(*TailedRow)(nil),                         // 35: holdfast.v1.TailedRow
-	(*GetLogRequest)(nil),                     // 36: holdfast.v1.GetLogRequest
-	(*GetLogResponse)(nil),                    // 37: holdfast.v1.GetLogResponse
-	(*HistoryEntry)(nil),                      // 38: holdfast.v1.HistoryEntry
-	(*Domain)(nil),                            // 39: holdfast.v1.Domain
-	(*SetDomainRequest)(nil),                  // 40: holdfast.v1.SetDomainRequest
-	(*SetDomainResponse)(nil),                 // 41: holdfast.v1.SetDomainResponse
-	(*GetDomainRequest)(nil),                  // 42: holdfast.v1.GetDomainRequest
-	(*GetDomainResponse)(nil),                 // 43: holdfast.v1.GetDomainResponse
-	(*ListDomainsRequest)(nil),                // 44: holdfast.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),               // 45: holdfast.v1.ListDomainsResponse
-	(*RemoveDomainRequest)(nil),               // 46: holdfast.v1.RemoveDomainRequest
-	(*RemoveDomainResponse)(nil),              // 47: holdfast.v1.RemoveDomainResponse
-	(*PolicyPhase)(nil),                       // 48: holdfast.v1.PolicyPhase
-	(*Policy)(nil),                            // 49: holdfast.v1.Policy
-	(*SetPolicyRequest)(nil),                  // 50: holdfast.v1.SetPolicyRequest
-	(*SetPolicyResponse)(nil),                 // 51: holdfast.v1.SetPolicyResponse
-	(*GetPolicyRequest)(nil),                  // 52: holdfast.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),                 // 53: holdfast.v1.GetPolicyResponse
-	(*ListPoliciesRequest)(nil),               // 54: holdfast.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),              // 55: holdfast.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),               // 56: holdfast.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),              // 57: holdfast.v1.RemovePolicyResponse
-	(*DestinationHost)(nil),                   // 58: holdfast.v1.DestinationHost
-	(*Destination)(nil),                       // 59: holdfast.v1.Destination
-	(*SetDestinationRequest)(nil),             // 60: holdfast.v1.SetDestinationRequest
-	(*SetDestinationResponse)(nil),            // 61: holdfast.v1.SetDestinationResponse
-	(*GetDestinationRequest)(nil),             // 62: holdfast.v1.GetDestinationRequest
-	(*GetDestinationResponse)(nil),            // 63: holdfast.v1.GetDestinationResponse
-	(*ListDestinationsRequest)(nil),           // 64: holdfast.v1.ListDestinationsRequest
-	(*ListDestinationsResponse)(nil),          // 65: holdfast.v1.ListDestinationsResponse
-	(*RemoveDestinationRequest)(nil),          // 66: holdfast.v1.RemoveDestinationRequest
-	(*RemoveDestinationResponse)(nil),         // 67: holdfast.v1.RemoveDestinationResponse
-	(*RetryDestinationRequest)(nil),           // 68: holdfast.v1.RetryDestinationRequest
-	(*RetryDestinationResponse)(nil),          // 69: holdfast.v1.RetryDestinationResponse
-	(*SuspendDestinationRequest)(nil),         // 70: holdfast.v1.SuspendDestinationRequest
-	(*SuspendDestinationResponse)(nil),        // 71: holdfast.v1.SuspendDestinationResponse
-	(*ResumeDestinationRequest)(nil),          // 72: holdfast.v1.ResumeDestinationRequest
-	(*ResumeDestinationResponse)(nil),         // 73: holdfast.v1.ResumeDestinationResponse
-	(*TestDestinationRequest)(nil),            // 74: holdfast.v1.TestDestinationRequest
-	(*TestDestinationResponse)(nil),           // 75: holdfast.v1.TestDestinationResponse
-	(*GetStatusRequest)(nil),                  // 76: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),                 // 77: holdfast.v1.GetStatusResponse
-	(*VerifyStateRequest)(nil),                // 78: holdfast.v1.VerifyStateRequest
-	(*VerifyStateResponse)(nil),               // 79: holdfast.v1.VerifyStateResponse
-	(*VerifyRowsRequest)(nil),                 // 80: holdfast.v1.VerifyRowsRequest
-	(*VerifyRowsResponse)(nil),                // 81: holdfast.v1.VerifyRowsResponse
-	(*ExportConfigurationRequest)(nil),        // 82: holdfast.v1.ExportConfigurationRequest
-	(*ExportConfigurationResponse)(nil),       // 83: holdfast.v1.ExportConfigurationResponse
-	(*ApplyConfigurationRequest)(nil),         // 84: holdfast.v1.ApplyConfigurationRequest
-	(*ApplyConfigurationResponse)(nil),        // 85: holdfast.v1.ApplyConfigurationResponse
-	(*ConfigurationDifference)(nil),           // 86: holdfast.v1.ConfigurationDifference
-	(*ConfigurationSummary)(nil),              // 87: holdfast.v1.ConfigurationSummary
-	(*GetSettingsRequest)(nil),                // 88: holdfast.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),               // 89: holdfast.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),                // 90: holdfast.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),               // 91: holdfast.v1.SetSettingsResponse
-	(*RemoveNodeRequest)(nil),                 // 92: holdfast.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),                // 93: holdfast.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),                // 94: holdfast.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),               // 95: holdfast.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),         // 96: holdfast.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil),        // 97: holdfast.v1.TransferLeadershipResponse
-	(*JoinClusterRequest)(nil),                // 98: holdfast.v1.JoinClusterRequest
-	(*JoinClusterResponse)(nil),               // 99: holdfast.v1.JoinClusterResponse
-	(*DrainNodeRequest)(nil),                  // 100: holdfast.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),                 // 101: holdfast.v1.DrainNodeResponse
-	(*ResumeNodeRequest)(nil),                 // 102: holdfast.v1.ResumeNodeRequest
-	(*ResumeNodeResponse)(nil),                // 103: holdfast.v1.ResumeNodeResponse
-	(*GetDrainRequest)(nil),                   // 104: holdfast.v1.GetDrainRequest
-	(*GetDrainResponse)(nil),                  // 105: holdfast.v1.GetDrainResponse
-	(*Drain)(nil),                             // 106: holdfast.v1.Drain
-	(*SaveSnapshotRequest)(nil),               // 107: holdfast.v1.SaveSnapshotRequest
-	(*SaveSnapshotResponse)(nil),              // 108: holdfast.v1.SaveSnapshotResponse
-	(*Account)(nil),                           // 109: holdfast.v1.Account
-	(*CreateAccountRequest)(nil),              // 110: holdfast.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil),             // 111: holdfast.v1.CreateAccountResponse
-	(*ListAccountsRequest)(nil),               // 112: holdfast.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),              // 113: holdfast.v1.ListAccountsResponse
-	(*ChangePasswordRequest)(nil),             // 114: holdfast.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),            // 115: holdfast.v1.ChangePasswordResponse
-	(*RemoveAccountRequest)(nil),              // 116: holdfast.v1.RemoveAccountRequest
-	(*RemoveAccountResponse)(nil),             // 117: holdfast.v1.RemoveAccountResponse
-	(*Token)(nil),                             // 118: holdfast.v1.Token
-	(*CreateTokenRequest)(nil),                // 119: holdfast.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),               // 120: holdfast.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),                 // 121: holdfast.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),                // 122: holdfast.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),                // 123: holdfast.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),               // 124: holdfast.v1.RevokeTokenResponse
-	(*RunDrillRequest)(nil),                   // 125: holdfast.v1.RunDrillRequest
-	(*RunDrillResponse)(nil),                  // 126: holdfast.v1.RunDrillResponse
-	(*DrillReport)(nil),                       // 127: holdfast.v1.DrillReport
-	(*CountQueueResponse_Row)(nil),            // 128: holdfast.v1.CountQueueResponse.Row
-	(*TestDestinationResponse_Line)(nil),      // 129: holdfast.v1.TestDestinationResponse.Line
-	(*TestDestinationResponse_Verdict)(nil),   // 130: holdfast.v1.TestDestinationResponse.Verdict
-	(*GetStatusResponse_Node)(nil),            // 131: holdfast.v1.GetStatusResponse.Node
-	(*GetStatusResponse_DestinationDown)(nil), // 132: holdfast.v1.GetStatusResponse.DestinationDown
-	(*GetStatusResponse_Warning)(nil),         // 133: holdfast.v1.GetStatusResponse.Warning
-	(*VerifyStateResponse_Node)(nil),          // 134: holdfast.v1.VerifyStateResponse.Node
-	(*ApplyConfigurationRequest_Options)(nil), // 135: holdfast.v1.ApplyConfigurationRequest.Options
-	(*ConfigurationDifference_Value)(nil),     // 136: holdfast.v1.ConfigurationDifference.Value
-	(*DrillReport_Node)(nil),                  // 137: holdfast.v1.DrillReport.Node
-	(RecipientState)(0),                       // 138: holdfast.v1.RecipientState
-	(*timestamppb.Timestamp)(nil),             // 139: google.protobuf.Timestamp
-	(Operation_Kind)(0),                       // 140: holdfast.v1.Operation.Kind
-	(HistoryRecord_Kind)(0),                   // 141: holdfast.v1.HistoryRecord.Kind
-	(*durationpb.Duration)(nil),               // 142: google.protobuf.Duration
-	(DestinationHealth_State)(0),              // 143: holdfast.v1.DestinationHealth.State
-	(*StateMismatch)(nil),                     // 144: holdfast.v1.StateMismatch
-	(*Settings)(nil),                          // 145: holdfast.v1.Settings
-	(Role)(0),                                 // 146: holdfast.v1.Role
-	(Fault)(0),                                // 147: holdfast.v1.Fault
-	(*AppliedRecord_Digest)(nil),              // 148: holdfast.v1.AppliedRecord.Digest
+	(CheckRecipientResponse_Reason)(0),        // 1: holdfast.v1.CheckRecipientResponse.Reason
+	(TestDestinationResponse_Line_Kind)(0),    // 2: holdfast.v1.TestDestinationResponse.Line.Kind
+	(ConfigurationDifference_Action)(0),       // 3: holdfast.v1.ConfigurationDifference.Action
+	(*MessageFilter)(nil),                     // 4: holdfast.v1.MessageFilter
+	(*Message)(nil),                           // 5: holdfast.v1.Message
+	(*MessageRecipient)(nil),                  // 6: holdfast.v1.MessageRecipient
+	(*DeliveryError)(nil),                     // 7: holdfast.v1.DeliveryError
+	(*QueueCount)(nil),                        // 8: holdfast.v1.QueueCount
+	(*PastPoint)(nil),                         // 9: holdfast.v1.PastPoint
+	(*ListQueueRequest)(nil),                  // 10: holdfast.v1.ListQueueRequest
+	(*ListQueueResponse)(nil),                 // 11: holdfast.v1.ListQueueResponse
+	(*GetQueuedRequest)(nil),                  // 12: holdfast.v1.GetQueuedRequest
+	(*GetQueuedResponse)(nil),                 // 13: holdfast.v1.GetQueuedResponse
+	(*CountQueueRequest)(nil),                 // 14: holdfast.v1.CountQueueRequest
+	(*CountQueueResponse)(nil),                // 15: holdfast.v1.CountQueueResponse
+	(*ReadBodyRequest)(nil),                   // 16: holdfast.v1.ReadBodyRequest
+	(*ReadBodyResponse)(nil),                  // 17: holdfast.v1.ReadBodyResponse
+	(*QueueOperation)(nil),                    // 18: holdfast.v1.QueueOperation
+	(*OperateQueuedRequest)(nil),              // 19: holdfast.v1.OperateQueuedRequest
+	(*OperateQueuedResponse)(nil),             // 20: holdfast.v1.OperateQueuedResponse
+	(*PreviewBulkRequest)(nil),                // 21: holdfast.v1.PreviewBulkRequest
+	(*PreviewBulkResponse)(nil),               // 22: holdfast.v1.PreviewBulkResponse
+	(*StartBulkRequest)(nil),                  // 23: holdfast.v1.StartBulkRequest
+	(*StartBulkResponse)(nil),                 // 24: holdfast.v1.StartBulkResponse
+	(*WatchBulkRequest)(nil),                  // 25: holdfast.v1.WatchBulkRequest
+	(*WatchBulkResponse)(nil),                 // 26: holdfast.v1.WatchBulkResponse
+	(*Bulk)(nil),                              // 27: holdfast.v1.Bulk
+	(*StopBulkRequest)(nil),                   // 28: holdfast.v1.StopBulkRequest
+	(*StopBulkResponse)(nil),                  // 29: holdfast.v1.StopBulkResponse
+	(*ListBulksRequest)(nil),                  // 30: holdfast.v1.ListBulksRequest
+	(*ListBulksResponse)(nil),                 // 31: holdfast.v1.ListBulksResponse
+	(*SearchLogRequest)(nil),                  // 32: holdfast.v1.SearchLogRequest
+	(*SearchLogResponse)(nil),                 // 33: holdfast.v1.SearchLogResponse
+	(*TailLogRequest)(nil),                    // 34: holdfast.v1.TailLogRequest
+	(*TailLogResponse)(nil),                   // 35: holdfast.v1.TailLogResponse
+	(*TailedRow)(nil),                         // 36: holdfast.v1.TailedRow
+	(*GetLogRequest)(nil),                     // 37: holdfast.v1.GetLogRequest
+	(*GetLogResponse)(nil),                    // 38: holdfast.v1.GetLogResponse
+	(*HistoryEntry)(nil),                      // 39: holdfast.v1.HistoryEntry
+	(*Domain)(nil),                            // 40: holdfast.v1.Domain
+	(*SetDomainRequest)(nil),                  // 41: holdfast.v1.SetDomainRequest
+	(*SetDomainResponse)(nil),                 // 42: holdfast.v1.SetDomainResponse
+	(*GetDomainRequest)(nil),                  // 43: holdfast.v1.GetDomainRequest
+	(*GetDomainResponse)(nil),                 // 44: holdfast.v1.GetDomainResponse
+	(*ListDomainsRequest)(nil),                // 45: holdfast.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),               // 46: holdfast.v1.ListDomainsResponse
+	(*RemoveDomainRequest)(nil),               // 47: holdfast.v1.RemoveDomainRequest
+	(*RemoveDomainResponse)(nil),              // 48: holdfast.v1.RemoveDomainResponse
+	(*PolicyPhase)(nil),                       // 49: holdfast.v1.PolicyPhase
+	(*Policy)(nil),                            // 50: holdfast.v1.Policy
+	(*AddRecipientsRequest)(nil),              // 51: holdfast.v1.AddRecipientsRequest
+	(*AddRecipientsResponse)(nil),             // 52: holdfast.v1.AddRecipientsResponse
+	(*RemoveRecipientsRequest)(nil),           // 53: holdfast.v1.RemoveRecipientsRequest
+	(*RemoveRecipientsResponse)(nil),          // 54: holdfast.v1.RemoveRecipientsResponse
+	(*ListRecipientsRequest)(nil),             // 55: holdfast.v1.ListRecipientsRequest
+	(*ListedRecipient)(nil),                   // 56: holdfast.v1.ListedRecipient
+	(*ListRecipientsResponse)(nil),            // 57: holdfast.v1.ListRecipientsResponse
+	(*ListVerifiedRequest)(nil),               // 58: holdfast.v1.ListVerifiedRequest
+	(*VerifiedRecipient)(nil),                 // 59: holdfast.v1.VerifiedRecipient
+	(*ListVerifiedResponse)(nil),              // 60: holdfast.v1.ListVerifiedResponse
+	(*CheckRecipientRequest)(nil),             // 61: holdfast.v1.CheckRecipientRequest
+	(*CheckRecipientResponse)(nil),            // 62: holdfast.v1.CheckRecipientResponse
+	(*SetPolicyRequest)(nil),                  // 63: holdfast.v1.SetPolicyRequest
+	(*SetPolicyResponse)(nil),                 // 64: holdfast.v1.SetPolicyResponse
+	(*GetPolicyRequest)(nil),                  // 65: holdfast.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                 // 66: holdfast.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),               // 67: holdfast.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),              // 68: holdfast.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),               // 69: holdfast.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),              // 70: holdfast.v1.RemovePolicyResponse
+	(*DestinationHost)(nil),                   // 71: holdfast.v1.DestinationHost
+	(*Destination)(nil),                       // 72: holdfast.v1.Destination
+	(*SetDestinationRequest)(nil),             // 73: holdfast.v1.SetDestinationRequest
+	(*SetDestinationResponse)(nil),            // 74: holdfast.v1.SetDestinationResponse
+	(*GetDestinationRequest)(nil),             // 75: holdfast.v1.GetDestinationRequest
+	(*GetDestinationResponse)(nil),            // 76: holdfast.v1.GetDestinationResponse
+	(*ListDestinationsRequest)(nil),           // 77: holdfast.v1.ListDestinationsRequest
+	(*ListDestinationsResponse)(nil),          // 78: holdfast.v1.ListDestinationsResponse
+	(*RemoveDestinationRequest)(nil),          // 79: holdfast.v1.RemoveDestinationRequest
+	(*RemoveDestinationResponse)(nil),         // 80: holdfast.v1.RemoveDestinationResponse
+	(*RetryDestinationRequest)(nil),           // 81: holdfast.v1.RetryDestinationRequest
+	(*RetryDestinationResponse)(nil),          // 82: holdfast.v1.RetryDestinationResponse
+	(*SuspendDestinationRequest)(nil),         // 83: holdfast.v1.SuspendDestinationRequest
+	(*SuspendDestinationResponse)(nil),        // 84: holdfast.v1.SuspendDestinationResponse
+	(*ResumeDestinationRequest)(nil),          // 85: holdfast.v1.ResumeDestinationRequest
+	(*ResumeDestinationResponse)(nil),         // 86: holdfast.v1.ResumeDestinationResponse
+	(*TestDestinationRequest)(nil),            // 87: holdfast.v1.TestDestinationRequest
+	(*TestDestinationResponse)(nil),           // 88: holdfast.v1.TestDestinationResponse
+	(*GetStatusRequest)(nil),                  // 89: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),                 // 90: holdfast.v1.GetStatusResponse
+	(*VerifyStateRequest)(nil),                // 91: holdfast.v1.VerifyStateRequest
+	(*VerifyStateResponse)(nil),               // 92: holdfast.v1.VerifyStateResponse
+	(*VerifyRowsRequest)(nil),                 // 93: holdfast.v1.VerifyRowsRequest
+	(*VerifyRowsResponse)(nil),                // 94: holdfast.v1.VerifyRowsResponse
+	(*ExportConfigurationRequest)(nil),        // 95: holdfast.v1.ExportConfigurationRequest
+	(*ExportConfigurationResponse)(nil),       // 96: holdfast.v1.ExportConfigurationResponse
+	(*ApplyConfigurationRequest)(nil),         // 97: holdfast.v1.ApplyConfigurationRequest
+	(*ApplyConfigurationResponse)(nil),        // 98: holdfast.v1.ApplyConfigurationResponse
+	(*ConfigurationDifference)(nil),           // 99: holdfast.v1.ConfigurationDifference
+	(*ConfigurationSummary)(nil),              // 100: holdfast.v1.ConfigurationSummary
+	(*GetSettingsRequest)(nil),                // 101: holdfast.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),               // 102: holdfast.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),                // 103: holdfast.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),               // 104: holdfast.v1.SetSettingsResponse
+	(*RemoveNodeRequest)(nil),                 // 105: holdfast.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),                // 106: holdfast.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),                // 107: holdfast.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),               // 108: holdfast.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),         // 109: holdfast.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil),        // 110: holdfast.v1.TransferLeadershipResponse
+	(*JoinClusterRequest)(nil),                // 111: holdfast.v1.JoinClusterRequest
+	(*JoinClusterResponse)(nil),               // 112: holdfast.v1.JoinClusterResponse
+	(*DrainNodeRequest)(nil),                  // 113: holdfast.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),                 // 114: holdfast.v1.DrainNodeResponse
+	(*ResumeNodeRequest)(nil),                 // 115: holdfast.v1.ResumeNodeRequest
+	(*ResumeNodeResponse)(nil),                // 116: holdfast.v1.ResumeNodeResponse
+	(*GetDrainRequest)(nil),                   // 117: holdfast.v1.GetDrainRequest
+	(*GetDrainResponse)(nil),                  // 118: holdfast.v1.GetDrainResponse
+	(*Drain)(nil),                             // 119: holdfast.v1.Drain
+	(*SaveSnapshotRequest)(nil),               // 120: holdfast.v1.SaveSnapshotRequest
+	(*SaveSnapshotResponse)(nil),              // 121: holdfast.v1.SaveSnapshotResponse
+	(*Account)(nil),                           // 122: holdfast.v1.Account
+	(*CreateAccountRequest)(nil),              // 123: holdfast.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),             // 124: holdfast.v1.CreateAccountResponse
+	(*ListAccountsRequest)(nil),               // 125: holdfast.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),              // 126: holdfast.v1.ListAccountsResponse
+	(*ChangePasswordRequest)(nil),             // 127: holdfast.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),            // 128: holdfast.v1.ChangePasswordResponse
+	(*RemoveAccountRequest)(nil),              // 129: holdfast.v1.RemoveAccountRequest
+	(*RemoveAccountResponse)(nil),             // 130: holdfast.v1.RemoveAccountResponse
+	(*Token)(nil),                             // 131: holdfast.v1.Token
+	(*CreateTokenRequest)(nil),                // 132: holdfast.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),               // 133: holdfast.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),                 // 134: holdfast.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),                // 135: holdfast.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),                // 136: holdfast.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),               // 137: holdfast.v1.RevokeTokenResponse
+	(*RunDrillRequest)(nil),                   // 138: holdfast.v1.RunDrillRequest
+	(*RunDrillResponse)(nil),                  // 139: holdfast.v1.RunDrillResponse
+	(*DrillReport)(nil),                       // 140: holdfast.v1.DrillReport
+	(*CountQueueResponse_Row)(nil),            // 141: holdfast.v1.CountQueueResponse.Row
+	(*TestDestinationResponse_Line)(nil),      // 142: holdfast.v1.TestDestinationResponse.Line
+	(*TestDestinationResponse_Verdict)(nil),   // 143: holdfast.v1.TestDestinationResponse.Verdict
+	(*GetStatusResponse_Node)(nil),            // 144: holdfast.v1.GetStatusResponse.Node
+	(*GetStatusResponse_DestinationDown)(nil), // 145: holdfast.v1.GetStatusResponse.DestinationDown
+	(*GetStatusResponse_Warning)(nil),         // 146: holdfast.v1.GetStatusResponse.Warning
+	(*VerifyStateResponse_Node)(nil),          // 147: holdfast.v1.VerifyStateResponse.Node
+	(*ApplyConfigurationRequest_Options)(nil), // 148: holdfast.v1.ApplyConfigurationRequest.Options
+	(*ConfigurationDifference_Value)(nil),     // 149: holdfast.v1.ConfigurationDifference.Value
+	(*DrillReport_Node)(nil),                  // 150: holdfast.v1.DrillReport.Node
+	(RecipientState)(0),                       // 151: holdfast.v1.RecipientState
+	(*timestamppb.Timestamp)(nil),             // 152: google.protobuf.Timestamp
+	(Operation_Kind)(0),                       // 153: holdfast.v1.Operation.Kind
+	(HistoryRecord_Kind)(0),                   // 154: holdfast.v1.HistoryRecord.Kind
+	(*durationpb.Duration)(nil),               // 155: google.protobuf.Duration
+	(Verify)(0),                               // 156: holdfast.v1.Verify
+	(Verdict)(0),                              // 157: holdfast.v1.Verdict
+	(DestinationHealth_State)(0),              // 158: holdfast.v1.DestinationHealth.State
+	(*StateMismatch)(nil),                     // 159: holdfast.v1.StateMismatch
+	(*Settings)(nil),                          // 160: holdfast.v1.Settings
+	(Role)(0),                                 // 161: holdfast.v1.Role
+	(Fault)(0),                                // 162: holdfast.v1.Fault
+	(*AppliedRecord_Digest)(nil),              // 163: holdfast.v1.AppliedRecord.Digest
 }
 var file_holdfast_v1_admin_proto_depIdxs = []int32{
-	138, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
-	139, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
-	139, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
-	139, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
-	138, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
-	5,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
-	138, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
-	139, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
-	139, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
-	6,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
-	139, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
-	139, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
-	8,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
-	3,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
-	4,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
-	4,   // 15: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
-	8,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
-	3,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	151, // 0: holdfast.v1.MessageFilter.states:type_name -> holdfast.v1.RecipientState
+	152, // 1: holdfast.v1.MessageFilter.since:type_name -> google.protobuf.Timestamp
+	152, // 2: holdfast.v1.MessageFilter.until:type_name -> google.protobuf.Timestamp
+	152, // 3: holdfast.v1.Message.accepted_at:type_name -> google.protobuf.Timestamp
+	151, // 4: holdfast.v1.Message.state:type_name -> holdfast.v1.RecipientState
+	6,   // 5: holdfast.v1.Message.recipients:type_name -> holdfast.v1.MessageRecipient
+	151, // 6: holdfast.v1.MessageRecipient.state:type_name -> holdfast.v1.RecipientState
+	152, // 7: holdfast.v1.MessageRecipient.next_attempt:type_name -> google.protobuf.Timestamp
+	152, // 8: holdfast.v1.MessageRecipient.expires_at:type_name -> google.protobuf.Timestamp
+	7,   // 9: holdfast.v1.MessageRecipient.last_error:type_name -> holdfast.v1.DeliveryError
+	152, // 10: holdfast.v1.DeliveryError.at:type_name -> google.protobuf.Timestamp
+	152, // 11: holdfast.v1.PastPoint.time:type_name -> google.protobuf.Timestamp
+	9,   // 12: holdfast.v1.ListQueueRequest.at:type_name -> holdfast.v1.PastPoint
+	4,   // 13: holdfast.v1.ListQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
+	5,   // 14: holdfast.v1.ListQueueResponse.messages:type_name -> holdfast.v1.Message
+	5,   // 15: holdfast.v1.GetQueuedResponse.message:type_name -> holdfast.v1.Message
+	9,   // 16: holdfast.v1.CountQueueRequest.at:type_name -> holdfast.v1.PastPoint
+	4,   // 17: holdfast.v1.CountQueueRequest.filter:type_name -> holdfast.v1.MessageFilter
 	0,   // 18: holdfast.v1.CountQueueRequest.by:type_name -> holdfast.v1.CountQueueRequest.By
-	128, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
-	140, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
-	17,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
-	17,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
-	3,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
-	4,   // 24: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
-	17,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
-	3,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
-	26,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	140, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
-	139, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
-	139, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
-	3,   // 31: holdfast.v1.Bulk.filter:type_name -> holdfast.v1.MessageFilter
-	26,  // 32: holdfast.v1.StopBulkResponse.bulk:type_name -> holdfast.v1.Bulk
-	26,  // 33: holdfast.v1.ListBulksResponse.bulks:type_name -> holdfast.v1.Bulk
-	3,   // 34: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	4,   // 35: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
-	3,   // 36: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
-	139, // 37: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
-	35,  // 38: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
-	38,  // 39: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
-	4,   // 40: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
-	38,  // 41: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
-	141, // 42: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	139, // 43: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
-	142, // 44: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
-	6,   // 45: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
-	139, // 46: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
-	7,   // 47: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
-	142, // 48: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
-	142, // 49: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
-	39,  // 50: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	39,  // 51: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
-	39,  // 52: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
-	142, // 53: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
-	142, // 54: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
-	48,  // 55: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
-	142, // 56: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
-	142, // 57: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
-	48,  // 58: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
-	142, // 59: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
-	142, // 60: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
-	49,  // 61: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	49,  // 62: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
-	142, // 63: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
-	49,  // 64: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
-	58,  // 65: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
-	142, // 66: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
-	143, // 67: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
-	139, // 68: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
-	6,   // 69: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
-	139, // 70: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
-	7,   // 71: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
-	139, // 72: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
-	58,  // 73: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
-	139, // 74: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
-	58,  // 75: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
-	142, // 76: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
-	59,  // 77: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	59,  // 78: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	59,  // 79: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
-	59,  // 80: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	59,  // 81: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	59,  // 82: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
-	129, // 83: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
-	130, // 84: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
-	131, // 85: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
-	7,   // 86: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
-	132, // 87: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
-	133, // 88: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
-	134, // 89: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
-	144, // 90: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
-	135, // 91: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
-	86,  // 92: holdfast.v1.ApplyConfigurationResponse.difference:type_name -> holdfast.v1.ConfigurationDifference
-	87,  // 93: holdfast.v1.ApplyConfigurationResponse.summary:type_name -> holdfast.v1.ConfigurationSummary
-	2,   // 94: holdfast.v1.ConfigurationDifference.action:type_name -> holdfast.v1.ConfigurationDifference.Action
-	136, // 95: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
-	145, // 96: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	145, // 97: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
-	145, // 98: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
-	106, // 99: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
-	106, // 100: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
-	106, // 101: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
-	139, // 102: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
-	139, // 103: holdfast.v1.Account.created_at:type_name -> google.protobuf.Timestamp
-	139, // 104: holdfast.v1.Account.changed_at:type_name -> google.protobuf.Timestamp
-	109, // 105: holdfast.v1.CreateAccountResponse.account:type_name -> holdfast.v1.Account
-	109, // 106: holdfast.v1.ListAccountsResponse.accounts:type_name -> holdfast.v1.Account
-	109, // 107: holdfast.v1.ChangePasswordResponse.account:type_name -> holdfast.v1.Account
-	146, // 108: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
-	139, // 109: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	139, // 110: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	146, // 111: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
-	142, // 112: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	118, // 113: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
-	118, // 114: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
-	147, // 115: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
-	142, // 116: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
-	127, // 117: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
-	147, // 118: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
-	142, // 119: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
-	139, // 120: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
-	139, // 121: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
-	142, // 122: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
-	142, // 123: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
-	142, // 124: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
-	142, // 125: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
-	137, // 126: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
-	7,   // 127: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
-	1,   // 128: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
-	142, // 129: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
-	6,   // 130: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
-	142, // 131: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
-	139, // 132: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
-	6,   // 133: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
-	139, // 134: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
-	148, // 135: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	139, // 136: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
-	142, // 137: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
-	9,   // 138: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
-	11,  // 139: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
-	13,  // 140: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
-	15,  // 141: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
-	18,  // 142: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
-	20,  // 143: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
-	22,  // 144: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
-	24,  // 145: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
-	29,  // 146: holdfast.v1.QueueService.ListBulks:input_type -> holdfast.v1.ListBulksRequest
-	27,  // 147: holdfast.v1.QueueService.StopBulk:input_type -> holdfast.v1.StopBulkRequest
-	31,  // 148: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
-	36,  // 149: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
-	33,  // 150: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
-	40,  // 151: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
-	42,  // 152: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
-	44,  // 153: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
-	46,  // 154: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
-	60,  // 155: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
-	62,  // 156: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
-	64,  // 157: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
-	66,  // 158: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
-	68,  // 159: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
-	70,  // 160: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
-	72,  // 161: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
-	74,  // 162: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
-	50,  // 163: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
-	52,  // 164: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
-	54,  // 165: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
-	56,  // 166: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
-	76,  // 167: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	78,  // 168: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
-	92,  // 169: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
-	94,  // 170: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
-	96,  // 171: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
-	98,  // 172: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
-	100, // 173: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
-	102, // 174: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
-	104, // 175: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
-	80,  // 176: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
-	107, // 177: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
-	125, // 178: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
-	88,  // 179: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
-	90,  // 180: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
-	82,  // 181: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
-	84,  // 182: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
-	119, // 183: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
-	121, // 184: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
-	123, // 185: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
-	110, // 186: holdfast.v1.AccessService.CreateAccount:input_type -> holdfast.v1.CreateAccountRequest
-	112, // 187: holdfast.v1.AccessService.ListAccounts:input_type -> holdfast.v1.ListAccountsRequest
-	114, // 188: holdfast.v1.AccessService.ChangePassword:input_type -> holdfast.v1.ChangePasswordRequest
-	116, // 189: holdfast.v1.AccessService.RemoveAccount:input_type -> holdfast.v1.RemoveAccountRequest
-	10,  // 190: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
-	12,  // 191: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
-	14,  // 192: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
-	16,  // 193: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
-	19,  // 194: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
-	21,  // 195: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
-	23,  // 196: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
-	25,  // 197: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
-	30,  // 198: holdfast.v1.QueueService.ListBulks:output_type -> holdfast.v1.ListBulksResponse
-	28,  // 199: holdfast.v1.QueueService.StopBulk:output_type -> holdfast.v1.StopBulkResponse
-	32,  // 200: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
-	37,  // 201: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
-	34,  // 202: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
-	41,  // 203: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
-	43,  // 204: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
-	45,  // 205: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
-	47,  // 206: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
-	61,  // 207: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
-	63,  // 208: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
-	65,  // 209: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
-	67,  // 210: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
-	69,  // 211: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
-	71,  // 212: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
-	73,  // 213: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
-	75,  // 214: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
-	51,  // 215: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
-	53,  // 216: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
-	55,  // 217: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
-	57,  // 218: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
-	77,  // 219: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	79,  // 220: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
-	93,  // 221: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
-	95,  // 222: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
-	97,  // 223: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
-	99,  // 224: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
-	101, // 225: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
-	103, // 226: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
-	105, // 227: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
-	81,  // 228: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
-	108, // 229: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
-	126, // 230: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
-	89,  // 231: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
-	91,  // 232: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
-	83,  // 233: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
-	85,  // 234: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
-	120, // 235: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
-	122, // 236: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
-	124, // 237: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
-	111, // 238: holdfast.v1.AccessService.CreateAccount:output_type -> holdfast.v1.CreateAccountResponse
-	113, // 239: holdfast.v1.AccessService.ListAccounts:output_type -> holdfast.v1.ListAccountsResponse
-	115, // 240: holdfast.v1.AccessService.ChangePassword:output_type -> holdfast.v1.ChangePasswordResponse
-	117, // 241: holdfast.v1.AccessService.RemoveAccount:output_type -> holdfast.v1.RemoveAccountResponse
-	190, // [190:242] is the sub-list for method output_type
-	138, // [138:190] is the sub-list for method input_type
-	138, // [138:138] is the sub-list for extension type_name
-	138, // [138:138] is the sub-list for extension extendee
-	0,   // [0:138] is the sub-list for field type_name
+	141, // 19: holdfast.v1.CountQueueResponse.rows:type_name -> holdfast.v1.CountQueueResponse.Row
+	153, // 20: holdfast.v1.QueueOperation.kind:type_name -> holdfast.v1.Operation.Kind
+	18,  // 21: holdfast.v1.OperateQueuedRequest.operation:type_name -> holdfast.v1.QueueOperation
+	18,  // 22: holdfast.v1.PreviewBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	4,   // 23: holdfast.v1.PreviewBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	5,   // 24: holdfast.v1.PreviewBulkResponse.sample:type_name -> holdfast.v1.Message
+	18,  // 25: holdfast.v1.StartBulkRequest.operation:type_name -> holdfast.v1.QueueOperation
+	4,   // 26: holdfast.v1.StartBulkRequest.filter:type_name -> holdfast.v1.MessageFilter
+	27,  // 27: holdfast.v1.WatchBulkResponse.bulk:type_name -> holdfast.v1.Bulk
+	153, // 28: holdfast.v1.Bulk.kind:type_name -> holdfast.v1.Operation.Kind
+	152, // 29: holdfast.v1.Bulk.started_at:type_name -> google.protobuf.Timestamp
+	152, // 30: holdfast.v1.Bulk.finished_at:type_name -> google.protobuf.Timestamp
+	4,   // 31: holdfast.v1.Bulk.filter:type_name -> holdfast.v1.MessageFilter
+	27,  // 32: holdfast.v1.StopBulkResponse.bulk:type_name -> holdfast.v1.Bulk
+	27,  // 33: holdfast.v1.ListBulksResponse.bulks:type_name -> holdfast.v1.Bulk
+	4,   // 34: holdfast.v1.SearchLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	5,   // 35: holdfast.v1.SearchLogResponse.messages:type_name -> holdfast.v1.Message
+	4,   // 36: holdfast.v1.TailLogRequest.filter:type_name -> holdfast.v1.MessageFilter
+	152, // 37: holdfast.v1.TailLogRequest.since:type_name -> google.protobuf.Timestamp
+	36,  // 38: holdfast.v1.TailLogResponse.rows:type_name -> holdfast.v1.TailedRow
+	39,  // 39: holdfast.v1.TailedRow.entry:type_name -> holdfast.v1.HistoryEntry
+	5,   // 40: holdfast.v1.GetLogResponse.message:type_name -> holdfast.v1.Message
+	39,  // 41: holdfast.v1.GetLogResponse.history:type_name -> holdfast.v1.HistoryEntry
+	154, // 42: holdfast.v1.HistoryEntry.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	152, // 43: holdfast.v1.HistoryEntry.time:type_name -> google.protobuf.Timestamp
+	155, // 44: holdfast.v1.HistoryEntry.duration:type_name -> google.protobuf.Duration
+	7,   // 45: holdfast.v1.HistoryEntry.error:type_name -> holdfast.v1.DeliveryError
+	152, // 46: holdfast.v1.HistoryEntry.next_attempt:type_name -> google.protobuf.Timestamp
+	8,   // 47: holdfast.v1.Domain.count:type_name -> holdfast.v1.QueueCount
+	155, // 48: holdfast.v1.Domain.spam_retention:type_name -> google.protobuf.Duration
+	156, // 49: holdfast.v1.Domain.verify:type_name -> holdfast.v1.Verify
+	155, // 50: holdfast.v1.SetDomainRequest.spam_retention:type_name -> google.protobuf.Duration
+	156, // 51: holdfast.v1.SetDomainRequest.verify:type_name -> holdfast.v1.Verify
+	40,  // 52: holdfast.v1.SetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	40,  // 53: holdfast.v1.GetDomainResponse.domain:type_name -> holdfast.v1.Domain
+	40,  // 54: holdfast.v1.ListDomainsResponse.domains:type_name -> holdfast.v1.Domain
+	155, // 55: holdfast.v1.PolicyPhase.until:type_name -> google.protobuf.Duration
+	155, // 56: holdfast.v1.PolicyPhase.every:type_name -> google.protobuf.Duration
+	49,  // 57: holdfast.v1.Policy.phases:type_name -> holdfast.v1.PolicyPhase
+	155, // 58: holdfast.v1.Policy.retention:type_name -> google.protobuf.Duration
+	155, // 59: holdfast.v1.Policy.warn_after:type_name -> google.protobuf.Duration
+	152, // 60: holdfast.v1.ListedRecipient.added_at:type_name -> google.protobuf.Timestamp
+	56,  // 61: holdfast.v1.ListRecipientsResponse.recipients:type_name -> holdfast.v1.ListedRecipient
+	157, // 62: holdfast.v1.VerifiedRecipient.verdict:type_name -> holdfast.v1.Verdict
+	152, // 63: holdfast.v1.VerifiedRecipient.at:type_name -> google.protobuf.Timestamp
+	152, // 64: holdfast.v1.VerifiedRecipient.until:type_name -> google.protobuf.Timestamp
+	7,   // 65: holdfast.v1.VerifiedRecipient.error:type_name -> holdfast.v1.DeliveryError
+	59,  // 66: holdfast.v1.ListVerifiedResponse.recipients:type_name -> holdfast.v1.VerifiedRecipient
+	1,   // 67: holdfast.v1.CheckRecipientResponse.reason:type_name -> holdfast.v1.CheckRecipientResponse.Reason
+	59,  // 68: holdfast.v1.CheckRecipientResponse.verified:type_name -> holdfast.v1.VerifiedRecipient
+	49,  // 69: holdfast.v1.SetPolicyRequest.phases:type_name -> holdfast.v1.PolicyPhase
+	155, // 70: holdfast.v1.SetPolicyRequest.retention:type_name -> google.protobuf.Duration
+	155, // 71: holdfast.v1.SetPolicyRequest.warn_after:type_name -> google.protobuf.Duration
+	50,  // 72: holdfast.v1.SetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	50,  // 73: holdfast.v1.GetPolicyResponse.policy:type_name -> holdfast.v1.Policy
+	155, // 74: holdfast.v1.GetPolicyResponse.attempts:type_name -> google.protobuf.Duration
+	50,  // 75: holdfast.v1.ListPoliciesResponse.policies:type_name -> holdfast.v1.Policy
+	71,  // 76: holdfast.v1.Destination.hosts:type_name -> holdfast.v1.DestinationHost
+	155, // 77: holdfast.v1.Destination.probe_max:type_name -> google.protobuf.Duration
+	158, // 78: holdfast.v1.Destination.state:type_name -> holdfast.v1.DestinationHealth.State
+	152, // 79: holdfast.v1.Destination.since:type_name -> google.protobuf.Timestamp
+	7,   // 80: holdfast.v1.Destination.error:type_name -> holdfast.v1.DeliveryError
+	152, // 81: holdfast.v1.Destination.next_probe:type_name -> google.protobuf.Timestamp
+	8,   // 82: holdfast.v1.Destination.count:type_name -> holdfast.v1.QueueCount
+	152, // 83: holdfast.v1.Destination.suspended_since:type_name -> google.protobuf.Timestamp
+	71,  // 84: holdfast.v1.Destination.earlier_hosts:type_name -> holdfast.v1.DestinationHost
+	152, // 85: holdfast.v1.Destination.earlier_until:type_name -> google.protobuf.Timestamp
+	71,  // 86: holdfast.v1.SetDestinationRequest.hosts:type_name -> holdfast.v1.DestinationHost
+	155, // 87: holdfast.v1.SetDestinationRequest.probe_max:type_name -> google.protobuf.Duration
+	72,  // 88: holdfast.v1.SetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	72,  // 89: holdfast.v1.GetDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	72,  // 90: holdfast.v1.ListDestinationsResponse.destinations:type_name -> holdfast.v1.Destination
+	72,  // 91: holdfast.v1.RetryDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	72,  // 92: holdfast.v1.SuspendDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	72,  // 93: holdfast.v1.ResumeDestinationResponse.destination:type_name -> holdfast.v1.Destination
+	142, // 94: holdfast.v1.TestDestinationResponse.line:type_name -> holdfast.v1.TestDestinationResponse.Line
+	143, // 95: holdfast.v1.TestDestinationResponse.verdict:type_name -> holdfast.v1.TestDestinationResponse.Verdict
+	144, // 96: holdfast.v1.GetStatusResponse.nodes:type_name -> holdfast.v1.GetStatusResponse.Node
+	8,   // 97: holdfast.v1.GetStatusResponse.queue:type_name -> holdfast.v1.QueueCount
+	145, // 98: holdfast.v1.GetStatusResponse.destinations_down:type_name -> holdfast.v1.GetStatusResponse.DestinationDown
+	146, // 99: holdfast.v1.GetStatusResponse.warnings:type_name -> holdfast.v1.GetStatusResponse.Warning
+	147, // 100: holdfast.v1.VerifyStateResponse.nodes:type_name -> holdfast.v1.VerifyStateResponse.Node
+	159, // 101: holdfast.v1.VerifyStateResponse.mismatches:type_name -> holdfast.v1.StateMismatch
+	148, // 102: holdfast.v1.ApplyConfigurationRequest.options:type_name -> holdfast.v1.ApplyConfigurationRequest.Options
+	99,  // 103: holdfast.v1.ApplyConfigurationResponse.difference:type_name -> holdfast.v1.ConfigurationDifference
+	100, // 104: holdfast.v1.ApplyConfigurationResponse.summary:type_name -> holdfast.v1.ConfigurationSummary
+	3,   // 105: holdfast.v1.ConfigurationDifference.action:type_name -> holdfast.v1.ConfigurationDifference.Action
+	149, // 106: holdfast.v1.ConfigurationDifference.values:type_name -> holdfast.v1.ConfigurationDifference.Value
+	160, // 107: holdfast.v1.GetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	160, // 108: holdfast.v1.SetSettingsRequest.settings:type_name -> holdfast.v1.Settings
+	160, // 109: holdfast.v1.SetSettingsResponse.settings:type_name -> holdfast.v1.Settings
+	119, // 110: holdfast.v1.DrainNodeResponse.drain:type_name -> holdfast.v1.Drain
+	119, // 111: holdfast.v1.ResumeNodeResponse.drain:type_name -> holdfast.v1.Drain
+	119, // 112: holdfast.v1.GetDrainResponse.drain:type_name -> holdfast.v1.Drain
+	152, // 113: holdfast.v1.Drain.since:type_name -> google.protobuf.Timestamp
+	152, // 114: holdfast.v1.Account.created_at:type_name -> google.protobuf.Timestamp
+	152, // 115: holdfast.v1.Account.changed_at:type_name -> google.protobuf.Timestamp
+	122, // 116: holdfast.v1.CreateAccountResponse.account:type_name -> holdfast.v1.Account
+	122, // 117: holdfast.v1.ListAccountsResponse.accounts:type_name -> holdfast.v1.Account
+	122, // 118: holdfast.v1.ChangePasswordResponse.account:type_name -> holdfast.v1.Account
+	161, // 119: holdfast.v1.Token.role:type_name -> holdfast.v1.Role
+	152, // 120: holdfast.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	152, // 121: holdfast.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	161, // 122: holdfast.v1.CreateTokenRequest.role:type_name -> holdfast.v1.Role
+	155, // 123: holdfast.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	131, // 124: holdfast.v1.CreateTokenResponse.token:type_name -> holdfast.v1.Token
+	131, // 125: holdfast.v1.ListTokensResponse.tokens:type_name -> holdfast.v1.Token
+	162, // 126: holdfast.v1.RunDrillRequest.fault:type_name -> holdfast.v1.Fault
+	155, // 127: holdfast.v1.RunDrillRequest.duration:type_name -> google.protobuf.Duration
+	140, // 128: holdfast.v1.RunDrillResponse.report:type_name -> holdfast.v1.DrillReport
+	162, // 129: holdfast.v1.DrillReport.fault:type_name -> holdfast.v1.Fault
+	155, // 130: holdfast.v1.DrillReport.duration:type_name -> google.protobuf.Duration
+	152, // 131: holdfast.v1.DrillReport.started_at:type_name -> google.protobuf.Timestamp
+	152, // 132: holdfast.v1.DrillReport.ended_at:type_name -> google.protobuf.Timestamp
+	155, // 133: holdfast.v1.DrillReport.without_acceptance:type_name -> google.protobuf.Duration
+	155, // 134: holdfast.v1.DrillReport.new_leader:type_name -> google.protobuf.Duration
+	155, // 135: holdfast.v1.DrillReport.taken_over:type_name -> google.protobuf.Duration
+	155, // 136: holdfast.v1.DrillReport.back:type_name -> google.protobuf.Duration
+	150, // 137: holdfast.v1.DrillReport.nodes:type_name -> holdfast.v1.DrillReport.Node
+	8,   // 138: holdfast.v1.CountQueueResponse.Row.count:type_name -> holdfast.v1.QueueCount
+	2,   // 139: holdfast.v1.TestDestinationResponse.Line.kind:type_name -> holdfast.v1.TestDestinationResponse.Line.Kind
+	155, // 140: holdfast.v1.TestDestinationResponse.Line.at:type_name -> google.protobuf.Duration
+	7,   // 141: holdfast.v1.TestDestinationResponse.Verdict.error:type_name -> holdfast.v1.DeliveryError
+	155, // 142: holdfast.v1.TestDestinationResponse.Verdict.took:type_name -> google.protobuf.Duration
+	152, // 143: holdfast.v1.GetStatusResponse.DestinationDown.since:type_name -> google.protobuf.Timestamp
+	7,   // 144: holdfast.v1.GetStatusResponse.DestinationDown.error:type_name -> holdfast.v1.DeliveryError
+	152, // 145: holdfast.v1.GetStatusResponse.DestinationDown.next_probe:type_name -> google.protobuf.Timestamp
+	163, // 146: holdfast.v1.VerifyStateResponse.Node.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	152, // 147: holdfast.v1.VerifyStateResponse.Node.rows_checked_at:type_name -> google.protobuf.Timestamp
+	155, // 148: holdfast.v1.DrillReport.Node.without_acceptance:type_name -> google.protobuf.Duration
+	10,  // 149: holdfast.v1.QueueService.ListQueue:input_type -> holdfast.v1.ListQueueRequest
+	12,  // 150: holdfast.v1.QueueService.GetQueued:input_type -> holdfast.v1.GetQueuedRequest
+	14,  // 151: holdfast.v1.QueueService.CountQueue:input_type -> holdfast.v1.CountQueueRequest
+	16,  // 152: holdfast.v1.QueueService.ReadBody:input_type -> holdfast.v1.ReadBodyRequest
+	19,  // 153: holdfast.v1.QueueService.OperateQueued:input_type -> holdfast.v1.OperateQueuedRequest
+	21,  // 154: holdfast.v1.QueueService.PreviewBulk:input_type -> holdfast.v1.PreviewBulkRequest
+	23,  // 155: holdfast.v1.QueueService.StartBulk:input_type -> holdfast.v1.StartBulkRequest
+	25,  // 156: holdfast.v1.QueueService.WatchBulk:input_type -> holdfast.v1.WatchBulkRequest
+	30,  // 157: holdfast.v1.QueueService.ListBulks:input_type -> holdfast.v1.ListBulksRequest
+	28,  // 158: holdfast.v1.QueueService.StopBulk:input_type -> holdfast.v1.StopBulkRequest
+	32,  // 159: holdfast.v1.LogService.SearchLog:input_type -> holdfast.v1.SearchLogRequest
+	37,  // 160: holdfast.v1.LogService.GetLog:input_type -> holdfast.v1.GetLogRequest
+	34,  // 161: holdfast.v1.LogService.TailLog:input_type -> holdfast.v1.TailLogRequest
+	41,  // 162: holdfast.v1.DomainService.SetDomain:input_type -> holdfast.v1.SetDomainRequest
+	43,  // 163: holdfast.v1.DomainService.GetDomain:input_type -> holdfast.v1.GetDomainRequest
+	45,  // 164: holdfast.v1.DomainService.ListDomains:input_type -> holdfast.v1.ListDomainsRequest
+	47,  // 165: holdfast.v1.DomainService.RemoveDomain:input_type -> holdfast.v1.RemoveDomainRequest
+	73,  // 166: holdfast.v1.DestinationService.SetDestination:input_type -> holdfast.v1.SetDestinationRequest
+	75,  // 167: holdfast.v1.DestinationService.GetDestination:input_type -> holdfast.v1.GetDestinationRequest
+	77,  // 168: holdfast.v1.DestinationService.ListDestinations:input_type -> holdfast.v1.ListDestinationsRequest
+	79,  // 169: holdfast.v1.DestinationService.RemoveDestination:input_type -> holdfast.v1.RemoveDestinationRequest
+	81,  // 170: holdfast.v1.DestinationService.RetryDestination:input_type -> holdfast.v1.RetryDestinationRequest
+	83,  // 171: holdfast.v1.DestinationService.SuspendDestination:input_type -> holdfast.v1.SuspendDestinationRequest
+	85,  // 172: holdfast.v1.DestinationService.ResumeDestination:input_type -> holdfast.v1.ResumeDestinationRequest
+	87,  // 173: holdfast.v1.DestinationService.TestDestination:input_type -> holdfast.v1.TestDestinationRequest
+	63,  // 174: holdfast.v1.PolicyService.SetPolicy:input_type -> holdfast.v1.SetPolicyRequest
+	65,  // 175: holdfast.v1.PolicyService.GetPolicy:input_type -> holdfast.v1.GetPolicyRequest
+	67,  // 176: holdfast.v1.PolicyService.ListPolicies:input_type -> holdfast.v1.ListPoliciesRequest
+	69,  // 177: holdfast.v1.PolicyService.RemovePolicy:input_type -> holdfast.v1.RemovePolicyRequest
+	51,  // 178: holdfast.v1.RecipientService.AddRecipients:input_type -> holdfast.v1.AddRecipientsRequest
+	53,  // 179: holdfast.v1.RecipientService.RemoveRecipients:input_type -> holdfast.v1.RemoveRecipientsRequest
+	55,  // 180: holdfast.v1.RecipientService.ListRecipients:input_type -> holdfast.v1.ListRecipientsRequest
+	58,  // 181: holdfast.v1.RecipientService.ListVerified:input_type -> holdfast.v1.ListVerifiedRequest
+	61,  // 182: holdfast.v1.RecipientService.CheckRecipient:input_type -> holdfast.v1.CheckRecipientRequest
+	89,  // 183: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	91,  // 184: holdfast.v1.ClusterService.VerifyState:input_type -> holdfast.v1.VerifyStateRequest
+	105, // 185: holdfast.v1.ClusterService.RemoveNode:input_type -> holdfast.v1.RemoveNodeRequest
+	107, // 186: holdfast.v1.ClusterService.PromoteNode:input_type -> holdfast.v1.PromoteNodeRequest
+	109, // 187: holdfast.v1.ClusterService.TransferLeadership:input_type -> holdfast.v1.TransferLeadershipRequest
+	111, // 188: holdfast.v1.ClusterService.JoinCluster:input_type -> holdfast.v1.JoinClusterRequest
+	113, // 189: holdfast.v1.ClusterService.DrainNode:input_type -> holdfast.v1.DrainNodeRequest
+	115, // 190: holdfast.v1.ClusterService.ResumeNode:input_type -> holdfast.v1.ResumeNodeRequest
+	117, // 191: holdfast.v1.ClusterService.GetDrain:input_type -> holdfast.v1.GetDrainRequest
+	93,  // 192: holdfast.v1.ClusterService.VerifyRows:input_type -> holdfast.v1.VerifyRowsRequest
+	120, // 193: holdfast.v1.ClusterService.SaveSnapshot:input_type -> holdfast.v1.SaveSnapshotRequest
+	138, // 194: holdfast.v1.ClusterService.RunDrill:input_type -> holdfast.v1.RunDrillRequest
+	101, // 195: holdfast.v1.SettingsService.GetSettings:input_type -> holdfast.v1.GetSettingsRequest
+	103, // 196: holdfast.v1.SettingsService.SetSettings:input_type -> holdfast.v1.SetSettingsRequest
+	95,  // 197: holdfast.v1.SettingsService.ExportConfiguration:input_type -> holdfast.v1.ExportConfigurationRequest
+	97,  // 198: holdfast.v1.SettingsService.ApplyConfiguration:input_type -> holdfast.v1.ApplyConfigurationRequest
+	132, // 199: holdfast.v1.AccessService.CreateToken:input_type -> holdfast.v1.CreateTokenRequest
+	134, // 200: holdfast.v1.AccessService.ListTokens:input_type -> holdfast.v1.ListTokensRequest
+	136, // 201: holdfast.v1.AccessService.RevokeToken:input_type -> holdfast.v1.RevokeTokenRequest
+	123, // 202: holdfast.v1.AccessService.CreateAccount:input_type -> holdfast.v1.CreateAccountRequest
+	125, // 203: holdfast.v1.AccessService.ListAccounts:input_type -> holdfast.v1.ListAccountsRequest
+	127, // 204: holdfast.v1.AccessService.ChangePassword:input_type -> holdfast.v1.ChangePasswordRequest
+	129, // 205: holdfast.v1.AccessService.RemoveAccount:input_type -> holdfast.v1.RemoveAccountRequest
+	11,  // 206: holdfast.v1.QueueService.ListQueue:output_type -> holdfast.v1.ListQueueResponse
+	13,  // 207: holdfast.v1.QueueService.GetQueued:output_type -> holdfast.v1.GetQueuedResponse
+	15,  // 208: holdfast.v1.QueueService.CountQueue:output_type -> holdfast.v1.CountQueueResponse
+	17,  // 209: holdfast.v1.QueueService.ReadBody:output_type -> holdfast.v1.ReadBodyResponse
+	20,  // 210: holdfast.v1.QueueService.OperateQueued:output_type -> holdfast.v1.OperateQueuedResponse
+	22,  // 211: holdfast.v1.QueueService.PreviewBulk:output_type -> holdfast.v1.PreviewBulkResponse
+	24,  // 212: holdfast.v1.QueueService.StartBulk:output_type -> holdfast.v1.StartBulkResponse
+	26,  // 213: holdfast.v1.QueueService.WatchBulk:output_type -> holdfast.v1.WatchBulkResponse
+	31,  // 214: holdfast.v1.QueueService.ListBulks:output_type -> holdfast.v1.ListBulksResponse
+	29,  // 215: holdfast.v1.QueueService.StopBulk:output_type -> holdfast.v1.StopBulkResponse
+	33,  // 216: holdfast.v1.LogService.SearchLog:output_type -> holdfast.v1.SearchLogResponse
+	38,  // 217: holdfast.v1.LogService.GetLog:output_type -> holdfast.v1.GetLogResponse
+	35,  // 218: holdfast.v1.LogService.TailLog:output_type -> holdfast.v1.TailLogResponse
+	42,  // 219: holdfast.v1.DomainService.SetDomain:output_type -> holdfast.v1.SetDomainResponse
+	44,  // 220: holdfast.v1.DomainService.GetDomain:output_type -> holdfast.v1.GetDomainResponse
+	46,  // 221: holdfast.v1.DomainService.ListDomains:output_type -> holdfast.v1.ListDomainsResponse
+	48,  // 222: holdfast.v1.DomainService.RemoveDomain:output_type -> holdfast.v1.RemoveDomainResponse
+	74,  // 223: holdfast.v1.DestinationService.SetDestination:output_type -> holdfast.v1.SetDestinationResponse
+	76,  // 224: holdfast.v1.DestinationService.GetDestination:output_type -> holdfast.v1.GetDestinationResponse
+	78,  // 225: holdfast.v1.DestinationService.ListDestinations:output_type -> holdfast.v1.ListDestinationsResponse
+	80,  // 226: holdfast.v1.DestinationService.RemoveDestination:output_type -> holdfast.v1.RemoveDestinationResponse
+	82,  // 227: holdfast.v1.DestinationService.RetryDestination:output_type -> holdfast.v1.RetryDestinationResponse
+	84,  // 228: holdfast.v1.DestinationService.SuspendDestination:output_type -> holdfast.v1.SuspendDestinationResponse
+	86,  // 229: holdfast.v1.DestinationService.ResumeDestination:output_type -> holdfast.v1.ResumeDestinationResponse
+	88,  // 230: holdfast.v1.DestinationService.TestDestination:output_type -> holdfast.v1.TestDestinationResponse
+	64,  // 231: holdfast.v1.PolicyService.SetPolicy:output_type -> holdfast.v1.SetPolicyResponse
+	66,  // 232: holdfast.v1.PolicyService.GetPolicy:output_type -> holdfast.v1.GetPolicyResponse
+	68,  // 233: holdfast.v1.PolicyService.ListPolicies:output_type -> holdfast.v1.ListPoliciesResponse
+	70,  // 234: holdfast.v1.PolicyService.RemovePolicy:output_type -> holdfast.v1.RemovePolicyResponse
+	52,  // 235: holdfast.v1.RecipientService.AddRecipients:output_type -> holdfast.v1.AddRecipientsResponse
+	54,  // 236: holdfast.v1.RecipientService.RemoveRecipients:output_type -> holdfast.v1.RemoveRecipientsResponse
+	57,  // 237: holdfast.v1.RecipientService.ListRecipients:output_type -> holdfast.v1.ListRecipientsResponse
+	60,  // 238: holdfast.v1.RecipientService.ListVerified:output_type -> holdfast.v1.ListVerifiedResponse
+	62,  // 239: holdfast.v1.RecipientService.CheckRecipient:output_type -> holdfast.v1.CheckRecipientResponse
+	90,  // 240: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	92,  // 241: holdfast.v1.ClusterService.VerifyState:output_type -> holdfast.v1.VerifyStateResponse
+	106, // 242: holdfast.v1.ClusterService.RemoveNode:output_type -> holdfast.v1.RemoveNodeResponse
+	108, // 243: holdfast.v1.ClusterService.PromoteNode:output_type -> holdfast.v1.PromoteNodeResponse
+	110, // 244: holdfast.v1.ClusterService.TransferLeadership:output_type -> holdfast.v1.TransferLeadershipResponse
+	112, // 245: holdfast.v1.ClusterService.JoinCluster:output_type -> holdfast.v1.JoinClusterResponse
+	114, // 246: holdfast.v1.ClusterService.DrainNode:output_type -> holdfast.v1.DrainNodeResponse
+	116, // 247: holdfast.v1.ClusterService.ResumeNode:output_type -> holdfast.v1.ResumeNodeResponse
+	118, // 248: holdfast.v1.ClusterService.GetDrain:output_type -> holdfast.v1.GetDrainResponse
+	94,  // 249: holdfast.v1.ClusterService.VerifyRows:output_type -> holdfast.v1.VerifyRowsResponse
+	121, // 250: holdfast.v1.ClusterService.SaveSnapshot:output_type -> holdfast.v1.SaveSnapshotResponse
+	139, // 251: holdfast.v1.ClusterService.RunDrill:output_type -> holdfast.v1.RunDrillResponse
+	102, // 252: holdfast.v1.SettingsService.GetSettings:output_type -> holdfast.v1.GetSettingsResponse
+	104, // 253: holdfast.v1.SettingsService.SetSettings:output_type -> holdfast.v1.SetSettingsResponse
+	96,  // 254: holdfast.v1.SettingsService.ExportConfiguration:output_type -> holdfast.v1.ExportConfigurationResponse
+	98,  // 255: holdfast.v1.SettingsService.ApplyConfiguration:output_type -> holdfast.v1.ApplyConfigurationResponse
+	133, // 256: holdfast.v1.AccessService.CreateToken:output_type -> holdfast.v1.CreateTokenResponse
+	135, // 257: holdfast.v1.AccessService.ListTokens:output_type -> holdfast.v1.ListTokensResponse
+	137, // 258: holdfast.v1.AccessService.RevokeToken:output_type -> holdfast.v1.RevokeTokenResponse
+	124, // 259: holdfast.v1.AccessService.CreateAccount:output_type -> holdfast.v1.CreateAccountResponse
+	126, // 260: holdfast.v1.AccessService.ListAccounts:output_type -> holdfast.v1.ListAccountsResponse
+	128, // 261: holdfast.v1.AccessService.ChangePassword:output_type -> holdfast.v1.ChangePasswordResponse
+	130, // 262: holdfast.v1.AccessService.RemoveAccount:output_type -> holdfast.v1.RemoveAccountResponse
+	206, // [206:263] is the sub-list for method output_type
+	149, // [149:206] is the sub-list for method input_type
+	149, // [149:149] is the sub-list for extension type_name
+	149, // [149:149] is the sub-list for extension extendee
+	0,   // [0:149] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_admin_proto_init() }
@@ -10130,30 +11068,30 @@ func file_holdfast_v1_admin_proto_init() {
 	file_holdfast_v1_peer_proto_init()
 	file_holdfast_v1_state_proto_init()
 	file_holdfast_v1_admin_proto_msgTypes[37].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[47].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[57].OneofWrappers = []any{}
-	file_holdfast_v1_admin_proto_msgTypes[72].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[59].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[69].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[84].OneofWrappers = []any{
 		(*TestDestinationResponse_Line_)(nil),
 		(*TestDestinationResponse_Verdict_)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[81].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[93].OneofWrappers = []any{
 		(*ApplyConfigurationRequest_Options_)(nil),
 		(*ApplyConfigurationRequest_Data)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[82].OneofWrappers = []any{
+	file_holdfast_v1_admin_proto_msgTypes[94].OneofWrappers = []any{
 		(*ApplyConfigurationResponse_Difference)(nil),
 		(*ApplyConfigurationResponse_Summary)(nil),
 	}
-	file_holdfast_v1_admin_proto_msgTypes[103].OneofWrappers = []any{}
+	file_holdfast_v1_admin_proto_msgTypes[115].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_admin_proto_rawDesc), len(file_holdfast_v1_admin_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   135,
+			NumEnums:      4,
+			NumMessages:   147,
 			NumExtensions: 0,
-			NumServices:   8,
+			NumServices:   9,
 		},
 		GoTypes:           file_holdfast_v1_admin_proto_goTypes,
 		DependencyIndexes: file_holdfast_v1_admin_proto_depIdxs,

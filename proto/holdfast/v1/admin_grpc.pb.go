@@ -1599,6 +1599,282 @@ var PolicyService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	RecipientService_AddRecipients_FullMethodName    = "/holdfast.v1.RecipientService/AddRecipients"
+	RecipientService_RemoveRecipients_FullMethodName = "/holdfast.v1.RecipientService/RemoveRecipients"
+	RecipientService_ListRecipients_FullMethodName   = "/holdfast.v1.RecipientService/ListRecipients"
+	RecipientService_ListVerified_FullMethodName     = "/holdfast.v1.RecipientService/ListVerified"
+	RecipientService_CheckRecipient_FullMethodName   = "/holdfast.v1.RecipientService/CheckRecipient"
+)
+
+// RecipientServiceClient is the client API for RecipientService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// RecipientService keeps the lists of local recipients, and shows what is known of
+// others. Changes return when every leased node has applied them.
+type RecipientServiceClient interface {
+	// AddRecipients lists recipients of a domain. Those that are listed stay so.
+	AddRecipients(ctx context.Context, in *AddRecipientsRequest, opts ...grpc.CallOption) (*AddRecipientsResponse, error)
+	// RemoveRecipients takes recipients off a domain's list. Those that aren't listed
+	// are no error.
+	RemoveRecipients(ctx context.Context, in *RemoveRecipientsRequest, opts ...grpc.CallOption) (*RemoveRecipientsResponse, error)
+	// ListRecipients lists a domain's listed recipients, sorted.
+	ListRecipients(ctx context.Context, in *ListRecipientsRequest, opts ...grpc.CallOption) (*ListRecipientsResponse, error)
+	// ListVerified lists what call-outs found out of a domain's recipients and is still
+	// good, sorted.
+	ListVerified(ctx context.Context, in *ListVerifiedRequest, opts ...grpc.CallOption) (*ListVerifiedResponse, error)
+	// CheckRecipient says what RCPT would be answered now, and why. It may ask the
+	// destination, as RCPT does.
+	CheckRecipient(ctx context.Context, in *CheckRecipientRequest, opts ...grpc.CallOption) (*CheckRecipientResponse, error)
+}
+
+type recipientServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewRecipientServiceClient(cc grpc.ClientConnInterface) RecipientServiceClient {
+	return &recipientServiceClient{cc}
+}
+
+func (c *recipientServiceClient) AddRecipients(ctx context.Context, in *AddRecipientsRequest, opts ...grpc.CallOption) (*AddRecipientsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddRecipientsResponse)
+	err := c.cc.Invoke(ctx, RecipientService_AddRecipients_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recipientServiceClient) RemoveRecipients(ctx context.Context, in *RemoveRecipientsRequest, opts ...grpc.CallOption) (*RemoveRecipientsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveRecipientsResponse)
+	err := c.cc.Invoke(ctx, RecipientService_RemoveRecipients_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recipientServiceClient) ListRecipients(ctx context.Context, in *ListRecipientsRequest, opts ...grpc.CallOption) (*ListRecipientsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRecipientsResponse)
+	err := c.cc.Invoke(ctx, RecipientService_ListRecipients_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recipientServiceClient) ListVerified(ctx context.Context, in *ListVerifiedRequest, opts ...grpc.CallOption) (*ListVerifiedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListVerifiedResponse)
+	err := c.cc.Invoke(ctx, RecipientService_ListVerified_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recipientServiceClient) CheckRecipient(ctx context.Context, in *CheckRecipientRequest, opts ...grpc.CallOption) (*CheckRecipientResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckRecipientResponse)
+	err := c.cc.Invoke(ctx, RecipientService_CheckRecipient_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RecipientServiceServer is the server API for RecipientService service.
+// All implementations must embed UnimplementedRecipientServiceServer
+// for forward compatibility.
+//
+// RecipientService keeps the lists of local recipients, and shows what is known of
+// others. Changes return when every leased node has applied them.
+type RecipientServiceServer interface {
+	// AddRecipients lists recipients of a domain. Those that are listed stay so.
+	AddRecipients(context.Context, *AddRecipientsRequest) (*AddRecipientsResponse, error)
+	// RemoveRecipients takes recipients off a domain's list. Those that aren't listed
+	// are no error.
+	RemoveRecipients(context.Context, *RemoveRecipientsRequest) (*RemoveRecipientsResponse, error)
+	// ListRecipients lists a domain's listed recipients, sorted.
+	ListRecipients(context.Context, *ListRecipientsRequest) (*ListRecipientsResponse, error)
+	// ListVerified lists what call-outs found out of a domain's recipients and is still
+	// good, sorted.
+	ListVerified(context.Context, *ListVerifiedRequest) (*ListVerifiedResponse, error)
+	// CheckRecipient says what RCPT would be answered now, and why. It may ask the
+	// destination, as RCPT does.
+	CheckRecipient(context.Context, *CheckRecipientRequest) (*CheckRecipientResponse, error)
+	mustEmbedUnimplementedRecipientServiceServer()
+}
+
+// UnimplementedRecipientServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedRecipientServiceServer struct{}
+
+func (UnimplementedRecipientServiceServer) AddRecipients(context.Context, *AddRecipientsRequest) (*AddRecipientsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddRecipients not implemented")
+}
+func (UnimplementedRecipientServiceServer) RemoveRecipients(context.Context, *RemoveRecipientsRequest) (*RemoveRecipientsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveRecipients not implemented")
+}
+func (UnimplementedRecipientServiceServer) ListRecipients(context.Context, *ListRecipientsRequest) (*ListRecipientsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRecipients not implemented")
+}
+func (UnimplementedRecipientServiceServer) ListVerified(context.Context, *ListVerifiedRequest) (*ListVerifiedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListVerified not implemented")
+}
+func (UnimplementedRecipientServiceServer) CheckRecipient(context.Context, *CheckRecipientRequest) (*CheckRecipientResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckRecipient not implemented")
+}
+func (UnimplementedRecipientServiceServer) mustEmbedUnimplementedRecipientServiceServer() {}
+func (UnimplementedRecipientServiceServer) testEmbeddedByValue()                          {}
+
+// UnsafeRecipientServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to RecipientServiceServer will
+// result in compilation errors.
+type UnsafeRecipientServiceServer interface {
+	mustEmbedUnimplementedRecipientServiceServer()
+}
+
+func RegisterRecipientServiceServer(s grpc.ServiceRegistrar, srv RecipientServiceServer) {
+	// If the following call panics, it indicates UnimplementedRecipientServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&RecipientService_ServiceDesc, srv)
+}
+
+func _RecipientService_AddRecipients_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddRecipientsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecipientServiceServer).AddRecipients(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecipientService_AddRecipients_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecipientServiceServer).AddRecipients(ctx, req.(*AddRecipientsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecipientService_RemoveRecipients_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveRecipientsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecipientServiceServer).RemoveRecipients(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecipientService_RemoveRecipients_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecipientServiceServer).RemoveRecipients(ctx, req.(*RemoveRecipientsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecipientService_ListRecipients_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRecipientsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecipientServiceServer).ListRecipients(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecipientService_ListRecipients_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecipientServiceServer).ListRecipients(ctx, req.(*ListRecipientsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecipientService_ListVerified_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListVerifiedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecipientServiceServer).ListVerified(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecipientService_ListVerified_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecipientServiceServer).ListVerified(ctx, req.(*ListVerifiedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecipientService_CheckRecipient_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckRecipientRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecipientServiceServer).CheckRecipient(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecipientService_CheckRecipient_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecipientServiceServer).CheckRecipient(ctx, req.(*CheckRecipientRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// RecipientService_ServiceDesc is the grpc.ServiceDesc for RecipientService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var RecipientService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "holdfast.v1.RecipientService",
+	HandlerType: (*RecipientServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "AddRecipients",
+			Handler:    _RecipientService_AddRecipients_Handler,
+		},
+		{
+			MethodName: "RemoveRecipients",
+			Handler:    _RecipientService_RemoveRecipients_Handler,
+		},
+		{
+			MethodName: "ListRecipients",
+			Handler:    _RecipientService_ListRecipients_Handler,
+		},
+		{
+			MethodName: "ListVerified",
+			Handler:    _RecipientService_ListVerified_Handler,
+		},
+		{
+			MethodName: "CheckRecipient",
+			Handler:    _RecipientService_CheckRecipient_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "holdfast/v1/admin.proto",
+}
+
+const (
 	ClusterService_GetStatus_FullMethodName          = "/holdfast.v1.ClusterService/GetStatus"
 	ClusterService_VerifyState_FullMethodName        = "/holdfast.v1.ClusterService/VerifyState"
 	ClusterService_RemoveNode_FullMethodName         = "/holdfast.v1.ClusterService/RemoveNode"

@@ -79,6 +79,123 @@ func (BodyType) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{0}
 }
 
+// Verify says which recipients of a domain are taken (R10 to R14).
+type Verify int32
+
+const (
+	// As off.
+	Verify_VERIFY_UNSPECIFIED Verify = 0
+	// All: what the destination refuses is returned.
+	Verify_VERIFY_OFF Verify = 1
+	// Those that are listed, and those that the destination takes.
+	Verify_VERIFY_CALLOUT Verify = 2
+	// Those that are listed.
+	Verify_VERIFY_LISTED Verify = 3
+)
+
+// Enum value maps for Verify.
+var (
+	Verify_name = map[int32]string{
+		0: "VERIFY_UNSPECIFIED",
+		1: "VERIFY_OFF",
+		2: "VERIFY_CALLOUT",
+		3: "VERIFY_LISTED",
+	}
+	Verify_value = map[string]int32{
+		"VERIFY_UNSPECIFIED": 0,
+		"VERIFY_OFF":         1,
+		"VERIFY_CALLOUT":     2,
+		"VERIFY_LISTED":      3,
+	}
+)
+
+func (x Verify) Enum() *Verify {
+	p := new(Verify)
+	*p = x
+	return p
+}
+
+func (x Verify) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verify) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_event_proto_enumTypes[1].Descriptor()
+}
+
+func (Verify) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_event_proto_enumTypes[1]
+}
+
+func (x Verify) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verify.Descriptor instead.
+func (Verify) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{1}
+}
+
+// Verdict is what a call-out came to.
+type Verdict int32
+
+const (
+	Verdict_VERDICT_UNSPECIFIED Verdict = 0
+	// The destination takes mail to this recipient.
+	Verdict_VERDICT_VALID Verdict = 1
+	// It refuses it for good.
+	Verdict_VERDICT_INVALID Verdict = 2
+	// It takes mail to any recipient of the domain (catch-all).
+	Verdict_VERDICT_ACCEPTS_ANY Verdict = 3
+	// It refuses recipients that don't exist.
+	Verdict_VERDICT_SELECTIVE Verdict = 4
+)
+
+// Enum value maps for Verdict.
+var (
+	Verdict_name = map[int32]string{
+		0: "VERDICT_UNSPECIFIED",
+		1: "VERDICT_VALID",
+		2: "VERDICT_INVALID",
+		3: "VERDICT_ACCEPTS_ANY",
+		4: "VERDICT_SELECTIVE",
+	}
+	Verdict_value = map[string]int32{
+		"VERDICT_UNSPECIFIED": 0,
+		"VERDICT_VALID":       1,
+		"VERDICT_INVALID":     2,
+		"VERDICT_ACCEPTS_ANY": 3,
+		"VERDICT_SELECTIVE":   4,
+	}
+)
+
+func (x Verdict) Enum() *Verdict {
+	p := new(Verdict)
+	*p = x
+	return p
+}
+
+func (x Verdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_holdfast_v1_event_proto_enumTypes[2].Descriptor()
+}
+
+func (Verdict) Type() protoreflect.EnumType {
+	return &file_holdfast_v1_event_proto_enumTypes[2]
+}
+
+func (x Verdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verdict.Descriptor instead.
+func (Verdict) EnumDescriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{2}
+}
+
 // Role is what a caller of the administration may do. Each role includes those
 // before it.
 type Role int32
@@ -120,11 +237,11 @@ func (x Role) String() string {
 }
 
 func (Role) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[1].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[3].Descriptor()
 }
 
 func (Role) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[1]
+	return &file_holdfast_v1_event_proto_enumTypes[3]
 }
 
 func (x Role) Number() protoreflect.EnumNumber {
@@ -133,7 +250,7 @@ func (x Role) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Role.Descriptor instead.
 func (Role) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{1}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
 // Fault is what a drill does to a node.
@@ -180,11 +297,11 @@ func (x Fault) String() string {
 }
 
 func (Fault) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[2].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[4].Descriptor()
 }
 
 func (Fault) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[2]
+	return &file_holdfast_v1_event_proto_enumTypes[4]
 }
 
 func (x Fault) Number() protoreflect.EnumNumber {
@@ -193,7 +310,7 @@ func (x Fault) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Fault.Descriptor instead.
 func (Fault) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{4}
 }
 
 type EventResult_Code int32
@@ -260,11 +377,11 @@ func (x EventResult_Code) String() string {
 }
 
 func (EventResult_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[3].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[5].Descriptor()
 }
 
 func (EventResult_Code) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[3]
+	return &file_holdfast_v1_event_proto_enumTypes[5]
 }
 
 func (x EventResult_Code) Number() protoreflect.EnumNumber {
@@ -319,11 +436,11 @@ func (x Bounced_Reason) String() string {
 }
 
 func (Bounced_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[4].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[6].Descriptor()
 }
 
 func (Bounced_Reason) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[4]
+	return &file_holdfast_v1_event_proto_enumTypes[6]
 }
 
 func (x Bounced_Reason) Number() protoreflect.EnumNumber {
@@ -378,11 +495,11 @@ func (x Dropped_Reason) String() string {
 }
 
 func (Dropped_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[5].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[7].Descriptor()
 }
 
 func (Dropped_Reason) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[5]
+	return &file_holdfast_v1_event_proto_enumTypes[7]
 }
 
 func (x Dropped_Reason) Number() protoreflect.EnumNumber {
@@ -453,11 +570,11 @@ func (x Operation_Kind) String() string {
 }
 
 func (Operation_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_holdfast_v1_event_proto_enumTypes[6].Descriptor()
+	return file_holdfast_v1_event_proto_enumTypes[8].Descriptor()
 }
 
 func (Operation_Kind) Type() protoreflect.EnumType {
-	return &file_holdfast_v1_event_proto_enumTypes[6]
+	return &file_holdfast_v1_event_proto_enumTypes[8]
 }
 
 func (x Operation_Kind) Number() protoreflect.EnumNumber {
@@ -466,7 +583,7 @@ func (x Operation_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation_Kind.Descriptor instead.
 func (Operation_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58, 0}
 }
 
 // EventBatch heads a raft entry; the payloads of its events follow it in order.
@@ -567,6 +684,8 @@ type Event struct {
 	//	*Event_AccountSet
 	//	*Event_AccountRemoved
 	//	*Event_ConfigurationApplied
+	//	*Event_RecipientsChanged
+	//	*Event_RecipientVerified
 	//	*Event_ClusterCreated
 	//	*Event_NodeUp
 	//	*Event_NodeEligible
@@ -962,6 +1081,24 @@ func (x *Event) GetConfigurationApplied() *ConfigurationApplied {
 	return nil
 }
 
+func (x *Event) GetRecipientsChanged() *RecipientsChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RecipientsChanged); ok {
+			return x.RecipientsChanged
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRecipientVerified() *RecipientVerified {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_RecipientVerified); ok {
+			return x.RecipientVerified
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetClusterCreated() *ClusterCreated {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_ClusterCreated); ok {
@@ -1241,6 +1378,14 @@ type Event_ConfigurationApplied struct {
 	ConfigurationApplied *ConfigurationApplied `protobuf:"bytes,69,opt,name=configuration_applied,json=configurationApplied,proto3,oneof"`
 }
 
+type Event_RecipientsChanged struct {
+	RecipientsChanged *RecipientsChanged `protobuf:"bytes,70,opt,name=recipients_changed,json=recipientsChanged,proto3,oneof"`
+}
+
+type Event_RecipientVerified struct {
+	RecipientVerified *RecipientVerified `protobuf:"bytes,71,opt,name=recipient_verified,json=recipientVerified,proto3,oneof"`
+}
+
 type Event_ClusterCreated struct {
 	// Cluster.
 	ClusterCreated *ClusterCreated `protobuf:"bytes,80,opt,name=cluster_created,json=clusterCreated,proto3,oneof"`
@@ -1371,6 +1516,10 @@ func (*Event_AccountSet) isEvent_Kind() {}
 func (*Event_AccountRemoved) isEvent_Kind() {}
 
 func (*Event_ConfigurationApplied) isEvent_Kind() {}
+
+func (*Event_RecipientsChanged) isEvent_Kind() {}
+
+func (*Event_RecipientVerified) isEvent_Kind() {}
 
 func (*Event_ClusterCreated) isEvent_Kind() {}
 
@@ -3359,6 +3508,7 @@ type DomainConfig struct {
 	// Messages and bytes that may be held for it at a time, 0 for no limit.
 	MaxMessages uint64 `protobuf:"varint,6,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
 	MaxBytes    uint64 `protobuf:"varint,7,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	Verify      Verify `protobuf:"varint,8,opt,name=verify,proto3,enum=holdfast.v1.Verify" json:"verify,omitempty"`
 	// As in DestinationConfig.
 	Revision      uint64 `protobuf:"varint,20,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3442,6 +3592,13 @@ func (x *DomainConfig) GetMaxBytes() uint64 {
 		return x.MaxBytes
 	}
 	return 0
+}
+
+func (x *DomainConfig) GetVerify() Verify {
+	if x != nil {
+		return x.Verify
+	}
+	return Verify_VERIFY_UNSPECIFIED
 }
 
 func (x *DomainConfig) GetRevision() uint64 {
@@ -3542,6 +3699,187 @@ func (x *DomainRemoved) GetName() string {
 	return ""
 }
 
+// RecipientsChanged changes the list of a domain's local recipients: what is added
+// and there already, or removed and not there, changes nothing. At most 1,000 of
+// both.
+type RecipientsChanged struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Domain string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Local parts, in lower case: a list is looked up without regard to case.
+	Added         []string `protobuf:"bytes,2,rep,name=added,proto3" json:"added,omitempty"`
+	Removed       []string `protobuf:"bytes,3,rep,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecipientsChanged) Reset() {
+	*x = RecipientsChanged{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecipientsChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecipientsChanged) ProtoMessage() {}
+
+func (x *RecipientsChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecipientsChanged.ProtoReflect.Descriptor instead.
+func (*RecipientsChanged) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RecipientsChanged) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *RecipientsChanged) GetAdded() []string {
+	if x != nil {
+		return x.Added
+	}
+	return nil
+}
+
+func (x *RecipientsChanged) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+// RecipientVerified is what a destination said of a recipient in a call-out.
+type RecipientVerified struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As MAIL and RCPT have it: the local part as it was written (RFC 5321 section
+	// 2.4), the domain in lower case.
+	LocalPart string `protobuf:"bytes,1,opt,name=local_part,json=localPart,proto3" json:"local_part,omitempty"`
+	Domain    string `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Who was asked: the verdict is dropped where the domain's mail goes elsewhere by
+	// now, or the destination has changed since that revision.
+	Destination string  `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	Revision    uint64  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Verdict     Verdict `protobuf:"varint,5,opt,name=verdict,proto3,enum=holdfast.v1.Verdict" json:"verdict,omitempty"`
+	// Of the domain as a whole, where the same call-out found it out: ACCEPTS_ANY or
+	// SELECTIVE.
+	DomainVerdict Verdict `protobuf:"varint,6,opt,name=domain_verdict,json=domainVerdict,proto3,enum=holdfast.v1.Verdict" json:"domain_verdict,omitempty"`
+	// The refusal, not set where it wasn't refused.
+	Failure *Failure `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Until when each is good, nanoseconds since 1970.
+	Until         int64 `protobuf:"varint,8,opt,name=until,proto3" json:"until,omitempty"`
+	DomainUntil   int64 `protobuf:"varint,9,opt,name=domain_until,json=domainUntil,proto3" json:"domain_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecipientVerified) Reset() {
+	*x = RecipientVerified{}
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecipientVerified) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecipientVerified) ProtoMessage() {}
+
+func (x *RecipientVerified) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecipientVerified.ProtoReflect.Descriptor instead.
+func (*RecipientVerified) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RecipientVerified) GetLocalPart() string {
+	if x != nil {
+		return x.LocalPart
+	}
+	return ""
+}
+
+func (x *RecipientVerified) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *RecipientVerified) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *RecipientVerified) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RecipientVerified) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *RecipientVerified) GetDomainVerdict() Verdict {
+	if x != nil {
+		return x.DomainVerdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *RecipientVerified) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *RecipientVerified) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *RecipientVerified) GetDomainUntil() int64 {
+	if x != nil {
+		return x.DomainUntil
+	}
+	return 0
+}
+
 // PolicyConfig is a retry policy as operators set it. Durations are nanoseconds;
 // ages count from acceptance.
 type PolicyConfig struct {
@@ -3564,7 +3902,7 @@ type PolicyConfig struct {
 
 func (x *PolicyConfig) Reset() {
 	*x = PolicyConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3576,7 +3914,7 @@ func (x *PolicyConfig) String() string {
 func (*PolicyConfig) ProtoMessage() {}
 
 func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[33]
+	mi := &file_holdfast_v1_event_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3589,7 +3927,7 @@ func (x *PolicyConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyConfig.ProtoReflect.Descriptor instead.
 func (*PolicyConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PolicyConfig) GetName() string {
@@ -3652,7 +3990,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3664,7 +4002,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[34]
+	mi := &file_holdfast_v1_event_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +4015,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PolicySet) GetPolicy() *PolicyConfig {
@@ -3697,7 +4035,7 @@ type PolicyRemoved struct {
 
 func (x *PolicyRemoved) Reset() {
 	*x = PolicyRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +4047,7 @@ func (x *PolicyRemoved) String() string {
 func (*PolicyRemoved) ProtoMessage() {}
 
 func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[35]
+	mi := &file_holdfast_v1_event_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +4060,7 @@ func (x *PolicyRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRemoved.ProtoReflect.Descriptor instead.
 func (*PolicyRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PolicyRemoved) GetName() string {
@@ -3756,7 +4094,7 @@ type TokenConfig struct {
 
 func (x *TokenConfig) Reset() {
 	*x = TokenConfig{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3768,7 +4106,7 @@ func (x *TokenConfig) String() string {
 func (*TokenConfig) ProtoMessage() {}
 
 func (x *TokenConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[36]
+	mi := &file_holdfast_v1_event_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3781,7 +4119,7 @@ func (x *TokenConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenConfig.ProtoReflect.Descriptor instead.
 func (*TokenConfig) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TokenConfig) GetId() string {
@@ -3843,7 +4181,7 @@ type TokenSet struct {
 
 func (x *TokenSet) Reset() {
 	*x = TokenSet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +4193,7 @@ func (x *TokenSet) String() string {
 func (*TokenSet) ProtoMessage() {}
 
 func (x *TokenSet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[37]
+	mi := &file_holdfast_v1_event_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +4206,7 @@ func (x *TokenSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenSet.ProtoReflect.Descriptor instead.
 func (*TokenSet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TokenSet) GetToken() *TokenConfig {
@@ -3890,7 +4228,7 @@ type TokenRevoked struct {
 
 func (x *TokenRevoked) Reset() {
 	*x = TokenRevoked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3902,7 +4240,7 @@ func (x *TokenRevoked) String() string {
 func (*TokenRevoked) ProtoMessage() {}
 
 func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[38]
+	mi := &file_holdfast_v1_event_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3915,7 +4253,7 @@ func (x *TokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRevoked.ProtoReflect.Descriptor instead.
 func (*TokenRevoked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TokenRevoked) GetId() string {
@@ -3950,7 +4288,7 @@ type AccountSet struct {
 
 func (x *AccountSet) Reset() {
 	*x = AccountSet{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3962,7 +4300,7 @@ func (x *AccountSet) String() string {
 func (*AccountSet) ProtoMessage() {}
 
 func (x *AccountSet) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[39]
+	mi := &file_holdfast_v1_event_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3975,7 +4313,7 @@ func (x *AccountSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountSet.ProtoReflect.Descriptor instead.
 func (*AccountSet) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AccountSet) GetName() string {
@@ -4012,7 +4350,7 @@ type AccountRemoved struct {
 
 func (x *AccountRemoved) Reset() {
 	*x = AccountRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +4362,7 @@ func (x *AccountRemoved) String() string {
 func (*AccountRemoved) ProtoMessage() {}
 
 func (x *AccountRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[40]
+	mi := &file_holdfast_v1_event_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +4375,7 @@ func (x *AccountRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRemoved.ProtoReflect.Descriptor instead.
 func (*AccountRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AccountRemoved) GetName() string {
@@ -4070,7 +4408,7 @@ type ConfigurationApplied struct {
 
 func (x *ConfigurationApplied) Reset() {
 	*x = ConfigurationApplied{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4082,7 +4420,7 @@ func (x *ConfigurationApplied) String() string {
 func (*ConfigurationApplied) ProtoMessage() {}
 
 func (x *ConfigurationApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[41]
+	mi := &file_holdfast_v1_event_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4095,7 +4433,7 @@ func (x *ConfigurationApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationApplied.ProtoReflect.Descriptor instead.
 func (*ConfigurationApplied) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ConfigurationApplied) GetContentId() []byte {
@@ -4132,13 +4470,15 @@ type ConfigurationChange struct {
 	RemovedDestinations []string `protobuf:"bytes,5,rep,name=removed_destinations,json=removedDestinations,proto3" json:"removed_destinations,omitempty"`
 	RemovedDomains      []string `protobuf:"bytes,6,rep,name=removed_domains,json=removedDomains,proto3" json:"removed_domains,omitempty"`
 	RemovedPolicies     []string `protobuf:"bytes,7,rep,name=removed_policies,json=removedPolicies,proto3" json:"removed_policies,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Each domain at most once; without the limit of RecipientsChanged.
+	Recipients    []*RecipientsChanged `protobuf:"bytes,8,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConfigurationChange) Reset() {
 	*x = ConfigurationChange{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4150,7 +4490,7 @@ func (x *ConfigurationChange) String() string {
 func (*ConfigurationChange) ProtoMessage() {}
 
 func (x *ConfigurationChange) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[42]
+	mi := &file_holdfast_v1_event_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4163,7 +4503,7 @@ func (x *ConfigurationChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationChange.ProtoReflect.Descriptor instead.
 func (*ConfigurationChange) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ConfigurationChange) GetDestinations() []*DestinationConfig {
@@ -4215,6 +4555,13 @@ func (x *ConfigurationChange) GetRemovedPolicies() []string {
 	return nil
 }
 
+func (x *ConfigurationChange) GetRecipients() []*RecipientsChanged {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
 // ClusterCreated is a cluster's first event.
 type ClusterCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4225,7 +4572,7 @@ type ClusterCreated struct {
 
 func (x *ClusterCreated) Reset() {
 	*x = ClusterCreated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4237,7 +4584,7 @@ func (x *ClusterCreated) String() string {
 func (*ClusterCreated) ProtoMessage() {}
 
 func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[43]
+	mi := &file_holdfast_v1_event_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4250,7 +4597,7 @@ func (x *ClusterCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterCreated.ProtoReflect.Descriptor instead.
 func (*ClusterCreated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ClusterCreated) GetClusterId() string {
@@ -4281,7 +4628,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4640,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[44]
+	mi := &file_holdfast_v1_event_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4653,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeUp) GetNode() string {
@@ -4376,7 +4723,7 @@ type NodeEligible struct {
 
 func (x *NodeEligible) Reset() {
 	*x = NodeEligible{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4388,7 +4735,7 @@ func (x *NodeEligible) String() string {
 func (*NodeEligible) ProtoMessage() {}
 
 func (x *NodeEligible) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[45]
+	mi := &file_holdfast_v1_event_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4401,7 +4748,7 @@ func (x *NodeEligible) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEligible.ProtoReflect.Descriptor instead.
 func (*NodeEligible) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NodeEligible) GetNode() string {
@@ -4431,7 +4778,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4443,7 +4790,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[46]
+	mi := &file_holdfast_v1_event_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4456,7 +4803,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *NodeDown) GetNode() string {
@@ -4491,7 +4838,7 @@ type VerifyMarked struct {
 
 func (x *VerifyMarked) Reset() {
 	*x = VerifyMarked{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4503,7 +4850,7 @@ func (x *VerifyMarked) String() string {
 func (*VerifyMarked) ProtoMessage() {}
 
 func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[47]
+	mi := &file_holdfast_v1_event_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4516,7 +4863,7 @@ func (x *VerifyMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyMarked.ProtoReflect.Descriptor instead.
 func (*VerifyMarked) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *VerifyMarked) GetNonce() []byte {
@@ -4550,13 +4897,17 @@ type Settings struct {
 	// Whose clients may send mail to domains that aren't configured; none where it
 	// isn't set.
 	RelayNetworks *RelayNetworks `protobuf:"bytes,9,opt,name=relay_networks,json=relayNetworks,proto3" json:"relay_networks,omitempty"`
+	// How long a call-out's answer is good: that a recipient is valid, and that it
+	// isn't, nanoseconds.
+	VerifyValid   *int64 `protobuf:"varint,10,opt,name=verify_valid,json=verifyValid,proto3,oneof" json:"verify_valid,omitempty"`
+	VerifyInvalid *int64 `protobuf:"varint,11,opt,name=verify_invalid,json=verifyInvalid,proto3,oneof" json:"verify_invalid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +4919,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[48]
+	mi := &file_holdfast_v1_event_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +4932,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Settings) GetLogRetention() int64 {
@@ -4647,6 +4998,20 @@ func (x *Settings) GetRelayNetworks() *RelayNetworks {
 	return nil
 }
 
+func (x *Settings) GetVerifyValid() int64 {
+	if x != nil && x.VerifyValid != nil {
+		return *x.VerifyValid
+	}
+	return 0
+}
+
+func (x *Settings) GetVerifyInvalid() int64 {
+	if x != nil && x.VerifyInvalid != nil {
+		return *x.VerifyInvalid
+	}
+	return 0
+}
+
 // RelayNetworks is a list that is changed as a whole.
 type RelayNetworks struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4658,7 +5023,7 @@ type RelayNetworks struct {
 
 func (x *RelayNetworks) Reset() {
 	*x = RelayNetworks{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4670,7 +5035,7 @@ func (x *RelayNetworks) String() string {
 func (*RelayNetworks) ProtoMessage() {}
 
 func (x *RelayNetworks) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[49]
+	mi := &file_holdfast_v1_event_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4683,7 +5048,7 @@ func (x *RelayNetworks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayNetworks.ProtoReflect.Descriptor instead.
 func (*RelayNetworks) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RelayNetworks) GetNetworks() []string {
@@ -4703,7 +5068,7 @@ type SettingsChanged struct {
 
 func (x *SettingsChanged) Reset() {
 	*x = SettingsChanged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4715,7 +5080,7 @@ func (x *SettingsChanged) String() string {
 func (*SettingsChanged) ProtoMessage() {}
 
 func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[50]
+	mi := &file_holdfast_v1_event_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4728,7 +5093,7 @@ func (x *SettingsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsChanged.ProtoReflect.Descriptor instead.
 func (*SettingsChanged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SettingsChanged) GetSettings() *Settings {
@@ -4751,7 +5116,7 @@ type HistoryPruned struct {
 
 func (x *HistoryPruned) Reset() {
 	*x = HistoryPruned{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4763,7 +5128,7 @@ func (x *HistoryPruned) String() string {
 func (*HistoryPruned) ProtoMessage() {}
 
 func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[51]
+	mi := &file_holdfast_v1_event_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4776,7 +5141,7 @@ func (x *HistoryPruned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPruned.ProtoReflect.Descriptor instead.
 func (*HistoryPruned) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *HistoryPruned) GetBefore() int64 {
@@ -4799,7 +5164,7 @@ type NodeDraining struct {
 
 func (x *NodeDraining) Reset() {
 	*x = NodeDraining{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4811,7 +5176,7 @@ func (x *NodeDraining) String() string {
 func (*NodeDraining) ProtoMessage() {}
 
 func (x *NodeDraining) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[52]
+	mi := &file_holdfast_v1_event_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4824,7 +5189,7 @@ func (x *NodeDraining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDraining.ProtoReflect.Descriptor instead.
 func (*NodeDraining) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *NodeDraining) GetNode() string {
@@ -4851,7 +5216,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4863,7 +5228,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[53]
+	mi := &file_holdfast_v1_event_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4876,7 +5241,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -4899,7 +5264,7 @@ type NodeRemoved struct {
 
 func (x *NodeRemoved) Reset() {
 	*x = NodeRemoved{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4911,7 +5276,7 @@ func (x *NodeRemoved) String() string {
 func (*NodeRemoved) ProtoMessage() {}
 
 func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[54]
+	mi := &file_holdfast_v1_event_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4924,7 +5289,7 @@ func (x *NodeRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRemoved.ProtoReflect.Descriptor instead.
 func (*NodeRemoved) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *NodeRemoved) GetNode() string {
@@ -4963,7 +5328,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5340,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[55]
+	mi := &file_holdfast_v1_event_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5353,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Restored) GetClusterId() string {
@@ -5049,7 +5414,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5061,7 +5426,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[56]
+	mi := &file_holdfast_v1_event_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5074,7 +5439,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Operation) GetKind() Operation_Kind {
@@ -5145,7 +5510,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5157,7 +5522,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[57]
+	mi := &file_holdfast_v1_event_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5170,7 +5535,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Target) GetMessageId() []byte {
@@ -5199,7 +5564,7 @@ type Operated struct {
 
 func (x *Operated) Reset() {
 	*x = Operated{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5211,7 +5576,7 @@ func (x *Operated) String() string {
 func (*Operated) ProtoMessage() {}
 
 func (x *Operated) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[58]
+	mi := &file_holdfast_v1_event_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5224,7 +5589,7 @@ func (x *Operated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operated.ProtoReflect.Descriptor instead.
 func (*Operated) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Operated) GetOperation() *Operation {
@@ -5252,7 +5617,7 @@ type Purged struct {
 
 func (x *Purged) Reset() {
 	*x = Purged{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5264,7 +5629,7 @@ func (x *Purged) String() string {
 func (*Purged) ProtoMessage() {}
 
 func (x *Purged) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[59]
+	mi := &file_holdfast_v1_event_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5277,7 +5642,7 @@ func (x *Purged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Purged.ProtoReflect.Descriptor instead.
 func (*Purged) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Purged) GetTargets() []*Target {
@@ -5300,7 +5665,7 @@ type FrozenExpired struct {
 
 func (x *FrozenExpired) Reset() {
 	*x = FrozenExpired{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5312,7 +5677,7 @@ func (x *FrozenExpired) String() string {
 func (*FrozenExpired) ProtoMessage() {}
 
 func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[60]
+	mi := &file_holdfast_v1_event_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5325,7 +5690,7 @@ func (x *FrozenExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrozenExpired.ProtoReflect.Descriptor instead.
 func (*FrozenExpired) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *FrozenExpired) GetTargets() []*Target {
@@ -5363,7 +5728,7 @@ type BulkFilter struct {
 
 func (x *BulkFilter) Reset() {
 	*x = BulkFilter{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5375,7 +5740,7 @@ func (x *BulkFilter) String() string {
 func (*BulkFilter) ProtoMessage() {}
 
 func (x *BulkFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[61]
+	mi := &file_holdfast_v1_event_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5388,7 +5753,7 @@ func (x *BulkFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkFilter.ProtoReflect.Descriptor instead.
 func (*BulkFilter) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *BulkFilter) GetDomain() string {
@@ -5458,7 +5823,7 @@ type BulkStarted struct {
 
 func (x *BulkStarted) Reset() {
 	*x = BulkStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5470,7 +5835,7 @@ func (x *BulkStarted) String() string {
 func (*BulkStarted) ProtoMessage() {}
 
 func (x *BulkStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[62]
+	mi := &file_holdfast_v1_event_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5483,7 +5848,7 @@ func (x *BulkStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStarted.ProtoReflect.Descriptor instead.
 func (*BulkStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *BulkStarted) GetBulkId() []byte {
@@ -5543,7 +5908,7 @@ type BulkProgressed struct {
 
 func (x *BulkProgressed) Reset() {
 	*x = BulkProgressed{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5555,7 +5920,7 @@ func (x *BulkProgressed) String() string {
 func (*BulkProgressed) ProtoMessage() {}
 
 func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[63]
+	mi := &file_holdfast_v1_event_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5568,7 +5933,7 @@ func (x *BulkProgressed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkProgressed.ProtoReflect.Descriptor instead.
 func (*BulkProgressed) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *BulkProgressed) GetBulkId() []byte {
@@ -5639,7 +6004,7 @@ type BulkStopped struct {
 
 func (x *BulkStopped) Reset() {
 	*x = BulkStopped{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5651,7 +6016,7 @@ func (x *BulkStopped) String() string {
 func (*BulkStopped) ProtoMessage() {}
 
 func (x *BulkStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[64]
+	mi := &file_holdfast_v1_event_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5664,7 +6029,7 @@ func (x *BulkStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BulkStopped.ProtoReflect.Descriptor instead.
 func (*BulkStopped) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *BulkStopped) GetBulkId() []byte {
@@ -5692,7 +6057,7 @@ type VersionRaised struct {
 
 func (x *VersionRaised) Reset() {
 	*x = VersionRaised{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5704,7 +6069,7 @@ func (x *VersionRaised) String() string {
 func (*VersionRaised) ProtoMessage() {}
 
 func (x *VersionRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[65]
+	mi := &file_holdfast_v1_event_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5717,7 +6082,7 @@ func (x *VersionRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRaised.ProtoReflect.Descriptor instead.
 func (*VersionRaised) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *VersionRaised) GetVersion() uint32 {
@@ -5748,7 +6113,7 @@ type DrillStarted struct {
 
 func (x *DrillStarted) Reset() {
 	*x = DrillStarted{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5760,7 +6125,7 @@ func (x *DrillStarted) String() string {
 func (*DrillStarted) ProtoMessage() {}
 
 func (x *DrillStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[66]
+	mi := &file_holdfast_v1_event_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5773,7 +6138,7 @@ func (x *DrillStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillStarted.ProtoReflect.Descriptor instead.
 func (*DrillStarted) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DrillStarted) GetId() string {
@@ -5828,7 +6193,7 @@ type DrillEnded struct {
 
 func (x *DrillEnded) Reset() {
 	*x = DrillEnded{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5840,7 +6205,7 @@ func (x *DrillEnded) String() string {
 func (*DrillEnded) ProtoMessage() {}
 
 func (x *DrillEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[67]
+	mi := &file_holdfast_v1_event_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5853,7 +6218,7 @@ func (x *DrillEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillEnded.ProtoReflect.Descriptor instead.
 func (*DrillEnded) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DrillEnded) GetId() string {
@@ -5878,7 +6243,7 @@ type AttemptStarted_Claim struct {
 
 func (x *AttemptStarted_Claim) Reset() {
 	*x = AttemptStarted_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5890,7 +6255,7 @@ func (x *AttemptStarted_Claim) String() string {
 func (*AttemptStarted_Claim) ProtoMessage() {}
 
 func (x *AttemptStarted_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[68]
+	mi := &file_holdfast_v1_event_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5953,7 +6318,7 @@ type AttemptFailed_Recipient struct {
 
 func (x *AttemptFailed_Recipient) Reset() {
 	*x = AttemptFailed_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5965,7 +6330,7 @@ func (x *AttemptFailed_Recipient) String() string {
 func (*AttemptFailed_Recipient) ProtoMessage() {}
 
 func (x *AttemptFailed_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[69]
+	mi := &file_holdfast_v1_event_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6014,7 +6379,7 @@ type Delivered_Recipient struct {
 
 func (x *Delivered_Recipient) Reset() {
 	*x = Delivered_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6026,7 +6391,7 @@ func (x *Delivered_Recipient) String() string {
 func (*Delivered_Recipient) ProtoMessage() {}
 
 func (x *Delivered_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[70]
+	mi := &file_holdfast_v1_event_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6073,7 +6438,7 @@ type Bounced_Recipient struct {
 
 func (x *Bounced_Recipient) Reset() {
 	*x = Bounced_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6085,7 +6450,7 @@ func (x *Bounced_Recipient) String() string {
 func (*Bounced_Recipient) ProtoMessage() {}
 
 func (x *Bounced_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[71]
+	mi := &file_holdfast_v1_event_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6130,7 +6495,7 @@ type Bounced_Report struct {
 
 func (x *Bounced_Report) Reset() {
 	*x = Bounced_Report{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[72]
+	mi := &file_holdfast_v1_event_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6142,7 +6507,7 @@ func (x *Bounced_Report) String() string {
 func (*Bounced_Report) ProtoMessage() {}
 
 func (x *Bounced_Report) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[72]
+	mi := &file_holdfast_v1_event_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6203,7 +6568,7 @@ type Frozen_Recipient struct {
 
 func (x *Frozen_Recipient) Reset() {
 	*x = Frozen_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[73]
+	mi := &file_holdfast_v1_event_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6215,7 +6580,7 @@ func (x *Frozen_Recipient) String() string {
 func (*Frozen_Recipient) ProtoMessage() {}
 
 func (x *Frozen_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[73]
+	mi := &file_holdfast_v1_event_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6255,7 +6620,7 @@ type Dropped_Recipient struct {
 
 func (x *Dropped_Recipient) Reset() {
 	*x = Dropped_Recipient{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[74]
+	mi := &file_holdfast_v1_event_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6267,7 +6632,7 @@ func (x *Dropped_Recipient) String() string {
 func (*Dropped_Recipient) ProtoMessage() {}
 
 func (x *Dropped_Recipient) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[74]
+	mi := &file_holdfast_v1_event_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6310,7 +6675,7 @@ type ClaimsReleased_Claim struct {
 
 func (x *ClaimsReleased_Claim) Reset() {
 	*x = ClaimsReleased_Claim{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[75]
+	mi := &file_holdfast_v1_event_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6322,7 +6687,7 @@ func (x *ClaimsReleased_Claim) String() string {
 func (*ClaimsReleased_Claim) ProtoMessage() {}
 
 func (x *ClaimsReleased_Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[75]
+	mi := &file_holdfast_v1_event_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6377,7 +6742,7 @@ type DestinationConfig_Host struct {
 
 func (x *DestinationConfig_Host) Reset() {
 	*x = DestinationConfig_Host{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[76]
+	mi := &file_holdfast_v1_event_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6389,7 +6754,7 @@ func (x *DestinationConfig_Host) String() string {
 func (*DestinationConfig_Host) ProtoMessage() {}
 
 func (x *DestinationConfig_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[76]
+	mi := &file_holdfast_v1_event_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6441,7 +6806,7 @@ type PolicyConfig_Phase struct {
 
 func (x *PolicyConfig_Phase) Reset() {
 	*x = PolicyConfig_Phase{}
-	mi := &file_holdfast_v1_event_proto_msgTypes[77]
+	mi := &file_holdfast_v1_event_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6453,7 +6818,7 @@ func (x *PolicyConfig_Phase) String() string {
 func (*PolicyConfig_Phase) ProtoMessage() {}
 
 func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_event_proto_msgTypes[77]
+	mi := &file_holdfast_v1_event_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6466,7 +6831,7 @@ func (x *PolicyConfig_Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyConfig_Phase.ProtoReflect.Descriptor instead.
 func (*PolicyConfig_Phase) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{33, 0}
+	return file_holdfast_v1_event_proto_rawDescGZIP(), []int{35, 0}
 }
 
 func (x *PolicyConfig_Phase) GetUntil() int64 {
@@ -6518,7 +6883,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x17holdfast/v1/event.proto\x12\vholdfast.v1\x1a google/protobuf/descriptor.proto\"8\n" +
 	"\n" +
 	"EventBatch\x12*\n" +
-	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\xdf\x1a\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\"\x81\x1c\n" +
 	"\x05Event\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1f\n" +
@@ -6562,7 +6927,9 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\vaccount_set\x18C \x01(\v2\x17.holdfast.v1.AccountSetH\x00R\n" +
 	"accountSet\x12F\n" +
 	"\x0faccount_removed\x18D \x01(\v2\x1b.holdfast.v1.AccountRemovedH\x00R\x0eaccountRemoved\x12X\n" +
-	"\x15configuration_applied\x18E \x01(\v2!.holdfast.v1.ConfigurationAppliedH\x00R\x14configurationApplied\x12F\n" +
+	"\x15configuration_applied\x18E \x01(\v2!.holdfast.v1.ConfigurationAppliedH\x00R\x14configurationApplied\x12O\n" +
+	"\x12recipients_changed\x18F \x01(\v2\x1e.holdfast.v1.RecipientsChangedH\x00R\x11recipientsChanged\x12O\n" +
+	"\x12recipient_verified\x18G \x01(\v2\x1e.holdfast.v1.RecipientVerifiedH\x00R\x11recipientVerified\x12F\n" +
 	"\x0fcluster_created\x18P \x01(\v2\x1b.holdfast.v1.ClusterCreatedH\x00R\x0eclusterCreated\x12.\n" +
 	"\anode_up\x18Q \x01(\v2\x13.holdfast.v1.NodeUpH\x00R\x06nodeUp\x12@\n" +
 	"\rnode_eligible\x18R \x01(\v2\x19.holdfast.v1.NodeEligibleH\x00R\fnodeEligible\x124\n" +
@@ -6812,7 +7179,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"Y\n" +
 	"\x0eRetryRequested\x12 \n" +
-	"\vdestination\x18\x02 \x01(\tR\vdestinationJ\x04\b\x01\x10\x02J\x04\b\x03\x10\x04R\vmessage_idsR\frelease_held\"\xf8\x01\n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestinationJ\x04\b\x01\x10\x02J\x04\b\x03\x10\x04R\vmessage_idsR\frelease_held\"\xa5\x02\n" +
 	"\fDomainConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x16\n" +
@@ -6820,12 +7187,28 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\aspam_if\x18\x04 \x03(\tR\x06spamIf\x12%\n" +
 	"\x0espam_retention\x18\x05 \x01(\x03R\rspamRetention\x12!\n" +
 	"\fmax_messages\x18\x06 \x01(\x04R\vmaxMessages\x12\x1b\n" +
-	"\tmax_bytes\x18\a \x01(\x04R\bmaxBytes\x12\x1a\n" +
+	"\tmax_bytes\x18\a \x01(\x04R\bmaxBytes\x12+\n" +
+	"\x06verify\x18\b \x01(\x0e2\x13.holdfast.v1.VerifyR\x06verify\x12\x1a\n" +
 	"\brevision\x18\x14 \x01(\x04R\brevision\">\n" +
 	"\tDomainSet\x121\n" +
 	"\x06domain\x18\x01 \x01(\v2\x19.holdfast.v1.DomainConfigR\x06domain\"#\n" +
 	"\rDomainRemoved\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xbc\x02\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"[\n" +
+	"\x11RecipientsChanged\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x14\n" +
+	"\x05added\x18\x02 \x03(\tR\x05added\x12\x18\n" +
+	"\aremoved\x18\x03 \x03(\tR\aremoved\"\xde\x02\n" +
+	"\x11RecipientVerified\x12\x1d\n" +
+	"\n" +
+	"local_part\x18\x01 \x01(\tR\tlocalPart\x12\x16\n" +
+	"\x06domain\x18\x02 \x01(\tR\x06domain\x12 \n" +
+	"\vdestination\x18\x03 \x01(\tR\vdestination\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x04R\brevision\x12.\n" +
+	"\averdict\x18\x05 \x01(\x0e2\x14.holdfast.v1.VerdictR\averdict\x12;\n" +
+	"\x0edomain_verdict\x18\x06 \x01(\x0e2\x14.holdfast.v1.VerdictR\rdomainVerdict\x12.\n" +
+	"\afailure\x18\a \x01(\v2\x14.holdfast.v1.FailureR\afailure\x12\x14\n" +
+	"\x05until\x18\b \x01(\x03R\x05until\x12!\n" +
+	"\fdomain_until\x18\t \x01(\x03R\vdomainUntil\"\xbc\x02\n" +
 	"\fPolicyConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x06phases\x18\x02 \x03(\v2\x1f.holdfast.v1.PolicyConfig.PhaseR\x06phases\x12\x1c\n" +
@@ -6872,7 +7255,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12\x1e\n" +
 	"\n" +
 	"configured\x18\x03 \x01(\x04R\n" +
-	"configured\"\xff\x02\n" +
+	"configured\"\xbf\x03\n" +
 	"\x13ConfigurationChange\x12B\n" +
 	"\fdestinations\x18\x01 \x03(\v2\x1e.holdfast.v1.DestinationConfigR\fdestinations\x123\n" +
 	"\adomains\x18\x02 \x03(\v2\x19.holdfast.v1.DomainConfigR\adomains\x125\n" +
@@ -6880,7 +7263,10 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\bsettings\x18\x04 \x01(\v2\x15.holdfast.v1.SettingsR\bsettings\x121\n" +
 	"\x14removed_destinations\x18\x05 \x03(\tR\x13removedDestinations\x12'\n" +
 	"\x0fremoved_domains\x18\x06 \x03(\tR\x0eremovedDomains\x12)\n" +
-	"\x10removed_policies\x18\a \x03(\tR\x0fremovedPolicies\"/\n" +
+	"\x10removed_policies\x18\a \x03(\tR\x0fremovedPolicies\x12>\n" +
+	"\n" +
+	"recipients\x18\b \x03(\v2\x1e.holdfast.v1.RecipientsChangedR\n" +
+	"recipients\"/\n" +
 	"\x0eClusterCreated\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xeb\x01\n" +
@@ -6901,7 +7287,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\"$\n" +
 	"\fVerifyMarked\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\x98\x04\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\"\x90\x05\n" +
 	"\bSettings\x12(\n" +
 	"\rlog_retention\x18\x01 \x01(\x03H\x00R\flogRetention\x88\x01\x01\x12&\n" +
 	"\fdelete_grace\x18\x02 \x01(\x03H\x01R\vdeleteGrace\x88\x01\x01\x12\"\n" +
@@ -6915,7 +7301,10 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"postmaster\x18\b \x01(\tH\aR\n" +
 	"postmaster\x88\x01\x01\x12A\n" +
-	"\x0erelay_networks\x18\t \x01(\v2\x1a.holdfast.v1.RelayNetworksR\rrelayNetworksB\x10\n" +
+	"\x0erelay_networks\x18\t \x01(\v2\x1a.holdfast.v1.RelayNetworksR\rrelayNetworks\x12&\n" +
+	"\fverify_valid\x18\n" +
+	" \x01(\x03H\bR\vverifyValid\x88\x01\x01\x12*\n" +
+	"\x0everify_invalid\x18\v \x01(\x03H\tR\rverifyInvalid\x88\x01\x01B\x10\n" +
 	"\x0e_log_retentionB\x0f\n" +
 	"\r_delete_graceB\r\n" +
 	"\v_frozen_ageB\x13\n" +
@@ -6923,7 +7312,9 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\r_warn_pendingB\x0e\n" +
 	"\f_warn_oldestB\x10\n" +
 	"\x0e_drill_consentB\r\n" +
-	"\v_postmaster\"+\n" +
+	"\v_postmasterB\x0f\n" +
+	"\r_verify_validB\x11\n" +
+	"\x0f_verify_invalid\"+\n" +
 	"\rRelayNetworks\x12\x1a\n" +
 	"\bnetworks\x18\x01 \x03(\tR\bnetworks\"D\n" +
 	"\x0fSettingsChanged\x121\n" +
@@ -7024,7 +7415,19 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x15BODY_TYPE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eBODY_TYPE_7BIT\x10\x01\x12\x16\n" +
 	"\x12BODY_TYPE_8BITMIME\x10\x02\x12\x18\n" +
-	"\x14BODY_TYPE_BINARYMIME\x10\x03*P\n" +
+	"\x14BODY_TYPE_BINARYMIME\x10\x03*W\n" +
+	"\x06Verify\x12\x16\n" +
+	"\x12VERIFY_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"VERIFY_OFF\x10\x01\x12\x12\n" +
+	"\x0eVERIFY_CALLOUT\x10\x02\x12\x11\n" +
+	"\rVERIFY_LISTED\x10\x03*z\n" +
+	"\aVerdict\x12\x17\n" +
+	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rVERDICT_VALID\x10\x01\x12\x13\n" +
+	"\x0fVERDICT_INVALID\x10\x02\x12\x17\n" +
+	"\x13VERDICT_ACCEPTS_ANY\x10\x03\x12\x15\n" +
+	"\x11VERDICT_SELECTIVE\x10\x04*P\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
@@ -7052,213 +7455,224 @@ func file_holdfast_v1_event_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_event_proto_rawDescData
 }
 
-var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_holdfast_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_holdfast_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_holdfast_v1_event_proto_goTypes = []any{
 	(BodyType)(0),                     // 0: holdfast.v1.BodyType
-	(Role)(0),                         // 1: holdfast.v1.Role
-	(Fault)(0),                        // 2: holdfast.v1.Fault
-	(EventResult_Code)(0),             // 3: holdfast.v1.EventResult.Code
-	(Bounced_Reason)(0),               // 4: holdfast.v1.Bounced.Reason
-	(Dropped_Reason)(0),               // 5: holdfast.v1.Dropped.Reason
-	(Operation_Kind)(0),               // 6: holdfast.v1.Operation.Kind
-	(*EventBatch)(nil),                // 7: holdfast.v1.EventBatch
-	(*Event)(nil),                     // 8: holdfast.v1.Event
-	(*EventResult)(nil),               // 9: holdfast.v1.EventResult
-	(*ContentAppended)(nil),           // 10: holdfast.v1.ContentAppended
-	(*ContentAbandoned)(nil),          // 11: holdfast.v1.ContentAbandoned
-	(*Envelope)(nil),                  // 12: holdfast.v1.Envelope
-	(*Recipient)(nil),                 // 13: holdfast.v1.Recipient
-	(*Origin)(nil),                    // 14: holdfast.v1.Origin
-	(*Content)(nil),                   // 15: holdfast.v1.Content
-	(*MessageAccepted)(nil),           // 16: holdfast.v1.MessageAccepted
-	(*AcceptanceAborted)(nil),         // 17: holdfast.v1.AcceptanceAborted
-	(*ClaimRef)(nil),                  // 18: holdfast.v1.ClaimRef
-	(*AttemptStarted)(nil),            // 19: holdfast.v1.AttemptStarted
-	(*Attempt)(nil),                   // 20: holdfast.v1.Attempt
-	(*Failure)(nil),                   // 21: holdfast.v1.Failure
-	(*AttemptFailed)(nil),             // 22: holdfast.v1.AttemptFailed
-	(*Delivered)(nil),                 // 23: holdfast.v1.Delivered
-	(*DelayWarned)(nil),               // 24: holdfast.v1.DelayWarned
-	(*Bounced)(nil),                   // 25: holdfast.v1.Bounced
-	(*Frozen)(nil),                    // 26: holdfast.v1.Frozen
-	(*Dropped)(nil),                   // 27: holdfast.v1.Dropped
-	(*ClaimsReleased)(nil),            // 28: holdfast.v1.ClaimsReleased
-	(*DestinationConfig)(nil),         // 29: holdfast.v1.DestinationConfig
-	(*DestinationSet)(nil),            // 30: holdfast.v1.DestinationSet
-	(*DestinationRemoved)(nil),        // 31: holdfast.v1.DestinationRemoved
-	(*DestinationFailed)(nil),         // 32: holdfast.v1.DestinationFailed
-	(*DestinationRecovered)(nil),      // 33: holdfast.v1.DestinationRecovered
-	(*DestinationSuspended)(nil),      // 34: holdfast.v1.DestinationSuspended
-	(*DestinationResumed)(nil),        // 35: holdfast.v1.DestinationResumed
-	(*RetryRequested)(nil),            // 36: holdfast.v1.RetryRequested
-	(*DomainConfig)(nil),              // 37: holdfast.v1.DomainConfig
-	(*DomainSet)(nil),                 // 38: holdfast.v1.DomainSet
-	(*DomainRemoved)(nil),             // 39: holdfast.v1.DomainRemoved
-	(*PolicyConfig)(nil),              // 40: holdfast.v1.PolicyConfig
-	(*PolicySet)(nil),                 // 41: holdfast.v1.PolicySet
-	(*PolicyRemoved)(nil),             // 42: holdfast.v1.PolicyRemoved
-	(*TokenConfig)(nil),               // 43: holdfast.v1.TokenConfig
-	(*TokenSet)(nil),                  // 44: holdfast.v1.TokenSet
-	(*TokenRevoked)(nil),              // 45: holdfast.v1.TokenRevoked
-	(*AccountSet)(nil),                // 46: holdfast.v1.AccountSet
-	(*AccountRemoved)(nil),            // 47: holdfast.v1.AccountRemoved
-	(*ConfigurationApplied)(nil),      // 48: holdfast.v1.ConfigurationApplied
-	(*ConfigurationChange)(nil),       // 49: holdfast.v1.ConfigurationChange
-	(*ClusterCreated)(nil),            // 50: holdfast.v1.ClusterCreated
-	(*NodeUp)(nil),                    // 51: holdfast.v1.NodeUp
-	(*NodeEligible)(nil),              // 52: holdfast.v1.NodeEligible
-	(*NodeDown)(nil),                  // 53: holdfast.v1.NodeDown
-	(*VerifyMarked)(nil),              // 54: holdfast.v1.VerifyMarked
-	(*Settings)(nil),                  // 55: holdfast.v1.Settings
-	(*RelayNetworks)(nil),             // 56: holdfast.v1.RelayNetworks
-	(*SettingsChanged)(nil),           // 57: holdfast.v1.SettingsChanged
-	(*HistoryPruned)(nil),             // 58: holdfast.v1.HistoryPruned
-	(*NodeDraining)(nil),              // 59: holdfast.v1.NodeDraining
-	(*NodeResumed)(nil),               // 60: holdfast.v1.NodeResumed
-	(*NodeRemoved)(nil),               // 61: holdfast.v1.NodeRemoved
-	(*Restored)(nil),                  // 62: holdfast.v1.Restored
-	(*Operation)(nil),                 // 63: holdfast.v1.Operation
-	(*Target)(nil),                    // 64: holdfast.v1.Target
-	(*Operated)(nil),                  // 65: holdfast.v1.Operated
-	(*Purged)(nil),                    // 66: holdfast.v1.Purged
-	(*FrozenExpired)(nil),             // 67: holdfast.v1.FrozenExpired
-	(*BulkFilter)(nil),                // 68: holdfast.v1.BulkFilter
-	(*BulkStarted)(nil),               // 69: holdfast.v1.BulkStarted
-	(*BulkProgressed)(nil),            // 70: holdfast.v1.BulkProgressed
-	(*BulkStopped)(nil),               // 71: holdfast.v1.BulkStopped
-	(*VersionRaised)(nil),             // 72: holdfast.v1.VersionRaised
-	(*DrillStarted)(nil),              // 73: holdfast.v1.DrillStarted
-	(*DrillEnded)(nil),                // 74: holdfast.v1.DrillEnded
-	(*AttemptStarted_Claim)(nil),      // 75: holdfast.v1.AttemptStarted.Claim
-	(*AttemptFailed_Recipient)(nil),   // 76: holdfast.v1.AttemptFailed.Recipient
-	(*Delivered_Recipient)(nil),       // 77: holdfast.v1.Delivered.Recipient
-	(*Bounced_Recipient)(nil),         // 78: holdfast.v1.Bounced.Recipient
-	(*Bounced_Report)(nil),            // 79: holdfast.v1.Bounced.Report
-	(*Frozen_Recipient)(nil),          // 80: holdfast.v1.Frozen.Recipient
-	(*Dropped_Recipient)(nil),         // 81: holdfast.v1.Dropped.Recipient
-	(*ClaimsReleased_Claim)(nil),      // 82: holdfast.v1.ClaimsReleased.Claim
-	(*DestinationConfig_Host)(nil),    // 83: holdfast.v1.DestinationConfig.Host
-	(*PolicyConfig_Phase)(nil),        // 84: holdfast.v1.PolicyConfig.Phase
-	(*descriptorpb.FieldOptions)(nil), // 85: google.protobuf.FieldOptions
+	(Verify)(0),                       // 1: holdfast.v1.Verify
+	(Verdict)(0),                      // 2: holdfast.v1.Verdict
+	(Role)(0),                         // 3: holdfast.v1.Role
+	(Fault)(0),                        // 4: holdfast.v1.Fault
+	(EventResult_Code)(0),             // 5: holdfast.v1.EventResult.Code
+	(Bounced_Reason)(0),               // 6: holdfast.v1.Bounced.Reason
+	(Dropped_Reason)(0),               // 7: holdfast.v1.Dropped.Reason
+	(Operation_Kind)(0),               // 8: holdfast.v1.Operation.Kind
+	(*EventBatch)(nil),                // 9: holdfast.v1.EventBatch
+	(*Event)(nil),                     // 10: holdfast.v1.Event
+	(*EventResult)(nil),               // 11: holdfast.v1.EventResult
+	(*ContentAppended)(nil),           // 12: holdfast.v1.ContentAppended
+	(*ContentAbandoned)(nil),          // 13: holdfast.v1.ContentAbandoned
+	(*Envelope)(nil),                  // 14: holdfast.v1.Envelope
+	(*Recipient)(nil),                 // 15: holdfast.v1.Recipient
+	(*Origin)(nil),                    // 16: holdfast.v1.Origin
+	(*Content)(nil),                   // 17: holdfast.v1.Content
+	(*MessageAccepted)(nil),           // 18: holdfast.v1.MessageAccepted
+	(*AcceptanceAborted)(nil),         // 19: holdfast.v1.AcceptanceAborted
+	(*ClaimRef)(nil),                  // 20: holdfast.v1.ClaimRef
+	(*AttemptStarted)(nil),            // 21: holdfast.v1.AttemptStarted
+	(*Attempt)(nil),                   // 22: holdfast.v1.Attempt
+	(*Failure)(nil),                   // 23: holdfast.v1.Failure
+	(*AttemptFailed)(nil),             // 24: holdfast.v1.AttemptFailed
+	(*Delivered)(nil),                 // 25: holdfast.v1.Delivered
+	(*DelayWarned)(nil),               // 26: holdfast.v1.DelayWarned
+	(*Bounced)(nil),                   // 27: holdfast.v1.Bounced
+	(*Frozen)(nil),                    // 28: holdfast.v1.Frozen
+	(*Dropped)(nil),                   // 29: holdfast.v1.Dropped
+	(*ClaimsReleased)(nil),            // 30: holdfast.v1.ClaimsReleased
+	(*DestinationConfig)(nil),         // 31: holdfast.v1.DestinationConfig
+	(*DestinationSet)(nil),            // 32: holdfast.v1.DestinationSet
+	(*DestinationRemoved)(nil),        // 33: holdfast.v1.DestinationRemoved
+	(*DestinationFailed)(nil),         // 34: holdfast.v1.DestinationFailed
+	(*DestinationRecovered)(nil),      // 35: holdfast.v1.DestinationRecovered
+	(*DestinationSuspended)(nil),      // 36: holdfast.v1.DestinationSuspended
+	(*DestinationResumed)(nil),        // 37: holdfast.v1.DestinationResumed
+	(*RetryRequested)(nil),            // 38: holdfast.v1.RetryRequested
+	(*DomainConfig)(nil),              // 39: holdfast.v1.DomainConfig
+	(*DomainSet)(nil),                 // 40: holdfast.v1.DomainSet
+	(*DomainRemoved)(nil),             // 41: holdfast.v1.DomainRemoved
+	(*RecipientsChanged)(nil),         // 42: holdfast.v1.RecipientsChanged
+	(*RecipientVerified)(nil),         // 43: holdfast.v1.RecipientVerified
+	(*PolicyConfig)(nil),              // 44: holdfast.v1.PolicyConfig
+	(*PolicySet)(nil),                 // 45: holdfast.v1.PolicySet
+	(*PolicyRemoved)(nil),             // 46: holdfast.v1.PolicyRemoved
+	(*TokenConfig)(nil),               // 47: holdfast.v1.TokenConfig
+	(*TokenSet)(nil),                  // 48: holdfast.v1.TokenSet
+	(*TokenRevoked)(nil),              // 49: holdfast.v1.TokenRevoked
+	(*AccountSet)(nil),                // 50: holdfast.v1.AccountSet
+	(*AccountRemoved)(nil),            // 51: holdfast.v1.AccountRemoved
+	(*ConfigurationApplied)(nil),      // 52: holdfast.v1.ConfigurationApplied
+	(*ConfigurationChange)(nil),       // 53: holdfast.v1.ConfigurationChange
+	(*ClusterCreated)(nil),            // 54: holdfast.v1.ClusterCreated
+	(*NodeUp)(nil),                    // 55: holdfast.v1.NodeUp
+	(*NodeEligible)(nil),              // 56: holdfast.v1.NodeEligible
+	(*NodeDown)(nil),                  // 57: holdfast.v1.NodeDown
+	(*VerifyMarked)(nil),              // 58: holdfast.v1.VerifyMarked
+	(*Settings)(nil),                  // 59: holdfast.v1.Settings
+	(*RelayNetworks)(nil),             // 60: holdfast.v1.RelayNetworks
+	(*SettingsChanged)(nil),           // 61: holdfast.v1.SettingsChanged
+	(*HistoryPruned)(nil),             // 62: holdfast.v1.HistoryPruned
+	(*NodeDraining)(nil),              // 63: holdfast.v1.NodeDraining
+	(*NodeResumed)(nil),               // 64: holdfast.v1.NodeResumed
+	(*NodeRemoved)(nil),               // 65: holdfast.v1.NodeRemoved
+	(*Restored)(nil),                  // 66: holdfast.v1.Restored
+	(*Operation)(nil),                 // 67: holdfast.v1.Operation
+	(*Target)(nil),                    // 68: holdfast.v1.Target
+	(*Operated)(nil),                  // 69: holdfast.v1.Operated
+	(*Purged)(nil),                    // 70: holdfast.v1.Purged
+	(*FrozenExpired)(nil),             // 71: holdfast.v1.FrozenExpired
+	(*BulkFilter)(nil),                // 72: holdfast.v1.BulkFilter
+	(*BulkStarted)(nil),               // 73: holdfast.v1.BulkStarted
+	(*BulkProgressed)(nil),            // 74: holdfast.v1.BulkProgressed
+	(*BulkStopped)(nil),               // 75: holdfast.v1.BulkStopped
+	(*VersionRaised)(nil),             // 76: holdfast.v1.VersionRaised
+	(*DrillStarted)(nil),              // 77: holdfast.v1.DrillStarted
+	(*DrillEnded)(nil),                // 78: holdfast.v1.DrillEnded
+	(*AttemptStarted_Claim)(nil),      // 79: holdfast.v1.AttemptStarted.Claim
+	(*AttemptFailed_Recipient)(nil),   // 80: holdfast.v1.AttemptFailed.Recipient
+	(*Delivered_Recipient)(nil),       // 81: holdfast.v1.Delivered.Recipient
+	(*Bounced_Recipient)(nil),         // 82: holdfast.v1.Bounced.Recipient
+	(*Bounced_Report)(nil),            // 83: holdfast.v1.Bounced.Report
+	(*Frozen_Recipient)(nil),          // 84: holdfast.v1.Frozen.Recipient
+	(*Dropped_Recipient)(nil),         // 85: holdfast.v1.Dropped.Recipient
+	(*ClaimsReleased_Claim)(nil),      // 86: holdfast.v1.ClaimsReleased.Claim
+	(*DestinationConfig_Host)(nil),    // 87: holdfast.v1.DestinationConfig.Host
+	(*PolicyConfig_Phase)(nil),        // 88: holdfast.v1.PolicyConfig.Phase
+	(*descriptorpb.FieldOptions)(nil), // 89: google.protobuf.FieldOptions
 }
 var file_holdfast_v1_event_proto_depIdxs = []int32{
-	8,   // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
-	10,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
-	11,  // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
-	16,  // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
-	17,  // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
-	19,  // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
-	22,  // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
-	23,  // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
-	25,  // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
-	26,  // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
-	28,  // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
-	65,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
-	66,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
-	67,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
-	27,  // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
-	24,  // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
-	30,  // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
-	31,  // 17: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
-	32,  // 18: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
-	33,  // 19: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
-	36,  // 20: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
-	34,  // 21: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
-	35,  // 22: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
-	38,  // 23: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
-	39,  // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
-	41,  // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
-	42,  // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
-	57,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
-	44,  // 28: holdfast.v1.Event.token_set:type_name -> holdfast.v1.TokenSet
-	45,  // 29: holdfast.v1.Event.token_revoked:type_name -> holdfast.v1.TokenRevoked
-	46,  // 30: holdfast.v1.Event.account_set:type_name -> holdfast.v1.AccountSet
-	47,  // 31: holdfast.v1.Event.account_removed:type_name -> holdfast.v1.AccountRemoved
-	48,  // 32: holdfast.v1.Event.configuration_applied:type_name -> holdfast.v1.ConfigurationApplied
-	50,  // 33: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
-	51,  // 34: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
-	52,  // 35: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
-	53,  // 36: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
-	54,  // 37: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
-	59,  // 38: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
-	60,  // 39: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
-	61,  // 40: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
-	62,  // 41: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
-	72,  // 42: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
-	73,  // 43: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
-	74,  // 44: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
-	69,  // 45: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
-	70,  // 46: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
-	71,  // 47: holdfast.v1.Event.bulk_stopped:type_name -> holdfast.v1.BulkStopped
-	58,  // 48: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
-	3,   // 49: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
-	0,   // 50: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
-	12,  // 51: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
-	13,  // 52: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
-	15,  // 53: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
-	14,  // 54: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
-	75,  // 55: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
-	18,  // 56: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
-	76,  // 57: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
-	20,  // 58: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
-	18,  // 59: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
-	77,  // 60: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
-	20,  // 61: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
-	79,  // 62: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
-	79,  // 63: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
-	18,  // 64: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
-	78,  // 65: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
-	20,  // 66: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
-	4,   // 67: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
-	79,  // 68: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
-	18,  // 69: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
-	80,  // 70: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
-	20,  // 71: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
-	18,  // 72: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
-	81,  // 73: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
-	20,  // 74: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
-	5,   // 75: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
-	82,  // 76: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
-	83,  // 77: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	29,  // 78: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
-	21,  // 79: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
-	37,  // 80: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
-	84,  // 81: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
-	40,  // 82: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
-	1,   // 83: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
-	43,  // 84: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
-	15,  // 85: holdfast.v1.ConfigurationApplied.content:type_name -> holdfast.v1.Content
-	29,  // 86: holdfast.v1.ConfigurationChange.destinations:type_name -> holdfast.v1.DestinationConfig
-	37,  // 87: holdfast.v1.ConfigurationChange.domains:type_name -> holdfast.v1.DomainConfig
-	40,  // 88: holdfast.v1.ConfigurationChange.policies:type_name -> holdfast.v1.PolicyConfig
-	55,  // 89: holdfast.v1.ConfigurationChange.settings:type_name -> holdfast.v1.Settings
-	56,  // 90: holdfast.v1.Settings.relay_networks:type_name -> holdfast.v1.RelayNetworks
-	55,  // 91: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
-	64,  // 92: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
-	63,  // 93: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
-	6,   // 94: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
-	63,  // 95: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
-	64,  // 96: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
-	64,  // 97: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
-	64,  // 98: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
-	68,  // 99: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
-	63,  // 100: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
-	64,  // 101: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
-	2,   // 102: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
-	21,  // 103: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 104: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
-	15,  // 105: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
-	0,   // 106: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
-	21,  // 107: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
-	21,  // 108: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
-	18,  // 109: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
-	85,  // 110: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
-	111, // [111:111] is the sub-list for method output_type
-	111, // [111:111] is the sub-list for method input_type
-	111, // [111:111] is the sub-list for extension type_name
-	110, // [110:111] is the sub-list for extension extendee
-	0,   // [0:110] is the sub-list for field type_name
+	10,  // 0: holdfast.v1.EventBatch.events:type_name -> holdfast.v1.Event
+	12,  // 1: holdfast.v1.Event.content_appended:type_name -> holdfast.v1.ContentAppended
+	13,  // 2: holdfast.v1.Event.content_abandoned:type_name -> holdfast.v1.ContentAbandoned
+	18,  // 3: holdfast.v1.Event.message_accepted:type_name -> holdfast.v1.MessageAccepted
+	19,  // 4: holdfast.v1.Event.acceptance_aborted:type_name -> holdfast.v1.AcceptanceAborted
+	21,  // 5: holdfast.v1.Event.attempt_started:type_name -> holdfast.v1.AttemptStarted
+	24,  // 6: holdfast.v1.Event.attempt_failed:type_name -> holdfast.v1.AttemptFailed
+	25,  // 7: holdfast.v1.Event.delivered:type_name -> holdfast.v1.Delivered
+	27,  // 8: holdfast.v1.Event.bounced:type_name -> holdfast.v1.Bounced
+	28,  // 9: holdfast.v1.Event.frozen:type_name -> holdfast.v1.Frozen
+	30,  // 10: holdfast.v1.Event.claims_released:type_name -> holdfast.v1.ClaimsReleased
+	69,  // 11: holdfast.v1.Event.operated:type_name -> holdfast.v1.Operated
+	70,  // 12: holdfast.v1.Event.purged:type_name -> holdfast.v1.Purged
+	71,  // 13: holdfast.v1.Event.frozen_expired:type_name -> holdfast.v1.FrozenExpired
+	29,  // 14: holdfast.v1.Event.dropped:type_name -> holdfast.v1.Dropped
+	26,  // 15: holdfast.v1.Event.delay_warned:type_name -> holdfast.v1.DelayWarned
+	32,  // 16: holdfast.v1.Event.destination_set:type_name -> holdfast.v1.DestinationSet
+	33,  // 17: holdfast.v1.Event.destination_removed:type_name -> holdfast.v1.DestinationRemoved
+	34,  // 18: holdfast.v1.Event.destination_failed:type_name -> holdfast.v1.DestinationFailed
+	35,  // 19: holdfast.v1.Event.destination_recovered:type_name -> holdfast.v1.DestinationRecovered
+	38,  // 20: holdfast.v1.Event.retry_requested:type_name -> holdfast.v1.RetryRequested
+	36,  // 21: holdfast.v1.Event.destination_suspended:type_name -> holdfast.v1.DestinationSuspended
+	37,  // 22: holdfast.v1.Event.destination_resumed:type_name -> holdfast.v1.DestinationResumed
+	40,  // 23: holdfast.v1.Event.domain_set:type_name -> holdfast.v1.DomainSet
+	41,  // 24: holdfast.v1.Event.domain_removed:type_name -> holdfast.v1.DomainRemoved
+	45,  // 25: holdfast.v1.Event.policy_set:type_name -> holdfast.v1.PolicySet
+	46,  // 26: holdfast.v1.Event.policy_removed:type_name -> holdfast.v1.PolicyRemoved
+	61,  // 27: holdfast.v1.Event.settings_changed:type_name -> holdfast.v1.SettingsChanged
+	48,  // 28: holdfast.v1.Event.token_set:type_name -> holdfast.v1.TokenSet
+	49,  // 29: holdfast.v1.Event.token_revoked:type_name -> holdfast.v1.TokenRevoked
+	50,  // 30: holdfast.v1.Event.account_set:type_name -> holdfast.v1.AccountSet
+	51,  // 31: holdfast.v1.Event.account_removed:type_name -> holdfast.v1.AccountRemoved
+	52,  // 32: holdfast.v1.Event.configuration_applied:type_name -> holdfast.v1.ConfigurationApplied
+	42,  // 33: holdfast.v1.Event.recipients_changed:type_name -> holdfast.v1.RecipientsChanged
+	43,  // 34: holdfast.v1.Event.recipient_verified:type_name -> holdfast.v1.RecipientVerified
+	54,  // 35: holdfast.v1.Event.cluster_created:type_name -> holdfast.v1.ClusterCreated
+	55,  // 36: holdfast.v1.Event.node_up:type_name -> holdfast.v1.NodeUp
+	56,  // 37: holdfast.v1.Event.node_eligible:type_name -> holdfast.v1.NodeEligible
+	57,  // 38: holdfast.v1.Event.node_down:type_name -> holdfast.v1.NodeDown
+	58,  // 39: holdfast.v1.Event.verify_marked:type_name -> holdfast.v1.VerifyMarked
+	63,  // 40: holdfast.v1.Event.node_draining:type_name -> holdfast.v1.NodeDraining
+	64,  // 41: holdfast.v1.Event.node_resumed:type_name -> holdfast.v1.NodeResumed
+	65,  // 42: holdfast.v1.Event.node_removed:type_name -> holdfast.v1.NodeRemoved
+	66,  // 43: holdfast.v1.Event.restored:type_name -> holdfast.v1.Restored
+	76,  // 44: holdfast.v1.Event.version_raised:type_name -> holdfast.v1.VersionRaised
+	77,  // 45: holdfast.v1.Event.drill_started:type_name -> holdfast.v1.DrillStarted
+	78,  // 46: holdfast.v1.Event.drill_ended:type_name -> holdfast.v1.DrillEnded
+	73,  // 47: holdfast.v1.Event.bulk_started:type_name -> holdfast.v1.BulkStarted
+	74,  // 48: holdfast.v1.Event.bulk_progressed:type_name -> holdfast.v1.BulkProgressed
+	75,  // 49: holdfast.v1.Event.bulk_stopped:type_name -> holdfast.v1.BulkStopped
+	62,  // 50: holdfast.v1.Event.history_pruned:type_name -> holdfast.v1.HistoryPruned
+	5,   // 51: holdfast.v1.EventResult.code:type_name -> holdfast.v1.EventResult.Code
+	0,   // 52: holdfast.v1.Envelope.body_type:type_name -> holdfast.v1.BodyType
+	14,  // 53: holdfast.v1.MessageAccepted.envelope:type_name -> holdfast.v1.Envelope
+	15,  // 54: holdfast.v1.MessageAccepted.recipients:type_name -> holdfast.v1.Recipient
+	17,  // 55: holdfast.v1.MessageAccepted.content:type_name -> holdfast.v1.Content
+	16,  // 56: holdfast.v1.MessageAccepted.origin:type_name -> holdfast.v1.Origin
+	79,  // 57: holdfast.v1.AttemptStarted.claims:type_name -> holdfast.v1.AttemptStarted.Claim
+	20,  // 58: holdfast.v1.AttemptFailed.claim:type_name -> holdfast.v1.ClaimRef
+	80,  // 59: holdfast.v1.AttemptFailed.recipients:type_name -> holdfast.v1.AttemptFailed.Recipient
+	22,  // 60: holdfast.v1.AttemptFailed.attempt:type_name -> holdfast.v1.Attempt
+	20,  // 61: holdfast.v1.Delivered.claim:type_name -> holdfast.v1.ClaimRef
+	81,  // 62: holdfast.v1.Delivered.recipients:type_name -> holdfast.v1.Delivered.Recipient
+	22,  // 63: holdfast.v1.Delivered.attempt:type_name -> holdfast.v1.Attempt
+	83,  // 64: holdfast.v1.Delivered.report:type_name -> holdfast.v1.Bounced.Report
+	83,  // 65: holdfast.v1.DelayWarned.report:type_name -> holdfast.v1.Bounced.Report
+	20,  // 66: holdfast.v1.Bounced.claim:type_name -> holdfast.v1.ClaimRef
+	82,  // 67: holdfast.v1.Bounced.recipients:type_name -> holdfast.v1.Bounced.Recipient
+	22,  // 68: holdfast.v1.Bounced.attempt:type_name -> holdfast.v1.Attempt
+	6,   // 69: holdfast.v1.Bounced.reason:type_name -> holdfast.v1.Bounced.Reason
+	83,  // 70: holdfast.v1.Bounced.report:type_name -> holdfast.v1.Bounced.Report
+	20,  // 71: holdfast.v1.Frozen.claim:type_name -> holdfast.v1.ClaimRef
+	84,  // 72: holdfast.v1.Frozen.recipients:type_name -> holdfast.v1.Frozen.Recipient
+	22,  // 73: holdfast.v1.Frozen.attempt:type_name -> holdfast.v1.Attempt
+	20,  // 74: holdfast.v1.Dropped.claim:type_name -> holdfast.v1.ClaimRef
+	85,  // 75: holdfast.v1.Dropped.recipients:type_name -> holdfast.v1.Dropped.Recipient
+	22,  // 76: holdfast.v1.Dropped.attempt:type_name -> holdfast.v1.Attempt
+	7,   // 77: holdfast.v1.Dropped.reason:type_name -> holdfast.v1.Dropped.Reason
+	86,  // 78: holdfast.v1.ClaimsReleased.claims:type_name -> holdfast.v1.ClaimsReleased.Claim
+	87,  // 79: holdfast.v1.DestinationConfig.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	31,  // 80: holdfast.v1.DestinationSet.destination:type_name -> holdfast.v1.DestinationConfig
+	23,  // 81: holdfast.v1.DestinationFailed.failure:type_name -> holdfast.v1.Failure
+	1,   // 82: holdfast.v1.DomainConfig.verify:type_name -> holdfast.v1.Verify
+	39,  // 83: holdfast.v1.DomainSet.domain:type_name -> holdfast.v1.DomainConfig
+	2,   // 84: holdfast.v1.RecipientVerified.verdict:type_name -> holdfast.v1.Verdict
+	2,   // 85: holdfast.v1.RecipientVerified.domain_verdict:type_name -> holdfast.v1.Verdict
+	23,  // 86: holdfast.v1.RecipientVerified.failure:type_name -> holdfast.v1.Failure
+	88,  // 87: holdfast.v1.PolicyConfig.phases:type_name -> holdfast.v1.PolicyConfig.Phase
+	44,  // 88: holdfast.v1.PolicySet.policy:type_name -> holdfast.v1.PolicyConfig
+	3,   // 89: holdfast.v1.TokenConfig.role:type_name -> holdfast.v1.Role
+	47,  // 90: holdfast.v1.TokenSet.token:type_name -> holdfast.v1.TokenConfig
+	17,  // 91: holdfast.v1.ConfigurationApplied.content:type_name -> holdfast.v1.Content
+	31,  // 92: holdfast.v1.ConfigurationChange.destinations:type_name -> holdfast.v1.DestinationConfig
+	39,  // 93: holdfast.v1.ConfigurationChange.domains:type_name -> holdfast.v1.DomainConfig
+	44,  // 94: holdfast.v1.ConfigurationChange.policies:type_name -> holdfast.v1.PolicyConfig
+	59,  // 95: holdfast.v1.ConfigurationChange.settings:type_name -> holdfast.v1.Settings
+	42,  // 96: holdfast.v1.ConfigurationChange.recipients:type_name -> holdfast.v1.RecipientsChanged
+	60,  // 97: holdfast.v1.Settings.relay_networks:type_name -> holdfast.v1.RelayNetworks
+	59,  // 98: holdfast.v1.SettingsChanged.settings:type_name -> holdfast.v1.Settings
+	68,  // 99: holdfast.v1.Restored.targets:type_name -> holdfast.v1.Target
+	67,  // 100: holdfast.v1.Restored.hold:type_name -> holdfast.v1.Operation
+	8,   // 101: holdfast.v1.Operation.kind:type_name -> holdfast.v1.Operation.Kind
+	67,  // 102: holdfast.v1.Operated.operation:type_name -> holdfast.v1.Operation
+	68,  // 103: holdfast.v1.Operated.targets:type_name -> holdfast.v1.Target
+	68,  // 104: holdfast.v1.Purged.targets:type_name -> holdfast.v1.Target
+	68,  // 105: holdfast.v1.FrozenExpired.targets:type_name -> holdfast.v1.Target
+	72,  // 106: holdfast.v1.BulkStarted.filter:type_name -> holdfast.v1.BulkFilter
+	67,  // 107: holdfast.v1.BulkStarted.operation:type_name -> holdfast.v1.Operation
+	68,  // 108: holdfast.v1.BulkProgressed.targets:type_name -> holdfast.v1.Target
+	4,   // 109: holdfast.v1.DrillStarted.fault:type_name -> holdfast.v1.Fault
+	23,  // 110: holdfast.v1.AttemptFailed.Recipient.failure:type_name -> holdfast.v1.Failure
+	23,  // 111: holdfast.v1.Bounced.Recipient.failure:type_name -> holdfast.v1.Failure
+	17,  // 112: holdfast.v1.Bounced.Report.content:type_name -> holdfast.v1.Content
+	0,   // 113: holdfast.v1.Bounced.Report.body_type:type_name -> holdfast.v1.BodyType
+	23,  // 114: holdfast.v1.Frozen.Recipient.failure:type_name -> holdfast.v1.Failure
+	23,  // 115: holdfast.v1.Dropped.Recipient.failure:type_name -> holdfast.v1.Failure
+	20,  // 116: holdfast.v1.ClaimsReleased.Claim.claim:type_name -> holdfast.v1.ClaimRef
+	89,  // 117: holdfast.v1.since:extendee -> google.protobuf.FieldOptions
+	118, // [118:118] is the sub-list for method output_type
+	118, // [118:118] is the sub-list for method input_type
+	118, // [118:118] is the sub-list for extension type_name
+	117, // [117:118] is the sub-list for extension extendee
+	0,   // [0:117] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_event_proto_init() }
@@ -7299,6 +7713,8 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_AccountSet)(nil),
 		(*Event_AccountRemoved)(nil),
 		(*Event_ConfigurationApplied)(nil),
+		(*Event_RecipientsChanged)(nil),
+		(*Event_RecipientVerified)(nil),
 		(*Event_ClusterCreated)(nil),
 		(*Event_NodeUp)(nil),
 		(*Event_NodeEligible)(nil),
@@ -7316,14 +7732,14 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_BulkStopped)(nil),
 		(*Event_HistoryPruned)(nil),
 	}
-	file_holdfast_v1_event_proto_msgTypes[48].OneofWrappers = []any{}
+	file_holdfast_v1_event_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_event_proto_rawDesc), len(file_holdfast_v1_event_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   78,
+			NumEnums:      9,
+			NumMessages:   80,
 			NumExtensions: 1,
 			NumServices:   0,
 		},

@@ -1771,6 +1771,129 @@ func (x *ListAnsweredResponse) GetIds() []string {
 	return nil
 }
 
+type VerifyRecipientRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId   string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Destination string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	Address     string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// Ask the destination whatever is known.
+	Anew          bool `protobuf:"varint,4,opt,name=anew,proto3" json:"anew,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyRecipientRequest) Reset() {
+	*x = VerifyRecipientRequest{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyRecipientRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyRecipientRequest) ProtoMessage() {}
+
+func (x *VerifyRecipientRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyRecipientRequest.ProtoReflect.Descriptor instead.
+func (*VerifyRecipientRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *VerifyRecipientRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *VerifyRecipientRequest) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *VerifyRecipientRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *VerifyRecipientRequest) GetAnew() bool {
+	if x != nil {
+		return x.Anew
+	}
+	return false
+}
+
+type VerifyRecipientResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// VALID, INVALID or ACCEPTS_ANY.
+	Verdict Verdict `protobuf:"varint,1,opt,name=verdict,proto3,enum=holdfast.v1.Verdict" json:"verdict,omitempty"`
+	// The refusal, of INVALID.
+	Failure       *Failure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyRecipientResponse) Reset() {
+	*x = VerifyRecipientResponse{}
+	mi := &file_holdfast_v1_peer_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyRecipientResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyRecipientResponse) ProtoMessage() {}
+
+func (x *VerifyRecipientResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_peer_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyRecipientResponse.ProtoReflect.Descriptor instead.
+func (*VerifyRecipientResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_peer_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *VerifyRecipientResponse) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *VerifyRecipientResponse) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 type RowCheck_Damage struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Family string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"`
@@ -1782,7 +1905,7 @@ type RowCheck_Damage struct {
 
 func (x *RowCheck_Damage) Reset() {
 	*x = RowCheck_Damage{}
-	mi := &file_holdfast_v1_peer_proto_msgTypes[25]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1917,7 @@ func (x *RowCheck_Damage) String() string {
 func (*RowCheck_Damage) ProtoMessage() {}
 
 func (x *RowCheck_Damage) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_peer_proto_msgTypes[25]
+	mi := &file_holdfast_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2097,16 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
 	"\x05drill\x18\x02 \x01(\tR\x05drill\"(\n" +
 	"\x14ListAnsweredResponse\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids2\xbe\x06\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x87\x01\n" +
+	"\x16VerifyRecipientRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04anew\x18\x04 \x01(\bR\x04anew\"y\n" +
+	"\x17VerifyRecipientResponse\x12.\n" +
+	"\averdict\x18\x01 \x01(\x0e2\x14.holdfast.v1.VerdictR\averdict\x12.\n" +
+	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure2\x9c\a\n" +
 	"\vPeerService\x12>\n" +
 	"\x05Hello\x12\x19.holdfast.v1.HelloRequest\x1a\x1a.holdfast.v1.HelloResponse\x12;\n" +
 	"\x04Join\x12\x18.holdfast.v1.JoinRequest\x1a\x19.holdfast.v1.JoinResponse\x12H\n" +
@@ -1987,7 +2119,8 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"StartFault\x12\x1e.holdfast.v1.StartFaultRequest\x1a\x1f.holdfast.v1.StartFaultResponse\x12G\n" +
 	"\bEndFault\x12\x1c.holdfast.v1.EndFaultRequest\x1a\x1d.holdfast.v1.EndFaultResponse\x12J\n" +
 	"\tTryAccept\x12\x1d.holdfast.v1.TryAcceptRequest\x1a\x1e.holdfast.v1.TryAcceptResponse\x12U\n" +
-	"\fListAnswered\x12 .holdfast.v1.ListAnsweredRequest\x1a!.holdfast.v1.ListAnsweredResponse0\x01B'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
+	"\fListAnswered\x12 .holdfast.v1.ListAnsweredRequest\x1a!.holdfast.v1.ListAnsweredResponse0\x01\x12\\\n" +
+	"\x0fVerifyRecipient\x12#.holdfast.v1.VerifyRecipientRequest\x1a$.holdfast.v1.VerifyRecipientResponseB'Z%holdfast/proto/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_peer_proto_rawDescOnce sync.Once
@@ -2002,7 +2135,7 @@ func file_holdfast_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_holdfast_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_holdfast_v1_peer_proto_goTypes = []any{
 	(ProposeResponse_Outcome)(0),        // 0: holdfast.v1.ProposeResponse.Outcome
 	(ChangeMembershipRequest_Change)(0), // 1: holdfast.v1.ChangeMembershipRequest.Change
@@ -2031,48 +2164,56 @@ var file_holdfast_v1_peer_proto_goTypes = []any{
 	(*TryAcceptResponse)(nil),           // 24: holdfast.v1.TryAcceptResponse
 	(*ListAnsweredRequest)(nil),         // 25: holdfast.v1.ListAnsweredRequest
 	(*ListAnsweredResponse)(nil),        // 26: holdfast.v1.ListAnsweredResponse
-	(*RowCheck_Damage)(nil),             // 27: holdfast.v1.RowCheck.Damage
-	(*EventResult)(nil),                 // 28: holdfast.v1.EventResult
-	(*AppliedRecord_Digest)(nil),        // 29: holdfast.v1.AppliedRecord.Digest
+	(*VerifyRecipientRequest)(nil),      // 27: holdfast.v1.VerifyRecipientRequest
+	(*VerifyRecipientResponse)(nil),     // 28: holdfast.v1.VerifyRecipientResponse
+	(*RowCheck_Damage)(nil),             // 29: holdfast.v1.RowCheck.Damage
+	(*EventResult)(nil),                 // 30: holdfast.v1.EventResult
+	(*AppliedRecord_Digest)(nil),        // 31: holdfast.v1.AppliedRecord.Digest
+	(Verdict)(0),                        // 32: holdfast.v1.Verdict
+	(*Failure)(nil),                     // 33: holdfast.v1.Failure
 }
 var file_holdfast_v1_peer_proto_depIdxs = []int32{
 	14, // 0: holdfast.v1.HelloResponse.mismatches:type_name -> holdfast.v1.StateMismatch
 	4,  // 1: holdfast.v1.HelloResponse.certificate_ends:type_name -> holdfast.v1.CertificateEnd
 	0,  // 2: holdfast.v1.ProposeResponse.outcome:type_name -> holdfast.v1.ProposeResponse.Outcome
-	28, // 3: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
-	29, // 4: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	30, // 3: holdfast.v1.ProposeResponse.results:type_name -> holdfast.v1.EventResult
+	31, // 4: holdfast.v1.DigestResponse.digests:type_name -> holdfast.v1.AppliedRecord.Digest
 	13, // 5: holdfast.v1.DigestResponse.row_check:type_name -> holdfast.v1.RowCheck
 	13, // 6: holdfast.v1.DigestResponse.quick_check:type_name -> holdfast.v1.RowCheck
-	27, // 7: holdfast.v1.RowCheck.damages:type_name -> holdfast.v1.RowCheck.Damage
+	29, // 7: holdfast.v1.RowCheck.damages:type_name -> holdfast.v1.RowCheck.Damage
 	13, // 8: holdfast.v1.CheckRowsResponse.result:type_name -> holdfast.v1.RowCheck
 	1,  // 9: holdfast.v1.ChangeMembershipRequest.change:type_name -> holdfast.v1.ChangeMembershipRequest.Change
-	2,  // 10: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
-	5,  // 11: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
-	7,  // 12: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
-	9,  // 13: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
-	11, // 14: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
-	17, // 15: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
-	15, // 16: holdfast.v1.PeerService.CheckRows:input_type -> holdfast.v1.CheckRowsRequest
-	19, // 17: holdfast.v1.PeerService.StartFault:input_type -> holdfast.v1.StartFaultRequest
-	21, // 18: holdfast.v1.PeerService.EndFault:input_type -> holdfast.v1.EndFaultRequest
-	23, // 19: holdfast.v1.PeerService.TryAccept:input_type -> holdfast.v1.TryAcceptRequest
-	25, // 20: holdfast.v1.PeerService.ListAnswered:input_type -> holdfast.v1.ListAnsweredRequest
-	3,  // 21: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
-	6,  // 22: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
-	8,  // 23: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
-	10, // 24: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
-	12, // 25: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
-	18, // 26: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
-	16, // 27: holdfast.v1.PeerService.CheckRows:output_type -> holdfast.v1.CheckRowsResponse
-	20, // 28: holdfast.v1.PeerService.StartFault:output_type -> holdfast.v1.StartFaultResponse
-	22, // 29: holdfast.v1.PeerService.EndFault:output_type -> holdfast.v1.EndFaultResponse
-	24, // 30: holdfast.v1.PeerService.TryAccept:output_type -> holdfast.v1.TryAcceptResponse
-	26, // 31: holdfast.v1.PeerService.ListAnswered:output_type -> holdfast.v1.ListAnsweredResponse
-	21, // [21:32] is the sub-list for method output_type
-	10, // [10:21] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	32, // 10: holdfast.v1.VerifyRecipientResponse.verdict:type_name -> holdfast.v1.Verdict
+	33, // 11: holdfast.v1.VerifyRecipientResponse.failure:type_name -> holdfast.v1.Failure
+	2,  // 12: holdfast.v1.PeerService.Hello:input_type -> holdfast.v1.HelloRequest
+	5,  // 13: holdfast.v1.PeerService.Join:input_type -> holdfast.v1.JoinRequest
+	7,  // 14: holdfast.v1.PeerService.Propose:input_type -> holdfast.v1.ProposeRequest
+	9,  // 15: holdfast.v1.PeerService.Ping:input_type -> holdfast.v1.PingRequest
+	11, // 16: holdfast.v1.PeerService.Digest:input_type -> holdfast.v1.DigestRequest
+	17, // 17: holdfast.v1.PeerService.ChangeMembership:input_type -> holdfast.v1.ChangeMembershipRequest
+	15, // 18: holdfast.v1.PeerService.CheckRows:input_type -> holdfast.v1.CheckRowsRequest
+	19, // 19: holdfast.v1.PeerService.StartFault:input_type -> holdfast.v1.StartFaultRequest
+	21, // 20: holdfast.v1.PeerService.EndFault:input_type -> holdfast.v1.EndFaultRequest
+	23, // 21: holdfast.v1.PeerService.TryAccept:input_type -> holdfast.v1.TryAcceptRequest
+	25, // 22: holdfast.v1.PeerService.ListAnswered:input_type -> holdfast.v1.ListAnsweredRequest
+	27, // 23: holdfast.v1.PeerService.VerifyRecipient:input_type -> holdfast.v1.VerifyRecipientRequest
+	3,  // 24: holdfast.v1.PeerService.Hello:output_type -> holdfast.v1.HelloResponse
+	6,  // 25: holdfast.v1.PeerService.Join:output_type -> holdfast.v1.JoinResponse
+	8,  // 26: holdfast.v1.PeerService.Propose:output_type -> holdfast.v1.ProposeResponse
+	10, // 27: holdfast.v1.PeerService.Ping:output_type -> holdfast.v1.PingResponse
+	12, // 28: holdfast.v1.PeerService.Digest:output_type -> holdfast.v1.DigestResponse
+	18, // 29: holdfast.v1.PeerService.ChangeMembership:output_type -> holdfast.v1.ChangeMembershipResponse
+	16, // 30: holdfast.v1.PeerService.CheckRows:output_type -> holdfast.v1.CheckRowsResponse
+	20, // 31: holdfast.v1.PeerService.StartFault:output_type -> holdfast.v1.StartFaultResponse
+	22, // 32: holdfast.v1.PeerService.EndFault:output_type -> holdfast.v1.EndFaultResponse
+	24, // 33: holdfast.v1.PeerService.TryAccept:output_type -> holdfast.v1.TryAcceptResponse
+	26, // 34: holdfast.v1.PeerService.ListAnswered:output_type -> holdfast.v1.ListAnsweredResponse
+	28, // 35: holdfast.v1.PeerService.VerifyRecipient:output_type -> holdfast.v1.VerifyRecipientResponse
+	24, // [24:36] is the sub-list for method output_type
+	12, // [12:24] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_peer_proto_init() }
@@ -2088,7 +2229,7 @@ func file_holdfast_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_peer_proto_rawDesc), len(file_holdfast_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,6 +32,7 @@ const (
 	PeerService_EndFault_FullMethodName         = "/holdfast.v1.PeerService/EndFault"
 	PeerService_TryAccept_FullMethodName        = "/holdfast.v1.PeerService/TryAccept"
 	PeerService_ListAnswered_FullMethodName     = "/holdfast.v1.PeerService/ListAnswered"
+	PeerService_VerifyRecipient_FullMethodName  = "/holdfast.v1.PeerService/VerifyRecipient"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -66,6 +67,9 @@ type PeerServiceClient interface {
 	TryAccept(ctx context.Context, in *TryAcceptRequest, opts ...grpc.CallOption) (*TryAcceptResponse, error)
 	// ListAnswered lists what a node has answered 250 during a drill.
 	ListAnswered(ctx context.Context, in *ListAnsweredRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAnsweredResponse], error)
+	// VerifyRecipient asks the owner of a destination what that says of a recipient.
+	// UNAVAILABLE: it isn't known now; the text says why.
+	VerifyRecipient(ctx context.Context, in *VerifyRecipientRequest, opts ...grpc.CallOption) (*VerifyRecipientResponse, error)
 }
 
 type peerServiceClient struct {
@@ -207,6 +211,16 @@ func (c *peerServiceClient) ListAnswered(ctx context.Context, in *ListAnsweredRe
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_ListAnsweredClient = grpc.ServerStreamingClient[ListAnsweredResponse]
 
+func (c *peerServiceClient) VerifyRecipient(ctx context.Context, in *VerifyRecipientRequest, opts ...grpc.CallOption) (*VerifyRecipientResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyRecipientResponse)
+	err := c.cc.Invoke(ctx, PeerService_VerifyRecipient_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -239,6 +253,9 @@ type PeerServiceServer interface {
 	TryAccept(context.Context, *TryAcceptRequest) (*TryAcceptResponse, error)
 	// ListAnswered lists what a node has answered 250 during a drill.
 	ListAnswered(*ListAnsweredRequest, grpc.ServerStreamingServer[ListAnsweredResponse]) error
+	// VerifyRecipient asks the owner of a destination what that says of a recipient.
+	// UNAVAILABLE: it isn't known now; the text says why.
+	VerifyRecipient(context.Context, *VerifyRecipientRequest) (*VerifyRecipientResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -281,6 +298,9 @@ func (UnimplementedPeerServiceServer) TryAccept(context.Context, *TryAcceptReque
 }
 func (UnimplementedPeerServiceServer) ListAnswered(*ListAnsweredRequest, grpc.ServerStreamingServer[ListAnsweredResponse]) error {
 	return status.Error(codes.Unimplemented, "method ListAnswered not implemented")
+}
+func (UnimplementedPeerServiceServer) VerifyRecipient(context.Context, *VerifyRecipientRequest) (*VerifyRecipientResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyRecipient not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -476,6 +496,24 @@ func _PeerService_ListAnswered_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_ListAnsweredServer = grpc.ServerStreamingServer[ListAnsweredResponse]
 
+func _PeerService_VerifyRecipient_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyRecipientRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).VerifyRecipient(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_VerifyRecipient_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).VerifyRecipient(ctx, req.(*VerifyRecipientRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -514,6 +552,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TryAccept",
 			Handler:    _PeerService_TryAccept_Handler,
+		},
+		{
+			MethodName: "VerifyRecipient",
+			Handler:    _PeerService_VerifyRecipient_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -251,7 +251,7 @@ func (x HistoryRecord_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoryRecord_Kind.Descriptor instead.
 func (HistoryRecord_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22, 0}
 }
 
 // MessageRecord is a message without its recipients and its body.
@@ -2026,8 +2026,10 @@ type CounterRecord struct {
 	PrunedEnded     uint64 `protobuf:"varint,21,opt,name=pruned_ended,json=prunedEnded,proto3" json:"pruned_ended,omitempty"`
 	// Of a domain: messages with a pending, held or frozen recipient there, and
 	// their bytes.
-	Messages      uint64 `protobuf:"varint,30,opt,name=messages,proto3" json:"messages,omitempty"`
-	Bytes         uint64 `protobuf:"varint,31,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Messages uint64 `protobuf:"varint,30,opt,name=messages,proto3" json:"messages,omitempty"`
+	Bytes    uint64 `protobuf:"varint,31,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Of a domain: its listed recipients.
+	Listed        uint64 `protobuf:"varint,32,opt,name=listed,proto3" json:"listed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2139,6 +2141,156 @@ func (x *CounterRecord) GetBytes() uint64 {
 	return 0
 }
 
+func (x *CounterRecord) GetListed() uint64 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
+// ListedRecord is a local recipient of a domain that an operator listed. Its key has
+// the address.
+type ListedRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AddedAt       int64                  `protobuf:"varint,1,opt,name=added_at,json=addedAt,proto3" json:"added_at,omitempty"`
+	AddedBy       string                 `protobuf:"bytes,2,opt,name=added_by,json=addedBy,proto3" json:"added_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListedRecord) Reset() {
+	*x = ListedRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedRecord) ProtoMessage() {}
+
+func (x *ListedRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListedRecord.ProtoReflect.Descriptor instead.
+func (*ListedRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListedRecord) GetAddedAt() int64 {
+	if x != nil {
+		return x.AddedAt
+	}
+	return 0
+}
+
+func (x *ListedRecord) GetAddedBy() string {
+	if x != nil {
+		return x.AddedBy
+	}
+	return ""
+}
+
+// VerifiedRecord is what a destination said of a recipient, or, where its key has no
+// local part, of a domain.
+type VerifiedRecord struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Verdict Verdict                `protobuf:"varint,1,opt,name=verdict,proto3,enum=holdfast.v1.Verdict" json:"verdict,omitempty"`
+	At      int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	Until   int64                  `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
+	// Whom was asked, as it was then. A verdict of another one, but for VALID, is as
+	// good as none.
+	Destination string `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
+	Revision    uint64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Of INVALID.
+	Failure       *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifiedRecord) Reset() {
+	*x = VerifiedRecord{}
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifiedRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifiedRecord) ProtoMessage() {}
+
+func (x *VerifiedRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifiedRecord.ProtoReflect.Descriptor instead.
+func (*VerifiedRecord) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *VerifiedRecord) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *VerifiedRecord) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *VerifiedRecord) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *VerifiedRecord) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *VerifiedRecord) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *VerifiedRecord) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 // HistoryRecord is one row of a message's log.
 type HistoryRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -2164,7 +2316,7 @@ type HistoryRecord struct {
 
 func (x *HistoryRecord) Reset() {
 	*x = HistoryRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2328,7 @@ func (x *HistoryRecord) String() string {
 func (*HistoryRecord) ProtoMessage() {}
 
 func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[20]
+	mi := &file_holdfast_v1_state_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2341,7 @@ func (x *HistoryRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRecord.ProtoReflect.Descriptor instead.
 func (*HistoryRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HistoryRecord) GetKind() HistoryRecord_Kind {
@@ -2300,7 +2452,7 @@ type AppliedRecord struct {
 
 func (x *AppliedRecord) Reset() {
 	*x = AppliedRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2464,7 @@ func (x *AppliedRecord) String() string {
 func (*AppliedRecord) ProtoMessage() {}
 
 func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[21]
+	mi := &file_holdfast_v1_state_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2477,7 @@ func (x *AppliedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord.ProtoReflect.Descriptor instead.
 func (*AppliedRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AppliedRecord) GetIndex() uint64 {
@@ -2394,7 +2546,7 @@ type ConfiguredRecord struct {
 
 func (x *ConfiguredRecord) Reset() {
 	*x = ConfiguredRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2558,7 @@ func (x *ConfiguredRecord) String() string {
 func (*ConfiguredRecord) ProtoMessage() {}
 
 func (x *ConfiguredRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[22]
+	mi := &file_holdfast_v1_state_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2571,7 @@ func (x *ConfiguredRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfiguredRecord.ProtoReflect.Descriptor instead.
 func (*ConfiguredRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConfiguredRecord) GetChanges() []*ConfiguredRecord_Change {
@@ -2441,7 +2593,7 @@ type ConfigurationRecord struct {
 
 func (x *ConfigurationRecord) Reset() {
 	*x = ConfigurationRecord{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[23]
+	mi := &file_holdfast_v1_state_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2453,7 +2605,7 @@ func (x *ConfigurationRecord) String() string {
 func (*ConfigurationRecord) ProtoMessage() {}
 
 func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[23]
+	mi := &file_holdfast_v1_state_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2466,7 +2618,7 @@ func (x *ConfigurationRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigurationRecord.ProtoReflect.Descriptor instead.
 func (*ConfigurationRecord) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfigurationRecord) GetIndex() uint64 {
@@ -2512,7 +2664,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[24]
+	mi := &file_holdfast_v1_state_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +2676,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[24]
+	mi := &file_holdfast_v1_state_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +2689,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SnapshotHeader) GetProgram() string {
@@ -2628,7 +2780,7 @@ type MessageRecord_Share struct {
 
 func (x *MessageRecord_Share) Reset() {
 	*x = MessageRecord_Share{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[25]
+	mi := &file_holdfast_v1_state_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2792,7 @@ func (x *MessageRecord_Share) String() string {
 func (*MessageRecord_Share) ProtoMessage() {}
 
 func (x *MessageRecord_Share) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[25]
+	mi := &file_holdfast_v1_state_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2832,7 @@ type ResultsRecord_Result struct {
 
 func (x *ResultsRecord_Result) Reset() {
 	*x = ResultsRecord_Result{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[26]
+	mi := &file_holdfast_v1_state_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2844,7 @@ func (x *ResultsRecord_Result) String() string {
 func (*ResultsRecord_Result) ProtoMessage() {}
 
 func (x *ResultsRecord_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[26]
+	mi := &file_holdfast_v1_state_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +2885,7 @@ type AppliedRecord_Digest struct {
 
 func (x *AppliedRecord_Digest) Reset() {
 	*x = AppliedRecord_Digest{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[27]
+	mi := &file_holdfast_v1_state_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +2897,7 @@ func (x *AppliedRecord_Digest) String() string {
 func (*AppliedRecord_Digest) ProtoMessage() {}
 
 func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[27]
+	mi := &file_holdfast_v1_state_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +2910,7 @@ func (x *AppliedRecord_Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppliedRecord_Digest.ProtoReflect.Descriptor instead.
 func (*AppliedRecord_Digest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{21, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{23, 0}
 }
 
 func (x *AppliedRecord_Digest) GetFamily() string {
@@ -2794,7 +2946,7 @@ type ConfiguredRecord_Change struct {
 
 func (x *ConfiguredRecord_Change) Reset() {
 	*x = ConfiguredRecord_Change{}
-	mi := &file_holdfast_v1_state_proto_msgTypes[28]
+	mi := &file_holdfast_v1_state_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +2958,7 @@ func (x *ConfiguredRecord_Change) String() string {
 func (*ConfiguredRecord_Change) ProtoMessage() {}
 
 func (x *ConfiguredRecord_Change) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_state_proto_msgTypes[28]
+	mi := &file_holdfast_v1_state_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +2971,7 @@ func (x *ConfiguredRecord_Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfiguredRecord_Change.ProtoReflect.Descriptor instead.
 func (*ConfiguredRecord_Change) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{22, 0}
+	return file_holdfast_v1_state_proto_rawDescGZIP(), []int{24, 0}
 }
 
 func (x *ConfiguredRecord_Change) GetSubject() string {
@@ -3036,7 +3188,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2!.holdfast.v1.ResultsRecord.ResultR\aresults\x1aV\n" +
 	"\x06Result\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\xc4\x02\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\xdc\x02\n" +
 	"\rCounterRecord\x12\x18\n" +
 	"\apending\x18\x01 \x01(\x04R\apending\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -3050,7 +3202,18 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x10pruned_delivered\x18\x14 \x01(\x04R\x0fprunedDelivered\x12!\n" +
 	"\fpruned_ended\x18\x15 \x01(\x04R\vprunedEnded\x12\x1a\n" +
 	"\bmessages\x18\x1e \x01(\x04R\bmessages\x12\x14\n" +
-	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\"\xba\x06\n" +
+	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06listed\x18  \x01(\x04R\x06listed\"D\n" +
+	"\fListedRecord\x12\x19\n" +
+	"\badded_at\x18\x01 \x01(\x03R\aaddedAt\x12\x19\n" +
+	"\badded_by\x18\x02 \x01(\tR\aaddedBy\"\xd4\x01\n" +
+	"\x0eVerifiedRecord\x12.\n" +
+	"\averdict\x18\x01 \x01(\x0e2\x14.holdfast.v1.VerdictR\averdict\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\x12 \n" +
+	"\vdestination\x18\x04 \x01(\tR\vdestination\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x04R\brevision\x12.\n" +
+	"\afailure\x18\x06 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"\xba\x06\n" +
 	"\rHistoryRecord\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -3153,7 +3316,7 @@ func file_holdfast_v1_state_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_state_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_holdfast_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_holdfast_v1_state_proto_goTypes = []any{
 	(RecipientState)(0),             // 0: holdfast.v1.RecipientState
 	(DestinationHealth_State)(0),    // 1: holdfast.v1.DestinationHealth.State
@@ -3178,70 +3341,75 @@ var file_holdfast_v1_state_proto_goTypes = []any{
 	(*SessionRecord)(nil),           // 20: holdfast.v1.SessionRecord
 	(*ResultsRecord)(nil),           // 21: holdfast.v1.ResultsRecord
 	(*CounterRecord)(nil),           // 22: holdfast.v1.CounterRecord
-	(*HistoryRecord)(nil),           // 23: holdfast.v1.HistoryRecord
-	(*AppliedRecord)(nil),           // 24: holdfast.v1.AppliedRecord
-	(*ConfiguredRecord)(nil),        // 25: holdfast.v1.ConfiguredRecord
-	(*ConfigurationRecord)(nil),     // 26: holdfast.v1.ConfigurationRecord
-	(*SnapshotHeader)(nil),          // 27: holdfast.v1.SnapshotHeader
-	(*MessageRecord_Share)(nil),     // 28: holdfast.v1.MessageRecord.Share
-	(*ResultsRecord_Result)(nil),    // 29: holdfast.v1.ResultsRecord.Result
-	(*AppliedRecord_Digest)(nil),    // 30: holdfast.v1.AppliedRecord.Digest
-	(*ConfiguredRecord_Change)(nil), // 31: holdfast.v1.ConfiguredRecord.Change
-	(*Envelope)(nil),                // 32: holdfast.v1.Envelope
-	(*Content)(nil),                 // 33: holdfast.v1.Content
-	(*Origin)(nil),                  // 34: holdfast.v1.Origin
-	(*Recipient)(nil),               // 35: holdfast.v1.Recipient
-	(*Failure)(nil),                 // 36: holdfast.v1.Failure
-	(*ClaimRef)(nil),                // 37: holdfast.v1.ClaimRef
-	(*Operation)(nil),               // 38: holdfast.v1.Operation
-	(*BulkFilter)(nil),              // 39: holdfast.v1.BulkFilter
-	(*DestinationConfig)(nil),       // 40: holdfast.v1.DestinationConfig
-	(*DestinationConfig_Host)(nil),  // 41: holdfast.v1.DestinationConfig.Host
-	(*TokenConfig)(nil),             // 42: holdfast.v1.TokenConfig
-	(Fault)(0),                      // 43: holdfast.v1.Fault
-	(*Attempt)(nil),                 // 44: holdfast.v1.Attempt
-	(*EventResult)(nil),             // 45: holdfast.v1.EventResult
+	(*ListedRecord)(nil),            // 23: holdfast.v1.ListedRecord
+	(*VerifiedRecord)(nil),          // 24: holdfast.v1.VerifiedRecord
+	(*HistoryRecord)(nil),           // 25: holdfast.v1.HistoryRecord
+	(*AppliedRecord)(nil),           // 26: holdfast.v1.AppliedRecord
+	(*ConfiguredRecord)(nil),        // 27: holdfast.v1.ConfiguredRecord
+	(*ConfigurationRecord)(nil),     // 28: holdfast.v1.ConfigurationRecord
+	(*SnapshotHeader)(nil),          // 29: holdfast.v1.SnapshotHeader
+	(*MessageRecord_Share)(nil),     // 30: holdfast.v1.MessageRecord.Share
+	(*ResultsRecord_Result)(nil),    // 31: holdfast.v1.ResultsRecord.Result
+	(*AppliedRecord_Digest)(nil),    // 32: holdfast.v1.AppliedRecord.Digest
+	(*ConfiguredRecord_Change)(nil), // 33: holdfast.v1.ConfiguredRecord.Change
+	(*Envelope)(nil),                // 34: holdfast.v1.Envelope
+	(*Content)(nil),                 // 35: holdfast.v1.Content
+	(*Origin)(nil),                  // 36: holdfast.v1.Origin
+	(*Recipient)(nil),               // 37: holdfast.v1.Recipient
+	(*Failure)(nil),                 // 38: holdfast.v1.Failure
+	(*ClaimRef)(nil),                // 39: holdfast.v1.ClaimRef
+	(*Operation)(nil),               // 40: holdfast.v1.Operation
+	(*BulkFilter)(nil),              // 41: holdfast.v1.BulkFilter
+	(*DestinationConfig)(nil),       // 42: holdfast.v1.DestinationConfig
+	(*DestinationConfig_Host)(nil),  // 43: holdfast.v1.DestinationConfig.Host
+	(*TokenConfig)(nil),             // 44: holdfast.v1.TokenConfig
+	(Fault)(0),                      // 45: holdfast.v1.Fault
+	(Verdict)(0),                    // 46: holdfast.v1.Verdict
+	(*Attempt)(nil),                 // 47: holdfast.v1.Attempt
+	(*EventResult)(nil),             // 48: holdfast.v1.EventResult
 }
 var file_holdfast_v1_state_proto_depIdxs = []int32{
-	32, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
-	33, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
-	34, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
-	28, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
-	35, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
+	34, // 0: holdfast.v1.MessageRecord.envelope:type_name -> holdfast.v1.Envelope
+	35, // 1: holdfast.v1.MessageRecord.content:type_name -> holdfast.v1.Content
+	36, // 2: holdfast.v1.MessageRecord.origin:type_name -> holdfast.v1.Origin
+	30, // 3: holdfast.v1.MessageRecord.shares:type_name -> holdfast.v1.MessageRecord.Share
+	37, // 4: holdfast.v1.RecipientRecord.recipient:type_name -> holdfast.v1.Recipient
 	0,  // 5: holdfast.v1.RecipientRecord.state:type_name -> holdfast.v1.RecipientState
-	36, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
-	37, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
-	37, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
+	38, // 6: holdfast.v1.RecipientRecord.last_error:type_name -> holdfast.v1.Failure
+	39, // 7: holdfast.v1.RecipientRecord.claim:type_name -> holdfast.v1.ClaimRef
+	39, // 8: holdfast.v1.RecipientRecord.delivered_by:type_name -> holdfast.v1.ClaimRef
 	5,  // 9: holdfast.v1.RecipientRecord.ordered:type_name -> holdfast.v1.OperationRecord
 	5,  // 10: holdfast.v1.RecipientRecord.held_by:type_name -> holdfast.v1.OperationRecord
 	0,  // 11: holdfast.v1.RecipientRecord.undo_state:type_name -> holdfast.v1.RecipientState
-	35, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
-	38, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
-	39, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
-	38, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
+	37, // 12: holdfast.v1.RecipientRecord.earlier:type_name -> holdfast.v1.Recipient
+	40, // 13: holdfast.v1.OperationRecord.operation:type_name -> holdfast.v1.Operation
+	41, // 14: holdfast.v1.BulkRecord.filter:type_name -> holdfast.v1.BulkFilter
+	40, // 15: holdfast.v1.BulkRecord.operation:type_name -> holdfast.v1.Operation
 	1,  // 16: holdfast.v1.DestinationHealth.state:type_name -> holdfast.v1.DestinationHealth.State
-	36, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
-	40, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
+	38, // 17: holdfast.v1.DestinationHealth.failure:type_name -> holdfast.v1.Failure
+	42, // 18: holdfast.v1.DestinationRecord.config:type_name -> holdfast.v1.DestinationConfig
 	11, // 19: holdfast.v1.DestinationRecord.health:type_name -> holdfast.v1.DestinationHealth
 	14, // 20: holdfast.v1.DestinationRecord.suspended:type_name -> holdfast.v1.Suspension
 	13, // 21: holdfast.v1.DestinationRecord.earlier:type_name -> holdfast.v1.EarlierHosts
-	41, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
-	42, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
-	43, // 24: holdfast.v1.DrillRecord.fault:type_name -> holdfast.v1.Fault
-	29, // 25: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
-	2,  // 26: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
-	44, // 27: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
-	36, // 28: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
-	30, // 29: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	31, // 30: holdfast.v1.ConfiguredRecord.changes:type_name -> holdfast.v1.ConfiguredRecord.Change
-	22, // 31: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
-	30, // 32: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
-	45, // 33: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	43, // 22: holdfast.v1.EarlierHosts.hosts:type_name -> holdfast.v1.DestinationConfig.Host
+	44, // 23: holdfast.v1.TokenRecord.config:type_name -> holdfast.v1.TokenConfig
+	45, // 24: holdfast.v1.DrillRecord.fault:type_name -> holdfast.v1.Fault
+	31, // 25: holdfast.v1.ResultsRecord.results:type_name -> holdfast.v1.ResultsRecord.Result
+	46, // 26: holdfast.v1.VerifiedRecord.verdict:type_name -> holdfast.v1.Verdict
+	38, // 27: holdfast.v1.VerifiedRecord.failure:type_name -> holdfast.v1.Failure
+	2,  // 28: holdfast.v1.HistoryRecord.kind:type_name -> holdfast.v1.HistoryRecord.Kind
+	47, // 29: holdfast.v1.HistoryRecord.attempt:type_name -> holdfast.v1.Attempt
+	38, // 30: holdfast.v1.HistoryRecord.failure:type_name -> holdfast.v1.Failure
+	32, // 31: holdfast.v1.AppliedRecord.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	33, // 32: holdfast.v1.ConfiguredRecord.changes:type_name -> holdfast.v1.ConfiguredRecord.Change
+	22, // 33: holdfast.v1.SnapshotHeader.counts:type_name -> holdfast.v1.CounterRecord
+	32, // 34: holdfast.v1.SnapshotHeader.digests:type_name -> holdfast.v1.AppliedRecord.Digest
+	48, // 35: holdfast.v1.ResultsRecord.Result.result:type_name -> holdfast.v1.EventResult
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_state_proto_init() }
@@ -3256,7 +3424,7 @@ func file_holdfast_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_state_proto_rawDesc), len(file_holdfast_v1_state_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
