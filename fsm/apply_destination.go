@@ -57,7 +57,7 @@ func (t *tx) putDestination(given *pb.DestinationConfig) {
 		health = proto.Clone(health).(*pb.DestinationHealth)
 		health.Probes++
 		if health.State != pb.DestinationHealth_STATE_UP {
-			health.NextProbe = t.event.Time
+			probeAnew(health, t.event.Time)
 		}
 	}
 	config.Revision = t.index
@@ -207,10 +207,19 @@ func (t *tx) retryRequested(e *pb.RetryRequested) *pb.EventResult {
 // probeNow makes the probe of a destination that isn't up due.
 func (t *tx) probeNow(name string) {
 	old, ok := lookup(t.tables.destinations, name)
-	if !ok || old.Health.State == pb.DestinationHealth_STATE_UP || old.Health.NextProbe <= t.event.Time {
+	if !ok || old.Health.State == pb.DestinationHealth_STATE_UP {
 		return
 	}
-	record := proto.Clone(old).(*pb.DestinationRecord)
-	record.Health.NextProbe = t.event.Time
-	t.saveDestination(name, old, record)
+	record := proto.CloneOf(old)
+	probeAnew(record.Health, t.event.Time)
+	if !proto.Equal(old, record) {
+		t.saveDestination(name, old, record)
+	}
+}
+
+// probeAnew makes a probe due, and those after it as close to each other as at the
+// beginning of the outage: who asks for one has mended something, or is about to.
+func probeAnew(health *pb.DestinationHealth, now int64) {
+	health.NextProbe = min(health.NextProbe, now)
+	health.Failed = min(health.Failed, 1)
 }

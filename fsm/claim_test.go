@@ -268,6 +268,40 @@ func TestBreaker(t *testing.T) {
 	checkState(t, w.state)
 }
 
+// Who asks for a probe, or gives other hosts, has mended something: the probes after
+// it come close to each other again.
+func TestProbesBeginAnew(t *testing.T) {
+	retry := &pb.Event{Kind: &pb.Event_RetryRequested{RetryRequested: &pb.RetryRequested{Destination: "dest"}}}
+	moved := destinationSet("dest")
+	moved.GetDestinationSet().Destination.Hosts[0].Address = "127.0.0.1:2525"
+	for name, tt := range map[string]struct {
+		what   func(w *world, id relay.MessageID) *pb.Event
+		failed uint32
+	}{
+		"destination retry": {func(*world, relay.MessageID) *pb.Event { return retry }, 1},
+		"other hosts":       {func(w *world, _ relay.MessageID) *pb.Event { return w.renewed(moved) }, 1},
+		"the same hosts":    {func(w *world, _ relay.MessageID) *pb.Event { return w.renewed(destinationSet("dest")) }, 4},
+		"queue retry": {func(_ *world, id relay.MessageID) *pb.Event {
+			return operated(&pb.Operation{Kind: pb.Operation_KIND_RETRY, By: "root"}, id, 0)
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.up("a", 1, 0)
+			w.configure(1)
+			id := w.accept(1, "x@example.test")
+			for probes := range uint64(4) {
+				w.must(1, destinationFailed("dest", probes, w.now), nil) // each is due already
+			}
+			w.must(1, tt.what(w, id), nil)
+			d, _ := w.state.Destination("dest")
+			if h := d.Health; h.Failed != tt.failed || h.NextProbe != w.now.UnixNano() || h.State != pb.DestinationHealth_STATE_DOWN {
+				t.Errorf("health: %v, want %d failed", h, tt.failed)
+			}
+		})
+	}
+}
+
 func TestSoleNodeNeedsNoSecondOpinion(t *testing.T) {
 	w := newWorld(t)
 	w.up("a", 1, 0)

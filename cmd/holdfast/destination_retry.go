@@ -14,9 +14,10 @@ func (a *app) destinationRetryCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "retry NAME",
 		Short: "Probe a destination that is down now",
-		Long: `Probe a destination that is down now instead of at its next probe. Once it is
-back its queue drains by itself. "holdfast queue retry --destination NAME" tries
-the messages of one that is up.`,
+		Long: `Probe a destination that is down now instead of at its next probe. Should it
+fail, further probes come as soon after each other as at the beginning of the
+outage. Once it is back its queue drains by itself. "holdfast queue retry
+--destination NAME" tries the messages of one that is up.`,
 		Example: "  holdfast destination retry office",
 		Args:    oneArgument("destination"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -1177,7 +1177,7 @@ type DestinationHealth struct {
 	NextProbe int64                   `protobuf:"varint,4,opt,name=next_probe,json=nextProbe,proto3" json:"next_probe,omitempty"`
 	// Failed probes of all outages: the number of the probe that is due.
 	Probes uint64 `protobuf:"varint,5,opt,name=probes,proto3" json:"probes,omitempty"`
-	// Failed probes of this outage.
+	// Failed probes of this outage since its hosts changed or a retry was asked for.
 	Failed uint32 `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`
 	// Position of the owner among the eligible nodes in rendezvous order.
 	Rank uint32 `protobuf:"varint,7,opt,name=rank,proto3" json:"rank,omitempty"`
