@@ -46,5 +46,6 @@ func settings(s relay.Settings) *pb.Settings {
 		WarnPending: proto.Uint64(s.WarnPending), WarnOldest: proto.Int64(int64(s.WarnOldest)),
 		DrillConsent: proto.Bool(s.DrillConsent), Postmaster: proto.String(s.Postmaster),
 		RelayNetworks: &pb.RelayNetworks{Networks: s.RelayNetworks},
+		VerifyValid:   proto.Int64(int64(s.VerifyValid)), VerifyInvalid: proto.Int64(int64(s.VerifyInvalid)),
 	}
 }

@@ -87,6 +87,7 @@ func SettingsOf(set *pb.Settings) relay.Settings {
 	}{
 		{set.LogRetention, &s.LogRetention}, {set.DeleteGrace, &s.DeleteGrace},
 		{set.FrozenAge, &s.FrozenAge}, {set.WarnOldest, &s.WarnOldest},
+		{set.VerifyValid, &s.VerifyValid}, {set.VerifyInvalid, &s.VerifyInvalid},
 	} {
 		if d.given != nil {
 			*d.to = time.Duration(*d.given)

@@ -28,6 +28,9 @@ type Settings struct {
 	// RelayNetworks are the addresses and networks whose clients may send mail to
 	// domains that aren't configured.
 	RelayNetworks []string
+	// VerifyValid and VerifyInvalid are how long what a call-out said of a recipient
+	// is good: that there is one, and that there is none.
+	VerifyValid, VerifyInvalid time.Duration
 }
 
 // DefaultSettings hold until they are changed. Apply goes by them too, so those
@@ -36,6 +39,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		LogRetention: 30 * day, DeleteGrace: 10 * time.Minute, FrozenAge: 30 * day,
 		MaxMessageSize: 50 << 20, WarnPending: 10_000, WarnOldest: 4 * time.Hour,
+		VerifyValid: 4 * day, VerifyInvalid: 2 * time.Hour,
 	}
 }
 
@@ -50,6 +54,8 @@ func (s Settings) Validate() error {
 		{"delete-grace", s.DeleteGrace, 0, 12 * time.Hour},
 		{"frozen-age", s.FrozenAge, time.Hour, 3650 * day},
 		{"warn-oldest", s.WarnOldest, 0, 3650 * day},
+		{"verify-valid", s.VerifyValid, time.Minute, 90 * day},
+		{"verify-invalid", s.VerifyInvalid, time.Minute, 90 * day},
 	} {
 		if d.value < d.least || d.value > d.most {
 			return fmt.Errorf("%s: want %s to %s", d.name, FormatDuration(d.least), FormatDuration(d.most))

@@ -101,6 +101,10 @@ var settingKeys = []key[*pb.Settings, relay.Settings]{
 	{"postmaster", takeText(func(s *pb.Settings, text string) { s.Postmaster = &text }),
 		func(s relay.Settings) string { return quote(s.Postmaster) }},
 	{"relay_networks", takeRelayNetworks, func(s relay.Settings) string { return list(s.RelayNetworks) }},
+	{"verify_valid", takeDuration(func(s *pb.Settings, d time.Duration) { s.VerifyValid = new(int64(d)) }),
+		func(s relay.Settings) string { return duration(s.VerifyValid) }},
+	{"verify_invalid", takeDuration(func(s *pb.Settings, d time.Duration) { s.VerifyInvalid = new(int64(d)) }),
+		func(s relay.Settings) string { return duration(s.VerifyInvalid) }},
 }
 
 func takeRelayNetworks(s *pb.Settings, v value) error {

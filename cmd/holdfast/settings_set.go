@@ -12,10 +12,9 @@ import (
 )
 
 func (a *app) settingsSetCommand() *cobra.Command {
-	var retention, grace, frozen, oldest durationFlag
+	var retention, grace, frozen, oldest, valid, invalid durationFlag
 	var size, drill, postmaster, networks string
 	var pending uint64
-	missing := later{"cache-valid": nil, "cache-invalid": nil}
 	cmd := &cobra.Command{
 		Use:   "set [--log-retention D] [--delete-grace D] [--frozen-age D] [--max-message-size N] …",
 		Short: "Change settings",
@@ -30,16 +29,18 @@ here. Until one is set, such mail is refused; '' unsets it.
 
 --relay-networks: whose clients may send mail to domains that aren't configured, by
 the route that "holdfast domain set '*'" makes. Addresses and networks, IPv4 and
-IPv6, separated by commas; they replace those there were, '' leaves none.`,
+IPv6, separated by commas; they replace those there were, '' leaves none.
+
+--verify-valid, --verify-invalid: how long it is good what a destination said of a
+recipient of a domain with --verify callout: that there is one, and that there is
+none. What is known already keeps its time.`,
 		Example: `  holdfast settings set --log-retention 90d
   holdfast settings set --max-message-size 100M --warn-oldest 1h
   holdfast settings set --postmaster postmaster@example.com
-  holdfast settings set --relay-networks 10.0.0.0/8,2001:db8:1::/48,192.0.2.7`,
+  holdfast settings set --relay-networks 10.0.0.0/8,2001:db8:1::/48,192.0.2.7
+  holdfast settings set --verify-valid 4d --verify-invalid 30m`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := missing.refuse(cmd); err != nil {
-				return err
-			}
 			set := &pb.Settings{}
 			for name, to := range map[string]struct {
 				flag  *durationFlag
@@ -47,6 +48,7 @@ IPv6, separated by commas; they replace those there were, '' leaves none.`,
 			}{
 				"log-retention": {&retention, &set.LogRetention}, "delete-grace": {&grace, &set.DeleteGrace},
 				"frozen-age": {&frozen, &set.FrozenAge}, "warn-oldest": {&oldest, &set.WarnOldest},
+				"verify-valid": {&valid, &set.VerifyValid}, "verify-invalid": {&invalid, &set.VerifyInvalid},
 			} {
 				if cmd.Flags().Changed(name) {
 					*to.field = new(int64(to.flag.value))
@@ -94,7 +96,8 @@ IPv6, separated by commas; they replace those there were, '' leaves none.`,
 	flags.StringVar(&drill, "drill-consent", "", "yes or no: whether drills may kill or cut off a node (default no)")
 	flags.StringVar(&postmaster, "postmaster", "", "who gets mail to <Postmaster> without a domain")
 	flags.StringVar(&networks, "relay-networks", "", "addresses and networks whose clients may send to any domain, '' for none")
-	missing.add(flags)
+	flags.Var(&valid, "verify-valid", "how long a recipient that a destination took is known as valid (default 4d)")
+	flags.Var(&invalid, "verify-invalid", "how long one that it refused is known as invalid (default 2h)")
 	return cmd
 }
 

@@ -24,6 +24,8 @@ type settingsJSON struct {
 	Postmaster     *string `json:"postmaster"`
 
 	RelayNetworks []string `json:"relayNetworks"`
+	VerifyValid   float64  `json:"verifyValidSeconds"`
+	VerifyInvalid float64  `json:"verifyInvalidSeconds"`
 }
 
 func (a *app) settingsShowCommand() *cobra.Command {
@@ -60,6 +62,7 @@ func toSettingsJSON(s *pb.Settings) settingsJSON {
 		WarnPending: s.GetWarnPending(), WarnOldest: seconds(s.GetWarnOldest()), DrillConsent: s.GetDrillConsent(),
 		Postmaster:    orNull(s.GetPostmaster()),
 		RelayNetworks: append([]string{}, s.GetRelayNetworks().GetNetworks()...),
+		VerifyValid:   seconds(s.GetVerifyValid()), VerifyInvalid: seconds(s.GetVerifyInvalid()),
 	}
 }
 
@@ -75,6 +78,8 @@ func (a *app) showSettings(s *pb.Settings) error {
 	t.row("drill-consent", yesNo(s.GetDrillConsent()))
 	t.row("postmaster", dash(s.GetPostmaster()))
 	t.row("relay-networks", cmp.Or(strings.Join(s.GetRelayNetworks().GetNetworks(), ", "), "none"))
+	t.row("verify-valid", settingDuration(s.GetVerifyValid()))
+	t.row("verify-invalid", settingDuration(s.GetVerifyInvalid()))
 	return t.flush()
 }
 

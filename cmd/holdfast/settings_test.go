@@ -13,11 +13,11 @@ func TestSettings(t *testing.T) {
 	sh := shellFor(w)
 	r := sh.run(t, "settings", "show")
 	compare(t, "settings_show.txt", r.out)
-	r = sh.run(t, strings.Fields("settings set --log-retention 90d --max-message-size 100M --drill-consent yes --warn-oldest 0s")...)
+	r = sh.run(t, strings.Fields("settings set --log-retention 90d --max-message-size 100M --drill-consent yes --warn-oldest 0s --verify-valid 7d --verify-invalid 30m")...)
 	if r.status != exitDone {
 		t.Fatalf("%+v", r)
 	}
-	for _, want := range []string{"log-retention     90d\n", "max-message-size  104857600 bytes\n", "drill-consent     yes\n", "warn-oldest       0s\n", "frozen-age        30d\n"} {
+	for _, want := range []string{"log-retention     90d\n", "max-message-size  104857600 bytes\n", "drill-consent     yes\n", "warn-oldest       0s\n", "verify-valid      7d\n", "verify-invalid    30m\n", "frozen-age        30d\n"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
@@ -40,6 +40,8 @@ func TestSettings(t *testing.T) {
 		"settings set --max-message-size 9999999G": "max-message-size: want",
 		"settings set --postmaster me":             "postmaster: \"me\" is not a mail address with a domain",
 		"settings set --drill-consent perhaps":     "want yes or no",
+		"settings set --verify-valid 30s":          "verify-valid: want 1m to 90d",
+		"settings set --verify-invalid 91d":        "verify-invalid: want 1m to 90d",
 		"settings set --relay-networks 0.0.0.0/0":  "relay-networks: \"0.0.0.0/0\" is everybody: that is an open relay",
 		"settings set --relay-networks 10.1.2.3/8": "is an address within the network 10.0.0.0/8: which of the two?",
 		"settings set --relay-networks 10.1.2.3,":  "relay-networks: \"\" is neither an IP address nor a network",
