@@ -227,6 +227,10 @@ func (t *tx) applyEvent() *pb.EventResult {
 		return t.accountSet(kind.AccountSet)
 	case *pb.Event_AccountRemoved:
 		return t.accountRemoved(kind.AccountRemoved)
+	case *pb.Event_RecipientsChanged:
+		return t.recipientsChanged(kind.RecipientsChanged)
+	case *pb.Event_RecipientVerified:
+		return t.recipientVerified(kind.RecipientVerified)
 	case *pb.Event_HistoryPruned:
 		return t.historyPruned(kind.HistoryPruned)
 	case *pb.Event_NodeDraining:

@@ -165,6 +165,7 @@ func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 			t.countDuplicate(m, r, e, d)
 			continue
 		}
+		t.keepValid(r)
 		t.unclaim(r)
 		r.rec.State, r.rec.EndedAt = pb.RecipientState_RECIPIENT_STATE_DELIVERED, t.event.Time
 		r.rec.DeliveredBy, r.rec.NextAttempt = e.Claim, 0

@@ -43,6 +43,9 @@ func (t *tx) bounced(e *pb.Bounced) *pb.EventResult {
 		if e.Reason == pb.Bounced_REASON_RETURNED {
 			row.By, row.Reason = r.rec.Ordered.Operation.GetBy(), r.rec.Ordered.Operation.GetReason()
 		}
+		if e.Reason == pb.Bounced_REASON_REJECTED {
+			t.endValid(r, e.Recipients[i].Failure)
+		}
 		t.end(m, r, e, pb.RecipientState_RECIPIENT_STATE_BOUNCED, e.Recipients[i].Failure)
 		r.rec.EndedAt = t.event.Time
 		t.saveRecipient(m, r)

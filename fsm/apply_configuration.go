@@ -67,15 +67,23 @@ func (t *tx) takeChange(e *pb.ConfigurationApplied) (*pb.ConfigurationChange, *p
 	if err := proto.Unmarshal(encoded, change); err != nil {
 		return nil, invalid("configuration %s can't be read: %v", id, err)
 	}
-	if n := sizeOfChange(change); n > MaxConfigured {
-		return nil, invalid("configuration %s changes %d records, %d at most", id, n, MaxConfigured)
+	if n, most := uint64(sizeOfChange(change)), t.s.caps.configured; n > most {
+		return nil, invalid("configuration %s changes %d records, %d at most", id, n, most)
 	}
 	return change, nil
 }
 
 func sizeOfChange(c *pb.ConfigurationChange) int {
 	return len(c.Destinations) + len(c.Domains) + len(c.Policies) +
-		len(c.RemovedDestinations) + len(c.RemovedDomains) + len(c.RemovedPolicies)
+		len(c.RemovedDestinations) + len(c.RemovedDomains) + len(c.RemovedPolicies) + sizeOfLists(c.Recipients)
+}
+
+func sizeOfLists(changes []*pb.RecipientsChanged) int {
+	n := 0
+	for _, c := range changes {
+		n += 1 + len(c.Added) + len(c.Removed)
+	}
+	return n
 }
 
 // refuseChange says what keeps a change from being carried out, nil if nothing
@@ -96,17 +104,27 @@ func (t *tx) refuseChange(next *tables, change *pb.ConfigurationChange) (*pb.Set
 		}
 		next.destinations, _, _ = next.destinations.Insert([]byte(config.Name), &pb.DestinationRecord{Config: config})
 	}
+	size := uint64(sizeOfChange(change))
 	for _, name := range change.RemovedDomains {
 		if refusal := t.refuseDomainRemoval(name); refusal != nil {
 			return nil, refusal
 		}
+		size += t.counter('d', name).Listed
 		next.domains, _, _ = next.domains.Delete([]byte(name))
+	}
+	if most := t.s.caps.configured; size > most {
+		return nil, invalid("the configuration changes %d records with the listed recipients of the domains that it removes, %d at most", size, most)
 	}
 	for _, config := range change.Domains {
 		if refusal := next.refuseDomain(config); refusal != nil {
 			return nil, refusal
 		}
 		next.domains, _, _ = next.domains.Insert([]byte(config.Name), config)
+	}
+	for _, list := range change.Recipients {
+		if refusal := t.refuseRecipients(next, list); refusal != nil {
+			return nil, refusal
+		}
 	}
 	if refusal := t.refuseRemovals(next.references(), change); refusal != nil {
 		return nil, refusal
@@ -146,6 +164,7 @@ func refuseTwice(change *pb.ConfigurationChange) *pb.EventResult {
 	}{
 		{"destination", append(namesOf(change.Destinations), change.RemovedDestinations...)},
 		{"domain", append(namesOf(change.Domains), change.RemovedDomains...)},
+		{"list of recipients", domainsOf(change.Recipients)},
 		{"policy", append(namesOf(change.Policies), change.RemovedPolicies...)},
 	} {
 		for _, name := range list.names {
@@ -155,6 +174,14 @@ func refuseTwice(change *pb.ConfigurationChange) *pb.EventResult {
 		}
 	}
 	return nil
+}
+
+func domainsOf(changes []*pb.RecipientsChanged) []string {
+	names := make([]string, len(changes))
+	for i, change := range changes {
+		names[i] = change.Domain
+	}
+	return names
 }
 
 func namesOf[T interface{ GetName() string }](configs []T) []string {
@@ -175,6 +202,9 @@ func (t *tx) putChange(change *pb.ConfigurationChange, settings *pb.Settings) {
 	}
 	for _, config := range change.Domains {
 		t.putDomain(config)
+	}
+	for _, list := range change.Recipients {
+		t.putRecipients(list)
 	}
 	for _, name := range change.RemovedDomains {
 		t.dropDomain(name)

@@ -36,6 +36,9 @@ func (t *tables) refuseDomain(config *pb.DomainConfig) *pb.EventResult {
 			return invalid("%v", err)
 		}
 	}
+	if refusal := refuseVerify(config); refusal != nil {
+		return refusal
+	}
 	if config.SpamRetention < 0 {
 		return invalid("the spam retention of %s is negative", name)
 	}
@@ -44,6 +47,21 @@ func (t *tables) refuseDomain(config *pb.DomainConfig) *pb.EventResult {
 			"no policy %q: create it with `holdfast policy set %s` first", config.Policy, config.Policy)
 	}
 	return nil
+}
+
+// refuseVerify refuses to verify the recipients of domains that aren't configured:
+// nobody here knows them, and their servers are asked by whoever the mail goes to.
+func refuseVerify(config *pb.DomainConfig) *pb.EventResult {
+	switch config.Verify {
+	case pb.Verify_VERIFY_UNSPECIFIED, pb.Verify_VERIFY_OFF:
+		return nil
+	case pb.Verify_VERIFY_CALLOUT, pb.Verify_VERIFY_LISTED:
+		if config.Name != relay.DefaultRoute {
+			return nil
+		}
+		return invalid("domain %s is the way to other domains, whose recipients nobody here knows: it verifies none", config.Name)
+	}
+	return invalid("domain %s: %d is no way to verify recipients that this program knows", config.Name, config.Verify)
 }
 
 func (t *tx) putDomain(given *pb.DomainConfig) {
@@ -80,6 +98,10 @@ func (t *tx) refuseDomainRemoval(name string) *pb.EventResult {
 			"domain %s has %d recipients queued: see `holdfast queue list --domain %s`",
 			name, c.Pending+c.Held+c.Frozen, relay.ShellWord(name))
 	}
+	if c := t.counter('d', name); c.Listed > MaxRecipientsChanged {
+		return refused(pb.EventResult_CODE_IN_USE,
+			"domain %s has %d listed recipients: `holdfast recipient remove --all %s` comes first", name, c.Listed, name)
+	}
 	if token := t.tables.tokenFor(name); token != "" {
 		return refused(pb.EventResult_CODE_IN_USE,
 			"token %s is limited to domain %s: `holdfast token revoke %s` comes first", token, name, token)
@@ -89,6 +111,7 @@ func (t *tx) refuseDomainRemoval(name string) *pb.EventResult {
 
 func (t *tx) dropDomain(name string) {
 	old, _ := lookup(t.tables.domains, name)
+	t.dropListed(name)
 	t.remove(keyOfName(famDomains, name), encode(old))
 	t.tables.domains, _, _ = t.tables.domains.Delete([]byte(name))
 }

@@ -22,6 +22,9 @@ func (t *tx) dropped(e *pb.Dropped) *pb.EventResult {
 	}
 	for i, r := range ending {
 		failure := e.Recipients[i].Failure
+		if e.Reason == pb.Dropped_REASON_REJECTED {
+			t.endValid(r, failure)
+		}
 		t.end(m, r, e, pb.RecipientState_RECIPIENT_STATE_DROPPED, failure)
 		r.rec.EndedAt = t.event.Time
 		t.saveRecipient(m, r)

@@ -42,6 +42,7 @@ func (g *script) configuration(n *scriptNode) scriptEvent {
 	event := domainSet(name, []string{"dest", "other"}[g.pick(2)])
 	event.GetDomainSet().Domain.Revision = g.revision(name)
 	event.GetDomainSet().Domain.Policy = []string{"five-day", "own", "month", "nobody's"}[g.pick(4)]
+	event.GetDomainSet().Domain.Verify = pb.Verify(g.pick(4))
 	return g.send(n, event, nil)
 }
 
@@ -60,6 +61,7 @@ func (g *script) configurationApplied(n *scriptNode) scriptEvent {
 		if g.pick(2) == 0 {
 			domain := domainSet(name, []string{"dest", "other", "new"}[g.pick(3)]).GetDomainSet().Domain
 			domain.Policy = []string{"five-day", "own"}[g.pick(2)]
+			domain.Verify = pb.Verify(g.pick(4))
 			change.Domains = append(change.Domains, domain)
 		} else if g.pick(5) == 0 {
 			change.RemovedDomains = append(change.RemovedDomains, name)
@@ -75,6 +77,9 @@ func (g *script) configurationApplied(n *scriptNode) scriptEvent {
 		if g.index%2 == 0 {
 			change.Settings.RelayNetworks = &pb.RelayNetworks{Networks: []string{"192.0.2.1", "2001:db8::/32", "::/0"}[:g.index/2%4]}
 		}
+	}
+	if g.pick(2) == 0 {
+		change.Recipients = append(change.Recipients, g.list())
 	}
 	configured := uint64(0)
 	if len(g.configured) > 0 {
@@ -116,7 +121,7 @@ func (g *script) noteConfigured(event *pb.Event, payload []byte) {
 			g.t.Fatalf("change: %v", err)
 		}
 		names = slices.Concat(namesOf(change.Destinations), namesOf(change.Domains), namesOf(change.Policies))
-	case *pb.Event_DestinationRemoved, *pb.Event_DomainRemoved, *pb.Event_PolicyRemoved, *pb.Event_SettingsChanged:
+	case *pb.Event_DestinationRemoved, *pb.Event_DomainRemoved, *pb.Event_PolicyRemoved, *pb.Event_SettingsChanged, *pb.Event_RecipientsChanged:
 	case *pb.Event_AccountSet:
 		name := "account " + kind.AccountSet.Name
 		g.revisions[name] = append(g.revisions[name], g.index)

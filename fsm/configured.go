@@ -43,8 +43,8 @@ type ConfigurationChange struct {
 	File  bool // with `holdfast apply`
 }
 
-// LastChange is the latest change of a domain, destination or policy (kind and
-// name), or of the settings ("settings", ""). Zero where it isn't known.
+// LastChange is the latest change of a domain, of its list of recipients, of a
+// destination or policy (kind and name), or of the settings ("settings", ""). Zero where it isn't known.
 func (v *View) LastChange(kind, name string) (ConfigurationChange, error) {
 	var key []byte
 	var index uint64
@@ -61,6 +61,10 @@ func (v *View) LastChange(kind, name string) (ConfigurationChange, error) {
 	case "policy":
 		key = keyOfName(famPolicies, name)
 		index = v.PolicyRevision(name)
+	case "recipients":
+		if index = v.DomainCounter(name).ListedIndex; index == 0 {
+			return ConfigurationChange{}, nil
+		}
 	default:
 		key, subject = keyOfSettings(), kind
 	}

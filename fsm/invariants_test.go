@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
@@ -43,6 +44,7 @@ func checkState(t tester, s *State) {
 	a.claims()
 	a.contents()
 	a.histories()
+	a.verified()
 	a.memory(gen.db)
 }
 
@@ -138,11 +140,26 @@ func (a *audit) counters() {
 				id, m.Open, m.Recipients, open, len(recipients))
 		}
 	}
+	for key, value := range a.rows[famListed] {
+		domain, _, _ := strings.Cut(key[1:], "\x00")
+		counter := string(keyOfCounter('d', domain))
+		if want[counter] == nil {
+			want[counter] = &pb.CounterRecord{}
+		}
+		want[counter].Listed++
+		if _, ok := lookup(a.s.published().domains, domain); !ok || proto.Unmarshal(value, &pb.ListedRecord{}) != nil {
+			a.t.Errorf("listed %q: %x, configured %v", key, value, ok)
+		}
+	}
 	for key, value := range a.rows[famCounters] {
 		got := &pb.CounterRecord{}
 		if err := proto.Unmarshal(value, got); err != nil {
 			a.t.Fatalf("counter %q: %v", key, err)
 		}
+		if got.Listed > a.s.caps.listed || got.Listed > 0 && got.ListedIndex == 0 {
+			a.t.Errorf("counter %q: %v", key, got)
+		}
+		got.ListedIndex = 0
 		got.Duplicates = 0                   // counted from events, kept nowhere else
 		got.Delivered -= got.PrunedDelivered // their recipients are gone
 		got.Ended -= got.PrunedEnded
@@ -282,7 +299,7 @@ func (a *audit) feed(index map[string]bool) {
 func (a *audit) sameKeys(name string, f family, want map[string]bool) {
 	for key := range a.rows[f] {
 		if !want[key] {
-			a.t.Errorf("%s has a row that no recipient asks for: %q", name, key)
+			a.t.Errorf("%s has a row that no record asks for: %q", name, key)
 		}
 	}
 	for key := range want {
@@ -379,6 +396,28 @@ func (a *audit) contents() {
 	}
 	a.sameKeys("pieces", famPieces, pieces)
 	a.sameKeys("content", famContent, content)
+}
+
+// verified: each verdict has its place among those that go, and nothing else has.
+func (a *audit) verified() {
+	order := map[string]bool{}
+	for key, value := range a.rows[famVerified] {
+		record := &pb.VerifiedRecord{}
+		if err := proto.Unmarshal(value, record); err != nil {
+			a.t.Fatalf("verdict %q: %v", key, err)
+		}
+		order[string(keyOfVerifiedUntil(record.Until, []byte(key)))] = true
+		ofDomain := record.Verdict == pb.Verdict_VERDICT_ACCEPTS_ANY || record.Verdict == pb.Verdict_VERDICT_SELECTIVE
+		ofRecipient := record.Verdict == pb.Verdict_VERDICT_VALID || record.Verdict == pb.Verdict_VERDICT_INVALID
+		if strings.HasSuffix(key, "\x00") != ofDomain || ofRecipient == ofDomain || record.Until <= record.At ||
+			(record.Failure != nil) != (record.Verdict == pb.Verdict_VERDICT_INVALID) {
+			a.t.Errorf("verdict %q: %v", key, record)
+		}
+	}
+	if n := len(order); n > int(a.s.caps.verified) {
+		a.t.Errorf("%d verdicts are kept, %d at most", n, a.s.caps.verified)
+	}
+	a.sameKeys("verified-until", famVerifiedUntil, order)
 }
 
 func (a *audit) histories() {

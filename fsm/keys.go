@@ -11,33 +11,36 @@ import (
 type family byte
 
 const (
-	famMessages     family = 'm' // id
-	famRecipients   family = 'r' // id, number
-	famContent      family = 'c' // id, piece: the bytes
-	famPieces       family = 'p' // id, piece: size and checksum, for bodies that came in pieces
-	famUploads      family = 'u' // id: bodies without their acceptance yet
-	famTombstones   family = 't' // id: aborted acceptances
-	famQueue        family = 'q' // destination, lane, due, id, number: pending and unclaimed
-	famOpen         family = 'x' // domain, class, accepted, id, number: pending, held or frozen
-	famClaims       family = 'k' // incarnation, attempt
-	famHistory      family = 'h' // id, index, row
-	famPast         family = 'v' // key of a recipient or of configuration, index: as it was before that
-	famDomains      family = 'd' // name
-	famDestinations family = 'D' // name
-	famPolicies     family = 'P' // name: operators' own
-	famNodes        family = 'n' // name
-	famSessions     family = 's' // incarnation
-	famResults      family = 'e' // incarnation, index
-	famCounters     family = 'z' // 'd' or 'D', name
-	famEnded        family = 'y' // ended, id: messages without open recipients
-	famSettings     family = 'g' // one row
-	famCluster      family = 'C' // 'v' the state's version, 'd' the drill under way
-	famBulks        family = 'b' // id: bulk operations, and the latest that have ended
-	famTokens       family = 'T' // id: who may administer
-	famAccounts     family = 'a' // name: who may authenticate over SMTP
-	famLeaving      family = 'l' // kind, (destination,) time, id, number: recipients that go without an attempt
-	famIndex        family = 'i' // derived: by what the log is searched and followed
-	famSystem       family = 0   // this node's: applied index, raft configuration
+	famMessages      family = 'm' // id
+	famRecipients    family = 'r' // id, number
+	famContent       family = 'c' // id, piece: the bytes
+	famPieces        family = 'p' // id, piece: size and checksum, for bodies that came in pieces
+	famUploads       family = 'u' // id: bodies without their acceptance yet
+	famTombstones    family = 't' // id: aborted acceptances
+	famQueue         family = 'q' // destination, lane, due, id, number: pending and unclaimed
+	famOpen          family = 'x' // domain, class, accepted, id, number: pending, held or frozen
+	famClaims        family = 'k' // incarnation, attempt
+	famHistory       family = 'h' // id, index, row
+	famPast          family = 'v' // key of a recipient or of configuration, index: as it was before that
+	famDomains       family = 'd' // name
+	famDestinations  family = 'D' // name
+	famPolicies      family = 'P' // name: operators' own
+	famNodes         family = 'n' // name
+	famSessions      family = 's' // incarnation
+	famResults       family = 'e' // incarnation, index
+	famCounters      family = 'z' // 'd' or 'D', name
+	famEnded         family = 'y' // ended, id: messages without open recipients
+	famSettings      family = 'g' // one row
+	famCluster       family = 'C' // 'v' the state's version, 'd' the drill under way
+	famBulks         family = 'b' // id: bulk operations, and the latest that have ended
+	famTokens        family = 'T' // id: who may administer
+	famAccounts      family = 'a' // name: who may authenticate over SMTP
+	famListed        family = 'L' // domain, local part in lower case: recipients that operators listed
+	famVerified      family = 'V' // domain, local part, "" for the whole: what destinations said of recipients
+	famVerifiedUntil family = 'w' // until, domain, local part: the same in the order in which they go
+	famLeaving       family = 'l' // kind, (destination,) time, id, number: recipients that go without an attempt
+	famIndex         family = 'i' // derived: by what the log is searched and followed
+	famSystem        family = 0   // this node's: applied index, raft configuration
 )
 
 // replicated lists the families that every node has alike, with the names under
@@ -58,6 +61,7 @@ var replicated = []struct {
 	{famEnded, "ended"},
 	{famHistory, "history"},
 	{famLeaving, "leaving"},
+	{famListed, "listed"},
 	{famMessages, "messages"},
 	{famNodes, "nodes"},
 	{famOpen, "open"},
@@ -72,6 +76,8 @@ var replicated = []struct {
 	{famTokens, "tokens"},
 	{famTombstones, "tombstones"},
 	{famUploads, "uploads"},
+	{famVerified, "verified"},
+	{famVerifiedUntil, "verified-until"},
 }
 
 var (

@@ -104,7 +104,7 @@ var ErrFuture = errors.New("the index is later than what this node has applied")
 
 // Rewind turns the view back to an index: what it then shows of messages, their
 // recipients, domains, destinations and nodes is as it was there. Counters,
-// tokens and accounts are empty.
+// tokens, accounts, and what is known of recipients before they get mail are empty.
 func (v *View) Rewind(index uint64) error {
 	if index > v.Index() {
 		return ErrFuture

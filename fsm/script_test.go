@@ -81,7 +81,7 @@ func (g *script) setup() []*raft.Log {
 	}
 	for _, event := range []*pb.Event{
 		destinationSet("dest"), destinationSet("other"),
-		domainSet("example.test", "dest"), domainSet("other.test", "other"),
+		domainVerify("example.test", "dest", pb.Verify_VERIFY_CALLOUT), domainSet("other.test", "other"),
 	} {
 		events = append(events, g.send(g.nodes[0], event, nil))
 	}
@@ -144,7 +144,7 @@ func (g *script) event() scriptEvent {
 	if n.incarnation == 0 {
 		n = g.nodes[0]
 	}
-	switch g.pick(50) {
+	switch g.pick(54) {
 	case 0, 1, 2, 3, 4, 5:
 		return g.accept(n)
 	case 6, 7, 8, 9, 10, 11:
@@ -201,6 +201,10 @@ func (g *script) event() scriptEvent {
 		return g.restored()
 	case 45, 46, 47:
 		return g.drill(n)
+	case 49, 50, 51:
+		return g.verified(n)
+	case 52:
+		return g.listed(n)
 	case 48:
 		return g.leaders(raised(uint32(g.pick(2))))
 	}
@@ -303,7 +307,7 @@ func (g *script) bounced(n *scriptNode) scriptEvent {
 		e.Reason = []pb.Bounced_Reason{pb.Bounced_REASON_EXPIRED, pb.Bounced_REASON_RETURNED}[g.pick(2)]
 	}
 	for _, number := range c.recipients {
-		e.Recipients = append(e.Recipients, &pb.Bounced_Recipient{Recipient: number})
+		e.Recipients = append(e.Recipients, &pb.Bounced_Recipient{Recipient: number, Failure: g.refusal()})
 	}
 	var payload []byte
 	if g.pick(3) > 0 {
@@ -341,7 +345,11 @@ func (g *script) report() (*pb.Bounced_Report, []byte) {
 
 func (g *script) dropped(n *scriptNode) scriptEvent {
 	c := g.lateClaim()
-	return g.send(n, dropped(c.ref, c.id, c.recipients...), nil)
+	event := dropped(c.ref, c.id, c.recipients...)
+	if g.pick(2) == 0 {
+		event.GetDropped().Recipients[0].Failure = g.refusal()
+	}
+	return g.send(n, event, nil)
 }
 
 func dropped(claim *pb.ClaimRef, id relay.MessageID, recipients ...uint32) *pb.Event {
@@ -480,7 +488,9 @@ func (g *script) policy(n *scriptNode) scriptEvent {
 // settings changes one, now and then to what is out of range.
 func (g *script) settings(n *scriptNode) scriptEvent {
 	changed := &pb.Settings{}
-	switch g.pick(5) {
+	switch g.pick(6) {
+	case 4:
+		changed.VerifyInvalid = proto.Int64(int64(g.pick(4)) * int64(time.Minute))
 	case 0:
 		changed.LogRetention = proto.Int64(int64(time.Duration(g.pick(3)) * 24 * time.Hour))
 	case 1:

@@ -75,6 +75,16 @@ type State struct {
 
 	rowCheck atomic.Pointer[pb.RowCheck] // the latest
 	waiters  waiters
+
+	caps caps
+}
+
+// caps bound how many rows there may be. All nodes have the same: only tests
+// set others, before anything is applied.
+type caps struct {
+	listed     uint64 // of one domain
+	verified   uint64
+	configured uint64 // changed by one configuration
 }
 
 // Open opens the state in a folder, or makes a new one. It deletes what an
@@ -84,6 +94,7 @@ func Open(cfg Config) (*State, error) {
 		cfg.FS = vfs.Default
 	}
 	s := &State{cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Metrics), failed: make(chan struct{})}
+	s.caps = caps{listed: MaxListed, verified: maxVerified, configured: MaxConfigured}
 	s.notify, s.cfg.Fatal, s.cfg.FS = cfg.Fatal, s.fatal, failStop(cfg.FS, s.failed)
 	s.feed.init()
 	s.waiters.init()

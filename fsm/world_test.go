@@ -27,6 +27,7 @@ type world struct {
 	sequences map[uint64]uint64
 	ids       uint64
 	pieces    uint32 // of an upload
+	attempts  uint64
 }
 
 func newWorld(t testing.TB) *world { return worldOf(t, openState(t, t.TempDir(), nil)) }

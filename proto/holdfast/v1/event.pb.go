@@ -3772,9 +3772,10 @@ type RecipientVerified struct {
 	Domain    string `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
 	// Who was asked: the verdict is dropped where the domain's mail goes elsewhere by
 	// now, or the destination has changed since that revision.
-	Destination string  `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
-	Revision    uint64  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	Verdict     Verdict `protobuf:"varint,5,opt,name=verdict,proto3,enum=holdfast.v1.Verdict" json:"verdict,omitempty"`
+	Destination string `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	Revision    uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	// VALID or INVALID, not set where that wasn't found out.
+	Verdict Verdict `protobuf:"varint,5,opt,name=verdict,proto3,enum=holdfast.v1.Verdict" json:"verdict,omitempty"`
 	// Of the domain as a whole, where the same call-out found it out: ACCEPTS_ANY or
 	// SELECTIVE.
 	DomainVerdict Verdict `protobuf:"varint,6,opt,name=domain_verdict,json=domainVerdict,proto3,enum=holdfast.v1.Verdict" json:"domain_verdict,omitempty"`

@@ -2028,8 +2028,9 @@ type CounterRecord struct {
 	// their bytes.
 	Messages uint64 `protobuf:"varint,30,opt,name=messages,proto3" json:"messages,omitempty"`
 	Bytes    uint64 `protobuf:"varint,31,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// Of a domain: its listed recipients.
+	// Of a domain: its listed recipients, and the index at which they changed last.
 	Listed        uint64 `protobuf:"varint,32,opt,name=listed,proto3" json:"listed,omitempty"`
+	ListedIndex   uint64 `protobuf:"varint,33,opt,name=listed_index,json=listedIndex,proto3" json:"listed_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2144,6 +2145,13 @@ func (x *CounterRecord) GetBytes() uint64 {
 func (x *CounterRecord) GetListed() uint64 {
 	if x != nil {
 		return x.Listed
+	}
+	return 0
+}
+
+func (x *CounterRecord) GetListedIndex() uint64 {
+	if x != nil {
+		return x.ListedIndex
 	}
 	return 0
 }
@@ -3188,7 +3196,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2!.holdfast.v1.ResultsRecord.ResultR\aresults\x1aV\n" +
 	"\x06Result\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\xdc\x02\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\xff\x02\n" +
 	"\rCounterRecord\x12\x18\n" +
 	"\apending\x18\x01 \x01(\x04R\apending\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -3203,7 +3211,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\fpruned_ended\x18\x15 \x01(\x04R\vprunedEnded\x12\x1a\n" +
 	"\bmessages\x18\x1e \x01(\x04R\bmessages\x12\x14\n" +
 	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\x12\x16\n" +
-	"\x06listed\x18  \x01(\x04R\x06listed\"D\n" +
+	"\x06listed\x18  \x01(\x04R\x06listed\x12!\n" +
+	"\flisted_index\x18! \x01(\x04R\vlistedIndex\"D\n" +
 	"\fListedRecord\x12\x19\n" +
 	"\badded_at\x18\x01 \x01(\x03R\aaddedAt\x12\x19\n" +
 	"\badded_by\x18\x02 \x01(\tR\aaddedBy\"\xd4\x01\n" +

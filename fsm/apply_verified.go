@@ -1,0 +1,252 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+const (
+	// maxVerified is how many verdicts are kept, of recipients and of domains.
+	maxVerified = 250_000
+	// maxExpired bounds what one event removes of those that are no longer good. It
+	// is more than the two that one adds.
+	maxExpired = 4
+	// maxGood is more than the settings allow: clocks differ.
+	maxGood = 91 * 24 * time.Hour
+)
+
+// verifiedPrefix begins the keys of what is known of a domain's recipients, and is
+// the key of what is known of the domain as a whole.
+func verifiedPrefix(domain string) []byte {
+	return appendName([]byte{byte(famVerified)}, domain)
+}
+
+func keyOfVerified(domain, localPart string) []byte {
+	return append(verifiedPrefix(domain), localPart...)
+}
+
+// keyOfVerifiedUntil is a verdict's place in the order in which they go.
+func keyOfVerifiedUntil(until int64, verified []byte) []byte {
+	key := binary.BigEndian.AppendUint64([]byte{byte(famVerifiedUntil)}, uint64(until))
+	return append(key, verified[1:]...)
+}
+
+// recipientVerified keeps what a destination said (R10). There is no other upkeep:
+// each verdict that comes makes room for the next.
+func (t *tx) recipientVerified(e *pb.RecipientVerified) *pb.EventResult {
+	if refusal := t.refuseVerdict(e); refusal != nil {
+		return refusal
+	}
+	if refusal := t.refuseVerdictOfOther(e); refusal != nil {
+		return refusal
+	}
+	t.makeRoomForVerdicts()
+	t.putVerdict(e)
+	return resultOK
+}
+
+// refuseVerdict says what is wrong with a verdict in itself, nil if nothing is.
+func (t *tx) refuseVerdict(e *pb.RecipientVerified) *pb.EventResult {
+	ofRecipient, ofDomain := e.Verdict != pb.Verdict_VERDICT_UNSPECIFIED, e.DomainVerdict != pb.Verdict_VERDICT_UNSPECIFIED
+	switch {
+	case !ofRecipient && !ofDomain:
+		return invalid("a call-out at %s found nothing out", e.Domain)
+	case ofRecipient && e.Verdict != pb.Verdict_VERDICT_VALID && e.Verdict != pb.Verdict_VERDICT_INVALID:
+		return invalid("verdict %d is none of a recipient", e.Verdict)
+	case ofDomain && e.DomainVerdict != pb.Verdict_VERDICT_ACCEPTS_ANY && e.DomainVerdict != pb.Verdict_VERDICT_SELECTIVE:
+		return invalid("verdict %d is none of a domain", e.DomainVerdict)
+	case ofRecipient && (e.LocalPart == "" || len(e.LocalPart) > relay.MaxPath || !isName(e.LocalPart)):
+		return invalid("%q is no local part", e.LocalPart)
+	case e.Verdict == pb.Verdict_VERDICT_INVALID && e.Failure == nil:
+		return invalid("no refusal of %s@%s is given", e.LocalPart, e.Domain)
+	case proto.Size(e.Failure) > maxOperationText:
+		return invalid("the refusal of %s@%s has more than %d bytes", e.LocalPart, e.Domain, maxOperationText)
+	case ofRecipient && !t.isGoodUntil(e.Until) || ofDomain && !t.isGoodUntil(e.DomainUntil):
+		return invalid("the verdict on %s@%s is over already, or doesn't end", e.LocalPart, e.Domain)
+	}
+	return nil
+}
+
+// isGoodUntil: a negative time would be out of the order in which verdicts go.
+func (t *tx) isGoodUntil(until int64) bool {
+	return t.event.Time >= 0 && until > t.event.Time && until-t.event.Time <= int64(maxGood)
+}
+
+// refuseVerdictOfOther refuses what was asked of another destination than mail to
+// the domain goes to now, or of the same with other hosts.
+func (t *tx) refuseVerdictOfOther(e *pb.RecipientVerified) *pb.EventResult {
+	domain, ok := lookup(t.tables.domains, e.Domain)
+	switch {
+	case !ok:
+		return refused(pb.EventResult_CODE_NOT_FOUND, "no domain %q", e.Domain)
+	case domain.Verify != pb.Verify_VERIFY_CALLOUT:
+		return stale("domain %s has no recipients verified by call-out", e.Domain)
+	case !t.tables.isPresent(e.Domain, e.Destination, e.Revision):
+		return stale("mail to %s doesn't go to what was asked any more", e.Domain)
+	}
+	return nil
+}
+
+// isPresent reports whether mail to a domain goes to this destination as it was at
+// this revision.
+func (t *tables) isPresent(domain, destination string, revision uint64) bool {
+	config, ok := lookup(t.domains, domain)
+	if !ok || config.Destination != destination {
+		return false
+	}
+	record, ok := lookup(t.destinations, destination)
+	return ok && record.Config.GetRevision() == revision
+}
+
+// isGood reports whether a verdict counts. That a recipient exists says something of
+// whose mailbox it is, and survives a change of the destination; that one doesn't,
+// and what a destination does with any address, is of that destination alone: a
+// mended or another one may take it.
+func (t *tables) isGood(domain string, record *pb.VerifiedRecord, now int64) bool {
+	if _, ok := lookup(t.domains, domain); !ok || record.Until <= now {
+		return false
+	}
+	return record.Verdict == pb.Verdict_VERDICT_VALID || t.isPresent(domain, record.Destination, record.Revision)
+}
+
+// makeRoomForVerdicts removes verdicts that are no longer good, and beyond the limit
+// those that will be so first: made-up addresses, which are good for hours, push out
+// each other and not what is good for days.
+func (t *tx) makeRoomForVerdicts() {
+	first := []byte{byte(famVerifiedUntil)}
+	for _, key := range t.keysOf(first, maxExpired) {
+		if int64(binary.BigEndian.Uint64(key[1:])) > t.event.Time {
+			break
+		}
+		t.forgetVerdict(key)
+	}
+	// What comes next has room too.
+	for t.err == nil && t.digests[famVerified].rows+2 > t.s.caps.verified {
+		soonest := t.keysOf(first, 1)
+		if len(soonest) == 0 {
+			return
+		}
+		t.forgetVerdict(soonest[0])
+	}
+}
+
+func (t *tx) forgetVerdict(order []byte) {
+	key := append([]byte{byte(famVerified)}, order[1+8:]...)
+	t.remove(key, t.get(key))
+	t.moveRow(order, nil, "")
+}
+
+// putVerdict writes what isn't known already: of a domain that takes any recipient
+// nothing is kept of single ones (R12).
+func (t *tx) putVerdict(e *pb.RecipientVerified) {
+	ofDomain := keyOfVerified(e.Domain, "")
+	record := func(verdict pb.Verdict, until int64, failure *pb.Failure) *pb.VerifiedRecord {
+		return &pb.VerifiedRecord{
+			Verdict: verdict, At: t.event.Time, Until: until,
+			Destination: e.Destination, Revision: e.Revision, Failure: failure,
+		}
+	}
+	if e.DomainVerdict != pb.Verdict_VERDICT_UNSPECIFIED {
+		t.putVerified(ofDomain, record(e.DomainVerdict, e.DomainUntil, nil))
+	}
+	acceptsAny := t.acceptsAny(e.Domain)
+	switch e.Verdict {
+	case pb.Verdict_VERDICT_VALID:
+		if !acceptsAny {
+			t.putVerified(keyOfVerified(e.Domain, e.LocalPart), record(e.Verdict, e.Until, nil))
+		}
+	case pb.Verdict_VERDICT_INVALID:
+		if acceptsAny && e.DomainVerdict == pb.Verdict_VERDICT_UNSPECIFIED {
+			// A destination that refuses this one doesn't take any.
+			t.dropVerified(ofDomain)
+			acceptsAny = false
+		}
+		if !acceptsAny {
+			t.putVerified(keyOfVerified(e.Domain, e.LocalPart), record(e.Verdict, e.Until, e.Failure))
+		}
+	}
+}
+
+// acceptsAny reports whether the domain's destination is known to take any recipient.
+func (t *tx) acceptsAny(domain string) bool {
+	record := &pb.VerifiedRecord{}
+	return t.load(keyOfVerified(domain, ""), record) != nil &&
+		record.Verdict == pb.Verdict_VERDICT_ACCEPTS_ANY && t.tables.isGood(domain, record, t.event.Time)
+}
+
+func (t *tx) putVerified(key []byte, record *pb.VerifiedRecord) {
+	old := &pb.VerifiedRecord{}
+	raw := t.load(key, old)
+	var order []byte
+	if raw != nil {
+		order = keyOfVerifiedUntil(old.Until, key)
+	}
+	t.put(key, raw, encode(record))
+	t.moveRow(order, keyOfVerifiedUntil(record.Until, key), "")
+}
+
+func (t *tx) dropVerified(key []byte) {
+	old := &pb.VerifiedRecord{}
+	if raw := t.load(key, old); raw != nil {
+		t.remove(key, raw)
+		t.moveRow(keyOfVerifiedUntil(old.Until, key), nil, "")
+	}
+}
+
+// keepValid lets a delivery count as a call-out: it shows that the recipient is still
+// there (R10). One that was lately known so needs no new row.
+func (t *tx) keepValid(r *recipient) {
+	key, record := t.validRow(r)
+	if record == nil {
+		return
+	}
+	good := int64(SettingsOf(t.tables.settings).VerifyValid)
+	if record.Until-t.event.Time >= good/2 {
+		return
+	}
+	record.At, record.Until = t.event.Time, t.event.Time+good
+	t.putVerified(key, record)
+}
+
+// endValid lets a refusal for good count as a call-out: the next message is refused
+// at RCPT, and makes no report (R14). What was tried before the destination changed
+// says nothing of it as it is now.
+func (t *tx) endValid(r *recipient, failure *pb.Failure) {
+	if failure.GetPhase() != string(relay.PhaseRcpt) || failure.Code < 500 || failure.Code > 599 {
+		return
+	}
+	key, record := t.validRow(r)
+	destination, ok := lookup(t.tables.destinations, r.rec.Destination)
+	if record == nil || !ok || r.rec.ClaimedIndex <= destination.Config.GetRevision() ||
+		!t.tables.isPresent(r.rec.Domain, r.rec.Destination, destination.Config.GetRevision()) {
+		return
+	}
+	t.putVerified(key, &pb.VerifiedRecord{
+		Verdict: pb.Verdict_VERDICT_INVALID, At: t.event.Time,
+		Until:       t.event.Time + int64(SettingsOf(t.tables.settings).VerifyInvalid),
+		Destination: r.rec.Destination, Revision: destination.Config.GetRevision(), Failure: failure,
+	})
+}
+
+// validRow is what says of a recipient that it is valid, whether or not it is still
+// good; nil where nothing does, or its domain doesn't ask.
+func (t *tx) validRow(r *recipient) (key []byte, record *pb.VerifiedRecord) {
+	config, ok := lookup(t.tables.domains, r.rec.Domain)
+	if !ok || config.Verify != pb.Verify_VERIFY_CALLOUT || !t.isGoodUntil(t.event.Time+int64(maxGood)) {
+		return nil, nil
+	}
+	localPart, _, err := relay.SplitAddress(r.rec.Recipient.GetAddress())
+	if err != nil {
+		return nil, nil
+	}
+	key, record = keyOfVerified(r.rec.Domain, localPart), &pb.VerifiedRecord{}
+	if t.load(key, record) == nil || record.Verdict != pb.Verdict_VERDICT_VALID {
+		return nil, nil
+	}
+	return key, record
+}
