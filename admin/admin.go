@@ -120,8 +120,8 @@ func (n *node) propose(ctx context.Context, event *pb.Event, subject string) (ui
 }
 
 // withoutQuorum is how long a change waits for a quorum where the node knows of
-// none: long enough for an election.
-const withoutQuorum = 2 * time.Second
+// none: long enough for an election, and for a node that has just started.
+const withoutQuorum = 5 * time.Second
 
 // patience is how long a change may take.
 func (n *node) patience() time.Duration {

@@ -8,14 +8,15 @@ import (
 	"google.golang.org/grpc/status"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 // StopBulk is for whoever may begin such an operation, and sees this one. One that
 // is stopped already stays as it is, so repeating the call is safe.
 func (s *queueService) StopBulk(ctx context.Context, req *pb.StopBulkRequest) (*pb.StopBulkResponse, error) {
-	id, err := messageID(req.BulkId)
+	id, err := relay.ParseMessageID(req.BulkId)
 	if err != nil {
-		return nil, err
+		return nil, invalid("bulk_id", "%q is no operation's id: `holdfast queue operations` shows them", req.BulkId)
 	}
 	reason := oneLine(req.Reason)
 	if err := checkReason("reason", reason); err != nil {

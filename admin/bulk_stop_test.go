@@ -28,6 +28,8 @@ func TestStopBulk(t *testing.T) {
 	wantCode(t, err, codes.InvalidArgument, "501 bytes: 500 at most")
 	_, err = stop("01ARZ3NDEKTSV4RRFFQ69G5FAV", "")
 	wantCode(t, err, codes.NotFound, "no bulk operation")
+	_, err = stop("xyz", "")
+	wantCode(t, err, codes.InvalidArgument, `"xyz" is no operation's id`)
 	_, err = stop(ended.Id, "")
 	wantCode(t, err, codes.FailedPrecondition, "has ended already")
 	if b, err := stop(started.BulkId, "the\nwrong  one"); err != nil || !b.Stopped || b.FinishedAt == nil ||

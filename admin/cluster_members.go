@@ -94,7 +94,8 @@ func warnOfMembers(out *warner, nodes []*pb.GetStatusResponse_Node) {
 		if node.Alive {
 			alive++
 		}
-		if node.Draining {
+		// One that was stopped in good order is back in service once it is started.
+		if node.Draining && node.Alive {
 			out.warn("node-draining", node.Name, "node %s is out of service: `holdfast node resume %s` puts it back", node.Name, node.Name)
 		}
 	}

@@ -33,6 +33,8 @@ func TestMemberWarnings(t *testing.T) {
 		{"a cluster of one", up("a"), nil},
 		{"one catches up", append(up("a", "b", "c"), node("d", false, true, false)), []string{"node-joining d"}},
 		{"one is drained", append(up("a", "b"), node("c", true, true, true)), []string{"node-draining c"}},
+		{"one was stopped", append(up("a", "b"), node("c", true, false, true)),
+			[]string{"node-down c", "redundancy : 1 of 3 nodes is down: one more loss stops the cluster"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out warner

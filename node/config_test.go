@@ -128,6 +128,8 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 join = ["127.0.0.1:7500"]`, `bootstrap_expect = 3`), "cluster.join is empty: list the admin addresses of all 3"},
 		{"join twice", with(`["127.0.0.1:7500"]`, `["127.0.0.1:7500", "127.0.0.1:7500"]`), "twice"},
 		{"negative expect", with(`= 1`, `= -1`), "bootstrap_expect -1"},
+		{"two nodes", with(`= 1`, `= 2`), "bootstrap_expect 2: want 3 to 5 first members, 1 to try things out, or 0 on a node that joins"},
+		{"too many nodes", with(`= 1`, `= 9`), "bootstrap_expect 9"},
 		{"tls", minimal + "[tls]\nca = \"ca.pem\"\n", "tls.cert is missing: set ca, cert and key, or none"},
 		{"profiles in public", minimal + "[http]\nlisten = \"0.0.0.0:7600\"\npprof = true\n", "http.pprof: profiles show what is in memory"},
 		{"half a key pair", with(`hostname`, "tls_cert = \"c.pem\"\nhostname"), "set both or none"},

@@ -108,9 +108,13 @@ func (c HTTPConfig) validate() error {
 	return nil
 }
 
+// maxFirst members begin a cluster at most: every entry goes to all.
+const maxFirst = 5
+
 func (c ClusterConfig) validate() error {
-	if c.BootstrapExpect < 0 {
-		return fmt.Errorf("cluster.bootstrap_expect %d: want 0 or more", c.BootstrapExpect)
+	// Two tolerate the loss of none, as one does, and either one's loss stops both.
+	if n := c.BootstrapExpect; n < 0 || n == 2 || n > maxFirst {
+		return fmt.Errorf("cluster.bootstrap_expect %d: want 3 to %d first members, 1 to try things out, or 0 on a node that joins", n, maxFirst)
 	}
 	if len(c.Join) == 0 && c.BootstrapExpect > 1 {
 		return fmt.Errorf("cluster.join is empty: list the admin addresses of all %d first members, this node's own too", c.BootstrapExpect)
