@@ -13,6 +13,7 @@ import (
 
 	"holdfast/fsm"
 	"holdfast/pki"
+	pb "holdfast/proto/holdfast/v1"
 )
 
 // Kinds of raft log store.
@@ -69,6 +70,10 @@ type Config struct {
 	// Answered lists the messages that were answered 250 during a drill; nil has
 	// none.
 	Answered func(drill string, each func(ids []string) error) error
+
+	// VerifyRecipient asks a destination that this node owns for a recipient, for
+	// another node; nil can't.
+	VerifyRecipient func(context.Context, *pb.VerifyRecipientRequest) (*pb.VerifyRecipientResponse, error)
 
 	// Now is the wall clock.
 	Now func() time.Time
@@ -233,6 +238,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.DialPeer == nil {
 		c.DialPeer = dialTCP
+	}
+	if c.VerifyRecipient == nil {
+		c.VerifyRecipient = pb.UnimplementedPeerServiceServer{}.VerifyRecipient
 	}
 	if c.FrontDoor == nil {
 		c.FrontDoor = func() string { return "" }

@@ -191,6 +191,10 @@ func checkPeerService(t *testing.T, w *world, a *authority) {
 			_, err := c.TryAccept(ctx, &pb.TryAcceptRequest{ClusterId: id})
 			return err
 		},
+		"VerifyRecipient": func(ctx context.Context, c pb.PeerServiceClient, _ string) error {
+			_, err := c.VerifyRecipient(ctx, &pb.VerifyRecipientRequest{ClusterId: id, Destination: "none"})
+			return err
+		},
 		"ListAnswered": func(ctx context.Context, c pb.PeerServiceClient, _ string) error {
 			stream, err := c.ListAnswered(ctx, &pb.ListAnsweredRequest{ClusterId: id, Drill: "none"})
 			if err == nil {

@@ -63,6 +63,7 @@ func (s *Scheduler) startAttempt(q *queue, l fsm.Lane, grant fsm.Grant) {
 		conn: q.takeConn(),
 	}
 	q.running[a.number] = a
+	q.askedLast = false
 	q.lanes[l].running++
 	s.unkeep(q, l)
 	s.running[l]++
@@ -102,7 +103,13 @@ func (s *Scheduler) carry(ctx context.Context, a *attempt) {
 		a.skipped = true
 		return
 	}
-	if a.conn != nil && a.send(ctx, a.conn, transaction) {
+	s.reach(ctx, a, func(conn *smtpout.Conn) smtpout.Result { return conn.Send(ctx, transaction) })
+}
+
+// reach says what is to be said over the kept connection, or else to one host after
+// another.
+func (s *Scheduler) reach(ctx context.Context, a *attempt, say func(*smtpout.Conn) smtpout.Result) {
+	if a.conn != nil && a.said(a.conn, say) {
 		return
 	}
 	hosts, failure := s.hostsOf(ctx, a)
@@ -130,7 +137,7 @@ func (s *Scheduler) carry(ctx context.Context, a *attempt) {
 			a.skipped = true
 			return
 		}
-		if a.send(ctx, conn, transaction) {
+		if a.said(conn, say) {
 			return
 		}
 	}
@@ -141,11 +148,10 @@ func (s *Scheduler) carry(ctx context.Context, a *attempt) {
 	}
 }
 
-// send carries the message over one connection. It is false where another host
-// is to be tried: this one says no to everybody, or it had closed the kept
-// connection, which says nothing of it.
-func (a *attempt) send(ctx context.Context, conn *smtpout.Conn, t smtpout.Transaction) bool {
-	a.failure, a.result = nil, conn.Send(ctx, t)
+// said is false where another host is to be tried: this one says no to everybody,
+// or it had closed the kept connection, which says nothing of it.
+func (a *attempt) said(conn *smtpout.Conn, say func(*smtpout.Conn) smtpout.Result) bool {
+	a.failure, a.result = nil, say(conn)
 	if !a.result.Stale && a.hostFailure() == nil || inDoubt(a.result) || a.wasInterrupted() {
 		return true
 	}

@@ -261,8 +261,18 @@ func (s *Scheduler) startReady(q *queue) {
 // freeSlots counts other nodes' live claims, left from before a change of
 // owner, as slots in use, and connections until they are closed.
 func (s *Scheduler) freeSlots(q *queue, l fsm.Lane) int {
-	elsewhere := q.closing + s.cfg.State.ForeignClaims(q.name, s.incarnation)
+	elsewhere := s.elsewhere(q)
 	return room(l, q.inSlots(), q.limit-elsewhere, q.slots()-elsewhere)
+}
+
+// freePlaces are the slots that nobody has.
+func (s *Scheduler) freePlaces(q *queue) int {
+	return q.slots() - q.inSlots().all() - s.elsewhere(q)
+}
+
+// elsewhere are slots in use that no attempt of this node has.
+func (s *Scheduler) elsewhere(q *queue) int {
+	return q.closing + q.calling + s.cfg.State.ForeignClaims(q.name, s.incarnation)
 }
 
 // releaseReady gives claims back that have no attempt yet.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
 
@@ -19,6 +20,7 @@ type metrics struct {
 	connects *prometheus.CounterVec
 	connect  prometheus.Histogram
 	probes   *prometheus.CounterVec
+	callouts *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -53,11 +55,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "holdfast_probes_total", Help: "Probes of destinations that were not up, by what came of them.",
 	}, []string{"result"})
+	m.callouts = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_callouts_total", Help: "Recipients asked for at destinations, by what these said.",
+	}, []string{"result"})
 	m.dropped = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "holdfast_dropped_recipients_total", Help: "Recipients marked as spam that were dropped without a report, by why.",
 	}, []string{"reason"})
 	m.initialise()
-	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes, m.dropped)
+	reg.MustRegister(m.running, m.attempts, m.seconds, m.orphans, m.missed, m.claims, m.connects, m.connect, m.probes, m.callouts, m.dropped)
 	return m
 }
 
@@ -75,6 +80,7 @@ func (m *metrics) initialise() {
 		m.attempts: {"delivered", "deferred", "unreachable", "rejected", "interrupted"},
 		m.claims:   {"granted", "denied"},
 		m.probes:   {"recovered", "failed", "interrupted"},
+		m.callouts: {"valid", "invalid", "accepts-any", "unknown"},
 		m.dropped:  {"rejected", "expired", "attempts", "returned"},
 		m.connects: connectResults,
 	} {
@@ -103,6 +109,21 @@ func (m *metrics) probed(v verdict) {
 		result = "failed"
 	}
 	m.probes.WithLabelValues(result).Inc()
+}
+
+// calledOut counts a call-out by what it came to.
+func (m *metrics) calledOut(a answer) {
+	result := "unknown"
+	switch {
+	case a.err != nil:
+	case a.said.Verdict == pb.Verdict_VERDICT_VALID:
+		result = "valid"
+	case a.said.Verdict == pb.Verdict_VERDICT_INVALID:
+		result = "invalid"
+	default:
+		result = "accepts-any"
+	}
+	m.callouts.WithLabelValues(result).Inc()
 }
 
 func (m *metrics) observe(a *attempt) {

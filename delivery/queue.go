@@ -25,8 +25,13 @@ type queue struct {
 	pause    time.Time           // nothing is claimed before it
 	running  map[uint64]*attempt
 	idle     []idleConn
-	closing  int // connections that say goodbye
-	revision int // of the configuration, to tell connections made under an earlier one
+	closing  int                 // connections that say goodbye
+	callouts map[string]*callout // by address: under way, waiting, or not yet recorded
+	toAsk    []*callout          // those that wait
+	calling  int                 // those that hold a slot
+	// askedLast: the slot that was taken last went to a call-out.
+	askedLast bool
+	revision  int // of the configuration, to tell connections made under an earlier one
 	// limit is the present concurrency, 1 to the slots.
 	limit       int
 	lastSuccess time.Time // of a message that was taken
@@ -40,6 +45,7 @@ func newQueue(name string, record *pb.DestinationRecord) *queue {
 	return &queue{
 		name: name, record: record, limit: 1, hosts: make(hostTrouble), refusals: make(refusals),
 		claiming: make(map[uint64]fsm.Lane), running: make(map[uint64]*attempt),
+		callouts: make(map[string]*callout),
 	}
 }
 
@@ -120,7 +126,7 @@ func (q *queue) inSlots() perLane {
 }
 
 func (q *queue) empty() bool {
-	return q.outstanding().all() == 0 && len(q.idle) == 0 && q.closing == 0 && !q.proposed
+	return q.outstanding().all() == 0 && len(q.idle) == 0 && q.closing == 0 && len(q.callouts) == 0 && !q.proposed
 }
 
 // claim notes that a claim is proposed.
@@ -158,11 +164,21 @@ func (q *queue) forget() {
 	}
 }
 
+// hasReady reports whether a claim waits for a slot.
+func (q *queue) hasReady() bool {
+	return slices.ContainsFunc(q.lanes[:], func(l lane) bool { return len(l.ready) > 0 })
+}
+
 // probing reports whether a probe is claimed or under way. Attempts from before
 // the outage don't count: they may hang for minutes.
 func (q *queue) probing() bool {
 	for _, a := range q.running {
 		if a.probe {
+			return true
+		}
+	}
+	for _, c := range q.callouts {
+		if c.attempt != nil && c.probe {
 			return true
 		}
 	}

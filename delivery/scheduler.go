@@ -30,6 +30,9 @@ type Scheduler struct {
 	returning   bool
 	stopping    bool
 
+	asked chan question
+	deaf  chan struct{} // closed when nobody listens to asked any more
+
 	// Every goroutine ends by sending what is left to do, which this one does.
 	done     chan func()
 	active   int             // goroutines under way
@@ -50,6 +53,8 @@ func New(cfg Config) (*Scheduler, error) {
 		dirty:     make(map[string]bool),
 		turns:     make(map[string]bool),
 		releasing: make(map[uint64]bool),
+		asked:     make(chan question),
+		deaf:      make(chan struct{}),
 		done:      make(chan func()),
 	}, nil
 }
@@ -87,6 +92,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			s.leaseChanged()
 		case rest := <-s.done:
 			s.finish(rest)
+		case asked := <-s.asked:
+			s.hear(asked)
 		case <-timer.C:
 			s.markDirty(s.wakes.due(s.cfg.Now())...)
 		case <-reconcile.C:
@@ -223,6 +230,7 @@ func (s *Scheduler) schedule(q *queue) {
 		// Two nodes that wait for slots, each counting the other's claims as
 		// slots in use, would wait for ever.
 		s.releaseReady(q, every)
+		s.dismiss(q, errNotOwner)
 		s.closeConns(q, q.takeIdle(time.Time{}))
 		if q.empty() {
 			delete(s.queues, q.name)
@@ -232,9 +240,11 @@ func (s *Scheduler) schedule(q *queue) {
 	if q.record.Suspended != nil {
 		// What is under way ends; nothing else begins until it is resumed.
 		s.releaseReady(q, every)
+		s.dismiss(q, errSuspended)
 		s.closeConns(q, q.takeIdle(time.Time{}))
 		return
 	}
+	s.callOut(q)
 	s.startReady(q)
 	if q.up() {
 		s.claimDue(q)
@@ -260,6 +270,7 @@ func (s *Scheduler) abort() {
 		for _, a := range q.running {
 			a.abortUnlessCommitted()
 		}
+		s.abortCallouts(q, errInterrupted)
 		s.closeConns(q, q.takeIdle(time.Time{}))
 	}
 }
@@ -322,6 +333,10 @@ func (s *Scheduler) rescanLane(q *queue, number fsm.Lane) {
 // doubt, and at last outcomes are given up that don't get into the log.
 func (s *Scheduler) stop(lease <-chan struct{}, endAttempts, endOutcomes context.CancelFunc) {
 	s.stopping = true
+	close(s.deaf)
+	for _, q := range s.queues {
+		s.abortCallouts(q, errCalloutStopped)
+	}
 	steps := []func(){s.abort, endAttempts, endOutcomes}
 	next := time.NewTimer(s.cfg.Grace)
 	defer next.Stop()

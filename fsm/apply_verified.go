@@ -45,6 +45,9 @@ func (t *tx) recipientVerified(e *pb.RecipientVerified) *pb.EventResult {
 	if refusal := t.refuseVerdictOfOther(e); refusal != nil {
 		return refusal
 	}
+	if known := (&pb.VerifiedRecord{}); t.load(keyOfVerified(e.Domain, e.LocalPart), known) != nil && known.At > t.event.Time {
+		return stale("the destination has said something of %s@%s since", e.LocalPart, e.Domain)
+	}
 	t.makeRoomForVerdicts()
 	t.putVerdict(e)
 	return resultOK

@@ -22,6 +22,7 @@ import (
 	"holdfast/delivery"
 	"holdfast/fsm"
 	"holdfast/smtpd"
+	"holdfast/smtpd/verify"
 	"holdfast/upkeep"
 )
 
@@ -39,6 +40,7 @@ type Node struct {
 	cluster      *cluster.Cluster
 	smtp         *smtpd.Server
 	scheduler    *delivery.Scheduler
+	verifier     *verify.Verifier
 	keeper       *upkeep.Keeper
 	peers        *grpc.Server // on TCP, for the other nodes and for administration
 	admins       *grpc.Server // on the socket in the data folder
@@ -135,6 +137,8 @@ func (n *Node) openData() (err error) {
 		Faults:    cluster.Faults{Kill: n.cfg.Kill, Pause: n.cfg.Pause, DiskFull: n.disk.countAsFull},
 		FrontDoor: func() string { return gate{n}.closed() },
 		Answered:  n.answered.list,
+
+		VerifyRecipient: n.verifyRecipient,
 	})
 	return err
 }
@@ -146,6 +150,8 @@ func (n *Node) makeParts() (err error) {
 	smtp.Proposer, smtp.Directory, smtp.Gate = acceptance{n.cluster}, n.state, gate{n}
 	smtp.MessageSize = func() int64 { return n.state.Settings().MaxMessageSize }
 	smtp.Postmaster = func() string { return n.state.Settings().Postmaster }
+	n.verifier = verify.New(verify.Config{State: n.state, Ask: n.askOwner, Now: n.cluster.Now, Logger: n.log.With("component", "verify")})
+	smtp.Verify = n.recipient
 	smtp.Logger, smtp.Registerer = n.log, n.registry
 	smtp.Answering = n.answered.note
 	smtp.ShutdownGrace = stopContent

@@ -70,6 +70,9 @@ type Config struct {
 	Proposer  Proposer
 	Directory Directory
 	Gate      Gate
+	// Verify refuses a recipient of a configured domain that there isn't, or of whom
+	// that can't be told before ctx ends; nil takes all.
+	Verify func(ctx context.Context, client netip.Addr, domain *pb.DomainConfig, address string) *relay.Reply
 	// Answering is told of each message just before it is answered 250; nil
 	// where nobody wants to know.
 	Answering func(id relay.MessageID)

@@ -1,7 +1,9 @@
 package smtpd
 
 import (
+	"context"
 	"strings"
+	"time"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -21,7 +23,8 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 	if !directory.Configured() {
 		return notConfigured
 	}
-	if strings.EqualFold(recipient.Address, "postmaster") {
+	postmaster := strings.EqualFold(recipient.Address, "postmaster")
+	if postmaster {
 		recipient.Address = s.server.cfg.postmaster()
 		if recipient.Address == "" {
 			return noPostmaster
@@ -33,6 +36,13 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 	}
 	if s.isFull(config) {
 		return domainFull
+	}
+	// The operator who named the postmaster vouches for the address (RFC 5321 section
+	// 4.5.1), and nobody here knows the recipients of other domains.
+	if !postmaster && config.Name != relay.DefaultRoute {
+		if refusal := s.verify(config, recipient.Address); refusal != nil {
+			return refusal
+		}
 	}
 	recipient.Domain = relay.OtherDomain(recipient.Address, config.Name)
 	return nil
@@ -55,6 +65,24 @@ func (s *session) route(address string) (*pb.DomainConfig, *relay.Reply) {
 		return nil, noDefaultRoute
 	}
 	return config, nil
+}
+
+// maxVerifying is how long a transaction may wait for destinations to say of its
+// recipients whether they exist. A client that pipelines hundreds of RCPT has the time
+// of one for each (RFC 5321 section 4.5.3.2.3), but nobody to tell it that it goes on.
+const maxVerifying = 30 * time.Second
+
+// verify asks whether there is such a recipient.
+func (s *session) verify(domain *pb.DomainConfig, address string) *relay.Reply {
+	if s.server.cfg.Verify == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.server.proposing, maxVerifying-s.tx.verifying)
+	defer cancel()
+	began := time.Now()
+	refusal := s.server.cfg.Verify(ctx, s.client, domain, address)
+	s.tx.verifying += time.Since(began)
+	return refusal
 }
 
 // trusted: the client may send mail to domains that aren't configured (R15).

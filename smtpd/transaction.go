@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"time"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -29,6 +30,7 @@ type transaction struct {
 	deferred   bool  // a recipient was refused with 4xx
 	body       *body // once BDAT has begun
 	rules      spamRules
+	verifying  time.Duration // spent on the verification of recipients
 }
 
 // add takes a recipient into the envelope, once if it is named twice.

@@ -1,0 +1,366 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"holdfast/delivery/smtpout"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// Why a destination can't say now whether it takes a recipient.
+var (
+	errNotOwner       = errors.New("its destination has just gone to another node")
+	errDestination    = errors.New("its destination is down")
+	errSuspended      = errors.New("its destination is suspended")
+	errBusy           = errors.New("too many recipients are being verified at once")
+	errNotRouted      = errors.New("its domain has just been changed")
+	errInterrupted    = errors.New("the node that asked its destination was interrupted")
+	errCalloutStopped = errors.New("the node is stopping")
+)
+
+const (
+	// calloutShare is the part of a destination's slots that call-outs may take.
+	calloutShare = 4
+	// maxCallouts are under way and waiting at a destination; who asks for one more is
+	// told to come again.
+	maxCallouts = 200
+	// calloutLimit ends a call-out. Those who asked have gone by then; what it comes to
+	// is kept for when they come again.
+	calloutLimit = 2 * time.Minute
+)
+
+// Said is what is known of a recipient: VALID, INVALID with the refusal, or
+// ACCEPTS_ANY, where its destination takes any recipient of the domain.
+type Said struct {
+	Verdict pb.Verdict
+	Failure *pb.Failure
+}
+
+// question is one who asks for a recipient.
+type question struct {
+	destination, address string
+	anew                 bool
+	answer               chan<- answer
+}
+
+type answer struct {
+	said Said
+	err  error
+}
+
+// callout is the dialogue about one recipient, for all who ask for it meanwhile.
+type callout struct {
+	*attempt
+	domain, local string
+	address       string
+	stranger      string // an address that nobody has; "" where the domain is known
+	asking        []chan<- answer
+	over          bool // said is what it came to
+	said          answer
+}
+
+// Ask asks a destination of this node whether it takes mail to an address, unless
+// that is known and it isn't to be asked anew. An error says why it isn't known now;
+// ctx ends the wait, not the call-out.
+func (s *Scheduler) Ask(ctx context.Context, destination, address string, anew bool) (Said, error) {
+	answers := make(chan answer, 1)
+	select {
+	case s.asked <- question{destination: destination, address: address, anew: anew, answer: answers}:
+	case <-s.deaf:
+		return Said{}, errCalloutStopped
+	case <-ctx.Done():
+		return Said{}, context.Cause(ctx)
+	}
+	select {
+	case a := <-answers:
+		return a.said, a.err
+	case <-ctx.Done():
+		return Said{}, context.Cause(ctx)
+	}
+}
+
+// hear answers a question, or has it wait for a call-out.
+func (s *Scheduler) hear(asked question) {
+	// Who asks goes by the state, which may be ahead of what was absorbed.
+	s.absorb(s.cfg.State.TakeChanges())
+	q := s.queues[asked.destination]
+	if !s.mayAct() || q == nil || !q.owned {
+		asked.answer <- answer{err: errNotOwner}
+		return
+	}
+	// What has been said already is of no use to who wants it anew.
+	if c := q.callouts[asked.address]; c != nil && !(c.over && asked.anew) {
+		c.join(asked.answer)
+		return
+	}
+	c, known, err := s.newCallout(q, asked)
+	switch {
+	case err != nil:
+		asked.answer <- answer{err: err}
+		return
+	case known != nil:
+		asked.answer <- answer{said: *known}
+		return
+	}
+	q.callouts[asked.address] = c
+	q.toAsk = append(q.toAsk, c)
+	s.markDirty(q.name)
+}
+
+func (c *callout) join(who chan<- answer) {
+	if c.over {
+		who <- c.said
+		return
+	}
+	c.asking = append(c.asking, who)
+}
+
+// newCallout is the dialogue that a question needs; known is the answer where it
+// needs none.
+func (s *Scheduler) newCallout(q *queue, asked question) (c *callout, known *Said, err error) {
+	if q.record.Suspended != nil {
+		return nil, nil, errSuspended
+	}
+	if len(q.callouts) >= maxCallouts {
+		return nil, nil, errBusy
+	}
+	local, _, err := relay.SplitAddress(asked.address)
+	domain := relay.RelayDomain(asked.address)
+	config, ok := s.cfg.State.Domain(domain)
+	if err != nil || !ok || config.Destination != q.name {
+		return nil, nil, errNotRouted
+	}
+	c = &callout{domain: domain, local: local, address: asked.address, asking: []chan<- answer{asked.answer}}
+	ofDomain, err := s.cfg.State.Verified(domain, "", s.cfg.Now())
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what is known of %s: %w", domain, err)
+	}
+	if ofDomain == nil || asked.anew {
+		c.stranger = s.stranger(domain)
+	}
+	if asked.anew {
+		return c, nil, nil
+	}
+	if ofDomain.GetVerdict() == pb.Verdict_VERDICT_ACCEPTS_ANY {
+		return nil, &Said{Verdict: pb.Verdict_VERDICT_ACCEPTS_ANY}, nil
+	}
+	record, err := s.cfg.State.Verified(domain, local, s.cfg.Now())
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what is known of %s: %w", asked.address, err)
+	}
+	if record != nil {
+		return nil, &Said{Verdict: record.Verdict, Failure: record.Failure}, nil
+	}
+	return c, nil, nil
+}
+
+// stranger is an address of the domain that nobody has: a destination that takes it
+// takes any.
+func (s *Scheduler) stranger(domain string) string {
+	const letters, length = "abcdefghijklmnopqrstuvwxyz0123456789", 20
+	var b strings.Builder
+	b.WriteString("holdfast-")
+	for range length {
+		b.WriteByte(letters[min(int(s.cfg.Chance()*float64(len(letters))), len(letters)-1)])
+	}
+	return b.String() + "@" + domain
+}
+
+// callOut starts call-outs while there are slots for them. A client waits for each,
+// so they go before mail; where the slots are so few that a call-out would take all,
+// mail that waits goes between two of them.
+func (s *Scheduler) callOut(q *queue) {
+	for len(q.toAsk) > 0 {
+		c := q.toAsk[0]
+		probe := !q.up()
+		if probe && !s.mayProbeByCallout(q) {
+			q.toAsk = q.toAsk[1:]
+			c.tell(answer{err: errDestination})
+			delete(q.callouts, c.address)
+			continue
+		}
+		if !probe && (q.calling >= max(1, q.slots()/calloutShare) || q.askedLast && q.hasReady() || s.freePlaces(q) <= 0) {
+			return // what ends comes back here
+		}
+		q.toAsk = q.toAsk[1:]
+		s.startCallout(q, c, probe)
+	}
+}
+
+// mayProbeByCallout: a destination that is down is probed by a message, or, where
+// none waits, by a call-out: it would else stay down until one came, and none would
+// come, since its recipients can't be verified.
+func (s *Scheduler) mayProbeByCallout(q *queue) bool {
+	if q.probing() || q.proposed || s.cfg.Now().Before(time.Unix(0, q.record.Health.NextProbe)) {
+		return false
+	}
+	first, _, err := s.longestWaiting(q)
+	if err != nil {
+		s.log.Error("read queue", "destination", q.name, "error", err)
+	}
+	return first == nil && err == nil
+}
+
+func (s *Scheduler) startCallout(q *queue, c *callout, probe bool) {
+	ctx, cancel := context.WithTimeout(s.attempts, calloutLimit)
+	c.attempt = &attempt{
+		queue: q.name, probe: probe, probes: q.record.Health.Probes, cancel: cancel,
+		config: q.record.Config, trouble: maps.Clone(q.hosts), revision: q.revision, conn: q.takeConn(),
+	}
+	q.calling++
+	q.askedLast = true
+	recipients := []string{c.address}
+	if c.stranger != "" {
+		recipients = append(recipients, c.stranger)
+	}
+	s.start(func() func() {
+		defer cancel()
+		c.started = s.cfg.Now()
+		s.reach(ctx, c.attempt, func(conn *smtpout.Conn) smtpout.Result {
+			// RFC 5321 section 3.3: who refuses the null sender refuses every report.
+			return conn.Verify(ctx, "", recipients)
+		})
+		c.ended = s.cfg.Now()
+		return func() { s.judgeCallout(c) }
+	})
+}
+
+// judgeCallout answers all who wait, and has what was found out recorded. Until it
+// is, who asks gets the same answer.
+func (s *Scheduler) judgeCallout(c *callout) {
+	q := s.queues[c.queue]
+	q.calling--
+	s.keep(q, c.attempt)
+	q.learn(c.attempt)
+	var v verdict
+	if !c.skipped && !c.wasInterrupted() {
+		v = s.verdictOnCallout(q, c.attempt)
+	}
+	if c.probe {
+		s.metrics.probed(v)
+	}
+	said, event := s.conclude(c)
+	s.metrics.calledOut(said)
+	c.tell(said)
+	s.markDirty(q.name)
+	s.start(func() func() {
+		s.settleHealth(c.attempt, v)
+		if event != nil {
+			s.propose(func() *pb.Event {
+				// Of two that were asked one after the other the later one counts, however
+				// their events come into the log.
+				return &pb.Event{Time: c.ended.UnixNano(), Kind: &pb.Event_RecipientVerified{RecipientVerified: event}}
+			}, nil)
+		}
+		return func() {
+			if q.callouts[c.address] == c {
+				delete(q.callouts, c.address)
+			}
+			s.markDirty(q.name)
+		}
+	})
+}
+
+// tell answers all who have asked.
+func (c *callout) tell(said answer) {
+	c.over, c.said = true, said
+	for _, who := range c.asking {
+		who <- said
+	}
+	c.asking = nil
+}
+
+// verdictOnCallout is verdictOn for a dialogue without a message. What is said to the
+// recipient is said to it alone, but for the failure that the outage is about.
+func (s *Scheduler) verdictOnCallout(q *queue, a *attempt) verdict {
+	failure := a.hostFailure()
+	switch {
+	case failure == nil && a.probe && goesOn(q.record.Health.Failure, a.refusal()):
+		return verdict{failed: a.refusal(), refuses: true}
+	case failure == nil:
+		q.lastAnswer = a.ended
+		return verdict{recovered: a.probe}
+	case a.probe:
+		return verdict{failed: failure}
+	case !q.up(), a.ended.Sub(q.lastAnswer) < recentSuccess && len(q.running)+q.calling > 0:
+		// Known, or the host wants fewer of us.
+		return verdict{}
+	}
+	return verdict{failed: failure}
+}
+
+// conclude is what a call-out says of its recipient and its domain, and the event
+// that records it; none where it says nothing.
+func (s *Scheduler) conclude(c *callout) (answer, *pb.RecipientVerified) {
+	failure := c.failure
+	if failure == nil && len(c.result.Outcomes) > 0 {
+		failure = c.result.Outcomes[0].Failure
+	}
+	settings, now := s.cfg.State.Settings(), s.cfg.Now()
+	event := &pb.RecipientVerified{
+		LocalPart: c.local, Domain: c.domain, Destination: c.queue, Revision: c.config.Revision,
+	}
+	switch {
+	case c.skipped || failure != nil && interrupted(failure):
+		return answer{err: errInterrupted}, nil
+	case failure == nil:
+		event.Verdict, event.Until = pb.Verdict_VERDICT_VALID, now.Add(settings.VerifyValid).UnixNano()
+	case c.refuses(failure):
+		event.Verdict, event.Until = pb.Verdict_VERDICT_INVALID, now.Add(settings.VerifyInvalid).UnixNano()
+		event.Failure = failureRecord(failure)
+	default:
+		return answer{err: failure}, nil
+	}
+	if event.DomainVerdict = c.ofDomain(); event.DomainVerdict != pb.Verdict_VERDICT_UNSPECIFIED {
+		event.DomainUntil = now.Add(settings.VerifyInvalid).UnixNano()
+	}
+	if event.DomainVerdict == pb.Verdict_VERDICT_ACCEPTS_ANY {
+		return answer{said: Said{Verdict: pb.Verdict_VERDICT_ACCEPTS_ANY}}, event
+	}
+	return answer{said: Said{Verdict: event.Verdict, Failure: event.Failure}}, event
+}
+
+// refuses reports whether a failure is the destination's word that it takes no mail
+// for a recipient. While 5xx are held (R3) that is no word to go by.
+func (c *callout) refuses(f *relay.Failure) bool {
+	return f.Phase == relay.PhaseRcpt && f.Code >= 500 && f.Class() == relay.PermanentFailure && !c.config.HoldRejected
+}
+
+// ofDomain is what the stranger's answer says of the domain: a 4xx says nothing.
+func (c *callout) ofDomain() pb.Verdict {
+	if c.stranger == "" || len(c.result.Outcomes) < 2 {
+		return pb.Verdict_VERDICT_UNSPECIFIED
+	}
+	switch failure := c.result.Outcomes[1].Failure; {
+	case failure == nil && c.result.Outcomes[0].Failure == nil:
+		return pb.Verdict_VERDICT_ACCEPTS_ANY
+	case failure != nil && c.refuses(failure):
+		return pb.Verdict_VERDICT_SELECTIVE
+	}
+	return pb.Verdict_VERDICT_UNSPECIFIED
+}
+
+// abortCallouts ends a destination's call-outs, begun or not.
+func (s *Scheduler) abortCallouts(q *queue, why error) {
+	s.dismiss(q, why)
+	for _, c := range q.callouts {
+		if !c.over {
+			c.abortUnlessCommitted()
+		}
+	}
+}
+
+// dismiss answers those who wait for a call-out that hasn't begun and won't here.
+func (s *Scheduler) dismiss(q *queue, why error) {
+	for _, c := range q.toAsk {
+		c.tell(answer{err: why})
+		delete(q.callouts, c.address)
+	}
+	q.toAsk = nil
+}

@@ -1,0 +1,393 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+	"holdfast/test/sink"
+)
+
+// verifying sets up a domain whose recipients are verified at a destination.
+func (w *world) verifying(slots uint32, host string) {
+	w.t.Helper()
+	w.destination("dest", slots, host)
+	w.setDomain(&pb.DomainConfig{
+		Name: "example.test", Destination: "dest", Policy: relay.DefaultPolicy, Verify: pb.Verify_VERIFY_CALLOUT,
+	})
+}
+
+// ask has the owner of the destination ask it. Nodes come to know the owner one after
+// the other.
+func (w *world) ask(address string, anew bool) (said Said, err error) {
+	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+	defer cancel()
+	err = errNotOwner
+	for errors.Is(err, errNotOwner) {
+		said, err = w.owner("dest").scheduler.Ask(ctx, "dest", address, anew)
+	}
+	return said, err
+}
+
+// known is what every node knows of a recipient, or of the domain.
+func (w *world) known(localPart string) *pb.VerifiedRecord {
+	w.t.Helper()
+	record, err := w.observer().Verified("example.test", localPart, w.clock.now())
+	must(w.t, err)
+	return record
+}
+
+// askedFor counts the RCPTs that a mail server has seen of addresses that somebody
+// asked for.
+type askedFor struct {
+	mu  sync.Mutex // guards all
+	all []string
+}
+
+func (a *askedFor) note(step sink.Step) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if step.Verb == "RCPT" && !strings.HasPrefix(step.Address, "holdfast-") {
+		a.all = append(a.all, step.Address)
+	}
+}
+
+func (a *askedFor) list() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.all)
+}
+
+// isMail: nobody asked for it, a message goes there.
+func isMail(address string) bool { return !strings.HasPrefix(address, "asked") }
+
+// selective is a mail server that knows some recipients.
+func (a *askedFor) selective(known ...string) func(sink.Step) sink.Reply {
+	return func(step sink.Step) sink.Reply {
+		a.note(step)
+		if step.Verb == "RCPT" && !slices.Contains(known, step.Address) {
+			return sink.Reply{Code: 550, Enhanced: "5.1.1", Text: "who is that"}
+		}
+		return sink.Reply{}
+	}
+}
+
+// What a destination says is told, is in the state of every node, and isn't asked for
+// again until somebody wants it anew.
+func TestAsk(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	var seen askedFor
+	s := w.sink(sink.Config{Answer: seen.selective("anna@example.test")})
+	w.verifying(8, s.Addr())
+	w.runAll()
+
+	for range 2 {
+		said, err := w.ask("anna@example.test", false)
+		if err != nil || said.Verdict != pb.Verdict_VERDICT_VALID {
+			t.Fatalf("anna: %v, %v", said, err)
+		}
+		said, err = w.ask("bert@example.test", false)
+		if err != nil || said.Verdict != pb.Verdict_VERDICT_INVALID || said.Failure.GetText() != "who is that" {
+			t.Fatalf("bert: %v, %v", said, err)
+		}
+		w.await("both are known", func() bool { return w.known("anna") != nil && w.known("bert") != nil })
+	}
+	if got := seen.list(); len(got) != 2 {
+		t.Errorf("the destination was asked for %q", got)
+	}
+	if domain := w.known(""); domain.GetVerdict() != pb.Verdict_VERDICT_SELECTIVE {
+		t.Errorf("the domain is known as %v", domain)
+	}
+	if valid := time.Unix(0, w.known("anna").Until).Sub(w.clock.now()); valid < 95*time.Hour || valid > 96*time.Hour {
+		t.Errorf("anna is known for %v", valid)
+	}
+	if invalid := time.Unix(0, w.known("bert").Until).Sub(w.clock.now()); invalid < 119*time.Minute || invalid > 2*time.Hour {
+		t.Errorf("bert is known for %v", invalid)
+	}
+
+	s.SetAnswer(seen.selective("bert@example.test"))
+	if said, err := w.ask("bert@example.test", true); err != nil || said.Verdict != pb.Verdict_VERDICT_VALID {
+		t.Errorf("bert, asked anew: %v, %v", said, err)
+	}
+	w.await("bert is known as valid", func() bool { return w.known("bert").GetVerdict() == pb.Verdict_VERDICT_VALID })
+	if s.Stats().Committed != 0 {
+		t.Error("a message was sent")
+	}
+}
+
+// A destination that takes any recipient is found out, and nothing is kept of single
+// ones (R12).
+func TestAskCatchAll(t *testing.T) {
+	w := newWorld(t, "a")
+	var seen askedFor
+	s := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply { seen.note(step); return sink.Reply{} }})
+	w.verifying(8, s.Addr())
+	w.runAll()
+	for _, name := range []string{"anna", "bert"} {
+		said, err := w.ask(name+"@example.test", false)
+		if err != nil || said.Verdict != pb.Verdict_VERDICT_ACCEPTS_ANY {
+			t.Fatalf("%s: %v, %v", name, said, err)
+		}
+		w.await("the domain is known", func() bool { return w.known("").GetVerdict() == pb.Verdict_VERDICT_ACCEPTS_ANY })
+	}
+	if got := seen.list(); len(got) != 1 || w.known("anna") != nil {
+		t.Errorf("asked for %q, anna is known as %v", got, w.known("anna"))
+	}
+}
+
+// Answers that are none: they are told as errors, and nothing is kept.
+func TestAskWithoutAnswer(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer func(sink.Step) sink.Reply
+		hold   bool // 5xx
+		want   string
+	}{
+		"greylisted":       {sink.On("RCPT", sink.Reply{Code: 450, Enhanced: "4.2.0", Text: "come again"}), false, "come again"},
+		"MAIL refused":     {sink.On("MAIL", sink.Reply{Code: 550, Enhanced: "5.7.1", Text: "not from <>"}), false, "not from <>"},
+		"5xx that is held": {sink.On("RCPT", sink.Reply{Code: 550, Enhanced: "5.1.1", Text: "moving"}), true, "moving"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "a")
+			s := w.sink(sink.Config{Answer: tt.answer})
+			w.verifying(8, s.Addr())
+			if tt.hold {
+				w.set(&pb.DestinationConfig{
+					Name: "dest", Hosts: []*pb.DestinationConfig_Host{{Address: s.Addr()}}, Slots: 8, Tls: "none", HoldRejected: true,
+				})
+			}
+			w.runAll()
+			_, err := w.ask("anna@example.test", false)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v", err)
+			}
+			if w.known("anna") != nil || w.health("dest").State != pb.DestinationHealth_STATE_UP {
+				t.Errorf("anna is known as %v, the destination as %v", w.known("anna"), w.health("dest"))
+			}
+		})
+	}
+}
+
+// Any number of clients that ask for one recipient cost one dialogue, and dialogues
+// take at most a quarter of the slots, which mail can't exceed with them.
+func TestCalloutsShareSlots(t *testing.T) {
+	const slots = 8
+	w := newWorld(t, "a")
+	hold := make(chan struct{})
+	var seen askedFor
+	var holding atomic.Bool
+	var dots atomic.Int32
+	s := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply {
+		seen.note(step)
+		switch {
+		case step.Verb == "RCPT" && strings.HasPrefix(step.Address, "asked"):
+			return sink.Reply{Hold: hold}
+		case step.Verb == sink.Dot && holding.Load():
+			dots.Add(1)
+			return sink.Reply{Hold: hold}
+		}
+		return sink.Reply{}
+	}})
+	w.verifying(slots, s.Addr())
+	w.runAll()
+	// Each delivery lets concurrency rise.
+	w.acceptMany(3*slots, "example.test")
+	w.awaitDelivered("dest", 3*slots)
+	holding.Store(true)
+	var asking sync.WaitGroup
+	for i := range 60 {
+		asking.Go(func() {
+			if said, err := w.ask(fmt.Sprintf("asked%d@example.test", i%6), false); err != nil || said.Verdict == pb.Verdict_VERDICT_INVALID {
+				t.Errorf("%v, %v", said, err)
+			}
+		})
+	}
+	w.acceptMany(3*slots, "example.test")
+	// More can't be: what follows would be seen in MaxOpen.
+	w.await("all slots are in use", func() bool {
+		return int(dots.Load())+len(slices.DeleteFunc(seen.list(), isMail)) == slots
+	})
+	callouts := slices.DeleteFunc(seen.list(), isMail)
+	if len(callouts) != slots/calloutShare {
+		t.Errorf("call-outs under way: %q", callouts)
+	}
+	close(hold)
+	asking.Wait()
+	w.awaitDelivered("dest", 6*slots)
+	if open := s.Stats().MaxOpen; open > slots {
+		t.Errorf("%d connections at a time, %d slots", open, slots)
+	}
+	all := slices.DeleteFunc(seen.list(), isMail)
+	slices.Sort(all)
+	if len(slices.Compact(slices.Clone(all))) != len(all) {
+		t.Errorf("asked twice: %q", all)
+	}
+}
+
+// Where there is one slot, call-outs without end don't keep mail from it.
+func TestCalloutsLeaveMailItsTurn(t *testing.T) {
+	w := newWorld(t, "a")
+	s := w.sink(sink.Config{Answer: (&askedFor{}).selective("rcpt@example.test")})
+	w.verifying(1, s.Addr())
+	w.runAll()
+	ctx, cancel := context.WithCancel(w.ctx)
+	var asking sync.WaitGroup
+	for i := range 4 {
+		asking.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				_, _ = w.owner("dest").scheduler.Ask(ctx, "dest", fmt.Sprintf("guess%d.%d@example.test", i, n), false)
+			}
+		})
+	}
+	for range 10 {
+		w.accept("sender@example.org", "rcpt@example.test")
+	}
+	w.awaitDelivered("dest", 10)
+	cancel()
+	asking.Wait()
+	if open := s.Stats().MaxOpen; open > 1 {
+		t.Errorf("%d connections at a time", open)
+	}
+}
+
+// A call-out that can't reach the destination is the outage's first sign. While it is
+// down nobody is asked; where no message waits to be its probe, a call-out is one, as
+// else it would be down for good.
+func TestCalloutProbes(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	s := w.sink(sink.Config{})
+	address := s.Addr()
+	must(t, s.Close())
+	w.verifying(8, address)
+	w.runAll()
+	if _, err := w.ask("anna@example.test", false); err == nil {
+		t.Fatal("a destination that isn't there has answered")
+	}
+	w.await("it is suspect", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_SUSPECT })
+	// The second opinion, by another node.
+	w.await("all know that it is down", func() bool {
+		if w.health("dest").State == pb.DestinationHealth_STATE_SUSPECT {
+			_, _ = w.ask("anna@example.test", false)
+		}
+		for _, n := range w.nodes {
+			if record, _ := n.state.Destination("dest"); record.Health.State != pb.DestinationHealth_STATE_DOWN {
+				return false
+			}
+		}
+		return true
+	})
+	dials := w.dials()
+	if _, err := w.ask("bert@example.test", false); !errors.Is(err, errDestination) || w.dials() != dials {
+		t.Errorf("before its next probe: %v, %d dials", err, w.dials()-dials)
+	}
+
+	s = w.sink(sink.Config{Address: address, Answer: (&askedFor{}).selective("anna@example.test")})
+	w.clock.advance(time.Minute)
+	w.await("a call-out is the probe", func() bool {
+		said, err := w.ask("anna@example.test", false) // the last one may not be recorded yet
+		return err == nil && said.Verdict == pb.Verdict_VERDICT_VALID
+	})
+	w.await("it is up", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_UP })
+}
+
+// Where a message waits, it is the probe: a host that takes RCPT may still refuse the
+// content.
+func TestMessageProbesBeforeCallout(t *testing.T) {
+	w := newWorld(t, "a")
+	s := w.sink(sink.Config{Answer: sink.On(sink.Connect, sink.Reply{Code: 421, Text: "not now", Hangup: true})})
+	w.verifying(8, s.Addr())
+	w.runAll()
+	id := w.accept("sender@example.org", "anna@example.test")
+	w.await("it is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
+	w.owner("dest").stop()
+	w.clock.advance(time.Minute)
+	n := w.nodes["a"]
+	// Its answer is awaited before the probe: nothing but the queue decides.
+	scheduler, err := New(n.config())
+	must(t, err)
+	q := newQueue("dest", func() *pb.DestinationRecord { r, _ := n.state.Destination("dest"); return r }())
+	if scheduler.mayProbeByCallout(q) {
+		t.Error("a call-out may probe though a message waits")
+	}
+	s.SetAnswer(nil)
+	n.run()
+	w.awaitState(id, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+}
+
+// Who can't be answered by this node now is told why, at once.
+func TestAskRefused(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	hold := make(chan struct{})
+	defer close(hold)
+	var seen askedFor
+	s := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply {
+		seen.note(step)
+		if step.Verb == "RCPT" {
+			return sink.Reply{Hold: hold}
+		}
+		return sink.Reply{}
+	}})
+	w.verifying(8, s.Addr())
+	w.runAll()
+	owner := w.owner("dest")
+	other := w.nodes["a"]
+	if other == owner {
+		other = w.nodes["b"]
+	}
+	if _, err := other.scheduler.Ask(w.ctx, "dest", "anna@example.test", false); !errors.Is(err, errNotOwner) {
+		t.Errorf("at another node: %v", err)
+	}
+	if _, err := w.ask("anna@elsewhere.test", false); !errors.Is(err, errNotRouted) {
+		t.Errorf("of another domain: %v", err)
+	}
+
+	// ends has a question wait, and then something happen to its node.
+	ends := func(name string, happens func(), want error) {
+		t.Helper()
+		answered := make(chan error, 1)
+		go func() {
+			_, err := owner.scheduler.Ask(w.ctx, "dest", name+"@example.test", false)
+			answered <- err
+		}()
+		w.await(name+" is being asked for", func() bool { return slices.Contains(seen.list(), name+"@example.test") })
+		happens()
+		select {
+		case err := <-answered:
+			if !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", name, err, want)
+			}
+		case <-w.ctx.Done():
+			t.Fatalf("%s: no answer", name)
+		}
+	}
+	ends("lease-lost", owner.lose, errInterrupted)
+	owner.regain()
+	var waiting sync.WaitGroup
+	ctx, cancel := context.WithCancel(w.ctx)
+	for i := range maxCallouts {
+		waiting.Go(func() {
+			_, _ = owner.scheduler.Ask(ctx, "dest", fmt.Sprintf("waits%d@example.test", i), false)
+		})
+	}
+	more := 0
+	w.await("too many wait", func() bool {
+		more++
+		ctx, cancel := context.WithTimeout(w.ctx, 100*time.Millisecond)
+		defer cancel()
+		_, err := owner.scheduler.Ask(ctx, "dest", fmt.Sprintf("more%d@example.test", more), false)
+		return errors.Is(err, errBusy)
+	})
+	cancel()
+	waiting.Wait()
+	owner.stop()
+	if _, err := owner.scheduler.Ask(w.ctx, "dest", "anna@example.test", false); !errors.Is(err, errCalloutStopped) {
+		t.Errorf("after its end: %v", err)
+	}
+}

@@ -1,0 +1,92 @@
+package operate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/smtp"
+	"net/textproto"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"holdfast/test/harness"
+	"holdfast/test/sink"
+)
+
+// rcpt is a node's answer to a recipient: its code.
+func (w *world) rcpt(n *harness.Node, address string) int {
+	w.t.Helper()
+	c, err := smtp.Dial(n.SMTP)
+	w.must(err)
+	defer c.Close()
+	w.must(c.Mail("sender@example.org"))
+	err = c.Rcpt(address)
+	if refused, ok := errors.AsType[*textproto.Error](err); ok {
+		w.t.Logf("%s: RCPT TO:<%s>: %v", n.Name, address, refused)
+		return refused.Code
+	}
+	w.must(err)
+	return 250
+}
+
+// Every node gives the same answer to the same RCPT (R16), and goes on to while the
+// destination is down, and while the node that had asked it is dead.
+func TestRecipientsAtEveryNode(t *testing.T) {
+	w := start(t)
+	var asked atomic.Int32
+	w.sink.SetAnswer(func(step sink.Step) sink.Reply {
+		if step.Verb == "RCPT" && !strings.HasPrefix(step.Address, "holdfast-") {
+			asked.Add(1)
+		}
+		if step.Verb == "RCPT" && step.Address != "anna@sink.test" {
+			return sink.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such mailbox"}
+		}
+		return sink.Reply{}
+	})
+	w.cli(w.Nodes[0], "domain", "set", "sink.test", "--verify", "callout")
+	answers := func(when string, nodes []*harness.Node, want map[string]int) {
+		t.Helper()
+		for _, n := range nodes {
+			for address, code := range want {
+				if got := w.rcpt(n, address); got != code {
+					t.Errorf("%s: node %s answers %d for %s, want %d", when, n.Name, got, address, code)
+				}
+			}
+		}
+	}
+	known := map[string]int{"anna@sink.test": 250, "bert@sink.test": 550}
+	answers("asked for", w.Nodes, known)
+	if n := asked.Load(); n != 2 {
+		t.Errorf("the destination was asked for 2 recipients %d times", n)
+	}
+
+	w.sink.SetAnswer(sink.On(sink.Connect, sink.Reply{Code: 421, Text: "shutting down", Hangup: true}))
+	w.sink.Disconnect()
+	answers("destination down", w.Nodes, map[string]int{"anna@sink.test": 250, "bert@sink.test": 550, "carl@sink.test": 450})
+	w.awaitWarning(w.Nodes[0], "destination-down", "sink")
+	w.cli(w.Nodes[1], "recipient", "add", "dora@sink.test")
+	known["dora@sink.test"] = 250
+	answers("one is listed", w.Nodes, known)
+	w.refused(w.Nodes[0], 1, "450", "recipient", "check", "carl@sink.test")
+
+	var shown struct{ Owner string }
+	w.must(w.Nodes[0].JSON(w.ctx, &shown, "destination", "show", "sink"))
+	var left []*harness.Node
+	for _, n := range w.Nodes {
+		if n.Name == shown.Owner {
+			w.must(n.Kill())
+		} else {
+			left = append(left, n)
+		}
+	}
+	for _, n := range left {
+		w.must(harness.Eventually(w.ctx, "node "+n.Name+" takes mail again", func(context.Context) error {
+			if code := w.rcpt(n, "anna@sink.test"); code != 250 {
+				return fmt.Errorf("%d", code)
+			}
+			return nil
+		}))
+	}
+	answers("its owner is dead", left, known)
+}
