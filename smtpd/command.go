@@ -148,6 +148,10 @@ func parseParameters(s string) ([]parameter, *relay.Reply) {
 	return parameters, nil
 }
 
+func isAlphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+}
+
 func validKeyword(keyword string) bool {
 	for i, r := range keyword {
 		if !isAlphanumeric(r) && (i == 0 || r != '-') {

@@ -167,7 +167,7 @@ func (c *Config) validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	want(validDomain(c.Hostname), "hostname %q is not a domain name", c.Hostname)
+	want(relay.ValidDomain(c.Hostname), "hostname %q is not a domain name", c.Hostname)
 	want(c.Node != "", "the node's name is missing")
 	want(c.Proposer != nil && c.Directory != nil && c.Gate != nil, "proposer, directory and gate are needed")
 	want(c.Logger != nil && c.Registerer != nil, "logger and registerer are needed")
