@@ -56,9 +56,14 @@ func (s *domainService) changed(ctx context.Context, name string, req *pb.SetDom
 	return domain, existed, changeDomain(domain, req, w)
 }
 
-// newDomain has no destination yet.
+// newDomain has no destination yet. The recipients of others' domains are nobody's
+// here to know.
 func newDomain(name string) *pb.DomainConfig {
-	return &pb.DomainConfig{Name: name, Policy: relay.DefaultPolicy}
+	domain := &pb.DomainConfig{Name: name, Policy: relay.DefaultPolicy, Verify: pb.Verify_VERIFY_CALLOUT}
+	if name == relay.DefaultRoute {
+		domain.Verify = pb.Verify_VERIFY_OFF
+	}
+	return domain
 }
 
 // named finds what a domain can name.
@@ -78,6 +83,12 @@ func changeDomain(domain *pb.DomainConfig, req *pb.SetDomainRequest, in named) e
 	if req.Destination != nil {
 		domain.Destination = *req.Destination
 	}
+	if req.Verify != nil {
+		if err := checkVerify(domain.Name, *req.Verify); err != nil {
+			return err
+		}
+		domain.Verify = *req.Verify
+	}
 	if err := changeLimits(domain, req); err != nil {
 		return err
 	}
@@ -92,6 +103,28 @@ func changeDomain(domain *pb.DomainConfig, req *pb.SetDomainRequest, in named) e
 			fmt.Sprintf("no destination %s: create it with `holdfast destination set %s --host HOST:PORT`", domain.Destination, domain.Destination))
 	}
 	return nil
+}
+
+func checkVerify(domain string, verify pb.Verify) error {
+	switch verify {
+	case pb.Verify_VERIFY_OFF:
+	case pb.Verify_VERIFY_CALLOUT, pb.Verify_VERIFY_LISTED:
+		if domain == relay.DefaultRoute {
+			return invalid("verify", "domain %s is the way to all others, whose recipients nobody here knows: want verify off", domain)
+		}
+	default:
+		return invalid("verify", "verify: want off, callout or listed")
+	}
+	return nil
+}
+
+// verifyOf is a domain's way to verify recipients; off is that of those that were
+// set before there was one.
+func verifyOf(d *pb.DomainConfig) pb.Verify {
+	if d.Verify == pb.Verify_VERIFY_UNSPECIFIED {
+		return pb.Verify_VERIFY_OFF
+	}
+	return d.Verify
 }
 
 func (s *domainService) GetDomain(ctx context.Context, req *pb.GetDomainRequest) (*pb.GetDomainResponse, error) {
@@ -156,6 +189,10 @@ func (w window) domainInUse(name string) error {
 		return precondition("IN_USE", name,
 			"domain %s has %s: wait until all are delivered or returned; `holdfast queue list --domain %s` shows them", name, numbered(int(n), "queued recipient"), relay.ShellWord(name))
 	}
+	if n := w.DomainCounter(name).GetListed(); n > fsm.MaxRecipientsChanged {
+		return precondition("IN_USE", name,
+			"domain %s has %d listed recipients: `holdfast recipient remove --all %s` comes first", name, n, name)
+	}
 	if token := w.TokenFor(name); token != "" {
 		return precondition("IN_USE", name,
 			"domain %s is one that token %s is limited to: `holdfast token revoke %s` comes first", name, token, token)
@@ -168,6 +205,7 @@ func (w window) domain(d *pb.DomainConfig) *pb.Domain {
 	return &pb.Domain{
 		Name: d.Name, Destination: d.Destination, Policy: d.Policy, Count: queueCount(counter),
 		SpamIf: d.SpamIf, SpamRetention: durationpb.New(fsm.SpamRetention(d)),
+		Verify: verifyOf(d), Listed: counter.GetListed(),
 		MaxMessages: d.MaxMessages, MaxBytes: d.MaxBytes, Messages: counter.GetMessages(), Bytes: counter.GetBytes(),
 	}
 }

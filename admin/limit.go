@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -158,6 +159,22 @@ func (w window) DomainCounter(name string) *pb.CounterRecord {
 		return &pb.CounterRecord{}
 	}
 	return w.View.DomainCounter(name)
+}
+
+// ListedRecipients are the view's of the caller's domains.
+func (w window) ListedRecipients(domain, behind string, limit int) ([]fsm.ListedRecipient, error) {
+	if !w.caller.sees(domain) {
+		return nil, nil
+	}
+	return w.View.ListedRecipients(domain, behind, limit)
+}
+
+// VerifiedRecipients are the view's of the caller's domains.
+func (w window) VerifiedRecipients(domain, behind string, limit int, now time.Time) ([]fsm.VerifiedRecipient, error) {
+	if !w.caller.sees(domain) {
+		return nil, nil
+	}
+	return w.View.VerifiedRecipients(domain, behind, limit, now)
 }
 
 // CountedDomains names the caller's domains that have a counter, sorted.

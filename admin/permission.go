@@ -68,6 +68,16 @@ var permissions = map[string]permission{
 	pb.PolicyService_SetPolicy_FullMethodName:    {role: admin},
 	pb.PolicyService_RemovePolicy_FullMethodName: {role: admin},
 
+	// Who has a mailbox is for whoever looks after a domain's mail to say, a customer
+	// too: it is no more than which of the domain's mail is taken.
+	pb.RecipientService_ListRecipients_FullMethodName:   {role: viewer, limited: true},
+	pb.RecipientService_ListVerified_FullMethodName:     {role: viewer, limited: true},
+	pb.RecipientService_AddRecipients_FullMethodName:    {role: operator, limited: true},
+	pb.RecipientService_RemoveRecipients_FullMethodName: {role: operator, limited: true},
+	// It may ask the destination, as strangers have it do with RCPT. To have it asked
+	// anew, whatever is known, takes an operator: the method sees to that.
+	pb.RecipientService_CheckRecipient_FullMethodName: {role: viewer, limited: true},
+
 	pb.SettingsService_GetSettings_FullMethodName:         {role: viewer},
 	pb.SettingsService_SetSettings_FullMethodName:         {role: admin},
 	pb.SettingsService_ExportConfiguration_FullMethodName: {role: viewer},
@@ -117,6 +127,7 @@ var permissions = map[string]permission{
 	pb.PeerService_EndFault_FullMethodName:         {nodes: true},
 	pb.PeerService_TryAccept_FullMethodName:        {nodes: true},
 	pb.PeerService_ListAnswered_FullMethodName:     {nodes: true},
+	pb.PeerService_VerifyRecipient_FullMethodName:  {nodes: true},
 }
 
 // methodWord is a method as a refusal names it: ListQueue.

@@ -39,7 +39,7 @@ func (w *World) serveOn(listener net.Listener, options ...grpc.ServerOption) {
 	pb.RegisterPeerServiceServer(server, pb.UnimplementedPeerServiceServer{})
 	admin.Register(server, admin.Config{
 		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: w.logger(), Now: w.now, Patience: 5 * time.Second,
-		Trial: tryDelivery, Flow: w.Flow,
+		Trial: tryDelivery, CheckRecipient: w.checkRecipient, Flow: w.Flow,
 	})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

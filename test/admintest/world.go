@@ -68,6 +68,7 @@ type World struct {
 	log       bytes.Buffer
 	announced []*pb.StateMismatch
 	stuck     []string
+	answers   map[string]*pb.CheckRecipientResponse
 }
 
 // Start serves an empty state until the test ends.
