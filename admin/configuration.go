@@ -34,6 +34,9 @@ func (s *settingsService) ExportConfiguration(req *pb.ExportConfigurationRequest
 	}
 	defer w.release()
 	c := configfile.Configuration{Settings: w.Settings(), Domains: w.Domains()}
+	if c.Recipients, err = w.allListed(); err != nil {
+		return err
+	}
 	if !req.WithoutRevision {
 		c.Revision = configfile.Revision{Index: w.Configured(), Cluster: w.ClusterID()}
 	}
@@ -131,12 +134,15 @@ func (s *settingsService) planned(ctx context.Context, file *configfile.File, op
 	}
 	defer w.release()
 	p := w.plan(file, options.Prune)
+	if p.err != nil {
+		return nil, nil, p.err
+	}
 	if len(p.problems) > 0 {
 		return nil, nil, problemsError(codes.InvalidArgument, p.problems,
 			numbered(len(p.problems), "error")+", nothing was changed")
 	}
-	if n := len(p.differences); n > fsm.MaxConfigured {
-		return nil, nil, invalid("data", "the file changes %d things, at most %d can be changed at once: cut it in two, what a file doesn't mention stays", n, fsm.MaxConfigured)
+	if n := len(p.differences) + p.sizeOfLists(); n > fsm.MaxConfigured {
+		return nil, nil, invalid("data", "the file changes %d things, at most %d can be changed at once: cut it in two, what a file doesn't mention stays; long lists of recipients are for `holdfast recipient import`", n, fsm.MaxConfigured)
 	}
 	p.sorted()
 	summary, err := p.summary()

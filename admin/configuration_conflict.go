@@ -36,7 +36,11 @@ func (s *settingsService) checkRevision(ctx context.Context, p *plan, index uint
 	}
 	var conflicts []configfile.Problem
 	for _, d := range p.differences {
-		for _, text := range p.conflict(base, d) {
+		texts := p.conflict(base, d)
+		if text := p.listConflict(d, index); text != "" {
+			texts = append(texts, text)
+		}
+		for _, text := range texts {
 			conflicts = append(conflicts, configfile.Problem{Line: p.lines[d.Kind+" "+d.Name], Text: text})
 		}
 	}
@@ -73,13 +77,13 @@ func (p *plan) conflict(base window, d *pb.ConfigurationDifference) []string {
 	subject := strings.TrimSpace(d.Kind + " " + d.Name)
 	switch {
 	case d.Kind != configfile.Settings && then == nil && now != nil:
-		return []string{subject + " was created " + p.who(d) + " since the file was made"}
+		return []string{subject + " was created " + p.who(d.Kind, d.Name) + " since the file was made"}
 	case d.Kind != configfile.Settings && then != nil && now == nil:
-		return []string{subject + " was removed " + p.who(d) + " since the file was made"}
+		return []string{subject + " was removed " + p.who(d.Kind, d.Name) + " since the file was made"}
 	case len(changes) == 0:
 		return nil
 	}
-	return []string{subject + " was changed " + p.who(d) + " since the file was made: " + strings.Join(changes, ", ")}
+	return []string{subject + " was changed " + p.who(d.Kind, d.Name) + " since the file was made: " + strings.Join(changes, ", ")}
 }
 
 func orNone(text string) string {
@@ -89,10 +93,10 @@ func orNone(text string) string {
 	return text
 }
 
-func (p *plan) who(d *pb.ConfigurationDifference) string {
-	last, err := p.LastChange(d.Kind, d.Name)
+func (p *plan) who(kind, name string) string {
+	last, err := p.LastChange(kind, name)
 	if err != nil {
-		p.log.Warn("who changed the configuration isn't known", "subject", d.Kind+" "+d.Name, "error", err)
+		p.log.Warn("who changed the configuration isn't known", "subject", kind+" "+name, "error", err)
 	}
 	if last.By == "" {
 		return fmt.Sprintf("at index %d", last.Index)

@@ -32,6 +32,7 @@ type plan struct {
 	differences []*pb.ConfigurationDifference
 	lines       map[string]int // of what differs
 	problems    []configfile.Problem
+	err         error // the state can't be read
 }
 
 func (w window) plan(file *configfile.File, prune bool) *plan {
@@ -240,15 +241,19 @@ func (p *plan) planDomains() {
 		if !entry.Bad && !entry.Has("destination") {
 			p.problem(invalid("", "domain %s: say where its mail goes, with destination = \"NAME\"", name), entry.Line)
 		} else {
-			checkAll(p, entry, func() error {
+			checkAll(p, entry.Entry, func() error {
 				domain = newDomain(name)
 				return p.pruned(changeDomain(domain, entry.Request, p))
 			})
 		}
 		_, existed := p.Domain(name)
-		if p.differs(configfile.Domain, name, existed, p.valuesOf(configfile.Domain, name), configfile.OfDomain(domain), entry.Line("")) {
+		old, now := p.valuesOf(configfile.Domain, name), configfile.OfDomain(domain)
+		if !existed || !slices.Equal(old, now) {
 			p.change.Domains = append(p.change.Domains, domain)
 		}
+		before, after := p.planRecipients(name, entry)
+		old, now = withList(old, before), withList(now, after)
+		p.differs(configfile.Domain, name, existed, old, now, entry.Line(""))
 	}
 	for _, present := range p.Domains() {
 		_, stays := given[present.Name]
@@ -256,9 +261,21 @@ func (p *plan) planDomains() {
 		case stays || !p.prune:
 		default:
 			p.change.RemovedDomains = append(p.change.RemovedDomains, present.Name)
-			p.removes(configfile.Domain, present.Name, configfile.OfDomain(present))
+			old := configfile.OfDomain(present)
+			if n := p.DomainCounter(present.Name).GetListed(); n > 0 {
+				old = withList(old, listedText(int(n), nil, nil))
+			}
+			p.removes(configfile.Domain, present.Name, old)
 		}
 	}
+}
+
+// withList adds how a domain's list is shown, if it is.
+func withList(values []configfile.Value, list string) []configfile.Value {
+	if list == "" {
+		return values
+	}
+	return append(values, configfile.Value{Key: recipientsKey, Text: list})
 }
 
 // pruned says it where a name dangles only because --prune removes what it names.

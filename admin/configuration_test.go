@@ -152,6 +152,7 @@ func configureAtRandom(t *rapid.T, conn grpc.ClientConnInterface) map[string]str
 		}
 	}
 	text := rapid.StringMatching(`[A-Za-z"\\ é#=]{1,8}`)
+	localPart := rapid.StringMatching(`[A-Za-zé#.]{1,8}|"[a-z\\\\ #]{0,3}[a-z]"`)
 	passwords := make(map[string]string)
 	policies := []string{"five-day", "month"}
 	for i := range rapid.IntRange(0, 3).Draw(t, "policies") {
@@ -196,8 +197,14 @@ func configureAtRandom(t *rapid.T, conn grpc.ClientConnInterface) map[string]str
 			req.SpamIf = []string{"X-Spam-Verdict=" + text.Draw(t, "verdict"), "X-Spam-Score>5"}
 			req.SpamRetention = durationpb.New(time.Duration(rapid.IntRange(1, 100_000).Draw(t, "spam retention")) * time.Second)
 		}
-		if _, err := pb.NewDomainServiceClient(conn).SetDomain(ctx, req); status.Code(err) != codes.InvalidArgument {
+		req.Verify = new(rapid.SampledFrom([]pb.Verify{pb.Verify_VERIFY_OFF, pb.Verify_VERIFY_CALLOUT, pb.Verify_VERIFY_LISTED}).Draw(t, "verify"))
+		if _, err := pb.NewDomainServiceClient(conn).SetDomain(ctx, req); status.Code(err) == codes.InvalidArgument {
+			continue // a rule that can't be
+		} else {
 			check(nil, err)
+		}
+		if list := rapid.SliceOfN(localPart, 0, 20).Draw(t, "recipients"); len(list) > 0 {
+			check(pb.NewRecipientServiceClient(conn).AddRecipients(ctx, &pb.AddRecipientsRequest{Domain: req.Name, Addresses: list}))
 		}
 	}
 	if rapid.Bool().Draw(t, "settings") {

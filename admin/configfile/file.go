@@ -58,7 +58,7 @@ func (e Entry[R]) Has(field string) bool {
 type File struct {
 	Revision     Revision
 	Destinations []Entry[*pb.SetDestinationRequest]
-	Domains      []Entry[*pb.SetDomainRequest]
+	Domains      []DomainEntry
 	Policies     []Entry[*pb.SetPolicyRequest]
 	Settings     Entry[*pb.Settings]
 	Problems     []Problem
@@ -74,7 +74,7 @@ func Read(text []byte) *File {
 		case Destination:
 			f.Destinations = append(f.Destinations, entryOf(s, t, destinationKeys, &pb.SetDestinationRequest{Name: t.name}))
 		case Domain:
-			f.Domains = append(f.Domains, entryOf(s, t, domainKeys, &pb.SetDomainRequest{Name: t.name}))
+			f.Domains = append(f.Domains, domainEntry(s, t))
 		case Policy:
 			f.Policies = append(f.Policies, entryOf(s, t, policyKeys, &pb.SetPolicyRequest{Name: t.name}))
 		case Settings:
@@ -178,6 +178,8 @@ type Configuration struct {
 	Policies     []relay.Policy
 	Destinations []*pb.DestinationConfig
 	Domains      []*pb.DomainConfig
+	// The local parts that domains list, by domain.
+	Recipients map[string][]string
 }
 
 const preface = `# The configuration of a Holdfast cluster, as written by "holdfast export".
@@ -207,9 +209,13 @@ func Write(c Configuration) []byte {
 		section(&b, comment, Destination, d.Name, OfDestination(d))
 		comment = ""
 	}
-	comment = "Domains that mail is accepted for. 0 is no limit."
+	comment = "Domains that mail is accepted for. 0 is no limit. A table without recipients leaves\n# the domain's list as it is, recipients = [] empties it."
 	for _, d := range c.Domains {
-		section(&b, comment, Domain, d.Name, OfDomain(d))
+		values := OfDomain(d)
+		if listed := c.Recipients[d.Name]; len(listed) > 0 {
+			values = append(values, OfRecipients(listed))
+		}
+		section(&b, comment, Domain, d.Name, values)
 		comment = ""
 	}
 	return []byte(b.String())

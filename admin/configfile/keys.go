@@ -48,6 +48,7 @@ var domainKeys = []key[*pb.SetDomainRequest, *pb.DomainConfig]{
 		func(c *pb.DomainConfig) string { return quote(c.Destination) }},
 	{"policy", takeText(func(r *pb.SetDomainRequest, s string) { r.Policy = &s }),
 		func(c *pb.DomainConfig) string { return quote(c.Policy) }},
+	{"verify", takeVerify, func(c *pb.DomainConfig) string { return quote(VerifyWord(c.Verify)) }},
 	{"spam_if", func(r *pb.SetDomainRequest, v value) (err error) { r.SpamIf, err = texts(v); return err },
 		func(c *pb.DomainConfig) string { return list(c.SpamIf) }},
 	{"spam_retention", takeDuration(func(r *pb.SetDomainRequest, d time.Duration) { r.SpamRetention = durationpb.New(d) }),
@@ -56,6 +57,8 @@ var domainKeys = []key[*pb.SetDomainRequest, *pb.DomainConfig]{
 		func(c *pb.DomainConfig) string { return strconv.FormatUint(c.MaxMessages, 10) }},
 	{"max_bytes", takeUint64(func(r *pb.SetDomainRequest, n uint64) { r.MaxBytes = &n }),
 		func(c *pb.DomainConfig) string { return strconv.FormatUint(c.MaxBytes, 10) }},
+	// A list of its own: OfRecipients shows it.
+	{recipients, takeRecipients, func(*pb.DomainConfig) string { return "" }},
 }
 
 var policyKeys = []key[*pb.SetPolicyRequest, relay.Policy]{

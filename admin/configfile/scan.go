@@ -185,7 +185,8 @@ func (s *scanner) value(node *unstable.Node, line int) value {
 	v := value{line: line, kind: node.Kind, text: string(node.Data)}
 	if node.Kind == unstable.Array {
 		for children := node.Children(); children.Next(); {
-			v.list = append(v.list, s.value(children.Node(), line))
+			item := children.Node()
+			v.list = append(v.list, s.value(item, s.lineOfItem(item, line)))
 		}
 	}
 	return v
