@@ -55,13 +55,10 @@ Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no quorum or no answer.`)
 	a.addReachFlags(root)
 	root.AddCommand(
 		a.devCommand(), a.serverCommand(), a.statusCommand(), a.clusterCommand(),
-		a.domainCommand(), a.destinationCommand(), a.policyCommand(), a.queueCommand(), a.logCommand(),
+		a.domainCommand(), a.destinationCommand(), a.policyCommand(), a.recipientCommand(), a.queueCommand(), a.logCommand(),
 		a.settingsCommand(), a.applyCommand(), a.exportCommand(), a.sendCommand(), a.versionCommand(), a.manCommand(),
 		a.nodeCommand(), a.tlsCommand(), a.snapshotCommand(), a.tokenCommand(), a.accountCommand(), a.wakeParentCommand(),
 	)
-	for name, what := range notYetCommands {
-		refuseCommand(root, name, what)
-	}
 	a.addCompletion(root)
 	return root
 }

@@ -39,7 +39,14 @@ func (a *app) completedArguments() map[string]cobra.CompletionFunc {
 		"token revoke": a.complete(tokenNames, 1), "queue operations stop": a.complete(runningBulks, 1),
 		"account passwd": a.complete(accountNames, 1), "account remove": a.complete(accountNames, 1),
 		"snapshot save": completeFile, "snapshot inspect": completeFile, "snapshot restore": completeFile,
-		"man": completeFolder,
+		"man":            completeFolder,
+		"recipient list": a.complete(domainNames, 1), "recipient remove": a.complete(listedRecipients, maxListedAtOnce),
+		"recipient import": func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return completeFile(cmd, args, prefix)
+			}
+			return a.complete(domainNames, 1)(cmd, args, prefix)
+		},
 	}
 	for _, word := range []string{"set", "show", "remove"} {
 		arguments["domain "+word] = a.complete(domainNames, 1)
@@ -64,6 +71,7 @@ func (a *app) completedFlags() map[string]cobra.CompletionFunc {
 	flags := map[string]cobra.CompletionFunc{
 		"domain": a.completeFlag(domainNames), "policy": a.completeFlag(policyNames(false)),
 		"destination": a.completeFlag(destinationNames), "destination-new": a.completeFlag(destinationNames),
+		"recipient remove all": a.completeFlag(domainNames), "verify": words("off", "callout", "listed"),
 		"dev destination": cobra.NoFileCompletions, // HOST:PORT
 		"id":              a.completeFlag(loggedIDs),
 		"by":              words("domain", "destination"),

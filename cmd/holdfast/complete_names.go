@@ -93,6 +93,20 @@ func accountNames(ctx context.Context, conn *grpc.ClientConn, _ string) ([]cobra
 	})
 }
 
+// listedRecipients are those of the domain that an address already names: among all
+// domains' nobody finds one.
+func listedRecipients(ctx context.Context, conn *grpc.ClientConn, prefix string) ([]cobra.Completion, error) {
+	domain := relay.DomainOf(prefix)
+	if domain == "" {
+		return nil, nil
+	}
+	found, err := eachName(func(token string) ([]*pb.ListedRecipient, string, error) {
+		r, err := pb.NewRecipientServiceClient(conn).ListRecipients(ctx, &pb.ListRecipientsRequest{Domain: domain, PageSize: completionPage, PageToken: token})
+		return r.GetRecipients(), r.GetNextPageToken(), err
+	}, func(r *pb.ListedRecipient) cobra.Completion { return described(r.Address, "listed by "+r.AddedBy) })
+	return found, err
+}
+
 func nodeNames(ctx context.Context, conn *grpc.ClientConn, _ string) ([]cobra.Completion, error) {
 	r, err := pb.NewClusterServiceClient(conn).GetStatus(ctx, &pb.GetStatusRequest{})
 	if err != nil {

@@ -51,12 +51,17 @@ func TestCompletion(t *testing.T) {
 	}}}}, nil)
 	w.Fold(&pb.Event{Kind: &pb.Event_AccountSet{AccountSet: &pb.AccountSet{Name: "app", PasswordHash: "x"}}}, nil)
 	sh := shellFor(w)
+	if r := sh.run(t, "recipient", "add", "l@one.test", "m@one.test"); r.status != exitDone {
+		t.Fatalf("%+v", r)
+	}
 	deferred, waiting, down, done := ids["DEFERRED"], ids["WAITING"], ids["DOWN"], ids["DONE"]
 	for _, test := range []struct{ line, want string }{
 		{"domain show ", "one.test two.test"}, {"domain set o", "one.test"}, {"domain show one.test ", ""},
 		{"destination suspend ", "one two"}, {"destination test t", "two"}, {"destination set ", "one two"},
 		{"domain set new.test --destination ", "one two"}, {"domain set new.test --destination=o", "one"},
 		{"domain set new.test --policy e", "eleven"}, {"policy show ste", "stepped"}, {"policy remove ", "own"},
+		{"recipient list ", "one.test two.test"}, {"recipient import o", "one.test"}, {"recipient remove --all ", "one.test two.test"},
+		{"recipient remove ", ""}, {"recipient remove l@one.test", "l@one.test"}, {"domain set one.test --verify l", "listed"},
 		{"cluster remove ", "a b c"}, {"node drain ", "a b c"}, {"cluster transfer a ", ""},
 		{"cluster drill ", "disk-full kill-leader partition pause"}, {"cluster drill pause ", "a b c"}, {"cluster drill kill-leader ", ""},
 		{"queue show ", deferred + " " + waiting + " " + down}, {"queue retry " + waiting + " ", deferred + " " + down},

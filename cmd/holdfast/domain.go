@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"holdfast/admin/configfile"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -11,6 +12,7 @@ type domainJSON struct {
 	Destination string   `json:"destination"`
 	Policy      string   `json:"policy"`
 	Verify      string   `json:"verify"`
+	Listed      uint64   `json:"listed"`
 	SpamIf      []string `json:"spamIf"`
 	// In seconds.
 	SpamRetention float64 `json:"spamRetention"`
@@ -31,9 +33,8 @@ others, for clients that authenticated or come from a relay network.`)
 }
 
 func toDomainJSON(d *pb.Domain) domainJSON {
-	// Recipients are not verified in this version.
 	return domainJSON{
-		Name: d.Name, Destination: d.Destination, Policy: d.Policy, Verify: "off",
+		Name: d.Name, Destination: d.Destination, Policy: d.Policy, Verify: configfile.VerifyWord(d.Verify), Listed: d.Listed,
 		SpamIf: append([]string{}, d.SpamIf...), SpamRetention: d.SpamRetention.AsDuration().Seconds(),
 		MaxMessages: orNull(d.MaxMessages), MaxBytes: orNull(d.MaxBytes), Messages: d.Messages, Bytes: d.Bytes,
 		endedJSON: toEndedJSON(d.Count),

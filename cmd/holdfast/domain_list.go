@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"holdfast/admin/configfile"
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -14,7 +15,7 @@ func (a *app) domainListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List domains",
-		Long:    "List domains by name, with their counts of recipients.",
+		Long:    "List domains by name, with how their recipients are verified, and counts of\nrecipients.",
 		Example: "  holdfast domain list",
 		Args:    noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -35,7 +36,7 @@ func (a *app) domainListCommand() *cobra.Command {
 func (a *app) listDomains(asJSON bool, fetch func(uint32, string) (page[*pb.Domain], error)) error {
 	t := newTable(a.out)
 	if !asJSON {
-		t.header("DOMAIN", "DESTINATION", "POLICY", "PENDING", "DELIVERED", "FAILED")
+		t.header("DOMAIN", "DESTINATION", "POLICY", "VERIFY", "LISTED", "PENDING", "DELIVERED", "FAILED")
 	}
 	err := eachPage(a, 0, fetch, func(domains []*pb.Domain) error {
 		for _, d := range domains {
@@ -45,7 +46,7 @@ func (a *app) listDomains(asJSON bool, fetch func(uint32, string) (page[*pb.Doma
 				}
 				continue
 			}
-			t.row(d.Name, d.Destination, d.Policy, d.Count.GetPending()+d.Count.GetHeld(), d.Count.GetDelivered(), d.Count.GetFailed())
+			t.row(d.Name, d.Destination, d.Policy, configfile.VerifyWord(d.Verify), d.Listed, d.Count.GetPending()+d.Count.GetHeld(), d.Count.GetDelivered(), d.Count.GetFailed())
 		}
 		return nil
 	})

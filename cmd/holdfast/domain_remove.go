@@ -14,7 +14,7 @@ func (a *app) domainRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove NAME",
 		Short:   "Accept no more mail for a domain",
-		Long:    "Accept no more mail for a domain. One with queued mail can't be removed.",
+		Long:    "Accept no more mail for a domain, and forget its list of recipients. One with queued\nmail, or with more than 1,000 listed recipients, can't be removed.",
 		Example: "  holdfast domain remove example.com",
 		Args:    oneArgument("domain"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"holdfast/admin/configfile"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -34,7 +35,8 @@ func (a *app) domainShowCommand() *cobra.Command {
 				t.row("domain", r.Domain.Name)
 				t.row("destination", r.Domain.Destination)
 				t.row("policy", r.Domain.Policy)
-				t.row("verify", "off")
+				t.row("verify", configfile.VerifyWord(r.Domain.Verify))
+				t.row("listed", plural(r.Domain.Listed, "recipient"))
 				spamRows(t, r.Domain)
 				t.row("held", limited(r.Domain.Messages, r.Domain.MaxMessages, "messages")+", "+limited(r.Domain.Bytes, r.Domain.MaxBytes, "bytes"))
 				countRows(t, r.Domain.Count)

@@ -28,9 +28,6 @@ func usage(format string, args ...any) error {
 	return &usageError{text: fmt.Sprintf(format, args...)}
 }
 
-// notYet refuses what the command line knows and the program doesn't do.
-func notYet(what string) error { return usage("not in this version: %s", what) }
-
 // noAnswerError is a node or server that can't be reached.
 type noAnswerError struct{ text string }
 

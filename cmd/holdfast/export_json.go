@@ -45,6 +45,7 @@ type (
 		Destination   string   `json:"destination"`
 		Policy        string   `json:"policy"`
 		Verify        string   `json:"verify"`
+		Recipients    []string `json:"recipients"`
 		SpamIf        []string `json:"spamIf"`
 		SpamRetention float64  `json:"spamRetention"`
 		MaxMessages   *uint64  `json:"maxMessages"`
@@ -69,7 +70,7 @@ func (a *app) writeExport(file *configfile.File) error {
 		lines = append(lines, toExportedDestination(e.Request))
 	}
 	for _, e := range file.Domains {
-		lines = append(lines, toExportedDomain(e.Request))
+		lines = append(lines, toExportedDomain(e))
 	}
 	for _, line := range lines {
 		if err := a.writeJSON(line); err != nil {
@@ -94,13 +95,18 @@ func toExportedDestination(r *pb.SetDestinationRequest) exportedDestinationJSON 
 	}
 }
 
-func toExportedDomain(r *pb.SetDomainRequest) exportedDomainJSON {
+func toExportedDomain(entry configfile.DomainEntry) exportedDomainJSON {
+	r := entry.Request
+	recipients := []string{}
+	for _, item := range entry.Recipients {
+		recipients = append(recipients, item.Text)
+	}
 	shown := toDomainJSON(&pb.Domain{
-		Name: r.Name, Destination: r.GetDestination(), Policy: r.GetPolicy(), SpamIf: r.SpamIf, SpamRetention: r.SpamRetention,
+		Name: r.Name, Verify: r.GetVerify(), Destination: r.GetDestination(), Policy: r.GetPolicy(), SpamIf: r.SpamIf, SpamRetention: r.SpamRetention,
 		MaxMessages: r.GetMaxMessages(), MaxBytes: r.GetMaxBytes(),
 	})
 	return exportedDomainJSON{
-		Kind: configfile.Domain, Name: shown.Name, Destination: shown.Destination, Policy: shown.Policy, Verify: shown.Verify,
+		Kind: configfile.Domain, Name: shown.Name, Destination: shown.Destination, Policy: shown.Policy, Verify: shown.Verify, Recipients: recipients,
 		SpamIf: shown.SpamIf, SpamRetention: shown.SpamRetention, MaxMessages: shown.MaxMessages, MaxBytes: shown.MaxBytes,
 	}
 }

@@ -22,6 +22,7 @@ func TestExportJSON(t *testing.T) {
 		"destination set far --mx example.com --slots 3 --tls verify --on-5xx hold --probe-max 1h",
 		"destination set near --host [::1]:25,priority=20 --host mail.test:26",
 		"domain set example.com --destination far --policy own --spam-if X-Spam-Score>5 --max-messages 7",
+		"domain set two.test --verify listed", "recipient add Bert@two.test anna@two.test",
 		"settings set --warn-oldest 5h --drill-consent yes",
 	} {
 		if r := sh.run(t, strings.Fields(line)...); r.status != exitDone {
@@ -48,6 +49,17 @@ func TestExportJSON(t *testing.T) {
 		shown := map[string]any{}
 		if err := json.Unmarshal([]byte(sh.run(t, args...).out), &shown); err != nil {
 			t.Fatalf("%v: %v", args, err)
+		}
+		if kind == "domain" {
+			want := []any{}
+			for _, address := range listedNow(t, sh, exported["name"].(string)) {
+				local, _, _ := strings.Cut(address, "@")
+				want = append(want, local)
+			}
+			if !reflect.DeepEqual(exported["recipients"], want) {
+				t.Errorf("%v: recipients %v, and %v are listed", args, exported["recipients"], want)
+			}
+			delete(exported, "recipients")
 		}
 		for key, value := range exported {
 			if other, ok := shown[key]; !ok || !reflect.DeepEqual(value, other) {

@@ -1,42 +1,9 @@
 package main
 
 import (
-	"strings"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// later are flags of the contract whose feature isn't there yet, with the
-// values that say what the program does anyway. They are refused in words, and
-// don't show in the help.
-type later map[string][]string
-
-func (l later) add(flags *pflag.FlagSet) {
-	for name := range l {
-		flags.StringArray(name, nil, "")
-		hide(flags, name)
-	}
-}
-
-func (l later) refuse(cmd *cobra.Command) error {
-	var refused error
-	// Visit goes in the order of the names.
-	cmd.Flags().Visit(func(flag *pflag.Flag) {
-		fine, known := l[flag.Name]
-		if !known || refused != nil {
-			return
-		}
-		value := strings.Trim(flag.Value.String(), "[]")
-		for _, allowed := range fine {
-			if value == allowed {
-				return
-			}
-		}
-		refused = notYet("--" + flag.Name + " " + value)
-	})
-	return refused
-}
 
 // hide keeps a flag out of the help. MarkHidden fails only for a flag that
 // isn't defined.

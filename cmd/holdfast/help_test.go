@@ -45,7 +45,7 @@ func TestEveryCommandHasHelpAndExample(t *testing.T) {
 // What the exit status of a command says beside what every one's does is in its
 // help.
 func TestExitStatusesAreInTheHelp(t *testing.T) {
-	tellsMore := []string{"cluster drill", "cluster verify", "destination test", "send", "server", "snapshot inspect"}
+	tellsMore := []string{"cluster drill", "cluster verify", "destination test", "recipient check", "send", "server", "snapshot inspect"}
 	for _, cmd := range withPages(helpTree()) {
 		path := strings.TrimPrefix(cmd.CommandPath(), "holdfast ")
 		says := strings.Contains(strings.ToLower(cmd.Long), "exit status")

@@ -10,25 +10,6 @@ import (
 	"holdfast/test/admintest"
 )
 
-// A command of the contract that isn't there yet says so, with what to do
-// instead, whatever its arguments.
-func TestCommandsNotThereYet(t *testing.T) {
-	sh := shell{}
-	a := &app{in: strings.NewReader(""), out: io.Discard, err: io.Discard, env: func(string) string { return "" }}
-	root := a.root()
-	for name := range notYetCommands {
-		cmd, _, err := root.Find(strings.Fields(name))
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		if cmd.Hidden {
-			r := sh.run(t, append(strings.Fields(name), "--some", "thing")...)
-			wantError(t, r, exitUsage, "not in this version: holdfast "+name+"; ")
-		}
-	}
-}
-
 func TestVersionFlag(t *testing.T) {
 	if r := (shell{}).run(t, "--version"); r.status != exitDone || !strings.HasPrefix(r.out, "holdfast ") {
 		t.Errorf("%+v", r)
