@@ -19,7 +19,7 @@ func startCluster(ctx context.Context, binary, dir string, nodes int, nextHop st
 	}
 	for _, command := range [][]string{
 		{"destination", "set", "bench", "--host", nextHop},
-		{"domain", "set", domain, "--destination", "bench"},
+		{"domain", "set", domain, "--destination", "bench", "--verify", "off"},
 	} {
 		if _, err := c.Nodes[0].CLI(ctx, command...); err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, stopped(c))

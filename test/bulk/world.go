@@ -44,9 +44,9 @@ func start(ctx context.Context, o options) (w *world, err error) {
 	}
 	for _, args := range [][]string{
 		{"destination", "set", "up", "--host", w.server.Addr(), "--tls", "none"},
-		{"domain", "set", "up.test", "--destination", "up"},
+		{"domain", "set", "up.test", "--destination", "up", "--verify", "off"},
 		{"destination", "set", "away", "--host", "127.0.0.1:1", "--tls", "none"},
-		{"domain", "set", "away.test", "--destination", "away"},
+		{"domain", "set", "away.test", "--destination", "away", "--verify", "off"},
 	} {
 		if _, err := w.cluster.Nodes[0].CLI(ctx, args...); err != nil {
 			return nil, err

@@ -93,7 +93,7 @@ func fill(ctx context.Context, t *testing.T, c *harness.Cluster) {
 	}
 	for _, args := range [][]string{
 		{"destination", "set", "away", "--host", nobody[0]},
-		{"domain", "set", "away.test", "--destination", "away"},
+		{"domain", "set", "away.test", "--destination", "away", "--verify", "off"},
 	} {
 		if _, err := c.Nodes[0].CLI(ctx, args...); err != nil {
 			t.Fatal(err)

@@ -139,7 +139,7 @@ func routeByCall(ctx context.Context, n *harness.Node, host string) (err error) 
 	if err != nil {
 		return err
 	}
-	_, err = pb.NewDomainServiceClient(conn).SetDomain(ctx, &pb.SetDomainRequest{Name: "sink.test", Destination: new("sink")})
+	_, err = pb.NewDomainServiceClient(conn).SetDomain(ctx, &pb.SetDomainRequest{Name: "sink.test", Destination: new("sink"), Verify: new(pb.Verify_VERIFY_OFF)})
 	return err
 }
 
@@ -183,7 +183,7 @@ func route(ctx context.Context, n *harness.Node, host string) error {
 	if _, err := n.CLI(ctx, "destination", "set", "sink", "--host", host); err != nil {
 		return err
 	}
-	_, err := n.CLI(ctx, "domain", "set", "sink.test", "--destination", "sink")
+	_, err := n.CLI(ctx, "domain", "set", "sink.test", "--destination", "sink", "--verify", "off")
 	return err
 }
 

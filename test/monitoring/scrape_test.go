@@ -99,7 +99,7 @@ func route(ctx context.Context, n *harness.Node, name, host string) (err error) 
 	if err != nil {
 		return err
 	}
-	_, err = pb.NewDomainServiceClient(conn).SetDomain(ctx, &pb.SetDomainRequest{Name: name + ".test", Destination: &name})
+	_, err = pb.NewDomainServiceClient(conn).SetDomain(ctx, &pb.SetDomainRequest{Name: name + ".test", Destination: &name, Verify: new(pb.Verify_VERIFY_OFF)})
 	return err
 }
 

@@ -41,7 +41,7 @@ var (
 	}
 	// writers need a quorum. Each works where it is run once, in this order.
 	writers = [][]string{
-		{"domain", "set", "other.test", "--destination", "sink"}, {"domain", "remove", "other.test"},
+		{"domain", "set", "other.test", "--destination", "sink", "--verify", "off"}, {"domain", "remove", "other.test"},
 		{"destination", "set", "spare", "--host", "127.0.0.1:1"}, {"destination", "suspend", "spare"},
 		{"destination", "resume", "spare"}, {"destination", "retry", "sink"}, {"destination", "remove", "spare"},
 		{"policy", "set", "own", "--phase", "until=1h,every=15m", "--retention", "1h"}, {"policy", "remove", "own"},
@@ -55,7 +55,7 @@ var (
 	}
 	// removed are what writers take away, for the second time that they are run.
 	removed = [][]string{
-		{"domain", "set", "other.test", "--destination", "sink"}, {"destination", "set", "spare", "--host", "127.0.0.1:1"},
+		{"domain", "set", "other.test", "--destination", "sink", "--verify", "off"}, {"destination", "set", "spare", "--host", "127.0.0.1:1"},
 		{"policy", "set", "own", "--phase", "until=1h,every=15m", "--retention", "1h"},
 		{"token", "create", "--name", "guest", "--role", "viewer"}, {"account", "add", "app", "--generate"},
 	}

@@ -25,7 +25,7 @@ const manyDomains = 20_000 // staged in some seven pieces before it is committed
 func (w *world) file(domains, limit int) string {
 	w.t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "[destination.sink]\nhosts = [%q]\ntls = \"none\"\n[domain]\n\"sink.test\" = {destination = \"sink\"}\n", w.sink.Addr())
+	fmt.Fprintf(&b, "[destination.sink]\nhosts = [%q]\ntls = \"none\"\n[domain]\n\"sink.test\" = {destination = \"sink\", verify = \"off\"}\n", w.sink.Addr())
 	for i := range domains {
 		fmt.Fprintf(&b, "\"customer-with-a-long-name-%06d.example.test\" = {destination = \"sink\", max_messages = %d}\n", i, limit)
 	}

@@ -48,7 +48,7 @@ func TestMessageThatKillsItsDelivererIsHeld(t *testing.T) {
 		}
 	})
 	w.cli(w.Nodes[0], "destination", "set", "deadly", "--host", server.Addr())
-	w.cli(w.Nodes[0], "domain", "set", "deadly.test", "--destination", "deadly")
+	w.cli(w.Nodes[0], "domain", "set", "deadly.test", "--destination", "deadly", "--verify", "off")
 	id := w.sendFrom(w.Nodes[0], "deadly@origin.test", "user@deadly.test")
 	for death := range 2 {
 		var hostname string

@@ -83,7 +83,7 @@ func startWith(t *testing.T, config harness.Config) *world {
 		}
 	})
 	w.cli(w.Nodes[0], "destination", "set", "sink", "--host", w.sink.Addr(), "--tls", "none")
-	w.cli(w.Nodes[0], "domain", "set", "sink.test", "--destination", "sink")
+	w.cli(w.Nodes[0], "domain", "set", "sink.test", "--destination", "sink", "--verify", "off")
 	return w
 }
 

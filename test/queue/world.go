@@ -72,7 +72,7 @@ func (w *world) configure(ctx context.Context, flags ...string) error {
 	if _, err := node.CLI(ctx, set...); err != nil {
 		return err
 	}
-	_, err := node.CLI(ctx, "domain", "set", domain, "--destination", destination)
+	_, err := node.CLI(ctx, "domain", "set", domain, "--destination", destination, "--verify", "off")
 	return err
 }
 
