@@ -18,8 +18,8 @@ import (
 )
 
 // What each command needs. ID stands for a waiting message, FILE for a
-// configuration, SINK for a mail server that takes mail, NEW for a file that there
-// isn't yet.
+// configuration, LIST for one of recipients, SINK for a mail server that takes mail, NEW
+// for a file that there isn't yet.
 var (
 	// readers answer from any node's own state.
 	readers = [][]string{
@@ -32,11 +32,13 @@ var (
 		{"queue", "show", "ID"}, {"queue", "cat", "ID"}, {"queue", "operations"},
 		{"log", "search"}, {"log", "show", "ID"}, {"log", "tail", "--from", "1", "--limit", "1"},
 		{"token", "list"}, {"account", "list"}, {"apply", "-f", "FILE", "--dry-run"},
+		{"recipient", "list", "sink.test"}, {"recipient", "list", "sink.test", "--cache"},
 	}
 	// alone are those that need a node and no more, and show nothing that could be
 	// stale: what they show is of now, or says of which index it is.
 	alone = [][]string{
 		{"destination", "test", "sink", "--host", "SINK", "--to", "a@sink.test"}, {"snapshot", "save", "NEW"},
+		{"recipient", "check", "a@sink.test"},
 		{"version"}, {"man", "NEW"},
 	}
 	// writers need a quorum. Each works where it is run once, in this order.
@@ -46,6 +48,8 @@ var (
 		{"destination", "resume", "spare"}, {"destination", "retry", "sink"}, {"destination", "remove", "spare"},
 		{"policy", "set", "own", "--phase", "until=1h,every=15m", "--retention", "1h"}, {"policy", "remove", "own"},
 		{"settings", "set", "--warn-oldest", "5h"}, {"apply", "-f", "FILE", "--yes"},
+		{"recipient", "add", "b@sink.test"}, {"recipient", "import", "sink.test", "LIST"},
+		{"recipient", "remove", "--all", "sink.test", "--yes"},
 		{"token", "create", "--name", "guest", "--role", "viewer"}, {"token", "revoke", "guest"},
 		{"account", "add", "app", "--generate"}, {"account", "passwd", "app", "--generate"}, {"account", "remove", "app"},
 		{"queue", "retry", "ID"}, {"queue", "hold", "ID"}, {"queue", "release", "--all", "--yes"}, {"queue", "delete", "ID"},
@@ -58,6 +62,7 @@ var (
 		{"domain", "set", "other.test", "--destination", "sink", "--verify", "off"}, {"destination", "set", "spare", "--host", "127.0.0.1:1"},
 		{"policy", "set", "own", "--phase", "until=1h,every=15m", "--retention", "1h"},
 		{"token", "create", "--name", "guest", "--role", "viewer"}, {"account", "add", "app", "--generate"},
+		{"recipient", "add", "b@sink.test"},
 	}
 	// apart are the commands that this test doesn't run, with the reason.
 	apart = map[string]string{
@@ -217,6 +222,9 @@ func (w *world) with(args []string, id, file string) []string {
 			args[i] = id
 		case "FILE":
 			args[i] = file
+		case "LIST":
+			args[i] = filepath.Join(w.t.TempDir(), "recipients")
+			w.must(os.WriteFile(args[i], []byte("c\nd@sink.test\n"), 0o600))
 		case "SINK":
 			args[i] = w.sink.Addr()
 		case "NEW":
