@@ -34,15 +34,16 @@ func (a *app) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Make the configuration what a file says",
-		Long: `Make domains, destinations, retry policies and settings what a file says, as
-"holdfast export" writes it: all of it at one moment, or nothing. It shows what
+		Long: `Make domains with their lists of recipients, destinations, retry policies and settings
+what a file says, as "holdfast export" writes it: all of it at one moment, or nothing. It shows what
 will change, and asks; --yes answers in advance, --dry-run only shows. It returns
 when every node has it.
 
 What the file doesn't mention stays, unless --prune removes it; that is refused
 where there is queued mail. A table of the file is whole: a key that it leaves out
-has its default. Settings that are left out stay, --prune or not. A password for
-AUTH that the file doesn't have stays as long as its user does.
+has its default. Settings that are left out stay, --prune or not, and so does the
+list of recipients of a domain whose table has none; recipients = [] empties it. A
+password for AUTH that the file doesn't have stays as long as its user does.
 
 If the file has a revision, nothing is overwritten that was changed since by
 others, or by yourself: make the file anew with "holdfast export", or add --force.
@@ -185,7 +186,8 @@ type differenceJSON struct {
 	Values []valueJSON `json:"values"`
 }
 
-// valueJSON has values as they are written in TOML.
+// valueJSON has values as they are written in TOML, and of a list of recipients how
+// many there are.
 type valueJSON struct {
 	Key string  `json:"key"`
 	Old *string `json:"old"`

@@ -29,7 +29,8 @@ func (a *app) recipientCheckCommand() *cobra.Command {
 		Short: "Show what RCPT would be answered, and why",
 		Long: `Show what a client would be answered now that names this recipient in RCPT, and why.
 As with RCPT itself, a destination is asked about a recipient of which nothing is
-known.
+known. It is what a stranger is answered: who authenticated, or comes from a relay
+network, may also send to domains that aren't configured, by the domain '*'.
 
 --anew has it asked whatever is known, and what it says is kept: for a mailbox that was
 made a moment ago and is still refused. It needs the role operator.
