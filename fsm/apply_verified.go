@@ -225,8 +225,7 @@ func (t *tx) endValid(r *recipient, failure *pb.Failure) {
 	}
 	key, record := t.validRow(r)
 	destination, ok := lookup(t.tables.destinations, r.rec.Destination)
-	if record == nil || !ok || r.rec.ClaimedIndex <= destination.Config.GetRevision() ||
-		!t.tables.isPresent(r.rec.Domain, r.rec.Destination, destination.Config.GetRevision()) {
+	if record == nil || !ok || r.rec.ClaimedIndex <= destination.Config.GetRevision() {
 		return
 	}
 	t.putVerified(key, &pb.VerifiedRecord{
@@ -237,10 +236,12 @@ func (t *tx) endValid(r *recipient, failure *pb.Failure) {
 }
 
 // validRow is what says of a recipient that it is valid, whether or not it is still
-// good; nil where nothing does, or its domain doesn't ask.
+// good; nil where nothing does, or its domain doesn't ask, or would ask another
+// destination than the recipient was redirected to, or was queued for.
 func (t *tx) validRow(r *recipient) (key []byte, record *pb.VerifiedRecord) {
 	config, ok := lookup(t.tables.domains, r.rec.Domain)
-	if !ok || config.Verify != pb.Verify_VERIFY_CALLOUT || !t.isGoodUntil(t.event.Time+int64(maxGood)) {
+	if !ok || config.Verify != pb.Verify_VERIFY_CALLOUT || config.Destination != r.rec.Destination ||
+		!t.isGoodUntil(t.event.Time+int64(maxGood)) {
 		return nil, nil
 	}
 	localPart, _, err := relay.SplitAddress(r.rec.Recipient.GetAddress())

@@ -146,6 +146,30 @@ func (g *script) revision(name string) uint64 {
 	return all[len(all)-1-back]
 }
 
+// settings changes one, now and then to what is out of range.
+func (g *script) settings(n *scriptNode) scriptEvent {
+	changed := &pb.Settings{}
+	switch g.pick(6) {
+	case 4:
+		changed.VerifyInvalid = proto.Int64(int64(g.pick(4)) * int64(time.Minute))
+	case 0:
+		changed.LogRetention = proto.Int64(int64(time.Duration(g.pick(3)) * 24 * time.Hour))
+	case 1:
+		changed.MaxMessageSize = proto.Int64(int64(1<<20) << g.pick(12))
+	case 2:
+		changed.WarnPending = proto.Uint64(uint64(g.pick(3)))
+	case 3:
+		changed.Postmaster = proto.String([]string{"", "hostmaster@example.test", "nobody"}[g.pick(3)])
+	default:
+		changed.DrillConsent = proto.Bool(g.pick(2) == 0)
+	}
+	return g.send(n, settingsChanged(changed), nil)
+}
+
+func settingsChanged(settings *pb.Settings) *pb.Event {
+	return &pb.Event{Kind: &pb.Event_SettingsChanged{SettingsChanged: &pb.SettingsChanged{Settings: settings}}}
+}
+
 func (g *script) token(n *scriptNode) scriptEvent {
 	id := []string{"one", "two", "three"}[g.pick(3)]
 	if g.pick(3) == 0 {

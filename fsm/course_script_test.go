@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 // course is a whole story in one entry. What is picked event by event is refused
@@ -34,6 +35,11 @@ func (g *script) course() []scriptEvent {
 	defer func() { g.latest = false }()
 	outcome := []func(*scriptNode) scriptEvent{g.delivered, g.failed, g.bounced, g.frozen, g.dropped, g.released}[g.pick(6)](n)
 	events := []scriptEvent{accepting, claiming, outcome}
+	if localPart, _, err := relay.SplitAddress(e.Recipients[0].Address); err == nil && g.pick(3) == 0 {
+		verified := g.verified(n)
+		verified.event.GetRecipientVerified().LocalPart = localPart
+		events = append([]scriptEvent{verified}, events...)
+	}
 	if outcome.event.GetFrozen() != nil && g.pick(2) == 0 {
 		events = append(events, g.frozenExpired(n, []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}}))
 	}
@@ -46,7 +52,7 @@ func (g *script) removals(n *scriptNode) []scriptEvent {
 	remove := func(set, removed *pb.Event) []scriptEvent {
 		return []scriptEvent{g.send(n, set, nil), g.send(n, removed, nil)}
 	}
-	switch g.pick(6) {
+	switch g.pick(10) {
 	case 0:
 		return remove(destinationSet("spare"), &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: "spare"}}})
 	case 1:
@@ -62,8 +68,35 @@ func (g *script) removals(n *scriptNode) []scriptEvent {
 		settings := &pb.Settings{WarnPending: proto.Uint64(uint64(g.pick(3)))}
 		applied, payload := configurationApplied(g.newID(), g.index+1+uint64(g.pick(2)), &pb.ConfigurationChange{Settings: settings})
 		return []scriptEvent{g.send(n, settingsChanged(settings), nil), g.send(n, applied, payload)}
+	case 5:
+		drill := &pb.DrillStarted{Id: "spare", Fault: pb.Fault_FAULT_PAUSE, Node: n.name, Duration: 1, Until: g.now.Add(time.Second).UnixNano()}
+		ended := &pb.Event{Kind: &pb.Event_DrillEnded{DrillEnded: &pb.DrillEnded{Id: drill.Id}}}
+		consenting := g.send(n, settingsChanged(&pb.Settings{DrillConsent: proto.Bool(true)}), nil)
+		return append([]scriptEvent{consenting}, remove(&pb.Event{Kind: &pb.Event_DrillStarted{DrillStarted: drill}}, ended)...)
 	}
-	return []scriptEvent{g.send(n, &pb.Event{Kind: &pb.Event_DestinationResumed{DestinationResumed: &pb.DestinationResumed{Name: "dest", By: "root"}}}, nil)}
+	return g.recoveries(n)
+}
+
+// recoveries let something fail, or stand in the way of all others, and put it right.
+func (g *script) recoveries(n *scriptNode) []scriptEvent {
+	switch g.pick(4) {
+	case 0:
+		recovered := &pb.Event{Kind: &pb.Event_DestinationRecovered{DestinationRecovered: &pb.DestinationRecovered{Name: "spare", Probes: 1}}}
+		removed := &pb.Event{Kind: &pb.Event_DestinationRemoved{DestinationRemoved: &pb.DestinationRemoved{Name: "spare"}}}
+		var events []scriptEvent
+		for _, event := range []*pb.Event{destinationSet("spare"), destinationFailed("spare", 0, g.now), recovered, removed} {
+			events = append(events, g.send(n, event, nil))
+		}
+		return events
+	case 1:
+		about := g.nodes[g.pick(len(g.nodes))]
+		return []scriptEvent{g.up(about), g.leaders(&pb.Event{Kind: &pb.Event_NodeEligible{NodeEligible: &pb.NodeEligible{
+			Node: about.name, Incarnation: about.incarnation,
+		}}})}
+	case 2:
+		return []scriptEvent{g.send(n, suspension("dest", "moving"), nil), g.send(n, resumption("dest"), nil)}
+	}
+	return []scriptEvent{g.send(n, resumption("dest"), nil)}
 }
 
 // frozenExpired now and then comes a day early.

@@ -41,7 +41,7 @@ func crashRound(t *testing.T, seed uint64) {
 		entries = append(entries, script.entry())
 	}
 	disk := vfs.NewCrashableMem()
-	live := mustOpen(t, crashDir, disk)
+	live := tighten(mustOpen(t, crashDir, disk))
 	var persisted atomic.Uint64
 	var snapshots sync.WaitGroup
 	for at, stop := 0, rng.IntN(len(entries)); at < stop; {
@@ -68,7 +68,7 @@ func crashRound(t *testing.T, seed uint64) {
 		t.Errorf("close: %v", err)
 	}
 
-	again := openState(t, crashDir, crashed)
+	again := tighten(openState(t, crashDir, crashed))
 	index := again.AppliedIndex()
 	if index < promised {
 		t.Fatalf("state is at index %d, raft was told that %d is on disk", index, promised)
@@ -77,7 +77,7 @@ func crashRound(t *testing.T, seed uint64) {
 		t.Errorf("durable index %d, applied %d: %v", durable, index, err)
 	}
 	checkState(t, again)
-	model := openState(t, crashDir, vfs.NewMem())
+	model := tighten(openState(t, crashDir, vfs.NewMem()))
 	rest := entries
 	for len(rest) > 0 && rest[0].Index <= index {
 		fold(t, model, rest[0])

@@ -81,7 +81,13 @@ func (r *route) reopen() {
 
 func (r *route) open() {
 	r.state = mustOpen(r.t, "/data/state", r.fs)
-	r.state.caps.listed, r.state.caps.verified = 4, 4
+	tighten(r.state)
+}
+
+// tighten lowers the limits, so that short scripts reach them.
+func tighten(s *State) *State {
+	s.caps.listed, s.caps.verified = 4, 4
+	return s
 }
 
 func (r *route) close() {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"hash/crc32"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
@@ -34,6 +36,9 @@ func backUp(t *testing.T) *backedUp {
 	w.must(1, operated(opDelete, b.deleted, 0, 1), nil)
 	w.must(owner, claimOf(2, b.ordered, 0), nil)
 	w.must(1, operated(opBounce, b.ordered, 0, 1), nil) // of the first it waits for the attempt
+	w.must(1, w.renewed(domainVerify("example.test", "dest", callout)), nil)
+	w.list([]string{"one", "two"})
+	w.verify("One", valid, selective, time.Hour)
 	b.bulk = w.startBulk(Filter{Domain: "example.test"}, opDelete, 0)
 	for range 600 { // more pieces than the entries of a restore sweep by the way
 		w.appendPiece(1)
@@ -160,6 +165,10 @@ func TestRestoreToDeliver(t *testing.T) {
 	if due := w.waiting("dest"); len(due) != 4 {
 		t.Errorf("due: %v", due)
 	}
+	if got := w.listedOf("example.test"); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("listed: %v", got)
+	}
+	w.checkVerdicts("restored", map[string]pb.Verdict{"One": valid, "": selective})
 }
 
 // Restored twice, the states are the same but for the id of the cluster.

@@ -485,26 +485,6 @@ func (g *script) policy(n *scriptNode) scriptEvent {
 	return g.send(n, event, nil)
 }
 
-// settings changes one, now and then to what is out of range.
-func (g *script) settings(n *scriptNode) scriptEvent {
-	changed := &pb.Settings{}
-	switch g.pick(6) {
-	case 4:
-		changed.VerifyInvalid = proto.Int64(int64(g.pick(4)) * int64(time.Minute))
-	case 0:
-		changed.LogRetention = proto.Int64(int64(time.Duration(g.pick(3)) * 24 * time.Hour))
-	case 1:
-		changed.MaxMessageSize = proto.Int64(int64(1<<20) << g.pick(12))
-	case 2:
-		changed.WarnPending = proto.Uint64(uint64(g.pick(3)))
-	case 3:
-		changed.Postmaster = proto.String([]string{"", "hostmaster@example.test", "nobody"}[g.pick(3)])
-	default:
-		changed.DrillConsent = proto.Bool(g.pick(2) == 0)
-	}
-	return g.send(n, settingsChanged(changed), nil)
-}
-
 // drill begins or ends one, with what the settings say at the time.
 func (g *script) drill(n *scriptNode) scriptEvent {
 	id := string(rune('a' + g.pick(3)))
@@ -516,10 +496,6 @@ func (g *script) drill(n *scriptNode) scriptEvent {
 		Id: id, Fault: pb.Fault(g.pick(6)), Node: n.name, Duration: int64(lasts),
 		Until: g.now.Add(lasts + time.Duration(g.pick(3)-1)*time.Minute).UnixNano(),
 	}}}, nil)
-}
-
-func settingsChanged(settings *pb.Settings) *pb.Event {
-	return &pb.Event{Kind: &pb.Event_SettingsChanged{SettingsChanged: &pb.SettingsChanged{Settings: settings}}}
 }
 
 // pruned looks from a time at which the retention of some messages is over.

@@ -438,6 +438,38 @@ func TestRefusalEndsAValidRecipient(t *testing.T) {
 	}
 }
 
+// Mail that goes elsewhere than its domain's does, since the domain's was moved or an
+// operator redirected it, shows nothing of the recipient there.
+func TestMailThatGoesElsewhereVerifiesNobody(t *testing.T) {
+	for name, elsewhere := range map[string]func(w *world, id relay.MessageID){
+		"the domain was moved": func(w *world, _ relay.MessageID) {
+			w.must(1, w.renewed(domainVerify("example.test", "other", callout)), nil)
+		},
+		"redirected": func(w *world, id relay.MessageID) {
+			w.must(1, operated(&pb.Operation{Kind: pb.Operation_KIND_REDIRECT, Destination: "other", By: "root"}, id, 0), nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newVerifying(t)
+			w.must(1, destinationSet("other"), nil)
+			w.verify("Ann", valid, unknown, time.Hour)
+			before := w.verified("Ann")
+			ids := []relay.MessageID{w.accept(1, "Ann@example.test"), w.accept(1, "Ann@example.test")}
+			for i, id := range ids {
+				elsewhere(w, id)
+				event := claimOf(uint64(i+1), id, 0)
+				event.GetAttemptStarted().Claims[0].Destination = w.recipientOf(id, 0).Destination
+				w.must(1, event, nil)
+			}
+			w.must(1, delivered(ref(1, 1), ids[0], 0), nil)
+			w.must(1, rejected(ref(1, 2), ids[1], pb.Bounced_REASON_REJECTED, noSuchUser), nil)
+			if r := w.verified("Ann"); !proto.Equal(r, before) {
+				t.Errorf("%v, was %v", r, before)
+			}
+		})
+	}
+}
+
 func TestRefusalOfSpamEndsAValidRecipient(t *testing.T) {
 	for reason, want := range map[pb.Dropped_Reason]pb.Verdict{
 		pb.Dropped_REASON_REJECTED: badUser, pb.Dropped_REASON_EXPIRED: valid,

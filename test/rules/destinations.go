@@ -51,6 +51,12 @@ func destinations() []rule {
 			test:    "delivery.TestNextProbe", says: "parts_test.go",
 		},
 		{
+			text:    "A retry, and other hosts, let them begin anew",
+			in:      "probeAnew",
+			without: []change{{"fsm/apply_destination.go", "\thealth.Failed = min(health.Failed, 1)\n", ""}},
+			test:    "fsm.TestProbesBeginAnew", says: "want 1 failed",
+		},
+		{
 			text:    "A probe counts as no attempt",
 			in:      "settle",
 			without: []change{{"delivery/outcome.go", "s.proposeFailed(a, o.unreachable, true)", "s.proposeFailed(a, o.unreachable, false)"}},

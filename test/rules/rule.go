@@ -66,6 +66,7 @@ func allSections() []section {
 		{"Ownership and claims", claims()},
 		{"Clocks", clocks()},
 		{"Destinations", destinations()},
+		{"Recipients", recipients()},
 		{"Back-pressure and disks", pressure()},
 		{"Restore and recovery", recovery()},
 		{"Versions and drills", versions()},

@@ -1,0 +1,119 @@
+package main
+
+const (
+	verdicts   = "fsm/apply_verified.go"
+	bounceFile = "fsm/apply_bounce.go"
+)
+
+func recipients() []rule {
+	return []rule{
+		{
+			text:    "A verdict counts only where mail to the domain still goes to the destination that was asked, as it was then",
+			in:      "refuseVerdictOfOther",
+			without: []change{{verdicts, "\tcase !t.tables.isPresent(e.Domain, e.Destination, e.Revision):\n", "\tcase false:\n"}},
+			test:    "fsm.TestVerdictOfAnotherDestination", says: "a verdict from before the change",
+		},
+		{
+			text:    "What a destination refused before it was changed, or took from anybody, means nothing after",
+			in:      "isGood",
+			without: []change{{verdicts, "return record.Verdict == pb.Verdict_VERDICT_VALID || t.isPresent(domain, record.Destination, record.Revision)", "return true"}},
+			test:    "fsm.TestVerdictOfAnotherDestination", says: "after the change",
+		},
+		{
+			text:    "That a recipient is valid survives a change of the destination",
+			in:      "isGood",
+			without: []change{{verdicts, "return record.Verdict == pb.Verdict_VERDICT_VALID || t.isPresent(", "return t.isPresent("}},
+			test:    "fsm.TestVerdictOfAnotherDestination", says: "after the change",
+		},
+		{
+			text:    "A verdict that is over is as good as none, whether or not its row has gone",
+			in:      "isGood",
+			without: []change{{verdicts, "!ok || record.Until <= now {", "!ok {"}},
+			test:    "fsm.TestVerdictsAreKept", says: "after two hours",
+		},
+		{
+			text:    "Verdicts are bounded",
+			in:      "makeRoomForVerdicts",
+			without: []change{{verdicts, "t.err == nil && t.digests[famVerified].rows+2 > t.s.caps.verified", "t.err == nil && t.digests[famVerified].rows+2 > 1000"}},
+			test:    "fsm.TestVerdictsPushOutWhatEndsFirst", says: "10 at most",
+		},
+		{
+			text:    "Those that are over first go first: made-up addresses push out each other",
+			in:      "keyOfVerifiedUntil",
+			without: []change{{verdicts, "uint64(until))\n", "uint64(until)*0)\n"}},
+			test:    "fsm.TestVerdictsPushOutWhatEndsFirst", says: "after the flood",
+		},
+		{
+			text:    "What is over goes as others come",
+			in:      "makeRoomForVerdicts",
+			without: []change{{verdicts, "t.keysOf(first, maxExpired)", "t.keysOf(first, 0)"}},
+			test:    "fsm.TestVerdictsThatAreOverGo", says: "verdicts are kept after",
+		},
+		{
+			text:    "Nothing is kept of single recipients of a domain that takes any",
+			in:      "putVerdict",
+			without: []change{{verdicts, "\tacceptsAny := t.acceptsAny(e.Domain)\n", "\tacceptsAny := t.acceptsAny(e.Domain) && false\n"}},
+			test:    "fsm.TestAcceptsAny", says: "while any is taken",
+		},
+		{
+			text:    "A refusal shows that a domain doesn't take any",
+			in:      "putVerdict",
+			without: []change{{verdicts, "\t\t\tt.dropVerified(ofDomain)\n", ""}},
+			test:    "fsm.TestAcceptsAny", says: "after a refusal",
+		},
+		{
+			text:    "A delivery keeps its recipient valid",
+			in:      "keepValid",
+			without: []change{{"fsm/apply_attempt.go", "\t\tt.keepValid(r)\n", ""}},
+			test:    "fsm.TestDeliveryKeepsARecipientValid", says: "good for",
+		},
+		{
+			text:    "But a row is written only where less than half of its time is left",
+			in:      "keepValid",
+			without: []change{{verdicts, "record.Until-t.event.Time >= good/2", "record.Until-t.event.Time >= good"}},
+			test:    "fsm.TestDeliveryKeepsARecipientValid", says: "good for",
+		},
+		{
+			text:    "A recipient that is refused at RCPT is valid no more",
+			in:      "bounced",
+			without: []change{{bounceFile, "\t\t\tt.endValid(r, e.Recipients[i].Failure)\n", ""}},
+			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_test.go",
+		},
+		{
+			text:    "A refusal for the content, or a deferral, says nothing of the recipient",
+			in:      "endValid",
+			without: []change{{verdicts, "if failure.GetPhase() != string(relay.PhaseRcpt) || failure.Code < 500 || failure.Code > 599 {", "if failure == nil {"}},
+			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_test.go",
+		},
+		{
+			text:    "A refusal in an attempt that began before the destination was changed says nothing of it as it is now",
+			in:      "endValid",
+			without: []change{{verdicts, "record == nil || !ok || r.rec.ClaimedIndex <= destination.Config.GetRevision() {", "record == nil || !ok {"}},
+			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_test.go",
+		},
+		{
+			text:    "What becomes of mail that goes elsewhere than its domain's says nothing of its recipient",
+			in:      "validRow",
+			without: []change{{verdicts, " || config.Destination != r.rec.Destination ||\n", " ||\n"}},
+			test:    "fsm.TestMailThatGoesElsewhereVerifiesNobody", says: "verified_test.go",
+		},
+		{
+			text:    "A domain takes along as many listed recipients as one event changes, and with more isn't removed",
+			in:      "refuseDomainRemoval",
+			without: []change{{"fsm/apply_domain.go", "c.Listed > MaxRecipientsChanged", "c.Listed > 2*MaxRecipientsChanged"}},
+			test:    "fsm.TestRemovedDomainTakesItsListAlong", says: "with 1,001",
+		},
+		{
+			text:    "A list is bounded",
+			in:      "refuseRecipients",
+			without: []change{{"fsm/apply_recipients.go", "len(added) > 0 && listed > most", "len(added) > 0 && listed > 2*most"}},
+			test:    "fsm.TestListsHaveALimit", says: "beyond the limit",
+		},
+		{
+			text:    "The way to other domains verifies no recipients: nobody here knows them",
+			in:      "refuseVerify",
+			without: []change{{"fsm/apply_domain.go", "\t\tif config.Name != relay.DefaultRoute {\n\t\t\treturn nil\n\t\t}\n", "\t\treturn nil\n"}},
+			test:    "fsm.TestWaysToVerify", says: "recipients_test.go",
+		},
+	}
+}
