@@ -186,6 +186,26 @@ func TestAcceptsAnyEndsWithTheHosts(t *testing.T) {
 	w.checkVerdicts("verified after it", map[string]pb.Verdict{"ann": valid, "": unknown})
 }
 
+// A call-out that began before a delivery, a refusal or another call-out was noted may
+// have found out what isn't so any more.
+func TestLaterWordCounts(t *testing.T) {
+	w := newVerifying(t)
+	w.verify("Ann", valid, selective, time.Hour)
+	w.now = w.now.Add(-time.Second)
+	for name, late := range map[string]*pb.Event{
+		"of the recipient": w.verdict("Ann", badUser, unknown, time.Hour),
+		"of the domain":    w.verdict("", unknown, acceptsAll, time.Hour),
+	} {
+		if r := w.fold(1, late, nil); r.Code != pb.EventResult_CODE_STALE {
+			t.Errorf("an earlier word %s: %v", name, r)
+		}
+	}
+	w.now = w.now.Add(time.Second)
+	w.checkVerdicts("after an earlier word", map[string]pb.Verdict{"Ann": valid, "": selective})
+	w.verify("Ann", badUser, unknown, time.Hour)
+	w.checkVerdicts("after one of the same time", map[string]pb.Verdict{"Ann": badUser})
+}
+
 func TestRefusedVerdicts(t *testing.T) {
 	w := newVerifying(t)
 	w.must(1, domainVerify("listed.test", "dest", pb.Verify_VERIFY_LISTED), nil)

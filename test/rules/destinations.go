@@ -75,8 +75,8 @@ func destinations() []rule {
 		},
 		{
 			text:    "A destination is up while one of its hosts is",
-			in:      "carry",
-			without: []change{{"delivery/attempt.go", "\t\tif a.send(ctx, conn, transaction) {\n", "\t\tif a.send(ctx, conn, transaction); true {\n"}},
+			in:      "reach",
+			without: []change{{"delivery/attempt.go", "\t\tif a.said(conn, say) {\n", "\t\tif a.said(conn, say); true {\n"}},
 			test:    "delivery.TestSecondHost", says: "outage_test.go",
 		},
 		{

@@ -32,6 +32,12 @@ func recipients() []rule {
 			test:    "fsm.TestVerdictsAreKept", says: "after two hours",
 		},
 		{
+			text:    "What was found out earlier doesn't replace what is known since",
+			in:      "recipientVerified",
+			without: []change{{verdicts, " != nil && known.At > t.event.Time {", " != nil && false {"}},
+			test:    "fsm.TestLaterWordCounts", says: "an earlier word",
+		},
+		{
 			text:    "Verdicts are bounded",
 			in:      "makeRoomForVerdicts",
 			without: []change{{verdicts, "t.err == nil && t.digests[famVerified].rows+2 > t.s.caps.verified", "t.err == nil && t.digests[famVerified].rows+2 > 1000"}},
