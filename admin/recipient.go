@@ -160,18 +160,22 @@ func (s *recipientService) ListVerified(ctx context.Context, req *pb.ListVerifie
 	}
 	out := &pb.ListVerifiedResponse{NextPageToken: next, Stale: !w.quorum}
 	for _, row := range rows {
-		out.Recipients = append(out.Recipients, verified(config.Name, row))
+		out.Recipients = append(out.Recipients, Verified(row.LocalPart+"@"+config.Name, row.Record))
 	}
 	return out, nil
 }
 
-func verified(domain string, row fsm.VerifiedRecipient) *pb.VerifiedRecipient {
-	v := &pb.VerifiedRecipient{
-		Verdict: row.Record.Verdict, At: timestamp(row.Record.At), Until: timestamp(row.Record.Until),
-		Error: deliveryError(row.Record.Failure),
+// Verified shows what is known of an address, or of its domain as a whole; nil where
+// nothing is.
+func Verified(address string, record *pb.VerifiedRecord) *pb.VerifiedRecipient {
+	if record == nil {
+		return nil
 	}
-	if row.LocalPart != "" {
-		v.Address = row.LocalPart + "@" + domain
+	v := &pb.VerifiedRecipient{
+		Verdict: record.Verdict, At: timestamp(record.At), Until: timestamp(record.Until), Error: deliveryError(record.Failure),
+	}
+	if v.Verdict == pb.Verdict_VERDICT_VALID || v.Verdict == pb.Verdict_VERDICT_INVALID {
+		v.Address = address
 	}
 	return v
 }

@@ -194,7 +194,7 @@ func (n *Node) serveServices() {
 	n.flow = admin.NewFlow(n.state)
 	cfg := admin.Config{
 		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Drills: n.cluster, Now: n.cluster.Now,
-		Logger: n.log.With("component", "admin"), Trial: n.trial, Flow: n.flow,
+		Logger: n.log.With("component", "admin"), Trial: n.trial, CheckRecipient: n.checkRecipient, Flow: n.flow,
 	}
 	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)
 	n.access = admin.NewAccess(admin.AccessConfig{

@@ -8,9 +8,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"holdfast/admin"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
-	"holdfast/smtpd/verify"
+	"holdfast/smtpd"
 )
 
 // errNoOwner: no node is in service that could ask.
@@ -41,6 +42,14 @@ func (n *Node) recipient(ctx context.Context, client netip.Addr, domain *pb.Doma
 }
 
 // checkRecipient says what RCPT would be answered, for operators.
-func (n *Node) checkRecipient(ctx context.Context, domain *pb.DomainConfig, address string, anew bool) verify.Answer {
-	return n.verifier.Check(ctx, domain, address, anew)
+func (n *Node) checkRecipient(ctx context.Context, domain *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse {
+	answer := n.verifier.Check(ctx, domain, address, anew)
+	reply := answer.Reply
+	if reply == nil {
+		reply = smtpd.RecipientTaken()
+	}
+	return &pb.CheckRecipientResponse{
+		Code: uint32(reply.Code), Enhanced: reply.Enhanced, Text: reply.Text, Reason: answer.Reason,
+		Verified: admin.Verified(address, answer.Record),
+	}
 }

@@ -260,7 +260,7 @@ func (s *session) rcpt(rest string) *relay.Reply {
 		tx.deferred = tx.deferred || refusal.Temporary()
 		return refusal
 	}
-	return reply(250, "2.1.5", "recipient ok")
+	return RecipientTaken()
 }
 
 // startTLS is RFC 3207. Whatever came in plain text is forgotten after it, and

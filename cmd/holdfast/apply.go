@@ -35,9 +35,9 @@ func (a *app) applyCommand() *cobra.Command {
 		Use:   "apply -f FILE",
 		Short: "Make the configuration what a file says",
 		Long: `Make domains with their lists of recipients, destinations, retry policies and settings
-what a file says, as "holdfast export" writes it: all of it at one moment, or nothing. It shows what
-will change, and asks; --yes answers in advance, --dry-run only shows. It returns
-when every node has it.
+what a file says, as "holdfast export" writes it: all of it at one moment, or nothing.
+It shows what will change, and asks; --yes answers in advance, --dry-run only shows. It
+returns when every node has it.
 
 What the file doesn't mention stays, unless --prune removes it; that is refused
 where there is queued mail. A table of the file is whole: a key that it leaves out

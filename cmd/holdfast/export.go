@@ -19,8 +19,8 @@ func (a *app) exportCommand() *cobra.Command {
 		Use:   "export",
 		Short: "Write the configuration as one file",
 		Long: `Write domains with their lists of recipients, destinations, retry policies and
-settings as one TOML file, for "holdfast apply". The order is always the same, so that two exports can be
-compared. Passwords, tokens and accounts are never written.
+settings as one TOML file, for "holdfast apply". The order is always the same, so that
+two exports can be compared. Passwords, tokens and accounts are never written.
 
 The file's revision says what it was made from, so that applying it later doesn't
 overwrite what others changed meanwhile. Leave it out of a file that several

@@ -63,13 +63,14 @@ func (a *app) tellCheck(address string, r *pb.CheckRecipientResponse, asJSON boo
 	if err := show(address, r); err != nil {
 		return err
 	}
-	switch {
-	case isTaken(r):
+	if isTaken(r) {
 		return nil
-	case r.Code/100 == 4:
-		return fmt.Errorf("%s wouldn't be taken now", printable(address))
 	}
-	return fmt.Errorf("%s would be refused", printable(address))
+	return fmt.Errorf("%s would be answered %s", printable(address), printable(replyWord(r)))
+}
+
+func replyWord(r *pb.CheckRecipientResponse) string {
+	return strings.Join(strings.Fields(fmt.Sprintf("%d %s %s", r.Code, r.Enhanced, r.Text)), " ")
 }
 
 func isTaken(r *pb.CheckRecipientResponse) bool { return r.Code/100 == 2 }
@@ -80,10 +81,14 @@ func (a *app) showCheck(address string, r *pb.CheckRecipientResponse) error {
 	if !isTaken(r) {
 		look = red
 	}
-	t.row("RCPT", cell{strings.Join(strings.Fields(fmt.Sprintf("%d %s %s", r.Code, r.Enhanced, r.Text)), " "), look})
+	t.row("RCPT", cell{replyWord(r), look})
 	t.row("why", whyWord(address, r.Reason))
 	if v := r.Verified; v != nil {
-		t.row("known", fmt.Sprintf("%s since %s, until %s", verdictWord(v.Verdict), a.when(v.At), a.when(v.Until)))
+		known := verdictWord(v.Verdict) + " since " + a.when(v.At)
+		if v.Until != nil { // not of an answer that was given just now
+			known += ", until " + a.when(v.Until)
+		}
+		t.row("known", known)
 		if v.Error != nil {
 			t.row("answer", describeError(v.Error))
 		}

@@ -203,10 +203,10 @@ func TestRecipientCheck(t *testing.T) {
 	}{
 		"valid":          {"anna@ONE.test", exitDone, ""},
 		"valid_anew":     {"anna@one.test --anew", exitDone, ""},
-		"invalid":        {"Gone@one.test", exitFailed, "Gone@one.test would be refused"},
-		"invalid_--json": {"Gone@one.test --json", exitFailed, "Gone@one.test would be refused"},
-		"unknown":        {"new@one.test", exitFailed, "new@one.test wouldn't be taken now"},
-		"no_domain":      {"anna@none.test --json", exitFailed, "anna@none.test would be refused"},
+		"invalid":        {"Gone@one.test", exitFailed, "Gone@one.test would be answered 550 5.1.1 no such recipient"},
+		"invalid_--json": {"Gone@one.test --json", exitFailed, "Gone@one.test would be answered 550 5.1.1 no such recipient"},
+		"unknown":        {"new@one.test", exitFailed, "new@one.test would be answered 450 4.4.3 "},
+		"no_domain":      {"anna@none.test --json", exitFailed, "anna@none.test would be answered 550 5.7.1 "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := sh.run(t, append([]string{"recipient", "check"}, strings.Fields(c.args)...)...)
