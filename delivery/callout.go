@@ -252,11 +252,7 @@ func (s *Scheduler) judgeCallout(c *callout) {
 	s.start(func() func() {
 		s.settleHealth(c.attempt, v)
 		if event != nil {
-			s.propose(func() *pb.Event {
-				// Of two that were asked one after the other the later one counts, however
-				// their events come into the log.
-				return &pb.Event{Time: c.ended.UnixNano(), Kind: &pb.Event_RecipientVerified{RecipientVerified: event}}
-			}, nil)
+			s.record(event, c.ended)
 		}
 		return func() {
 			if q.callouts[c.address] == c {
@@ -265,6 +261,25 @@ func (s *Scheduler) judgeCallout(c *callout) {
 			s.markDirty(q.name)
 		}
 	})
+}
+
+// record keeps what a call-out found out. It is no outcome: where it gets lost the
+// destination is asked again. Of two that were asked one after the other the later
+// counts, however their events come into the log.
+func (s *Scheduler) record(verified *pb.RecipientVerified, at time.Time) {
+	result, index, err := s.cfg.Proposer.Propose(s.outcomes, &pb.Event{
+		Time: at.UnixNano(), Kind: &pb.Event_RecipientVerified{RecipientVerified: verified},
+	}, nil)
+	if err == nil && result.Code != pb.EventResult_CODE_OK && result.Code != pb.EventResult_CODE_STALE {
+		err = errors.New(result.Text)
+	}
+	if err == nil {
+		// Who asks next is to find it.
+		err = s.cfg.State.WaitApplied(s.outcomes, index)
+	}
+	if err != nil && s.outcomes.Err() == nil {
+		s.log.Info("what a call-out found out wasn't kept", "domain", verified.Domain, "error", err)
+	}
 }
 
 // tell answers all who have asked.
