@@ -48,8 +48,12 @@ func (n *Node) checkRecipient(ctx context.Context, domain *pb.DomainConfig, addr
 	if reply == nil {
 		reply = smtpd.RecipientTaken()
 	}
-	return &pb.CheckRecipientResponse{
+	out := &pb.CheckRecipientResponse{
 		Code: uint32(reply.Code), Enhanced: reply.Enhanced, Text: reply.Text, Reason: answer.Reason,
 		Verified: admin.Verified(address, answer.Record),
 	}
+	if answer.Failure != nil {
+		out.Failure = status.Convert(answer.Failure).Message()
+	}
+	return out
 }

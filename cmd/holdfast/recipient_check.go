@@ -19,6 +19,7 @@ type checkJSON struct {
 	Enhanced *string      `json:"enhanced"`
 	Text     *string      `json:"text"`
 	Reason   string       `json:"reason"`
+	Failure  *string      `json:"failure"`
 	Verified *verdictJSON `json:"verified"`
 }
 
@@ -83,6 +84,9 @@ func (a *app) showCheck(address string, r *pb.CheckRecipientResponse) error {
 	}
 	t.row("RCPT", cell{replyWord(r), look})
 	t.row("why", whyWord(address, r.Reason))
+	if r.Failure != "" {
+		t.row("failure", printable(r.Failure))
+	}
 	if v := r.Verified; v != nil {
 		known := verdictWord(v.Verdict) + " since " + a.when(v.At)
 		if v.Until != nil { // not of an answer that was given just now
@@ -128,6 +132,7 @@ func reasonWord(reason pb.CheckRecipientResponse_Reason) string {
 func (a *app) writeCheckJSON(address string, r *pb.CheckRecipientResponse) error {
 	line := checkJSON{
 		Address: address, Taken: isTaken(r), Code: r.Code, Enhanced: orNull(r.Enhanced), Text: orNull(r.Text), Reason: reasonWord(r.Reason),
+		Failure: orNull(r.Failure),
 	}
 	if r.Verified != nil {
 		line.Verified = new(toVerdictJSON(r.Verified))

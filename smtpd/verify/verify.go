@@ -59,6 +59,9 @@ type Answer struct {
 	Reason pb.CheckRecipientResponse_Reason
 	// Record is what the answer goes by; nil where it goes by no call-out.
 	Record *pb.VerifiedRecord
+	// Failure is why the destination couldn't say it, in words that are not for
+	// clients, as they may name hosts.
+	Failure error
 }
 
 // Recipient answers a client's RCPT.
@@ -177,7 +180,9 @@ func (v *Verifier) ask(ctx context.Context, domain *pb.DomainConfig, address str
 	verdict, failure, err := v.cfg.Ask(ctx, domain.Destination, address, anew)
 	if err != nil {
 		v.cfg.Logger.Debug("recipient not verified", "to", address, "destination", domain.Destination, "reason", err)
-		return unknown(reason(err))
+		a := unknown(reason(err))
+		a.Failure = err
+		return a
 	}
 	now := v.cfg.Now().UnixNano()
 	record := &pb.VerifiedRecord{Verdict: verdict, At: now, Destination: domain.Destination, Failure: failure}
@@ -189,8 +194,7 @@ func (v *Verifier) ask(ctx context.Context, domain *pb.DomainConfig, address str
 
 var errPatience = errors.New("its mail server has not answered yet")
 
-// reason is what a client is told of an error: the destination's own words stay
-// inside, as they may name hosts.
+// reason is what a client is told of an error.
 func reason(err error) string {
 	if errors.Is(err, errPatience) || errors.Is(err, context.DeadlineExceeded) {
 		return errPatience.Error()

@@ -190,7 +190,7 @@ func TestClientsShare(t *testing.T) {
 		if r := v.Recipient(t.Context(), sender, domain, "anna@example.org").Reply; r != nil {
 			t.Errorf("what is known: %v", r)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		for range int(askingRate) {
 			if r := rcpt("192.0.2.1"); r.Code != 550 {
 				t.Errorf("a second later: %v", r)

@@ -4365,7 +4365,10 @@ type CheckRecipientResponse struct {
 	Text     string                        `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
 	Reason   CheckRecipientResponse_Reason `protobuf:"varint,4,opt,name=reason,proto3,enum=holdfast.v1.CheckRecipientResponse_Reason" json:"reason,omitempty"`
 	// What is known of it, not set where nothing is.
-	Verified      *VerifiedRecipient `protobuf:"bytes,5,opt,name=verified,proto3" json:"verified,omitempty"`
+	Verified *VerifiedRecipient `protobuf:"bytes,5,opt,name=verified,proto3" json:"verified,omitempty"`
+	// Of UNKNOWN: why the destination couldn't say it, "" where it wasn't asked. Clients
+	// aren't told.
+	Failure       string `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4433,6 +4436,13 @@ func (x *CheckRecipientResponse) GetVerified() *VerifiedRecipient {
 		return x.Verified
 	}
 	return nil
+}
+
+func (x *CheckRecipientResponse) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
 }
 
 type SetPolicyRequest struct {
@@ -10137,13 +10147,14 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x05stale\x18\x03 \x01(\bR\x05stale\"E\n" +
 	"\x15CheckRecipientRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
-	"\x04anew\x18\x02 \x01(\bR\x04anew\"\xa1\x03\n" +
+	"\x04anew\x18\x02 \x01(\bR\x04anew\"\xbb\x03\n" +
 	"\x16CheckRecipientResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x1a\n" +
 	"\benhanced\x18\x02 \x01(\tR\benhanced\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12B\n" +
 	"\x06reason\x18\x04 \x01(\x0e2*.holdfast.v1.CheckRecipientResponse.ReasonR\x06reason\x12:\n" +
-	"\bverified\x18\x05 \x01(\v2\x1e.holdfast.v1.VerifiedRecipientR\bverified\"\xc2\x01\n" +
+	"\bverified\x18\x05 \x01(\v2\x1e.holdfast.v1.VerifiedRecipientR\bverified\x12\x18\n" +
+	"\afailure\x18\x06 \x01(\tR\afailure\"\xc2\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
