@@ -95,7 +95,7 @@ func (s *Scheduler) hear(asked question) {
 		return
 	}
 	// What has been said already is of no use to who wants it anew.
-	if c := q.callouts[asked.address]; c != nil && !(c.over && asked.anew) {
+	if c := q.callouts[asked.address]; c != nil && (!c.over || !asked.anew) {
 		c.join(asked.answer)
 		return
 	}

@@ -288,7 +288,7 @@ func TestCalloutProbes(t *testing.T) {
 		t.Errorf("before its next probe: %v, %d dials", err, w.dials()-dials)
 	}
 
-	s = w.sink(sink.Config{Address: address, Answer: (&askedFor{}).selective("anna@example.test")})
+	w.sink(sink.Config{Address: address, Answer: (&askedFor{}).selective("anna@example.test")})
 	w.clock.advance(time.Minute)
 	w.await("a call-out is the probe", func() bool {
 		said, err := w.ask("anna@example.test", false) // the last one may not be recorded yet
