@@ -61,7 +61,7 @@ func (a *app) inPieces(ctx context.Context, change changeRecipients, done, domai
 	for piece := range slices.Chunk(addresses, maxListedAtOnce) {
 		part, err := change(ctx, domain, piece)
 		if err != nil && sum.changed > 0 {
-			return sum, fmt.Errorf("%w (before that, %s %s)", err, plural(sum.changed, "recipient of "+domain), done)
+			return sum, fmt.Errorf("%w (before that, %s of %s %s; it is safe to repeat)", err, plural(sum.changed, "recipient"), domain, done)
 		}
 		if err != nil {
 			return sum, err

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -153,7 +152,7 @@ func (c *importCommand) carryOut(ctx context.Context, conn *grpc.ClientConn, wan
 	}
 	removed, err := c.inPieces(ctx, removing(conn), "removed", c.domain, surplus)
 	if err != nil {
-		return errors.Join(err, fmt.Errorf("%s were added", plural(added.changed, "recipient")))
+		return fmt.Errorf("%w; what the file has is listed (%s added)", err, plural(added.changed, "recipient"))
 	}
 	listed := uint64(len(present)) + added.changed - removed.changed
 	_, err = fmt.Fprintf(c.out, "domain %s: %s of %s added, %d listed before, %s removed; it lists %d\n",

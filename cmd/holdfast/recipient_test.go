@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -249,5 +252,21 @@ func TestRecipientCache(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		compare(t, name+".txt", r.out)
+	}
+}
+
+// Where a piece fails, the error says how far it came.
+func TestPiecesThatFail(t *testing.T) {
+	a := &app{err: io.Discard}
+	calls := 0
+	change := func(_ context.Context, _ string, piece []string) (listChange, error) {
+		if calls++; calls == 2 {
+			return listChange{}, errors.New("no quorum")
+		}
+		return listChange{changed: uint64(len(piece)), listed: 7}, nil
+	}
+	_, err := a.inPieces(t.Context(), change, "added", "one.test", make([]string, 2500))
+	if err == nil || err.Error() != "no quorum (before that, 1000 recipients of one.test added; it is safe to repeat)" || calls != 2 {
+		t.Errorf("%v after %d calls", err, calls)
 	}
 }
