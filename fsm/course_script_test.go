@@ -89,7 +89,7 @@ func (g *script) recoveries(n *scriptNode) []scriptEvent {
 		}
 		return events
 	case 1:
-		about := g.nodes[g.pick(len(g.nodes))]
+		about := g.nodes[2]
 		return []scriptEvent{g.up(about), g.leaders(&pb.Event{Kind: &pb.Event_NodeEligible{NodeEligible: &pb.NodeEligible{
 			Node: about.name, Incarnation: about.incarnation,
 		}}})}

@@ -28,10 +28,15 @@ func scripted(t *testing.T) *vfs.MemFS {
 		script := newScript(t, rand.New(rand.NewPCG(seed, 2)).IntN)
 		fold(t, state, script.setup()...)
 		drill := &pb.DrillStarted{Id: "long", Fault: pb.Fault_FAULT_PAUSE, Node: "a", Duration: 1, Until: script.now.Add(time.Hour).UnixNano()}
-		fold(t, state, script.pack([]scriptEvent{
-			script.send(script.nodes[0], settingsChanged(&pb.Settings{DrillConsent: proto.Bool(true)}), nil),
-			script.send(script.nodes[0], &pb.Event{Kind: &pb.Event_DrillStarted{DrillStarted: drill}}, nil),
-		}))
+		var lasting []scriptEvent // what no script takes away again
+		for _, event := range []*pb.Event{
+			settingsChanged(&pb.Settings{DrillConsent: proto.Bool(true)}), {Kind: &pb.Event_DrillStarted{DrillStarted: drill}},
+			policySet("long", time.Hour), tokenSet("long", "ann", pb.Role_ROLE_VIEWER), accountSet("long", "$2a$x", 0),
+			recipientsChanged("example.test", []string{"long"}, nil),
+		} {
+			lasting = append(lasting, script.send(script.nodes[0], event, nil))
+		}
+		fold(t, state, script.pack(lasting))
 		full := false
 		for step := 0; step < 400 && !full; step++ {
 			fold(t, state, script.entry())
