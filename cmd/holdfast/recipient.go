@@ -105,16 +105,23 @@ func domainWord(given string) string {
 	return given
 }
 
-// listedBy are the addresses that a domain lists, sorted by local part.
-func (a *app) listedBy(ctx context.Context, conn *grpc.ClientConn, domain string) ([]string, error) {
-	var all []string
-	err := eachPage(a, 0, listedPages(ctx, conn, domain), func(recipients []*pb.ListedRecipient) error {
-		for _, r := range recipients {
+// listedBy are the addresses that a domain lists, sorted by local part. Whether they
+// are stale matters only where nothing is changed then: a change needs a quorum.
+func listedBy(ctx context.Context, conn *grpc.ClientConn, domain string) (all []string, stale bool, err error) {
+	fetch := listedPages(ctx, conn, domain)
+	for token := ""; ; {
+		p, err := fetch(maxListedAtOnce, token)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, r := range p.items {
 			all = append(all, r.Address)
 		}
-		return nil
-	})
-	return all, err
+		stale = stale || p.stale
+		if token = p.next; token == "" {
+			return all, stale, nil
+		}
+	}
 }
 
 func listedPages(ctx context.Context, conn *grpc.ClientConn, domain string) func(uint32, string) (page[*pb.ListedRecipient], error) {

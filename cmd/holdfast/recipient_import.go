@@ -128,7 +128,7 @@ func recipientOf(line string) string {
 // carryOut adds first and removes last, so that who is in the list and in the file is
 // taken at every moment.
 func (c *importCommand) carryOut(ctx context.Context, conn *grpc.ClientConn, wanted []string) error {
-	present, err := c.listedBy(ctx, conn, c.domain)
+	present, stale, err := listedBy(ctx, conn, c.domain)
 	if err != nil {
 		return err
 	}
@@ -136,6 +136,7 @@ func (c *importCommand) carryOut(ctx context.Context, conn *grpc.ClientConn, wan
 	if c.replace {
 		surplus = without(present, wanted)
 	}
+	c.warnStale(stale && len(missing)+len(surplus) == 0)
 	if err := c.refuseTooMany(len(present), len(missing), len(surplus)); err != nil {
 		return err
 	}

@@ -47,11 +47,12 @@ says whether such a recipient is taken.`,
 }
 
 func (a *app) removeList(ctx context.Context, conn *grpc.ClientConn, domain string, yes bool) error {
-	addresses, err := a.listedBy(ctx, conn, domain)
+	addresses, stale, err := listedBy(ctx, conn, domain)
 	if err != nil {
 		return err
 	}
 	if len(addresses) == 0 {
+		a.warnStale(stale)
 		_, err := fmt.Fprintf(a.out, "domain %s lists no recipients\n", domain)
 		return err
 	}

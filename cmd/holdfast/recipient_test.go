@@ -270,3 +270,24 @@ func TestPiecesThatFail(t *testing.T) {
 		t.Errorf("%v after %d calls", err, calls)
 	}
 }
+
+// Without a quorum a command that changes a list says that once; one that finds nothing
+// to change says that it may not know.
+func TestRecipientListsWithoutAQuorum(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	sh := shellFor(w)
+	if r := sh.run(t, "recipient", "add", "anna@one.test"); r.status != exitDone {
+		t.Fatalf("%+v", r)
+	}
+	w.LoseQuorum(admintest.ErrNoQuorum)
+	sh.in = "bert\n"
+	wantError(t, sh.run(t, "recipient", "import", "one.test", "-"), exitNoAnswer, "no quorum: nothing was changed")
+	wantError(t, sh.run(t, "recipient", "remove", "--all", "one.test", "--yes"), exitNoAnswer, "no quorum: nothing was changed")
+	sh.in = "anna\n"
+	for _, args := range [][]string{{"import", "one.test", "-"}, {"remove", "--all", "two.test", "--yes"}, {"list", "one.test"}} {
+		if r := sh.run(t, append([]string{"recipient"}, args...)...); r.status != exitDone || !strings.Contains(r.err, "stale") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
