@@ -63,9 +63,9 @@ type Config struct {
 	Cluster Cluster
 	// Trial makes a test delivery and hands on each step of it; nil refuses.
 	Trial func(context.Context, Trial, func(*pb.TestDestinationResponse) error) error
-	// CheckRecipient says what RCPT would be answered now to an address of a domain,
-	// or asks the destination whatever is known; nil refuses.
-	CheckRecipient func(ctx context.Context, domain *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse
+	// CheckRecipient says to who asks, by name, what RCPT would be answered now to an
+	// address of a domain, or asks the destination whatever is known; nil refuses.
+	CheckRecipient func(ctx context.Context, who string, domain *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse
 	// Flow is what the node remembers of the queue's growth; nil warns of none.
 	Flow *Flow
 	// Membership changes the cluster's nodes.

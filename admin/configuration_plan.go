@@ -224,6 +224,16 @@ func secret(password, which string) string {
 	return "(the " + which + " one)"
 }
 
+// newDomain is what a domain is changed from. Every export says how a domain verifies
+// its recipients: a file that doesn't is from before that was known, and leaves it.
+func (p *plan) newDomain(name string, entry configfile.DomainEntry) *pb.DomainConfig {
+	domain := newDomain(name)
+	if present, ok := p.Domain(name); ok && !entry.Has("verify") {
+		domain.Verify = present.Verify
+	}
+	return domain
+}
+
 func (p *plan) planDomains() {
 	given := make(map[string]int)
 	for _, entry := range p.file.Domains {
@@ -237,12 +247,12 @@ func (p *plan) planDomains() {
 			continue
 		}
 		given[name] = entry.Line("")
-		domain := newDomain(name)
+		domain := p.newDomain(name, entry)
 		if !entry.Bad && !entry.Has("destination") {
 			p.problem(invalid("", "domain %s: say where its mail goes, with destination = \"NAME\"", name), entry.Line)
 		} else {
 			checkAll(p, entry.Entry, func() error {
-				domain = newDomain(name)
+				domain = p.newDomain(name, entry)
 				return p.pruned(changeDomain(domain, entry.Request, p))
 			})
 		}

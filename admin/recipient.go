@@ -227,5 +227,5 @@ func (s *recipientService) CheckRecipient(ctx context.Context, req *pb.CheckReci
 	if s.Config.CheckRecipient == nil {
 		return nil, status.Error(codes.Unimplemented, "this node checks no recipients")
 	}
-	return s.Config.CheckRecipient(ctx, config, local+"@"+domain, req.Anew), nil
+	return s.Config.CheckRecipient(ctx, callerOf(ctx).name, config, local+"@"+domain, req.Anew), nil
 }

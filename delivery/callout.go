@@ -2,10 +2,12 @@ package delivery
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
+	"slices"
 	"time"
 
 	"holdfast/delivery/smtpout"
@@ -20,6 +22,7 @@ var (
 	errSuspended      = errors.New("its destination is suspended")
 	errBusy           = errors.New("too many recipients are being verified at once")
 	errNotRouted      = errors.New("its domain has just been changed")
+	errChanged        = errors.New("its destination has just been changed")
 	errInterrupted    = errors.New("the node that asked its destination was interrupted")
 	errCalloutStopped = errors.New("the node is stopping")
 )
@@ -30,9 +33,6 @@ const (
 	// maxCallouts are under way and waiting at a destination; who asks for one more is
 	// told to come again.
 	maxCallouts = 200
-	// calloutLimit ends a call-out. Those who asked have gone by then; what it comes to
-	// is kept for when they come again.
-	calloutLimit = 2 * time.Minute
 )
 
 // Said is what is known of a recipient: VALID, INVALID with the refusal, or
@@ -42,10 +42,11 @@ type Said struct {
 	Failure *pb.Failure
 }
 
-// question is one who asks for a recipient.
+// question is one who asks for a recipient, and waits for the answer until ctx ends.
 type question struct {
 	destination, address string
 	anew                 bool
+	ctx                  context.Context
 	answer               chan<- answer
 }
 
@@ -60,7 +61,7 @@ type callout struct {
 	domain, local string
 	address       string
 	stranger      string // an address that nobody has; "" where the domain is known
-	asking        []chan<- answer
+	asking        []question
 	over          bool // said is what it came to
 	said          answer
 }
@@ -71,7 +72,7 @@ type callout struct {
 func (s *Scheduler) Ask(ctx context.Context, destination, address string, anew bool) (Said, error) {
 	answers := make(chan answer, 1)
 	select {
-	case s.asked <- question{destination: destination, address: address, anew: anew, answer: answers}:
+	case s.asked <- question{destination: destination, address: address, anew: anew, ctx: ctx, answer: answers}:
 	case <-s.deaf:
 		return Said{}, errCalloutStopped
 	case <-ctx.Done():
@@ -94,9 +95,8 @@ func (s *Scheduler) hear(asked question) {
 		asked.answer <- answer{err: errNotOwner}
 		return
 	}
-	// What has been said already is of no use to who wants it anew.
-	if c := q.callouts[asked.address]; c != nil && (!c.over || !asked.anew) {
-		c.join(asked.answer)
+	if c := q.callouts[asked.address]; c != nil && c.answers(asked, q.revision) {
+		c.join(asked)
 		return
 	}
 	c, known, err := s.newCallout(q, asked)
@@ -113,12 +113,19 @@ func (s *Scheduler) hear(asked question) {
 	s.markDirty(q.name)
 }
 
-func (c *callout) join(who chan<- answer) {
+// answers reports whether a dialogue is the one to wait for: not where it was begun
+// with hosts that are no longer the destination's, nor, for who wants it anew, where it
+// was begun at all.
+func (c *callout) answers(asked question, revision int) bool {
+	return c.attempt == nil || c.revision == revision && !asked.anew
+}
+
+func (c *callout) join(asked question) {
 	if c.over {
-		who <- c.said
+		asked.answer <- c.said
 		return
 	}
-	c.asking = append(c.asking, who)
+	c.asking = append(c.asking, asked)
 }
 
 // newCallout is the dialogue that a question needs; known is the answer where it
@@ -127,16 +134,16 @@ func (s *Scheduler) newCallout(q *queue, asked question) (c *callout, known *Sai
 	if q.record.Suspended != nil {
 		return nil, nil, errSuspended
 	}
-	if len(q.callouts) >= maxCallouts {
-		return nil, nil, errBusy
-	}
 	local, _, err := relay.SplitAddress(asked.address)
 	domain := relay.RelayDomain(asked.address)
 	config, ok := s.cfg.State.Domain(domain)
 	if err != nil || !ok || config.Destination != q.name {
 		return nil, nil, errNotRouted
 	}
-	c = &callout{domain: domain, local: local, address: asked.address, asking: []chan<- answer{asked.answer}}
+	if s.tooManyCallouts(q, domain) {
+		return nil, nil, errBusy
+	}
+	c = &callout{domain: domain, local: local, address: asked.address, asking: []question{asked}}
 	ofDomain, err := s.cfg.State.Verified(domain, "", s.cfg.Now())
 	if err != nil {
 		return nil, nil, fmt.Errorf("read what is known of %s: %w", domain, err)
@@ -160,32 +167,59 @@ func (s *Scheduler) newCallout(q *queue, asked question) (c *callout, known *Sai
 	return c, nil, nil
 }
 
-// stranger is an address of the domain that nobody has: a destination that takes it
-// takes any.
-func (s *Scheduler) stranger(domain string) string {
-	const letters, length = "abcdefghijklmnopqrstuvwxyz0123456789", 20
-	var b strings.Builder
-	b.WriteString("holdfast-")
-	for range length {
-		b.WriteByte(letters[min(int(s.cfg.Chance()*float64(len(letters))), len(letters)-1)])
+// tooManyCallouts: a destination has so many at a time, and no domain of several takes
+// more than half of them. Those that nobody waits for any more don't count.
+func (s *Scheduler) tooManyCallouts(q *queue, domain string) bool {
+	if len(q.callouts) >= maxCallouts/2 {
+		s.forsake(q)
 	}
-	return b.String() + "@" + domain
+	ofDomain := 0
+	for _, c := range q.callouts {
+		if c.domain == domain {
+			ofDomain++
+		}
+	}
+	return len(q.callouts) >= maxCallouts || ofDomain >= maxCallouts/2
+}
+
+// forsake drops call-outs that haven't begun and that nobody waits for any more.
+func (s *Scheduler) forsake(q *queue) {
+	q.toAsk = slices.DeleteFunc(q.toAsk, func(c *callout) bool {
+		waits := slices.ContainsFunc(c.asking, func(asked question) bool { return asked.ctx.Err() == nil })
+		if !waits {
+			q.recorded(c)
+		}
+		return !waits
+	})
+}
+
+// strangerFor is how long a destination is asked for the same stranger: one that
+// greylists knows it when it is asked again.
+const strangerFor = 6 * time.Hour
+
+// stranger is an address of the domain that nobody has: a destination that takes it
+// takes any. It has no delimiter, after which it might be a user's sub-address.
+func (s *Scheduler) stranger(domain string) string {
+	period := s.cfg.Now().Truncate(strangerFor).Unix()
+	name := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", s.incarnation, period, domain))
+	return "holdfast" + hex.EncodeToString(name[:12]) + "@" + domain
 }
 
 // callOut starts call-outs while there are slots for them. A client waits for each,
 // so they go before mail; where the slots are so few that a call-out would take all,
 // mail that waits goes between two of them.
 func (s *Scheduler) callOut(q *queue) {
+	s.forsake(q)
 	for len(q.toAsk) > 0 {
 		c := q.toAsk[0]
 		probe := !q.up()
 		if probe && !s.mayProbeByCallout(q) {
 			q.toAsk = q.toAsk[1:]
 			c.tell(answer{err: errDestination})
-			delete(q.callouts, c.address)
+			q.recorded(c)
 			continue
 		}
-		if !probe && (q.calling >= max(1, q.slots()/calloutShare) || q.askedLast && q.hasReady() || s.freePlaces(q) <= 0) {
+		if !probe && (len(q.calling) >= max(1, q.slots()/calloutShare) || q.askedLast && q.hasReady() || s.freePlaces(q) <= 0) {
 			return // what ends comes back here
 		}
 		q.toAsk = q.toAsk[1:]
@@ -207,13 +241,31 @@ func (s *Scheduler) mayProbeByCallout(q *queue) bool {
 	return first == nil && err == nil
 }
 
+// probeAlone probes a destination for which nothing waits and nobody is asked for: it
+// would be shown as down, and those who come next told so, however long it has been
+// back. Any reply to MAIL proves it up, whatever it says of the stranger.
+func (s *Scheduler) probeAlone(q *queue) {
+	if len(q.callouts) > 0 {
+		return // its end comes back here
+	}
+	for _, domain := range s.cfg.State.Domains() {
+		if domain.Destination != q.name || domain.Name == relay.DefaultRoute {
+			continue
+		}
+		c := &callout{domain: domain.Name, address: s.stranger(domain.Name)}
+		q.callouts[c.address] = c
+		s.startCallout(q, c, true)
+		return
+	}
+}
+
 func (s *Scheduler) startCallout(q *queue, c *callout, probe bool) {
-	ctx, cancel := context.WithTimeout(s.attempts, calloutLimit)
+	ctx, cancel := context.WithTimeoutCause(s.attempts, s.cfg.Timing.Callout, errTooLong)
 	c.attempt = &attempt{
 		queue: q.name, probe: probe, probes: q.record.Health.Probes, cancel: cancel,
 		config: q.record.Config, trouble: maps.Clone(q.hosts), revision: q.revision, conn: q.takeConn(),
 	}
-	q.calling++
+	q.calling[c] = true
 	q.askedLast = true
 	recipients := []string{c.address}
 	if c.stranger != "" {
@@ -235,7 +287,7 @@ func (s *Scheduler) startCallout(q *queue, c *callout, probe bool) {
 // is, who asks gets the same answer.
 func (s *Scheduler) judgeCallout(c *callout) {
 	q := s.queues[c.queue]
-	q.calling--
+	delete(q.calling, c)
 	s.keep(q, c.attempt)
 	q.learn(c.attempt)
 	var v verdict
@@ -246,7 +298,13 @@ func (s *Scheduler) judgeCallout(c *callout) {
 		s.metrics.probed(v)
 	}
 	said, event := s.conclude(c)
-	s.metrics.calledOut(said)
+	if c.revision != q.revision {
+		// Its hosts aren't the destination's any more: what they say refuses nobody.
+		said, event = answer{err: errChanged}, nil
+	}
+	if c.local != "" {
+		s.metrics.calledOut(said)
+	}
 	c.tell(said)
 	s.markDirty(q.name)
 	s.start(func() func() {
@@ -255,9 +313,7 @@ func (s *Scheduler) judgeCallout(c *callout) {
 			s.record(event, c.ended)
 		}
 		return func() {
-			if q.callouts[c.address] == c {
-				delete(q.callouts, c.address)
-			}
+			q.recorded(c)
 			s.markDirty(q.name)
 		}
 	})
@@ -285,8 +341,8 @@ func (s *Scheduler) record(verified *pb.RecipientVerified, at time.Time) {
 // tell answers all who have asked.
 func (c *callout) tell(said answer) {
 	c.over, c.said = true, said
-	for _, who := range c.asking {
-		who <- said
+	for _, asked := range c.asking {
+		asked.answer <- said
 	}
 	c.asking = nil
 }
@@ -296,6 +352,12 @@ func (c *callout) tell(said answer) {
 func (s *Scheduler) verdictOnCallout(q *queue, a *attempt) verdict {
 	failure := a.hostFailure()
 	switch {
+	case a.failure == nil && tooLong(a.result):
+		// That says nothing of the host, but as a probe it isn't one that came back.
+		if !a.probe {
+			return verdict{}
+		}
+		return verdict{failed: a.result.Outcomes[0].Failure}
 	case failure == nil && a.probe && goesOn(q.record.Health.Failure, a.refusal()):
 		return verdict{failed: a.refusal(), refuses: true}
 	case failure == nil:
@@ -303,11 +365,16 @@ func (s *Scheduler) verdictOnCallout(q *queue, a *attempt) verdict {
 		return verdict{recovered: a.probe}
 	case a.probe:
 		return verdict{failed: failure}
-	case !q.up(), a.ended.Sub(q.lastAnswer) < recentSuccess && len(q.running)+q.calling > 0:
+	case !q.up(), a.ended.Sub(q.lastAnswer) < recentSuccess && len(q.running)+len(q.calling) > 0:
 		// Known, or the host wants fewer of us.
 		return verdict{}
 	}
 	return verdict{failed: failure}
+}
+
+// tooLong reports whether a dialogue was cut off for its length.
+func tooLong(r smtpout.Result) bool {
+	return len(r.Outcomes) > 0 && r.Outcomes[0].Failure != nil && errors.Is(r.Outcomes[0].Failure, errTooLong)
 }
 
 // conclude is what a call-out says of its recipient and its domain, and the event
@@ -324,8 +391,12 @@ func (s *Scheduler) conclude(c *callout) (answer, *pb.RecipientVerified) {
 	switch {
 	case c.skipped || failure != nil && interrupted(failure):
 		return answer{err: errInterrupted}, nil
+	case c.local == "" && failure == nil:
+		return answer{said: Said{Verdict: pb.Verdict_VERDICT_ACCEPTS_ANY}}, nil // probeAlone
 	case failure == nil:
 		event.Verdict, event.Until = pb.Verdict_VERDICT_VALID, now.Add(settings.VerifyValid).UnixNano()
+	case c.local == "":
+		return answer{err: failure}, nil
 	case c.refuses(failure):
 		event.Verdict, event.Until = pb.Verdict_VERDICT_INVALID, now.Add(settings.VerifyInvalid).UnixNano()
 		event.Failure = failureRecord(failure)
@@ -341,10 +412,10 @@ func (s *Scheduler) conclude(c *callout) (answer, *pb.RecipientVerified) {
 	return answer{said: Said{Verdict: event.Verdict, Failure: event.Failure}}, event
 }
 
-// refuses reports whether a failure is the destination's word that it takes no mail
-// for a recipient. While 5xx are held (R3) that is no word to go by.
+// refuses reports whether a failure is the destination's word that there is no such
+// recipient. While 5xx are held (R3) that is no word to go by.
 func (c *callout) refuses(f *relay.Failure) bool {
-	return f.Phase == relay.PhaseRcpt && f.Code >= 500 && f.Class() == relay.PermanentFailure && !c.config.HoldRejected
+	return f.Phase == relay.PhaseRcpt && relay.RefusesRecipient(f.Code, f.Enhanced) && !c.config.HoldRejected
 }
 
 // ofDomain is what the stranger's answer says of the domain: a 4xx says nothing.
@@ -364,10 +435,8 @@ func (c *callout) ofDomain() pb.Verdict {
 // abortCallouts ends a destination's call-outs, begun or not.
 func (s *Scheduler) abortCallouts(q *queue, why error) {
 	s.dismiss(q, why)
-	for _, c := range q.callouts {
-		if !c.over {
-			c.abortUnlessCommitted()
-		}
+	for c := range q.calling {
+		c.abortUnlessCommitted()
 	}
 }
 
@@ -375,7 +444,7 @@ func (s *Scheduler) abortCallouts(q *queue, why error) {
 func (s *Scheduler) dismiss(q *queue, why error) {
 	for _, c := range q.toAsk {
 		c.tell(answer{err: why})
-		delete(q.callouts, c.address)
+		q.recorded(c)
 	}
 	q.toAsk = nil
 }

@@ -55,7 +55,7 @@ type askedFor struct {
 func (a *askedFor) note(step sink.Step) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if step.Verb == "RCPT" && !strings.HasPrefix(step.Address, "holdfast-") {
+	if step.Verb == "RCPT" && !strings.HasPrefix(step.Address, "holdfast") {
 		a.all = append(a.all, step.Address)
 	}
 }
@@ -151,6 +151,7 @@ func TestAskWithoutAnswer(t *testing.T) {
 		want   string
 	}{
 		"greylisted":       {sink.On("RCPT", sink.Reply{Code: 450, Enhanced: "4.2.0", Text: "come again"}), false, "come again"},
+		"we are refused":   {sink.On("RCPT", sink.Reply{Code: 554, Enhanced: "5.7.1", Text: "client host rejected"}), false, "client host rejected"},
 		"MAIL refused":     {sink.On("MAIL", sink.Reply{Code: 550, Enhanced: "5.7.1", Text: "not from <>"}), false, "not from <>"},
 		"5xx that is held": {sink.On("RCPT", sink.Reply{Code: 550, Enhanced: "5.1.1", Text: "moving"}), true, "moving"},
 	} {
@@ -258,43 +259,132 @@ func TestCalloutsLeaveMailItsTurn(t *testing.T) {
 }
 
 // A call-out that can't reach the destination is the outage's first sign. While it is
-// down nobody is asked; where no message waits to be its probe, a call-out is one, as
-// else it would be down for good.
+// down nobody is asked for; where no message waits to be its probe, a dialogue without
+// one is, as else it would be down until somebody asked.
 func TestCalloutProbes(t *testing.T) {
-	w := newWorld(t, "a", "b")
-	s := w.sink(sink.Config{})
-	address := s.Addr()
-	must(t, s.Close())
-	w.verifying(8, address)
-	w.runAll()
-	if _, err := w.ask("anna@example.test", false); err == nil {
-		t.Fatal("a destination that isn't there has answered")
-	}
-	w.await("it is suspect", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_SUSPECT })
-	// The second opinion, by another node.
-	w.await("all know that it is down", func() bool {
-		if w.health("dest").State == pb.DestinationHealth_STATE_SUSPECT {
-			_, _ = w.ask("anna@example.test", false)
-		}
-		for _, n := range w.nodes {
-			if record, _ := n.state.Destination("dest"); record.Health.State != pb.DestinationHealth_STATE_DOWN {
-				return false
+	for name, back := range map[string]func(w *world){
+		"somebody asks": func(w *world) {
+			w.await("a call-out is the probe", func() bool {
+				said, err := w.ask("anna@example.test", false) // the last one may not be recorded yet
+				return err == nil && said.Verdict == pb.Verdict_VERDICT_VALID
+			})
+		},
+		"nobody asks": func(w *world) {
+			// A clock that was put forward wakes nobody.
+			n := w.owner("dest")
+			n.lose()
+			n.regain()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "a", "b")
+			s := w.sink(sink.Config{})
+			address := s.Addr()
+			must(t, s.Close())
+			w.verifying(8, address)
+			w.runAll()
+			if _, err := w.ask("anna@example.test", false); err == nil {
+				t.Fatal("a destination that isn't there has answered")
 			}
-		}
-		return true
-	})
-	dials := w.dials()
-	if _, err := w.ask("bert@example.test", false); !errors.Is(err, errDestination) || w.dials() != dials {
-		t.Errorf("before its next probe: %v, %d dials", err, w.dials()-dials)
+			// The second opinion is another node's.
+			w.await("all know that it is down", func() bool {
+				for _, n := range w.nodes {
+					if record, _ := n.state.Destination("dest"); record.Health.State != pb.DestinationHealth_STATE_DOWN {
+						return false
+					}
+				}
+				return true
+			})
+			dials := w.dials()
+			if _, err := w.ask("bert@example.test", false); !errors.Is(err, errDestination) || w.dials() != dials {
+				t.Errorf("before its next probe: %v, %d dials", err, w.dials()-dials)
+			}
+			w.sink(sink.Config{Address: address, Answer: (&askedFor{}).selective("anna@example.test")})
+			w.clock.advance(time.Minute)
+			back(w)
+			w.await("it is up", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_UP })
+		})
 	}
+}
 
-	w.sink(sink.Config{Address: address, Answer: (&askedFor{}).selective("anna@example.test")})
-	w.clock.advance(time.Minute)
-	w.await("a call-out is the probe", func() bool {
-		said, err := w.ask("anna@example.test", false) // the last one may not be recorded yet
-		return err == nil && said.Verdict == pb.Verdict_VERDICT_VALID
-	})
-	w.await("it is up", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_UP })
+// A call-out that takes long leaves mail its concurrency, whatever that has come to.
+func TestCalloutLeavesMailItsConcurrency(t *testing.T) {
+	w := newWorld(t, "a")
+	hold := make(chan struct{})
+	defer close(hold)
+	var seen askedFor
+	s := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply {
+		seen.note(step)
+		if step.Verb == "RCPT" && !isMail(step.Address) {
+			return sink.Reply{Hold: hold}
+		}
+		return sink.Reply{}
+	}})
+	w.verifying(20, s.Addr())
+	w.runAll()
+	ctx, cancel := context.WithCancel(w.ctx)
+	var asking sync.WaitGroup
+	asking.Go(func() { _, _ = w.owner("dest").scheduler.Ask(ctx, "dest", "asked@example.test", false) })
+	w.await("it is asked for", func() bool { return slices.Contains(seen.list(), "asked@example.test") })
+	w.accept("sender@example.org", "rcpt@example.test")
+	w.awaitDelivered("dest", 1)
+	cancel()
+	asking.Wait()
+}
+
+// A destination that is slow to answer is no outage, and one that keeps a call-out for
+// longer than it may take says nothing of itself.
+func TestCalloutThatTakesTooLong(t *testing.T) {
+	w := newWorld(t, "a")
+	w.timing.Callout = 100 * time.Millisecond
+	hold := make(chan struct{})
+	defer close(hold)
+	s := w.sink(sink.Config{Answer: sink.On("RCPT", sink.Reply{Hold: hold})})
+	w.verifying(8, s.Addr())
+	w.runAll()
+	if _, err := w.ask("anna@example.test", false); !errors.Is(err, errTooLong) {
+		t.Errorf("error %v", err)
+	}
+	if health := w.health("dest"); health.State != pb.DestinationHealth_STATE_UP || w.known("anna") != nil {
+		t.Errorf("the destination is %v", health)
+	}
+}
+
+// What the earlier hosts say, though they were asked in time, refuses nobody after a
+// migration; nor does it answer who wants the destination asked anew.
+func TestCalloutsEndWithTheHosts(t *testing.T) {
+	w := newWorld(t, "a")
+	hold := make(chan struct{})
+	var atOld askedFor
+	old := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply {
+		atOld.note(step)
+		if step.Verb == "RCPT" {
+			return sink.Reply{Hold: hold, Code: 550, Enhanced: "5.1.1", Text: "moved away"}
+		}
+		return sink.Reply{}
+	}})
+	moved := w.sink(sink.Config{Answer: (&askedFor{}).selective("anna@example.test")})
+	w.verifying(8, old.Addr())
+	w.runAll()
+	type said struct {
+		Said
+		err error
+	}
+	answers := make(chan said, 1)
+	go func() {
+		got, err := w.ask("anna@example.test", false)
+		answers <- said{got, err}
+	}()
+	w.await("the old host is asked", func() bool { return len(atOld.list()) == 1 })
+	w.set(&pb.DestinationConfig{Name: "dest", Hosts: []*pb.DestinationConfig_Host{{Address: moved.Addr()}}, Slots: 8, Tls: "none"})
+	if got, err := w.ask("anna@example.test", false); err != nil || got.Verdict != pb.Verdict_VERDICT_VALID {
+		t.Errorf("asked after the migration: %v, %v", got, err)
+	}
+	close(hold)
+	if first := <-answers; !errors.Is(first.err, errChanged) {
+		t.Errorf("asked before it: %v", first)
+	}
+	w.await("anna is known as valid", func() bool { return w.known("anna").GetVerdict() == pb.Verdict_VERDICT_VALID })
 }
 
 // Where a message waits, it is the probe: a host that takes RCPT may still refuse the
@@ -371,19 +461,18 @@ func TestAskRefused(t *testing.T) {
 	owner.regain()
 	var waiting sync.WaitGroup
 	ctx, cancel := context.WithCancel(w.ctx)
+	busy := make(chan struct{}, maxCallouts)
 	for i := range maxCallouts {
 		waiting.Go(func() {
-			_, _ = owner.scheduler.Ask(ctx, "dest", fmt.Sprintf("waits%d@example.test", i), false)
+			_, err := owner.scheduler.Ask(ctx, "dest", fmt.Sprintf("waits%d@example.test", i), false)
+			if errors.Is(err, errBusy) {
+				busy <- struct{}{}
+			}
 		})
 	}
-	more := 0
-	w.await("too many wait", func() bool {
-		more++
-		ctx, cancel := context.WithTimeout(w.ctx, 100*time.Millisecond)
-		defer cancel()
-		_, err := owner.scheduler.Ask(ctx, "dest", fmt.Sprintf("more%d@example.test", more), false)
-		return errors.Is(err, errBusy)
-	})
+	for range maxCallouts / 2 {
+		w.receive("a domain may take half of what waits", busy)
+	}
 	cancel()
 	waiting.Wait()
 	owner.stop()

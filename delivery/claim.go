@@ -147,7 +147,8 @@ func (s *Scheduler) claimProbe(q *queue) {
 		return
 	}
 	if first == nil {
-		return // the next acceptance comes back here
+		s.probeAlone(q)
+		return // or the next acceptance comes back here
 	}
 	claim := s.newClaim(q, *first)
 	q.claim(claim.Attempt, l)
@@ -262,17 +263,18 @@ func (s *Scheduler) startReady(q *queue) {
 // owner, as slots in use, and connections until they are closed.
 func (s *Scheduler) freeSlots(q *queue, l fsm.Lane) int {
 	elsewhere := s.elsewhere(q)
-	return room(l, q.inSlots(), q.limit-elsewhere, q.slots()-elsewhere)
+	// Call-outs take slots, and nothing of the concurrency that mail has come to.
+	return min(room(l, q.inSlots(), q.limit-elsewhere, q.slots()-elsewhere), s.freePlaces(q))
 }
 
 // freePlaces are the slots that nobody has.
 func (s *Scheduler) freePlaces(q *queue) int {
-	return q.slots() - q.inSlots().all() - s.elsewhere(q)
+	return q.slots() - q.inSlots().all() - len(q.calling) - s.elsewhere(q)
 }
 
-// elsewhere are slots in use that no attempt of this node has.
+// elsewhere are slots in use for nothing that this node does.
 func (s *Scheduler) elsewhere(q *queue) int {
-	return q.closing + q.calling + s.cfg.State.ForeignClaims(q.name, s.incarnation)
+	return q.closing + s.cfg.State.ForeignClaims(q.name, s.incarnation)
 }
 
 // releaseReady gives claims back that have no attempt yet.

@@ -51,6 +51,9 @@ type Config struct {
 type Timing struct {
 	// Attempt is when an attempt ends at the latest.
 	Attempt time.Duration
+	// Callout is when a call-out ends at the latest. Those who asked have gone by then;
+	// what it comes to is kept for when they come again.
+	Callout time.Duration
 	// Reconcile is the time between looks for claims without an attempt; they
 	// are given back at the second look.
 	Reconcile time.Duration
@@ -72,6 +75,7 @@ type Timing struct {
 func DefaultTiming() Timing {
 	return Timing{
 		Attempt:   30 * time.Minute,
+		Callout:   2 * time.Minute,
 		Reconcile: 5 * time.Second,
 		Rescan:    time.Minute,
 		Expire:    15 * time.Second,
@@ -84,7 +88,7 @@ func DefaultTiming() Timing {
 func (t *Timing) setDefaults() {
 	d := DefaultTiming()
 	for _, f := range []struct{ field, value *time.Duration }{
-		{&t.Attempt, &d.Attempt}, {&t.Reconcile, &d.Reconcile}, {&t.Rescan, &d.Rescan},
+		{&t.Attempt, &d.Attempt}, {&t.Callout, &d.Callout}, {&t.Reconcile, &d.Reconcile}, {&t.Rescan, &d.Rescan},
 		{&t.Expire, &d.Expire}, {&t.Idle, &d.Idle}, {&t.HostDelay, &d.HostDelay},
 		{&t.Commit, &d.Commit},
 	} {

@@ -28,7 +28,7 @@ type queue struct {
 	closing  int                 // connections that say goodbye
 	callouts map[string]*callout // by address: under way, waiting, or not yet recorded
 	toAsk    []*callout          // those that wait
-	calling  int                 // those that hold a slot
+	calling  map[*callout]bool   // those that hold a slot
 	// askedLast: the slot that was taken last went to a call-out.
 	askedLast bool
 	revision  int // of the configuration, to tell connections made under an earlier one
@@ -45,7 +45,7 @@ func newQueue(name string, record *pb.DestinationRecord) *queue {
 	return &queue{
 		name: name, record: record, limit: 1, hosts: make(hostTrouble), refusals: make(refusals),
 		claiming: make(map[uint64]fsm.Lane), running: make(map[uint64]*attempt),
-		callouts: make(map[string]*callout),
+		callouts: make(map[string]*callout), calling: make(map[*callout]bool),
 	}
 }
 
@@ -126,7 +126,7 @@ func (q *queue) inSlots() perLane {
 }
 
 func (q *queue) empty() bool {
-	return q.outstanding().all() == 0 && len(q.idle) == 0 && q.closing == 0 && len(q.callouts) == 0 && !q.proposed
+	return q.outstanding().all() == 0 && len(q.idle) == 0 && q.closing == 0 && len(q.callouts)+len(q.calling) == 0 && !q.proposed
 }
 
 // claim notes that a claim is proposed.
@@ -161,6 +161,14 @@ func (q *queue) forget() {
 	q.rewind()
 	for i := range q.lanes {
 		q.lanes[i].ready, q.lanes[i].suspect = nil, nil
+	}
+}
+
+// recorded ends a call-out, unless another one for the same recipient has taken its
+// place.
+func (q *queue) recorded(c *callout) {
+	if q.callouts[c.address] == c {
+		delete(q.callouts, c.address)
 	}
 }
 

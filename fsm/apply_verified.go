@@ -1,7 +1,9 @@
 package fsm
 
 import (
+	"bytes"
 	"encoding/binary"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -13,6 +15,9 @@ import (
 const (
 	// maxVerified is how many verdicts are kept, of recipients and of domains.
 	maxVerified = 250_000
+	// maxVerifiedOfDomain of them are of one domain: whoever can make up addresses that
+	// it takes, by a delimiter, say, pushes out nobody else's.
+	maxVerifiedOfDomain = 50_000
 	// maxExpired bounds what one event removes of those that are no longer good. It
 	// is more than the two that one adds.
 	maxExpired = 4
@@ -45,12 +50,19 @@ func (t *tx) recipientVerified(e *pb.RecipientVerified) *pb.EventResult {
 	if refusal := t.refuseVerdictOfOther(e); refusal != nil {
 		return refusal
 	}
-	if known := (&pb.VerifiedRecord{}); t.load(keyOfVerified(e.Domain, e.LocalPart), known) != nil && known.At > t.event.Time {
+	if t.isKnownSince(e.Domain, e.LocalPart) || e.DomainVerdict != pb.Verdict_VERDICT_UNSPECIFIED && t.isKnownSince(e.Domain, "") {
 		return stale("the destination has said something of %s@%s since", e.LocalPart, e.Domain)
 	}
 	t.makeRoomForVerdicts()
 	t.putVerdict(e)
 	return resultOK
+}
+
+// isKnownSince reports whether something later is known than an event says. Which event
+// comes into the log first, chance decides.
+func (t *tx) isKnownSince(domain, localPart string) bool {
+	known := &pb.VerifiedRecord{}
+	return t.load(keyOfVerified(domain, localPart), known) != nil && known.At > t.event.Time
 }
 
 // refuseVerdict says what is wrong with a verdict in itself, nil if nothing is.
@@ -109,12 +121,15 @@ func (t *tables) isPresent(domain, destination string, revision uint64) bool {
 // isGood reports whether a verdict counts. That a recipient exists says something of
 // whose mailbox it is, and survives a change of the destination; that one doesn't,
 // and what a destination does with any address, is of that destination alone: a
-// mended or another one may take it.
+// mended or another one may take it. It is forgotten with any change of the domain,
+// too, so that operators can have it forgotten.
 func (t *tables) isGood(domain string, record *pb.VerifiedRecord, now int64) bool {
-	if _, ok := lookup(t.domains, domain); !ok || record.Until <= now {
+	config, ok := lookup(t.domains, domain)
+	if !ok || record.Until <= now {
 		return false
 	}
-	return record.Verdict == pb.Verdict_VERDICT_VALID || t.isPresent(domain, record.Destination, record.Revision)
+	return record.Verdict == pb.Verdict_VERDICT_VALID ||
+		record.Index > config.Revision && t.isPresent(domain, record.Destination, record.Revision)
 }
 
 // makeRoomForVerdicts removes verdicts that are no longer good, and beyond the limit
@@ -142,6 +157,21 @@ func (t *tx) forgetVerdict(order []byte) {
 	key := append([]byte{byte(famVerified)}, order[1+8:]...)
 	t.remove(key, t.get(key))
 	t.moveRow(order, nil, "")
+	t.verifiedOf(key).Verified--
+}
+
+// verifiedOf counts what is known of the domain that a verdict's key is of.
+func (t *tx) verifiedOf(key []byte) *pb.CounterRecord {
+	domain, _, _ := bytes.Cut(key[1:], []byte{0})
+	return t.counter('d', string(domain))
+}
+
+// dropVerdicts forgets all that is known of a domain: who gets it next may have other
+// mailboxes.
+func (t *tx) dropVerdicts(domain string) {
+	for _, key := range t.keysOf(verifiedPrefix(domain), math.MaxInt) {
+		t.dropVerified(key)
+	}
 }
 
 // putVerdict writes what isn't known already: of a domain that takes any recipient
@@ -150,7 +180,7 @@ func (t *tx) putVerdict(e *pb.RecipientVerified) {
 	ofDomain := keyOfVerified(e.Domain, "")
 	record := func(verdict pb.Verdict, until int64, failure *pb.Failure) *pb.VerifiedRecord {
 		return &pb.VerifiedRecord{
-			Verdict: verdict, At: t.event.Time, Until: until,
+			Verdict: verdict, At: t.event.Time, Until: until, Index: t.index,
 			Destination: e.Destination, Revision: e.Revision, Failure: failure,
 		}
 	}
@@ -182,12 +212,19 @@ func (t *tx) acceptsAny(domain string) bool {
 		record.Verdict == pb.Verdict_VERDICT_ACCEPTS_ANY && t.tables.isGood(domain, record, t.event.Time)
 }
 
+// putVerified leaves out what is new where the domain has its share.
 func (t *tx) putVerified(key []byte, record *pb.VerifiedRecord) {
 	old := &pb.VerifiedRecord{}
 	raw := t.load(key, old)
 	var order []byte
 	if raw != nil {
 		order = keyOfVerifiedUntil(old.Until, key)
+	} else {
+		share := t.verifiedOf(key)
+		if share.Verified >= t.s.caps.verifiedOfDomain {
+			return
+		}
+		share.Verified++
 	}
 	t.put(key, raw, encode(record))
 	t.moveRow(order, keyOfVerifiedUntil(record.Until, key), "")
@@ -198,50 +235,63 @@ func (t *tx) dropVerified(key []byte) {
 	if raw := t.load(key, old); raw != nil {
 		t.remove(key, raw)
 		t.moveRow(keyOfVerifiedUntil(old.Until, key), nil, "")
+		t.verifiedOf(key).Verified--
 	}
 }
 
 // keepValid lets a delivery count as a call-out: it shows that the recipient is still
-// there (R10). One that was lately known so needs no new row.
+// there (R10), also of one that was refused before the attempt began. One that was
+// lately known so needs no new row.
 func (t *tx) keepValid(r *recipient) {
-	key, record := t.validRow(r)
-	if record == nil {
-		return
-	}
+	key, record := t.knownRow(r)
 	good := int64(SettingsOf(t.tables.settings).VerifyValid)
-	if record.Until-t.event.Time >= good/2 {
-		return
+	switch {
+	case record == nil || t.acceptsAny(r.rec.Domain):
+	case record.Verdict == pb.Verdict_VERDICT_INVALID && r.rec.ClaimedIndex > record.Index:
+		t.dropVerified(key)
+	case record.Verdict == pb.Verdict_VERDICT_VALID && record.Until-t.event.Time < good/2:
+		record.At, record.Until, record.Index = t.event.Time, t.event.Time+good, t.index
+		t.putVerified(key, record)
 	}
-	record.At, record.Until = t.event.Time, t.event.Time+good
-	t.putVerified(key, record)
 }
 
 // endValid lets a refusal for good count as a call-out: the next message is refused
 // at RCPT, and makes no report (R14). What was tried before the destination changed
-// says nothing of it as it is now.
+// says nothing of it as it is now, and what was said before a call-out is over.
 func (t *tx) endValid(r *recipient, failure *pb.Failure) {
-	if failure.GetPhase() != string(relay.PhaseRcpt) || failure.Code < 500 || failure.Code > 599 {
+	destination, ok := lookup(t.tables.destinations, r.rec.Destination)
+	if failure.GetPhase() != string(relay.PhaseRcpt) || !relay.RefusesRecipient(int(failure.Code), failure.Enhanced) ||
+		!ok || r.rec.ClaimedIndex <= destination.Config.GetRevision() ||
+		!t.tables.isPresent(r.rec.Domain, r.rec.Destination, destination.Config.GetRevision()) {
 		return
 	}
-	key, record := t.validRow(r)
-	destination, ok := lookup(t.tables.destinations, r.rec.Destination)
-	if record == nil || !ok || r.rec.ClaimedIndex <= destination.Config.GetRevision() {
+	key, record := t.knownRow(r)
+	if key == nil {
+		return
+	}
+	if t.acceptsAny(r.rec.Domain) {
+		// One that refuses this recipient doesn't take any.
+		ofDomain, known := keyOfVerified(r.rec.Domain, ""), &pb.VerifiedRecord{}
+		if t.load(ofDomain, known); known.At <= failure.At {
+			t.dropVerified(ofDomain)
+		}
+	}
+	if record == nil || record.Verdict != pb.Verdict_VERDICT_VALID || record.At > failure.At {
 		return
 	}
 	t.putVerified(key, &pb.VerifiedRecord{
-		Verdict: pb.Verdict_VERDICT_INVALID, At: t.event.Time,
+		Verdict: pb.Verdict_VERDICT_INVALID, At: t.event.Time, Index: t.index,
 		Until:       t.event.Time + int64(SettingsOf(t.tables.settings).VerifyInvalid),
 		Destination: r.rec.Destination, Revision: destination.Config.GetRevision(), Failure: failure,
 	})
 }
 
-// validRow is what says of a recipient that it is valid, whether or not it is still
-// good; nil where nothing does, or its domain doesn't ask, or would ask another
+// knownRow is what is known of a recipient, whether or not it is still good; nil where
+// nothing is, without a key where its domain doesn't ask, or would ask another
 // destination than the recipient was redirected to, or was queued for.
-func (t *tx) validRow(r *recipient) (key []byte, record *pb.VerifiedRecord) {
+func (t *tx) knownRow(r *recipient) (key []byte, record *pb.VerifiedRecord) {
 	config, ok := lookup(t.tables.domains, r.rec.Domain)
-	if !ok || config.Verify != pb.Verify_VERIFY_CALLOUT || config.Destination != r.rec.Destination ||
-		!t.isGoodUntil(t.event.Time+int64(maxGood)) {
+	if !ok || config.Verify != pb.Verify_VERIFY_CALLOUT || config.Destination != r.rec.Destination || !t.isGoodUntil(t.event.Time+int64(maxGood)) {
 		return nil, nil
 	}
 	localPart, _, err := relay.SplitAddress(r.rec.Recipient.GetAddress())
@@ -249,8 +299,8 @@ func (t *tx) validRow(r *recipient) (key []byte, record *pb.VerifiedRecord) {
 		return nil, nil
 	}
 	key, record = keyOfVerified(r.rec.Domain, localPart), &pb.VerifiedRecord{}
-	if t.load(key, record) == nil || record.Verdict != pb.Verdict_VERDICT_VALID {
-		return nil, nil
+	if t.load(key, record) == nil {
+		return key, nil
 	}
 	return key, record
 }

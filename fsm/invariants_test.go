@@ -151,6 +151,14 @@ func (a *audit) counters() {
 			a.t.Errorf("listed %q: %x, configured %v", key, value, ok)
 		}
 	}
+	for key := range a.rows[famVerified] {
+		domain, _, _ := strings.Cut(key[1:], "\x00")
+		counter := string(keyOfCounter('d', domain))
+		if want[counter] == nil {
+			want[counter] = &pb.CounterRecord{}
+		}
+		want[counter].Verified++
+	}
 	for key, value := range a.rows[famCounters] {
 		got := &pb.CounterRecord{}
 		if err := proto.Unmarshal(value, got); err != nil {

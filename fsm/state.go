@@ -82,9 +82,11 @@ type State struct {
 // caps bound how many rows there may be. All nodes have the same: only tests
 // set others, before anything is applied.
 type caps struct {
-	listed     uint64 // of one domain
-	verified   uint64
-	configured uint64 // changed by one configuration
+	listed   uint64 // of one domain
+	verified uint64
+	// verifiedOfDomain are of one domain.
+	verifiedOfDomain uint64
+	configured       uint64 // changed by one configuration
 }
 
 // Open opens the state in a folder, or makes a new one. It deletes what an
@@ -94,7 +96,7 @@ func Open(cfg Config) (*State, error) {
 		cfg.FS = vfs.Default
 	}
 	s := &State{cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Metrics), failed: make(chan struct{})}
-	s.caps = caps{listed: MaxListed, verified: maxVerified, configured: MaxConfigured}
+	s.caps = caps{listed: MaxListed, verified: maxVerified, verifiedOfDomain: maxVerifiedOfDomain, configured: MaxConfigured}
 	s.notify, s.cfg.Fatal, s.cfg.FS = cfg.Fatal, s.fatal, failStop(cfg.FS, s.failed)
 	s.feed.init()
 	s.waiters.init()

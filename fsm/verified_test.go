@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "holdfast/proto/holdfast/v1"
-	"holdfast/relay"
 )
 
 const (
@@ -21,7 +20,9 @@ const (
 	callout    = pb.Verify_VERIFY_CALLOUT
 )
 
-var noSuchUser = &pb.Failure{Cause: "rejected", Phase: "rcpt", Code: 550, Enhanced: "5.1.1", Text: "no such user"}
+var noSuchUser = &pb.Failure{
+	Cause: "rejected", Phase: "rcpt", Code: 550, Enhanced: "5.1.1", Text: "no such user", At: time.Unix(1_700_000_000, 0).UnixNano(),
+}
 
 // newVerifying is a world whose domain example.test asks its destination, dest.
 func newVerifying(t *testing.T) *world {
@@ -195,6 +196,7 @@ func TestLaterWordCounts(t *testing.T) {
 	for name, late := range map[string]*pb.Event{
 		"of the recipient": w.verdict("Ann", badUser, unknown, time.Hour),
 		"of the domain":    w.verdict("", unknown, acceptsAll, time.Hour),
+		"with another's":   w.verdict("bob", valid, acceptsAll, time.Hour),
 	} {
 		if r := w.fold(1, late, nil); r.Code != pb.EventResult_CODE_STALE {
 			t.Errorf("an earlier word %s: %v", name, r)
@@ -335,185 +337,6 @@ func TestVerdictsGoAlikeAfterARestart(t *testing.T) {
 	for _, s := range []*State{one, other} {
 		if err := s.Close(); err != nil {
 			t.Error(err)
-		}
-	}
-}
-
-// claimed is a message whose recipient is being tried.
-func (w *world) claimed(to string) (relay.MessageID, *pb.ClaimRef) {
-	w.t.Helper()
-	id := w.accept(1, to)
-	w.attempts++
-	w.must(1, claimOf(w.attempts, id, 0), nil)
-	return id, ref(1, w.attempts)
-}
-
-// A delivery shows that a recipient is there. It is noted once less than half of its
-// time is left, also where it was over, since rows go later than that.
-func TestDeliveryKeepsARecipientValid(t *testing.T) {
-	day := 24 * time.Hour
-	for name, tt := range map[string]struct {
-		verdict pb.Verdict
-		good    time.Duration
-		to      string
-		verify  pb.Verify
-		want    time.Duration // that it is good for afterwards
-	}{
-		"more than half is left":  {valid, 49 * time.Hour, "Ann@example.test", callout, 49 * time.Hour},
-		"half is left":            {valid, 2 * day, "Ann@example.test", callout, 2 * day},
-		"less than half is left":  {valid, 47 * time.Hour, "Ann@example.test", callout, 4 * day},
-		"it was over":             {valid, -time.Hour, "Ann@example.test", callout, 4 * day},
-		"another one's":           {valid, 47 * time.Hour, "ann@example.test", callout, 47 * time.Hour},
-		"one that isn't there":    {badUser, time.Hour, "Ann@example.test", callout, time.Hour},
-		"a domain that asks none": {valid, 47 * time.Hour, "Ann@example.test", pb.Verify_VERIFY_LISTED, 47 * time.Hour},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newVerifying(t)
-			w.now = w.now.Add(-2 * time.Hour)
-			w.verify("Ann", tt.verdict, unknown, tt.good+2*time.Hour)
-			w.now = w.now.Add(2 * time.Hour)
-			w.must(1, w.renewed(domainVerify("example.test", "dest", tt.verify)), nil)
-			w.deliver(w.accept(1, tt.to), 0)
-			r := w.verified("Ann")
-			if left := time.Duration(r.GetUntil() - w.now.UnixNano()); left != tt.want || r.GetVerdict() != tt.verdict {
-				t.Errorf("good for %s: %v, want %s", left, r, tt.want)
-			}
-			if (r.GetAt() == w.now.UnixNano()) != (tt.want == 4*day) {
-				t.Errorf("of %s", time.Unix(0, r.GetAt()))
-			}
-			checkState(t, w.state)
-		})
-	}
-}
-
-func TestDeliveryMakesNoVerdict(t *testing.T) {
-	w := newVerifying(t)
-	w.deliver(w.accept(1, "Ann@example.test"), 0)
-	w.checkVerdicts("after a delivery", map[string]pb.Verdict{"Ann": unknown, "": unknown})
-	w.must(1, settingsChanged(&pb.Settings{VerifyValid: proto.Int64(int64(time.Hour))}), nil)
-	w.verify("Ann", valid, unknown, time.Minute)
-	w.deliver(w.accept(1, "Ann@example.test"), 0)
-	if left := w.verified("Ann").GetUntil() - w.now.UnixNano(); left != int64(time.Hour) {
-		t.Errorf("good for %s", time.Duration(left))
-	}
-}
-
-func rejected(claim *pb.ClaimRef, id relay.MessageID, reason pb.Bounced_Reason, failure *pb.Failure) *pb.Event {
-	return &pb.Event{Kind: &pb.Event_Bounced{Bounced: &pb.Bounced{
-		Claim: claim, MessageId: id[:], Reason: reason, Recipients: []*pb.Bounced_Recipient{{Recipient: 0, Failure: failure}},
-	}}}
-}
-
-// A destination that refuses a recipient at RCPT is believed at once: the next
-// message to it is refused, too, and makes no report.
-func TestRefusalEndsAValidRecipient(t *testing.T) {
-	refusal := func(phase string, code uint32) *pb.Failure {
-		failure := proto.CloneOf(noSuchUser)
-		failure.Phase, failure.Code = phase, code
-		return failure
-	}
-	const returned, attempts = pb.Bounced_REASON_REJECTED, pb.Bounced_REASON_ATTEMPTS
-	for name, tt := range map[string]struct {
-		before  func(w *world)
-		between func(w *world)
-		reason  pb.Bounced_Reason
-		failure *pb.Failure
-		want    pb.Verdict
-	}{
-		"refused":                 {nil, nil, returned, noSuchUser, badUser},
-		"refused for its content": {nil, nil, returned, refusal("dot", 554), valid},
-		"deferred too often":      {nil, nil, attempts, refusal("rcpt", 450), valid},
-		"deferred, then returned": {nil, nil, returned, refusal("rcpt", 450), valid},
-		"without a reply":         {nil, nil, returned, nil, valid},
-		"other hosts meanwhile":   {nil, (*world).moveDestination, returned, noSuchUser, valid},
-		"other hosts before":      {(*world).moveDestination, nil, returned, noSuchUser, badUser},
-		"another destination": {nil, func(w *world) {
-			w.must(1, destinationSet("other"), nil)
-			w.must(1, w.renewed(domainVerify("example.test", "other", callout)), nil)
-		}, returned, noSuchUser, valid},
-		"no call-outs any more": {nil, func(w *world) {
-			w.must(1, w.renewed(domainVerify("example.test", "dest", pb.Verify_VERIFY_OFF)), nil)
-		}, returned, noSuchUser, valid},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newVerifying(t)
-			w.verify("Ann", valid, selective, 96*time.Hour)
-			if tt.before != nil {
-				tt.before(w)
-			}
-			id, claim := w.claimed("Ann@example.test")
-			if tt.between != nil {
-				tt.between(w)
-			}
-			w.must(1, rejected(claim, id, tt.reason, tt.failure), nil)
-			r := w.verified("Ann")
-			if r.GetVerdict() != tt.want {
-				t.Errorf("%v, want %v", r, tt.want)
-			}
-			if tt.want == badUser && (r.Until != w.now.Add(2*time.Hour).UnixNano() || !proto.Equal(r.Failure, noSuchUser)) {
-				t.Errorf("refused: %v", r)
-			}
-			checkState(t, w.state)
-		})
-	}
-}
-
-// Mail that goes elsewhere than its domain's does, since the domain's was moved or an
-// operator redirected it, shows nothing of the recipient there.
-func TestMailThatGoesElsewhereVerifiesNobody(t *testing.T) {
-	for name, elsewhere := range map[string]func(w *world, id relay.MessageID){
-		"the domain was moved": func(w *world, _ relay.MessageID) {
-			w.must(1, w.renewed(domainVerify("example.test", "other", callout)), nil)
-		},
-		"redirected": func(w *world, id relay.MessageID) {
-			w.must(1, operated(&pb.Operation{Kind: pb.Operation_KIND_REDIRECT, Destination: "other", By: "root"}, id, 0), nil)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newVerifying(t)
-			w.must(1, destinationSet("other"), nil)
-			w.verify("Ann", valid, unknown, time.Hour)
-			before := w.verified("Ann")
-			ids := []relay.MessageID{w.accept(1, "Ann@example.test"), w.accept(1, "Ann@example.test")}
-			for i, id := range ids {
-				elsewhere(w, id)
-				event := claimOf(uint64(i+1), id, 0)
-				event.GetAttemptStarted().Claims[0].Destination = w.recipientOf(id, 0).Destination
-				w.must(1, event, nil)
-			}
-			w.must(1, delivered(ref(1, 1), ids[0], 0), nil)
-			w.must(1, rejected(ref(1, 2), ids[1], pb.Bounced_REASON_REJECTED, noSuchUser), nil)
-			if r := w.verified("Ann"); !proto.Equal(r, before) {
-				t.Errorf("%v, was %v", r, before)
-			}
-		})
-	}
-}
-
-func TestRefusalOfSpamEndsAValidRecipient(t *testing.T) {
-	for reason, want := range map[pb.Dropped_Reason]pb.Verdict{
-		pb.Dropped_REASON_REJECTED: badUser, pb.Dropped_REASON_EXPIRED: valid,
-	} {
-		w := newVerifying(t)
-		w.must(1, settingsChanged(&pb.Settings{VerifyInvalid: proto.Int64(int64(time.Hour))}), nil)
-		w.verify("Ann", valid, selective, 96*time.Hour)
-		id := w.newID()
-		event := accepted(id, testBody, "sender@elsewhere.test", "Ann@example.test", "bob@example.test")
-		for _, r := range event.GetMessageAccepted().Recipients {
-			r.Spam = true
-		}
-		w.must(1, event, testBody)
-		w.must(1, claimOf(1, id, 0, 1), nil)
-		drop := dropped(ref(1, 1), id, 0, 1)
-		drop.GetDropped().Reason = reason
-		for _, r := range drop.GetDropped().Recipients {
-			r.Failure = noSuchUser
-		}
-		w.must(1, drop, nil)
-		// Of one that nobody had asked for nothing is kept.
-		w.checkVerdicts(reason.String(), map[string]pb.Verdict{"Ann": want, "bob": unknown})
-		if r := w.verified("Ann"); want == badUser && r.Until != w.now.Add(time.Hour).UnixNano() {
-			t.Errorf("%v isn't good for an hour", r)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"google.golang.org/grpc/codes"
@@ -12,6 +13,7 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 	"holdfast/smtpd"
+	"holdfast/smtpd/verify"
 )
 
 // errNoOwner: no node is in service that could ask.
@@ -24,14 +26,25 @@ func (n *Node) askOwner(ctx context.Context, destination, address string, anew b
 		return 0, nil, errNoOwner
 	}
 	said, err := n.cluster.VerifyRecipient(ctx, owner, &pb.VerifyRecipientRequest{Destination: destination, Address: address, Anew: anew})
-	return said.GetVerdict(), said.GetFailure(), err
+	switch status.Code(err) {
+	case codes.OK:
+		return said.Verdict, said.Failure, nil
+	case codes.DeadlineExceeded:
+		return 0, nil, context.DeadlineExceeded
+	case codes.FailedPrecondition: // the owner's own word
+		return 0, nil, errors.New(status.Convert(err).Message())
+	}
+	return 0, nil, fmt.Errorf("node %s, which owns its destination, doesn't answer", owner)
 }
 
 // verifyRecipient asks a destination that this node owns, for any node.
 func (n *Node) verifyRecipient(ctx context.Context, req *pb.VerifyRecipientRequest) (*pb.VerifyRecipientResponse, error) {
 	said, err := n.scheduler.Ask(ctx, req.Destination, req.Address, req.Anew)
 	if err != nil {
-		return nil, status.Error(codes.Unavailable, err.Error())
+		if ctx.Err() != nil {
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
 	return &pb.VerifyRecipientResponse{Verdict: said.Verdict, Failure: said.Failure}, nil
 }
@@ -41,9 +54,16 @@ func (n *Node) recipient(ctx context.Context, client netip.Addr, domain *pb.Doma
 	return n.verifier.Recipient(ctx, client, domain, address).Reply
 }
 
-// checkRecipient says what RCPT would be answered, for operators.
-func (n *Node) checkRecipient(ctx context.Context, domain *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse {
-	answer := n.verifier.Check(ctx, domain, address, anew)
+// checkRecipient says what RCPT would be answered here, for operators.
+func (n *Node) checkRecipient(ctx context.Context, who string, domain *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse {
+	answer := verify.Answer{Reply: gate{n}.Check(), Reason: pb.CheckRecipientResponse_REASON_UNKNOWN}
+	if answer.Reply == nil {
+		messages, bytes := n.state.Queued(domain.Name)
+		answer.Reply = smtpd.Full(domain, messages, bytes)
+	}
+	if answer.Reply == nil {
+		answer = n.verifier.Check(ctx, who, domain, address, anew)
+	}
 	reply := answer.Reply
 	if reply == nil {
 		reply = smtpd.RecipientTaken()
@@ -53,7 +73,7 @@ func (n *Node) checkRecipient(ctx context.Context, domain *pb.DomainConfig, addr
 		Verified: admin.Verified(address, answer.Record),
 	}
 	if answer.Failure != nil {
-		out.Failure = status.Convert(answer.Failure).Message()
+		out.Failure = answer.Failure.Error()
 	}
 	return out
 }

@@ -34,8 +34,8 @@ func (s *session) admit(recipient *pb.Recipient) *relay.Reply {
 	if refusal != nil {
 		return refusal
 	}
-	if s.isFull(config) {
-		return domainFull
+	if refusal := s.full(config); refusal != nil {
+		return refusal
 	}
 	// The operator who named the postmaster vouches for the address (RFC 5321 section
 	// 4.5.1), and nobody here knows the recipients of other domains.
@@ -94,14 +94,21 @@ func (s *session) trusted() bool {
 	return !s.server.cfg.proxied(s.client) && s.server.cfg.Directory.InRelayNetwork(s.client)
 }
 
-// isFull reports whether a domain's limits have no room for the message. The
-// answer to DATA is one for all recipients, so the limits are looked at here: what
-// arrives at the same moment may take a domain past them by a message each.
-func (s *session) isFull(domain *pb.DomainConfig) bool {
+// full refuses a message that a domain's limits have no room for.
+func (s *session) full(domain *pb.DomainConfig) *relay.Reply {
 	if domain.MaxMessages == 0 && domain.MaxBytes == 0 {
-		return false
+		return nil
 	}
 	messages, bytes := s.server.cfg.Directory.Queued(domain.Name)
-	return domain.MaxMessages > 0 && messages >= domain.MaxMessages ||
-		domain.MaxBytes > 0 && bytes+uint64(s.tx.declared) >= domain.MaxBytes
+	return Full(domain, messages, bytes+uint64(s.tx.declared))
+}
+
+// Full is the refusal of mail to a domain that holds so much, nil where there is room.
+// The answer to DATA is one for all recipients, so the limits are looked at before:
+// what arrives at the same moment may take a domain past them by a message each.
+func Full(domain *pb.DomainConfig, messages, bytes uint64) *relay.Reply {
+	if domain.MaxMessages > 0 && messages >= domain.MaxMessages || domain.MaxBytes > 0 && bytes >= domain.MaxBytes {
+		return domainFull
+	}
+	return nil
 }

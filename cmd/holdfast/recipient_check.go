@@ -83,7 +83,7 @@ func (a *app) showCheck(address string, r *pb.CheckRecipientResponse) error {
 		look = red
 	}
 	t.row("RCPT", cell{replyWord(r), look})
-	t.row("why", whyWord(address, r.Reason))
+	t.row("why", whyWord(address, r))
 	if r.Failure != "" {
 		t.row("failure", printable(r.Failure))
 	}
@@ -101,9 +101,9 @@ func (a *app) showCheck(address string, r *pb.CheckRecipientResponse) error {
 }
 
 // whyWord says what a check went by, and what to do where a recipient isn't taken.
-func whyWord(address string, reason pb.CheckRecipientResponse_Reason) string {
+func whyWord(address string, r *pb.CheckRecipientResponse) string {
 	domain := relay.RelayDomain(address)
-	switch reason {
+	switch r.Reason {
 	case pb.CheckRecipientResponse_REASON_OFF:
 		return "domain " + domain + " takes all recipients (verify off)"
 	case pb.CheckRecipientResponse_REASON_LISTED:
@@ -117,11 +117,24 @@ func whyWord(address string, reason pb.CheckRecipientResponse_Reason) string {
 	case pb.CheckRecipientResponse_REASON_ACCEPTS_ANY:
 		return "the destination takes any recipient of " + domain
 	case pb.CheckRecipientResponse_REASON_UNKNOWN:
-		return "nothing is known of it, and the destination can't be asked now: `holdfast destination list` shows why"
+		return unknownWord(domain, r)
 	case pb.CheckRecipientResponse_REASON_NO_DOMAIN:
 		return "domain " + domain + " isn't configured: `holdfast domain list` shows those that are"
 	}
-	return reasonWord(reason)
+	return reasonWord(r.Reason)
+}
+
+// unknownWord says why nobody can say whether there is such a recipient.
+func unknownWord(domain string, r *pb.CheckRecipientResponse) string {
+	switch {
+	case r.Code != 450:
+		return "no mail to " + domain + " is taken right now: `holdfast status` shows why"
+	case r.Failure != "":
+		return "nothing is known of it, and the destination couldn't say"
+	case r.Verified != nil:
+		return "the destination takes any recipient, and can't be asked now: `holdfast destination show` says why"
+	}
+	return "nothing is known of it, and the destination can't be asked now: `holdfast destination show` says why"
 }
 
 // reasonWord is a reason in lower case: not-listed.

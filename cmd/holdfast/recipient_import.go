@@ -85,6 +85,8 @@ func (c *importCommand) read() ([]string, error) {
 	const most = 20 // errors that are listed
 	var wanted []string
 	seen, wrong, number := map[string]bool{}, uint64(0), 0
+	// Some programs mark UTF-8 with an invisible character in front of the first name.
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	for line := range bytes.Lines(text) {
 		number++
 		given := recipientOf(string(line))

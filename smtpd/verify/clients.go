@@ -1,16 +1,14 @@
 package verify
 
 import (
-	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"holdfast/netlimit"
 )
 
-// What one client may ask of destinations through this node: so many at a time, and
+// What one client, by its address, or whoever administers, by name, may ask of
+// destinations through this node: so many at a time, and
 // so many in the long run with so many ahead of it. Who fishes for addresses gets 4xx
 // beyond; a server that sends mail to many new recipients gets them verified when it
 // comes again.
@@ -27,7 +25,7 @@ type clients struct {
 	now func() time.Time
 
 	mu   *sync.Mutex // guards each
-	each map[netip.Prefix]*client
+	each map[string]*client
 }
 
 type client struct {
@@ -36,19 +34,19 @@ type client struct {
 }
 
 func newClients(now func() time.Time) clients {
-	return clients{now: now, mu: new(sync.Mutex), each: make(map[netip.Prefix]*client)}
+	return clients{now: now, mu: new(sync.Mutex), each: make(map[string]*client)}
 }
 
 // enter takes one question of a client's share; leave gives its place back.
-func (c *clients) enter(address netip.Addr) (leave func(), ok bool) {
+func (c *clients) enter(who string) (leave func(), ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, key := c.now(), netlimit.Client(address)
-	one := c.each[key]
+	now := c.now()
+	one := c.each[who]
 	if one == nil {
 		c.sweep(now)
 		one = &client{rate: rate.NewLimiter(askingRate, askingBurst)}
-		c.each[key] = one
+		c.each[who] = one
 	}
 	if one.asking >= askingAtOnce || !one.rate.AllowN(now, 1) {
 		return nil, false

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"holdfast/netlimit"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 )
@@ -66,17 +68,27 @@ type Answer struct {
 
 // Recipient answers a client's RCPT.
 func (v *Verifier) Recipient(ctx context.Context, client netip.Addr, domain *pb.DomainConfig, address string) Answer {
-	return v.answer(ctx, domain, address, false, func() (leave func(), ok bool) { return v.clients.enter(client) })
+	return v.answer(ctx, netlimit.Client(client).String(), domain, address, false)
 }
 
-// Check answers somebody who wants to know what RCPT would be answered; with anew the
-// destination is asked whatever is known.
-func (v *Verifier) Check(ctx context.Context, domain *pb.DomainConfig, address string, anew bool) Answer {
-	return v.answer(ctx, domain, address, anew, func() (func(), bool) { return func() {}, true })
+// Check answers somebody, by name, who wants to know what RCPT would be answered. With
+// anew the destination is asked whatever is known; where it can't say, what is known
+// stays.
+func (v *Verifier) Check(ctx context.Context, who string, domain *pb.DomainConfig, address string, anew bool) Answer {
+	a := v.answer(ctx, who, domain, address, anew)
+	if !anew || a.Reason != pb.CheckRecipientResponse_REASON_UNKNOWN {
+		return a
+	}
+	if before, decided, err := v.known(domain, address, false); decided && err == nil {
+		before.Failure = cmp.Or(a.Failure, error(a.Reply))
+		return before
+	}
+	return a
 }
 
-// answer asks the destination only where nothing else decides, and enter lets it.
-func (v *Verifier) answer(ctx context.Context, domain *pb.DomainConfig, address string, anew bool, enter func() (func(), bool)) Answer {
+// answer asks the destination only where nothing else decides, and within what who
+// may have asked for.
+func (v *Verifier) answer(ctx context.Context, who string, domain *pb.DomainConfig, address string, anew bool) Answer {
 	a, decided, err := v.known(domain, address, anew)
 	switch {
 	case err != nil:
@@ -89,7 +101,7 @@ func (v *Verifier) answer(ctx context.Context, domain *pb.DomainConfig, address 
 	if why := v.unreachable(domain.Destination); why != "" {
 		return unknown(why)
 	}
-	leave, ok := enter()
+	leave, ok := v.clients.enter(who)
 	if !ok {
 		return unknown("you ask for too many")
 	}
@@ -118,7 +130,9 @@ func (v *Verifier) known(domain *pb.DomainConfig, address string, anew bool) (a 
 	case anew:
 		return a, false, nil
 	}
-	for _, part := range []string{local, ""} {
+	// What is known of the domain goes first: one that takes any recipient may have
+	// taken or refused this one by itself before.
+	for _, part := range []string{"", local} {
 		record, err := v.cfg.State.Verified(domain.Name, part, v.cfg.Now())
 		if err != nil {
 			return a, false, err
@@ -179,6 +193,9 @@ func (v *Verifier) ask(ctx context.Context, domain *pb.DomainConfig, address str
 	defer cancel()
 	verdict, failure, err := v.cfg.Ask(ctx, domain.Destination, address, anew)
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errPatience
+		}
 		v.cfg.Logger.Debug("recipient not verified", "to", address, "destination", domain.Destination, "reason", err)
 		a := unknown(reason(err))
 		a.Failure = err
@@ -196,7 +213,7 @@ var errPatience = errors.New("its mail server has not answered yet")
 
 // reason is what a client is told of an error.
 func reason(err error) string {
-	if errors.Is(err, errPatience) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, errPatience) {
 		return errPatience.Error()
 	}
 	return "its mail server can't say now"

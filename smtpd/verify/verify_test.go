@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -108,6 +109,9 @@ func TestAnswers(t *testing.T) {
 			"450 4.4.3 ", pb.CheckRecipientResponse_REASON_UNKNOWN, false},
 		"catch-all found out": {pb.Verify_VERIFY_CALLOUT, world{health: up, verdict: pb.Verdict_VERDICT_ACCEPTS_ANY}, taken,
 			pb.CheckRecipientResponse_REASON_ACCEPTS_ANY, true},
+		"catch-all that refused it before": {pb.Verify_VERIFY_CALLOUT, world{health: up, verified: map[string]*pb.VerifiedRecord{
+			"": known(pb.Verdict_VERDICT_ACCEPTS_ANY, nil), "anna": known(pb.Verdict_VERDICT_INVALID, refusal),
+		}}, taken, pb.CheckRecipientResponse_REASON_ACCEPTS_ANY, false},
 		"no catch-all": {pb.Verify_VERIFY_CALLOUT, world{health: up, verdict: pb.Verdict_VERDICT_VALID,
 			verified: map[string]*pb.VerifiedRecord{"": known(pb.Verdict_VERDICT_SELECTIVE, nil)}}, taken,
 			pb.CheckRecipientResponse_REASON_VALID, true},
@@ -133,14 +137,23 @@ func TestCheckAnew(t *testing.T) {
 		"anna": known(pb.Verdict_VERDICT_INVALID, &pb.Failure{Code: 550, Text: "no"}),
 	}}
 	domain := &pb.DomainConfig{Name: "example.org", Destination: "office", Verify: pb.Verify_VERIFY_CALLOUT}
-	if a := w.verifier().Check(t.Context(), domain, "anna@example.org", false); a.Reason != pb.CheckRecipientResponse_REASON_INVALID {
+	if a := w.verifier().Check(t.Context(), "root", domain, "anna@example.org", false); a.Reason != pb.CheckRecipientResponse_REASON_INVALID {
 		t.Errorf("known: %v", a.Reason)
 	}
-	if a := w.verifier().Check(t.Context(), domain, "anna@example.org", true); a.Reason != pb.CheckRecipientResponse_REASON_VALID {
+	if a := w.verifier().Check(t.Context(), "root", domain, "anna@example.org", true); a.Reason != pb.CheckRecipientResponse_REASON_VALID {
 		t.Errorf("asked anew: %v", a.Reason)
 	}
 	if len(w.asked) != 1 || w.asked[0] != "office anna@example.org anew" {
 		t.Errorf("asked %q", w.asked)
+	}
+	// What can't be asked anew stays what it was.
+	w.refuses = errors.New("greylisted")
+	if a := w.verifier().Check(t.Context(), "root", domain, "anna@example.org", true); a.Reason != pb.CheckRecipientResponse_REASON_INVALID || a.Failure == nil {
+		t.Errorf("asked anew in vain: %v, %v", a.Reason, a.Failure)
+	}
+	w.health = down(time.Now().Add(time.Hour))
+	if a := w.verifier().Check(t.Context(), "root", domain, "anna@example.org", true); a.Reason != pb.CheckRecipientResponse_REASON_INVALID || a.Failure == nil {
+		t.Errorf("asked anew while it is down: %v, %v", a.Reason, a.Failure)
 	}
 }
 
@@ -209,28 +222,28 @@ func TestClientsAtOnce(t *testing.T) {
 	c := newClients(func() time.Time { return now })
 	var leave []func()
 	for range askingAtOnce {
-		l, ok := c.enter(sender)
+		l, ok := c.enter(sender.String())
 		if !ok {
 			t.Fatal("refused within its share")
 		}
 		leave = append(leave, l)
 	}
-	if _, ok := c.enter(sender); ok {
+	if _, ok := c.enter(sender.String()); ok {
 		t.Error("one more than its share")
 	}
 	leave[0]()
-	if _, ok := c.enter(sender); !ok {
+	if _, ok := c.enter(sender.String()); !ok {
 		t.Error("refused with a place free")
 	}
 	for i := range sweepAbove {
-		l, ok := c.enter(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+		l, ok := c.enter(fmt.Sprint("client ", i))
 		if !ok {
 			t.Fatal("refused another client")
 		}
 		l()
 	}
 	now = now.Add(time.Minute)
-	if _, ok := c.enter(netip.MustParseAddr("198.51.100.1")); !ok {
+	if _, ok := c.enter("another"); !ok {
 		t.Error("refused")
 	}
 	if len(c.each) != 2 {

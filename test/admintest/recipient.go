@@ -20,7 +20,7 @@ func (w *World) SetAnswer(address string, answer *pb.CheckRecipientResponse) {
 }
 
 // checkRecipient answers as SetAnswer said, and that others can't be asked for now.
-func (w *World) checkRecipient(_ context.Context, _ *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse {
+func (w *World) checkRecipient(_ context.Context, _ string, _ *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	answer, ok := w.answers[address]

@@ -16,13 +16,13 @@ func recipients() []rule {
 		{
 			text:    "What a destination refused before it was changed, or took from anybody, means nothing after",
 			in:      "isGood",
-			without: []change{{verdicts, "return record.Verdict == pb.Verdict_VERDICT_VALID || t.isPresent(domain, record.Destination, record.Revision)", "return true"}},
+			without: []change{{verdicts, "t.isPresent(domain, record.Destination, record.Revision)\n", "true\n"}},
 			test:    "fsm.TestVerdictOfAnotherDestination", says: "after the change",
 		},
 		{
 			text:    "That a recipient is valid survives a change of the destination",
 			in:      "isGood",
-			without: []change{{verdicts, "return record.Verdict == pb.Verdict_VERDICT_VALID || t.isPresent(", "return t.isPresent("}},
+			without: []change{{verdicts, "return record.Verdict == pb.Verdict_VERDICT_VALID ||\n", "return record.Verdict == pb.Verdict_VERDICT_VALID && t.isPresent(domain, record.Destination, record.Revision) ||\n"}},
 			test:    "fsm.TestVerdictOfAnotherDestination", says: "after the change",
 		},
 		{
@@ -33,8 +33,8 @@ func recipients() []rule {
 		},
 		{
 			text:    "What was found out earlier doesn't replace what is known since",
-			in:      "recipientVerified",
-			without: []change{{verdicts, " != nil && known.At > t.event.Time {", " != nil && false {"}},
+			in:      "isKnownSince",
+			without: []change{{verdicts, " != nil && known.At > t.event.Time\n", " != nil && false\n"}},
 			test:    "fsm.TestLaterWordCounts", says: "an earlier word",
 		},
 		{
@@ -64,8 +64,32 @@ func recipients() []rule {
 		{
 			text:    "A refusal shows that a domain doesn't take any",
 			in:      "putVerdict",
-			without: []change{{verdicts, "\t\t\tt.dropVerified(ofDomain)\n", ""}},
+			without: []change{{verdicts, "\t\t\tt.dropVerified(ofDomain)\n\t\t\tacceptsAny", "\t\t\tacceptsAny"}},
 			test:    "fsm.TestAcceptsAny", says: "after a refusal",
+		},
+		{
+			text:    "So does one that a message meets",
+			in:      "endValid",
+			without: []change{{verdicts, "t.load(ofDomain, known); known.At <= failure.At {", "t.load(ofDomain, known); false {"}},
+			test:    "fsm.TestRefusalEndsAcceptsAny", says: "found out 0s later",
+		},
+		{
+			text:    "No domain has more than its share of verdicts",
+			in:      "putVerified",
+			without: []change{{verdicts, "if share.Verified >= t.s.caps.verifiedOfDomain {", "if false {"}},
+			test:    "fsm.TestDomainsHaveAShareOfVerdicts", says: "after the flood",
+		},
+		{
+			text:    "A change of the domain has forgotten whom its destination refused",
+			in:      "isGood",
+			without: []change{{verdicts, "record.Index > config.Revision && ", "config != nil && "}},
+			test:    "fsm.TestDomainForgets", says: "the domain was set",
+		},
+		{
+			text:    "What is known of a domain goes with it",
+			in:      "dropDomain",
+			without: []change{{"fsm/apply_domain.go", "\tt.dropVerdicts(name)\n", ""}},
+			test:    "fsm.TestDomainForgets", says: "the domain was made anew",
 		},
 		{
 			text:    "A delivery keeps its recipient valid",
@@ -76,32 +100,32 @@ func recipients() []rule {
 		{
 			text:    "But a row is written only where less than half of its time is left",
 			in:      "keepValid",
-			without: []change{{verdicts, "record.Until-t.event.Time >= good/2", "record.Until-t.event.Time >= good"}},
+			without: []change{{verdicts, "record.Until-t.event.Time < good/2", "record.Until-t.event.Time < good"}},
 			test:    "fsm.TestDeliveryKeepsARecipientValid", says: "good for",
 		},
 		{
 			text:    "A recipient that is refused at RCPT is valid no more",
 			in:      "bounced",
 			without: []change{{bounceFile, "\t\t\tt.endValid(r, e.Recipients[i].Failure)\n", ""}},
-			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_test.go",
+			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_outcome_test.go",
 		},
 		{
-			text:    "A refusal for the content, or a deferral, says nothing of the recipient",
+			text:    "A refusal for the content or the sender, or a deferral, says nothing of the recipient",
 			in:      "endValid",
-			without: []change{{verdicts, "if failure.GetPhase() != string(relay.PhaseRcpt) || failure.Code < 500 || failure.Code > 599 {", "if failure == nil {"}},
-			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_test.go",
+			without: []change{{verdicts, "if failure.GetPhase() != string(relay.PhaseRcpt) || !relay.RefusesRecipient(int(failure.Code), failure.Enhanced) ||", "if failure == nil ||"}},
+			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_outcome_test.go",
 		},
 		{
 			text:    "A refusal in an attempt that began before the destination was changed says nothing of it as it is now",
 			in:      "endValid",
-			without: []change{{verdicts, "record == nil || !ok || r.rec.ClaimedIndex <= destination.Config.GetRevision() {", "record == nil || !ok {"}},
-			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_test.go",
+			without: []change{{verdicts, "!ok || r.rec.ClaimedIndex <= destination.Config.GetRevision() ||", "!ok ||"}},
+			test:    "fsm.TestRefusalEndsAValidRecipient", says: "verified_outcome_test.go",
 		},
 		{
 			text:    "What becomes of mail that goes elsewhere than its domain's says nothing of its recipient",
-			in:      "validRow",
-			without: []change{{verdicts, " || config.Destination != r.rec.Destination ||\n", " ||\n"}},
-			test:    "fsm.TestMailThatGoesElsewhereVerifiesNobody", says: "verified_test.go",
+			in:      "knownRow",
+			without: []change{{verdicts, " || config.Destination != r.rec.Destination || ", " || "}},
+			test:    "fsm.TestMailThatGoesElsewhereVerifiesNobody", says: "verified_outcome_test.go",
 		},
 		{
 			text:    "A domain takes along as many listed recipients as one event changes, and with more isn't removed",

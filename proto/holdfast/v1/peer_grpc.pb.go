@@ -68,7 +68,7 @@ type PeerServiceClient interface {
 	// ListAnswered lists what a node has answered 250 during a drill.
 	ListAnswered(ctx context.Context, in *ListAnsweredRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListAnsweredResponse], error)
 	// VerifyRecipient asks the owner of a destination what that says of a recipient.
-	// UNAVAILABLE: it isn't known now; the text says why.
+	// FAILED_PRECONDITION: it isn't known now; the text says why.
 	VerifyRecipient(ctx context.Context, in *VerifyRecipientRequest, opts ...grpc.CallOption) (*VerifyRecipientResponse, error)
 }
 
@@ -254,7 +254,7 @@ type PeerServiceServer interface {
 	// ListAnswered lists what a node has answered 250 during a drill.
 	ListAnswered(*ListAnsweredRequest, grpc.ServerStreamingServer[ListAnsweredResponse]) error
 	// VerifyRecipient asks the owner of a destination what that says of a recipient.
-	// UNAVAILABLE: it isn't known now; the text says why.
+	// FAILED_PRECONDITION: it isn't known now; the text says why.
 	VerifyRecipient(context.Context, *VerifyRecipientRequest) (*VerifyRecipientResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }

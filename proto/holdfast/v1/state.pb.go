@@ -2029,8 +2029,10 @@ type CounterRecord struct {
 	Messages uint64 `protobuf:"varint,30,opt,name=messages,proto3" json:"messages,omitempty"`
 	Bytes    uint64 `protobuf:"varint,31,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Of a domain: its listed recipients, and the index at which they changed last.
-	Listed        uint64 `protobuf:"varint,32,opt,name=listed,proto3" json:"listed,omitempty"`
-	ListedIndex   uint64 `protobuf:"varint,33,opt,name=listed_index,json=listedIndex,proto3" json:"listed_index,omitempty"`
+	Listed      uint64 `protobuf:"varint,32,opt,name=listed,proto3" json:"listed,omitempty"`
+	ListedIndex uint64 `protobuf:"varint,33,opt,name=listed_index,json=listedIndex,proto3" json:"listed_index,omitempty"`
+	// Of a domain: its recipients of which something is known by a call-out.
+	Verified      uint64 `protobuf:"varint,34,opt,name=verified,proto3" json:"verified,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2156,6 +2158,13 @@ func (x *CounterRecord) GetListedIndex() uint64 {
 	return 0
 }
 
+func (x *CounterRecord) GetVerified() uint64 {
+	if x != nil {
+		return x.Verified
+	}
+	return 0
+}
+
 // ListedRecord is a local recipient of a domain that an operator listed. Its key has
 // the address.
 type ListedRecord struct {
@@ -2222,7 +2231,10 @@ type VerifiedRecord struct {
 	Destination string `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
 	Revision    uint64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Of INVALID.
-	Failure       *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The raft index of the event. What isn't VALID is as good as none once the domain
+	// was changed after it.
+	Index         uint64 `protobuf:"varint,7,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2297,6 +2309,13 @@ func (x *VerifiedRecord) GetFailure() *Failure {
 		return x.Failure
 	}
 	return nil
+}
+
+func (x *VerifiedRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 // HistoryRecord is one row of a message's log.
@@ -3196,7 +3215,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2!.holdfast.v1.ResultsRecord.ResultR\aresults\x1aV\n" +
 	"\x06Result\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\xff\x02\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\x9b\x03\n" +
 	"\rCounterRecord\x12\x18\n" +
 	"\apending\x18\x01 \x01(\x04R\apending\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -3212,17 +3231,19 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\bmessages\x18\x1e \x01(\x04R\bmessages\x12\x14\n" +
 	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\x12\x16\n" +
 	"\x06listed\x18  \x01(\x04R\x06listed\x12!\n" +
-	"\flisted_index\x18! \x01(\x04R\vlistedIndex\"D\n" +
+	"\flisted_index\x18! \x01(\x04R\vlistedIndex\x12\x1a\n" +
+	"\bverified\x18\" \x01(\x04R\bverified\"D\n" +
 	"\fListedRecord\x12\x19\n" +
 	"\badded_at\x18\x01 \x01(\x03R\aaddedAt\x12\x19\n" +
-	"\badded_by\x18\x02 \x01(\tR\aaddedBy\"\xd4\x01\n" +
+	"\badded_by\x18\x02 \x01(\tR\aaddedBy\"\xea\x01\n" +
 	"\x0eVerifiedRecord\x12.\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x14.holdfast.v1.VerdictR\averdict\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x14\n" +
 	"\x05until\x18\x03 \x01(\x03R\x05until\x12 \n" +
 	"\vdestination\x18\x04 \x01(\tR\vdestination\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x12.\n" +
-	"\afailure\x18\x06 \x01(\v2\x14.holdfast.v1.FailureR\afailure\"\xba\x06\n" +
+	"\afailure\x18\x06 \x01(\v2\x14.holdfast.v1.FailureR\afailure\x12\x14\n" +
+	"\x05index\x18\a \x01(\x04R\x05index\"\xba\x06\n" +
 	"\rHistoryRecord\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
