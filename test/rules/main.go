@@ -31,7 +31,7 @@ func main() { program.Main("rules", parse, run) }
 func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("rules", flag.ContinueOnError)
-	only := flags.String("run", "", "only the rules whose text, code or test matches this regular expression")
+	only := flags.String("run", "", "only the rules whose section, text, code or test matches this regular expression")
 	flags.BoolVar(&o.write, "write", false, "write docs/protocol.md and run nothing")
 	flags.DurationVar(&o.limit, "limit", 2*time.Minute, "when a test that doesn't end counts as failed")
 	if err := program.Parse(flags, args); err != nil {
@@ -54,7 +54,7 @@ func takeOut(ctx context.Context, out io.Writer, match *regexp.Regexp, limit tim
 	shown, kept := 0, 0
 	for _, s := range allSections() {
 		for _, r := range s.rules {
-			if r.test == "" || !match.MatchString(r.text+" "+r.where()+" "+r.test) {
+			if r.test == "" || !match.MatchString(s.title+" "+r.text+" "+r.where()+" "+r.test) {
 				continue
 			}
 			began := time.Now()
