@@ -15,6 +15,9 @@
 //     (report.go), and is proposed until it is known to be in the log.
 //  6. What outlives its retention is returned without an attempt (expiry.go), and
 //     so is what an operator has ordered to be returned (returning.go).
+//  7. In a quarter of the slots destinations are asked about recipients, without a
+//     message (callout.go, callout_run.go); what they say goes into the state and the
+//     same breaker (callout_verdict.go).
 //
 // Without a lease nothing is claimed, and connections that haven't sent their
 // last byte are reset: another node may be about to deliver the same mail.

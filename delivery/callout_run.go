@@ -1,0 +1,88 @@
+package delivery
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"holdfast/delivery/smtpout"
+	"holdfast/relay"
+)
+
+// callOut starts call-outs while there are slots for them. A client waits for each,
+// so they go before mail; where the slots are so few that a call-out would take all,
+// mail that waits goes between two of them.
+func (s *Scheduler) callOut(q *queue) {
+	s.forsake(q)
+	for len(q.toAsk) > 0 {
+		c := q.toAsk[0]
+		probe := !q.up()
+		if probe && !s.mayProbeByCallout(q) {
+			q.toAsk = q.toAsk[1:]
+			c.tell(answer{err: errDestination})
+			q.recorded(c)
+			continue
+		}
+		if !probe && (len(q.calling) >= max(1, q.slots()/calloutShare) || q.askedLast && q.hasReady() || s.freePlaces(q) <= 0) {
+			return // what ends comes back here
+		}
+		q.toAsk = q.toAsk[1:]
+		s.startCallout(q, c, probe)
+	}
+}
+
+// mayProbeByCallout: a destination that is down is probed by a message, or, where
+// none waits, by a call-out: it would else stay down until one came, and none would
+// come, since its recipients can't be verified.
+func (s *Scheduler) mayProbeByCallout(q *queue) bool {
+	if q.probing() || q.proposed || s.cfg.Now().Before(time.Unix(0, q.record.Health.NextProbe)) {
+		return false
+	}
+	first, _, err := s.longestWaiting(q)
+	if err != nil {
+		s.log.Error("read queue", "destination", q.name, "error", err)
+	}
+	return first == nil && err == nil
+}
+
+// probeAlone probes a destination for which nothing waits and nobody is asked for: it
+// would be shown as down, and those who come next told so, however long it has been
+// back. Any reply to MAIL proves it up, whatever it says of the stranger.
+func (s *Scheduler) probeAlone(q *queue) {
+	if len(q.callouts) > 0 {
+		return // its end comes back here
+	}
+	for _, domain := range s.cfg.State.Domains() {
+		if domain.Destination != q.name || domain.Name == relay.DefaultRoute {
+			continue
+		}
+		c := &callout{domain: domain.Name, address: s.stranger(domain.Name)}
+		q.callouts[c.address] = c
+		s.startCallout(q, c, true)
+		return
+	}
+}
+
+func (s *Scheduler) startCallout(q *queue, c *callout, probe bool) {
+	ctx, cancel := context.WithTimeoutCause(s.attempts, s.cfg.Timing.Callout, errTooLong)
+	c.attempt = &attempt{
+		queue: q.name, probe: probe, probes: q.record.Health.Probes, cancel: cancel,
+		config: q.record.Config, trouble: maps.Clone(q.hosts), revision: q.revision, conn: q.takeConn(),
+	}
+	q.calling[c] = true
+	q.askedLast = true
+	recipients := []string{c.address}
+	if c.stranger != "" {
+		recipients = append(recipients, c.stranger)
+	}
+	s.start(func() func() {
+		defer cancel()
+		c.started = s.cfg.Now()
+		s.reach(ctx, c.attempt, func(conn *smtpout.Conn) smtpout.Result {
+			// RFC 5321 section 3.3: who refuses the null sender refuses every report.
+			return conn.Verify(ctx, "", recipients)
+		})
+		c.ended = s.cfg.Now()
+		return func() { s.judgeCallout(c) }
+	})
+}
