@@ -101,7 +101,7 @@ func TestRecipientImport(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	wantListed(t, sh, "one.test", `"emil m"@one.test`, "anna@one.test", "bert#1@one.test", "carl@one.test")
-	sh.in = "dora\nANNA\n"
+	sh.in = "\ufeffdora\nANNA\n" // marked as UTF-8
 	if r := sh.run(t, "recipient", "import", "one.test", "-"); r.out != "domain one.test: 1 recipient of stdin added, 1 listed before, 0 recipients removed; it lists 5\n" {
 		t.Errorf("%+v", r)
 	}

@@ -89,4 +89,14 @@ func TestRecipientsAtEveryNode(t *testing.T) {
 		}))
 	}
 	answers("its owner is dead", left, known)
+
+	w.must(left[1].Kill())
+	w.must(harness.Eventually(w.ctx, "the last node knows of no quorum", func(context.Context) error {
+		if s := w.status(left[0]); !s.Stale {
+			return errors.New("it has one")
+		}
+		return nil
+	}))
+	// As RCPT says it.
+	w.refused(left[0], 1, "451 4.3.2", "recipient", "check", "anna@sink.test")
 }
