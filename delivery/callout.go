@@ -113,9 +113,9 @@ func (s *Scheduler) hear(asked question) {
 
 // answers reports whether a dialogue is the one to wait for: not where it was begun
 // with hosts that are no longer the destination's, nor, for who wants it anew, where it
-// was begun at all.
+// was begun at all, and never a probe that nobody has asked for.
 func (c *callout) answers(asked question, revision int) bool {
-	return c.attempt == nil || c.revision == revision && !asked.anew
+	return c.local != "" && (c.attempt == nil || c.revision == revision && !asked.anew)
 }
 
 func (c *callout) join(asked question) {

@@ -23,15 +23,10 @@ func (s *Scheduler) judgeCallout(c *callout) {
 	if c.probe {
 		s.metrics.probed(v)
 	}
-	said, event := s.conclude(c)
-	if c.revision != q.revision {
-		// Its hosts aren't the destination's any more: what they say refuses nobody.
-		said, event = answer{err: errChanged}, nil
+	var event *pb.RecipientVerified
+	if c.local != "" { // else nobody has asked: probeAlone
+		event = s.answerAll(c, q.revision)
 	}
-	if c.local != "" {
-		s.metrics.calledOut(said)
-	}
-	c.tell(said)
 	s.markDirty(q.name)
 	s.start(func() func() {
 		s.settleHealth(c.attempt, v)
@@ -43,6 +38,18 @@ func (s *Scheduler) judgeCallout(c *callout) {
 			s.markDirty(q.name)
 		}
 	})
+}
+
+// answerAll tells what a call-out came to, and returns what is to be recorded of it.
+func (s *Scheduler) answerAll(c *callout, revision int) *pb.RecipientVerified {
+	said, event := s.conclude(c)
+	if c.revision != revision {
+		// Its hosts aren't the destination's any more: what they say refuses nobody.
+		said, event = answer{err: errChanged}, nil
+	}
+	s.metrics.calledOut(said)
+	c.tell(said)
+	return event
 }
 
 // record keeps what a call-out found out. It is no outcome: where it gets lost the
@@ -117,12 +124,8 @@ func (s *Scheduler) conclude(c *callout) (answer, *pb.RecipientVerified) {
 	switch {
 	case c.skipped || failure != nil && interrupted(failure):
 		return answer{err: errInterrupted}, nil
-	case c.local == "" && failure == nil:
-		return answer{said: Said{Verdict: pb.Verdict_VERDICT_ACCEPTS_ANY}}, nil // probeAlone
 	case failure == nil:
 		event.Verdict, event.Until = pb.Verdict_VERDICT_VALID, now.Add(settings.VerifyValid).UnixNano()
-	case c.local == "":
-		return answer{err: failure}, nil
 	case c.refuses(failure):
 		event.Verdict, event.Until = pb.Verdict_VERDICT_INVALID, now.Add(settings.VerifyInvalid).UnixNano()
 		event.Failure = failureRecord(failure)

@@ -8,10 +8,9 @@ import (
 )
 
 // What one client, by its address, or whoever administers, by name, may ask of
-// destinations through this node: so many at a time, and
-// so many in the long run with so many ahead of it. Who fishes for addresses gets 4xx
-// beyond; a server that sends mail to many new recipients gets them verified when it
-// comes again.
+// destinations through this node: so many at a time, and so many in the long run with
+// so many ahead of it. Who fishes for addresses gets 4xx beyond; a server that sends
+// mail to many new recipients gets them verified when it comes again.
 const (
 	askingAtOnce = 10
 	askingRate   = rate.Limit(10) // a second
