@@ -29,11 +29,16 @@ func (s *Scheduler) judgeCallout(c *callout) {
 	}
 	s.markDirty(q.name)
 	s.start(func() func() {
-		s.settleHealth(c.attempt, v)
+		index := s.settleHealth(c.attempt, v)
 		if event != nil {
 			s.record(event, c.ended)
 		}
+		if err := s.cfg.State.WaitApplied(s.outcomes, index); err != nil && s.outcomes.Err() == nil {
+			s.log.Error("wait for what a call-out says of its destination", "destination", c.queue, "error", err)
+		}
 		return func() {
+			// A probe that goes by what was known before this one would be a second one at once.
+			s.absorb(s.cfg.State.TakeChanges())
 			q.recorded(c)
 			s.markDirty(q.name)
 		}

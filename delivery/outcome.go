@@ -56,16 +56,16 @@ func (s *Scheduler) settle(a *attempt, v verdict) {
 	s.proposeReleased(a, o.doubted, true)
 }
 
-func (s *Scheduler) settleHealth(a *attempt, v verdict) {
+func (s *Scheduler) settleHealth(a *attempt, v verdict) (index uint64) {
 	record, ok := s.cfg.State.Destination(a.queue)
 	if !ok {
-		return
+		return 0
 	}
 	switch {
 	case v.failed != nil:
 		next := s.nextProbe(record.Health, record.Config)
 		s.log.Warn("destination failed", "destination", a.queue, "cause", v.failed.Error(), "next_probe", next)
-		s.propose(func() *pb.Event {
+		return s.propose(func() *pb.Event {
 			return s.event(&pb.Event{Kind: &pb.Event_DestinationFailed{DestinationFailed: &pb.DestinationFailed{
 				Name: a.queue, Probes: a.probes, Failure: failureRecord(v.failed),
 				NextProbe: next.UnixNano(), Node: s.cfg.Node,
@@ -73,12 +73,13 @@ func (s *Scheduler) settleHealth(a *attempt, v verdict) {
 		}, nil)
 	case v.recovered:
 		s.log.Info("destination recovered", "destination", a.queue)
-		s.propose(func() *pb.Event {
+		return s.propose(func() *pb.Event {
 			return s.event(&pb.Event{Kind: &pb.Event_DestinationRecovered{DestinationRecovered: &pb.DestinationRecovered{
 				Name: a.queue, Probes: a.probes, Node: s.cfg.Node,
 			}}})
 		}, nil)
 	}
+	return 0
 }
 
 // sort decides, recipient by recipient, what an attempt's result means.
@@ -184,19 +185,19 @@ func (s *Scheduler) proposeReleased(a *attempt, numbers []uint32, inDoubt bool) 
 	s.propose(releaseEvent(s.cfg.Now(), inDoubt, grant), nil)
 }
 
-// propose puts an event into the log and returns once its outcome is known. An
-// outcome that got lost with an incarnation is proposed anew by the next one:
-// each of these events says to which claim it belongs, and holds once. One that
-// the log doesn't take goes without the remote's words: an outcome that never
-// came into the log would be an attempt made again and again.
-func (s *Scheduler) propose(build func() *pb.Event, payload []byte) {
+// propose puts an event into the log and returns its index once its outcome is known,
+// 0 where the node stops before. An outcome that got lost with an incarnation is
+// proposed anew by the next one: each of these events says to which claim it belongs,
+// and holds once. One that the log doesn't take goes without the remote's words: an
+// outcome that never came into the log would be an attempt made again and again.
+func (s *Scheduler) propose(build func() *pb.Event, payload []byte) (index uint64) {
 	wordless := false
 	for tries := 0; ; tries++ {
 		event := build()
 		if wordless {
 			leaveOutWords(event)
 		}
-		result, _, err := s.cfg.Proposer.Propose(s.outcomes, event, payload)
+		result, index, err := s.cfg.Proposer.Propose(s.outcomes, event, payload)
 		switch {
 		case err == nil && result.Code == pb.EventResult_CODE_INVALID && !wordless:
 			s.log.Error("event refused, tries it without the remote's words", "reason", result.Text)
@@ -208,10 +209,10 @@ func (s *Scheduler) propose(build func() *pb.Event, payload []byte) {
 			if result.Code != pb.EventResult_CODE_OK && result.Code != pb.EventResult_CODE_STALE {
 				s.log.Error("event refused", "code", result.Code, "reason", result.Text)
 			}
-			return
+			return index
 		case s.outcomes.Err() != nil:
 			s.log.Warn("stopped before the outcome of an attempt was in the log: it will be in doubt", "error", err)
-			return
+			return 0
 		case tries == 0:
 			s.log.Info("proposes an outcome again", "error", err)
 		}
