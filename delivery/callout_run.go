@@ -35,7 +35,7 @@ func (s *Scheduler) callOut(q *queue) {
 // none waits, by a call-out: it would else stay down until one came, and none would
 // come, since its recipients can't be verified.
 func (s *Scheduler) mayProbeByCallout(q *queue) bool {
-	if q.probing() || q.proposed || s.cfg.Now().Before(time.Unix(0, q.record.Health.NextProbe)) {
+	if q.probing() || q.proposed || s.cfg.State.Probing(q.name) || s.cfg.Now().Before(time.Unix(0, q.record.Health.NextProbe)) {
 		return false
 	}
 	first, _, err := s.longestWaiting(q)
@@ -49,7 +49,7 @@ func (s *Scheduler) mayProbeByCallout(q *queue) bool {
 // would be shown as down, and those who come next told so, however long it has been
 // back. Any reply to MAIL proves it up, whatever it says of the stranger.
 func (s *Scheduler) probeAlone(q *queue) {
-	if len(q.callouts) > 0 {
+	if len(q.callouts) > 0 || s.cfg.State.Probing(q.name) {
 		return // its end comes back here
 	}
 	for _, domain := range s.cfg.State.Domains() {

@@ -311,6 +311,29 @@ func TestCalloutProbes(t *testing.T) {
 	}
 }
 
+// A probe is one, whoever's it is: where another node's is still under way, neither a
+// call-out nor a probe of its own begins beside it.
+func TestCalloutsAwaitAnothersProbe(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	stopped := w.clock.now()
+	w.verifying(8, "127.0.0.1:1")
+	first := w.owner("dest")
+	id := w.accept(testSender, "user@example.test")
+	w.destinationFails("dest", stopped)
+	w.must(w.owner("dest").Incarnation(), claimEvent(1, id, "dest", true, 0), nil)
+	w.destinationFails("dest", stopped) // back to the first, while the other one probes
+	w.clock.advance(time.Minute)
+	first.run()
+	for range 20 {
+		if _, err := first.scheduler.Ask(w.ctx, "dest", "anna@example.test", false); !errors.Is(err, errDestination) {
+			t.Errorf("error %v", err)
+		}
+	}
+	if n := w.dials(); n != 0 {
+		t.Errorf("%d dials beside another node's probe", n)
+	}
+}
+
 // A call-out that takes long leaves mail its concurrency, whatever that has come to.
 func TestCalloutLeavesMailItsConcurrency(t *testing.T) {
 	w := newWorld(t, "a")

@@ -147,6 +147,9 @@ func (s *State) ForeignClaims(destination string, incarnation uint64) int {
 	return n
 }
 
+// Probing reports whether a node holds the claim of a destination's probe.
+func (s *State) Probing(destination string) bool { return s.claims.hasProbe(destination) }
+
 func sorted(list []uint64) []uint64 {
 	slices.Sort(list)
 	return list

@@ -57,6 +57,12 @@ func destinations() []rule {
 			test:    "fsm.TestProbesBeginAnew", says: "want 1 failed",
 		},
 		{
+			text:    "Beside another node's probe none begins without a message",
+			in:      "Probing",
+			without: []change{{"fsm/claims.go", "return s.claims.hasProbe(destination)", "return false"}},
+			test:    "delivery.TestCalloutsAwaitAnothersProbe", says: "beside another node's probe",
+		},
+		{
 			text:    "A probe counts as no attempt",
 			in:      "settle",
 			without: []change{{"delivery/outcome.go", "s.proposeFailed(a, o.unreachable, true)", "s.proposeFailed(a, o.unreachable, false)"}},
