@@ -39,6 +39,14 @@ type failCase struct {
 func failCases() []failCase {
 	const all = faultfs.Write | faultfs.Sync | faultfs.Create | faultfs.Rename
 	return []failCase{
+		// First those after which a node catches up from nothing: the longer the load
+		// runs, the more that is.
+		{"new log meta", "raft/wal/wal-meta.db", all, 0, fresh, false},
+		{"new votes", "raft/stable.db", all, 0, fresh, false},
+		{"generation", "state/CURRENT-GENERATION*", all, 0, fresh, true},
+		{"state marker, new", "state/gen-*/marker.*", all, 0, fresh, false},
+		{"node.json", "node.json*", all, 0, fresh, true},
+		{"names in the data folder, one fsync", ".", faultfs.Sync, 1, fresh, false},
 		{"log segment, write", "raft/wal/*.wal", faultfs.Write, 0, mail, true},
 		{"log segment, one fsync", "raft/wal/*.wal", faultfs.Sync, 1, mail, true},
 		{"log segment, create", "raft/wal/*.wal", faultfs.Create, 0, bulk, false},
@@ -53,12 +61,6 @@ func failCases() []failCase {
 		{"state manifest, write", "state/gen-*/MANIFEST-*", faultfs.Write, 0, bulk, false},
 		{"state manifest, one fsync", "state/gen-*/MANIFEST-*", faultfs.Sync, 1, bulk, false},
 		{"state marker", "state/gen-*/marker.*", all, 0, restart, false},
-		{"new log meta", "raft/wal/wal-meta.db", all, 0, fresh, false},
-		{"new votes", "raft/stable.db", all, 0, fresh, false},
-		{"generation", "state/CURRENT-GENERATION*", all, 0, fresh, true},
-		{"state marker, new", "state/gen-*/marker.*", all, 0, fresh, false},
-		{"node.json", "node.json*", all, 0, fresh, true},
-		{"names in the data folder, one fsync", ".", faultfs.Sync, 1, fresh, false},
 	}
 }
 
