@@ -176,6 +176,30 @@ func TestCurrentNeedsWhatWasCommitted(t *testing.T) {
 	}
 }
 
+// Who looked in a gap between two leases waits for a change, however short it was.
+func TestGapInTheLeaseIsAChange(t *testing.T) {
+	var l lease
+	l.init()
+	l.renew(0, time.Second, 1)
+	changed := l.changed.wait()
+	fired := func() bool {
+		select {
+		case <-changed:
+			return true
+		default:
+			return false
+		}
+	}
+	l.renew(time.Second/2, 2*time.Second, 2)
+	if fired() {
+		t.Error("a lease that goes on is no change")
+	}
+	l.renew(3*time.Second, 4*time.Second, 3)
+	if !fired() {
+		t.Error("nobody hears of the new lease")
+	}
+}
+
 func TestOutcomesOfRaft(t *testing.T) {
 	for err, want := range map[error]outcomeKind{
 		raft.ErrLeadershipLost:               outcomeUnknown,

@@ -31,8 +31,13 @@ type grant struct {
 func (l *lease) renew(now, until time.Duration, commit uint64) {
 	l.mu.Lock()
 	l.grants = slices.DeleteFunc(l.grants, func(g grant) bool { return g.until <= now })
+	lapsed := len(l.grants) == 0
 	l.grants = append(l.grants, grant{until: until, commit: commit})
 	l.mu.Unlock()
+	if lapsed {
+		// watchLease may have missed it; who looked meanwhile waits for the change.
+		l.changed.fire()
+	}
 	kick(l.renewed)
 }
 

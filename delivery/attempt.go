@@ -126,10 +126,12 @@ func (s *Scheduler) reach(ctx context.Context, a *attempt, say func(*smtpout.Con
 		s.metrics.connected(failure, s.cfg.Now().Sub(begin))
 		if failure != nil {
 			a.failure = failure
-			if ctx.Err() != nil {
-				return
+			if ctx.Err() == nil || errors.Is(context.Cause(ctx), errTooLong) {
+				a.failedHosts = append(a.failedHosts, host)
 			}
-			a.failedHosts = append(a.failedHosts, host)
+			if ctx.Err() != nil {
+				return // where the time was over, the next attempt goes to another host first
+			}
 			continue
 		}
 		if !a.setConn(conn) {

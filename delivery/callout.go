@@ -57,11 +57,13 @@ type answer struct {
 type callout struct {
 	*attempt
 	domain, local string
-	address       string
-	stranger      string // an address that nobody has; "" where the domain is known
-	asking        []question
-	over          bool // said is what it came to
-	said          answer
+	// domainRevision is the domain's as of the question.
+	domainRevision uint64
+	address        string
+	stranger       string // an address that nobody has; "" where the domain is known
+	asking         []question
+	over           bool // said is what it came to
+	said           answer
 }
 
 // Ask asks a destination of this node whether it takes mail to an address, unless
@@ -141,7 +143,10 @@ func (s *Scheduler) newCallout(q *queue, asked question) (c *callout, known *Sai
 	if s.tooManyCallouts(q, domain) {
 		return nil, nil, errBusy
 	}
-	c = &callout{domain: domain, local: local, address: asked.address, asking: []question{asked}}
+	c = &callout{
+		domain: domain, local: local, domainRevision: config.Revision,
+		address: asked.address, asking: []question{asked},
+	}
 	ofDomain, err := s.cfg.State.Verified(domain, "", s.cfg.Now())
 	if err != nil {
 		return nil, nil, fmt.Errorf("read what is known of %s: %w", domain, err)

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"holdfast/delivery/smtpout"
+	"holdfast/fsm"
 	"holdfast/relay"
 )
 
 // callOut starts call-outs while there are slots for them. A client waits for each,
-// so they go before mail; where the slots are so few that a call-out would take all,
-// mail that waits goes between two of them.
+// so they go before mail; where one would take the last slot, mail that waits for it
+// goes between two of them.
 func (s *Scheduler) callOut(q *queue) {
 	s.forsake(q)
 	for len(q.toAsk) > 0 {
@@ -23,12 +24,42 @@ func (s *Scheduler) callOut(q *queue) {
 			q.recorded(c)
 			continue
 		}
-		if !probe && (len(q.calling) >= max(1, q.slots()/calloutShare) || q.askedLast && q.hasReady() || s.freePlaces(q) <= 0) {
+		if !probe && (!q.mayCallOut(s.cfg.Now()) || s.freePlaces(q) <= 0 || s.isMailsTurn(q)) {
 			return // what ends comes back here
 		}
 		q.toAsk = q.toAsk[1:]
 		s.startCallout(q, c, probe)
 	}
+}
+
+// mayCallOut keeps call-outs to their share. Where the destination hasn't answered
+// lately that is one: a burst against its own limit of connections would look like an
+// outage. Those to hosts that it had before don't count, they may hang.
+func (q *queue) mayCallOut(now time.Time) bool {
+	places, taken := max(1, q.slots()/calloutShare), 0
+	if now.Sub(q.lastAnswer) >= recentSuccess {
+		places = 1
+	}
+	for c := range q.calling {
+		if c.revision == q.revision {
+			taken++
+		}
+	}
+	return taken < places
+}
+
+// isMailsTurn reports whether the last slot is mail's that could have it now, since a
+// call-out had the one before.
+func (s *Scheduler) isMailsTurn(q *queue) bool {
+	if !q.askedLast || s.freePlaces(q) > 1 {
+		return false
+	}
+	for l := range fsm.Lanes {
+		if len(q.lanes[l].ready) > 0 && s.freeSlots(q, l) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // mayProbeByCallout: a destination that is down is probed by a message, or, where

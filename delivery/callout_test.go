@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,89 +176,6 @@ func TestAskWithoutAnswer(t *testing.T) {
 	}
 }
 
-// Any number of clients that ask for one recipient cost one dialogue, and dialogues
-// take at most a quarter of the slots, which mail can't exceed with them.
-func TestCalloutsShareSlots(t *testing.T) {
-	const slots = 8
-	w := newWorld(t, "a")
-	hold := make(chan struct{})
-	var seen askedFor
-	var holding atomic.Bool
-	var dots atomic.Int32
-	s := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply {
-		seen.note(step)
-		switch {
-		case step.Verb == "RCPT" && strings.HasPrefix(step.Address, "asked"):
-			return sink.Reply{Hold: hold}
-		case step.Verb == sink.Dot && holding.Load():
-			dots.Add(1)
-			return sink.Reply{Hold: hold}
-		}
-		return sink.Reply{}
-	}})
-	w.verifying(slots, s.Addr())
-	w.runAll()
-	// Each delivery lets concurrency rise.
-	w.acceptMany(3*slots, "example.test")
-	w.awaitDelivered("dest", 3*slots)
-	holding.Store(true)
-	var asking sync.WaitGroup
-	for i := range 60 {
-		asking.Go(func() {
-			if said, err := w.ask(fmt.Sprintf("asked%d@example.test", i%6), false); err != nil || said.Verdict == pb.Verdict_VERDICT_INVALID {
-				t.Errorf("%v, %v", said, err)
-			}
-		})
-	}
-	underWay := func() []string { return slices.DeleteFunc(seen.list(), isMail) }
-	// Mail that comes first would have all slots, and keep them as it is held too.
-	w.await("call-outs have their share", func() bool { return len(underWay()) >= slots/calloutShare })
-	w.acceptMany(3*slots, "example.test")
-	// More can't be: what follows would be seen in MaxOpen.
-	w.await("all slots are in use", func() bool { return int(dots.Load())+len(underWay()) == slots })
-	callouts := underWay()
-	if len(callouts) != slots/calloutShare {
-		t.Errorf("call-outs under way: %q", callouts)
-	}
-	close(hold)
-	asking.Wait()
-	w.awaitDelivered("dest", 6*slots)
-	if open := s.Stats().MaxOpen; open > slots {
-		t.Errorf("%d connections at a time, %d slots", open, slots)
-	}
-	all := underWay()
-	slices.Sort(all)
-	if len(slices.Compact(slices.Clone(all))) != len(all) {
-		t.Errorf("asked twice: %q", all)
-	}
-}
-
-// Where there is one slot, call-outs without end don't keep mail from it.
-func TestCalloutsLeaveMailItsTurn(t *testing.T) {
-	w := newWorld(t, "a")
-	s := w.sink(sink.Config{Answer: (&askedFor{}).selective("rcpt@example.test")})
-	w.verifying(1, s.Addr())
-	w.runAll()
-	ctx, cancel := context.WithCancel(w.ctx)
-	var asking sync.WaitGroup
-	for i := range 4 {
-		asking.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				_, _ = w.owner("dest").scheduler.Ask(ctx, "dest", fmt.Sprintf("guess%d.%d@example.test", i, n), false)
-			}
-		})
-	}
-	for range 10 {
-		w.accept("sender@example.org", "rcpt@example.test")
-	}
-	w.awaitDelivered("dest", 10)
-	cancel()
-	asking.Wait()
-	if open := s.Stats().MaxOpen; open > 1 {
-		t.Errorf("%d connections at a time", open)
-	}
-}
-
 // A call-out that can't reach the destination is the outage's first sign. While it is
 // down nobody is asked for; where no message waits to be its probe, a dialogue without
 // one is, as else it would be down until somebody asked.
@@ -334,29 +251,57 @@ func TestCalloutsAwaitAnothersProbe(t *testing.T) {
 	}
 }
 
-// A call-out that takes long leaves mail its concurrency, whatever that has come to.
-func TestCalloutLeavesMailItsConcurrency(t *testing.T) {
+// A host that takes connections and says nothing takes a call-out's time; the next one
+// goes to the other host, and the destination is up all the while.
+func TestCalloutFindsTheOtherHost(t *testing.T) {
 	w := newWorld(t, "a")
-	hold := make(chan struct{})
-	defer close(hold)
-	var seen askedFor
+	w.timing.Callout = 300 * time.Millisecond
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer mute.Close()
+	s := w.sink(sink.Config{Answer: (&askedFor{}).selective("anna@example.test")})
+	w.verifying(8, mute.Addr().String())
+	w.destination("dest", 8, mute.Addr().String(), s.Addr())
+	w.runAll()
+	if _, err := w.ask("anna@example.test", false); !errors.Is(err, errTooLong) {
+		t.Errorf("the first: %v", err)
+	}
+	w.await("the other host says so", func() bool {
+		said, err := w.ask("anna@example.test", false)
+		return err == nil && said.Verdict == pb.Verdict_VERDICT_VALID
+	})
+	if n := w.log.count(func(e *pb.Event) bool { return e.GetDestinationFailed() != nil }); n != 0 {
+		t.Errorf("%d outages were declared", n)
+	}
+}
+
+// What a destination says of a recipient while an operator sets its domain anew, to have
+// refusals forgotten, is forgotten with them.
+func TestCalloutOutlivesNoChange(t *testing.T) {
+	w := newWorld(t, "a")
+	hold, asked := make(chan struct{}), make(chan struct{}, 1)
 	s := w.sink(sink.Config{Answer: func(step sink.Step) sink.Reply {
-		seen.note(step)
-		if step.Verb == "RCPT" && !isMail(step.Address) {
-			return sink.Reply{Hold: hold}
+		if strings.HasPrefix(step.Address, "anna") {
+			asked <- struct{}{}
+			return sink.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user", Hold: hold}
 		}
 		return sink.Reply{}
 	}})
-	w.verifying(20, s.Addr())
+	w.verifying(8, s.Addr())
 	w.runAll()
-	ctx, cancel := context.WithCancel(w.ctx)
-	var asking sync.WaitGroup
-	asking.Go(func() { _, _ = w.owner("dest").scheduler.Ask(ctx, "dest", "asked@example.test", false) })
-	w.await("it is asked for", func() bool { return slices.Contains(seen.list(), "asked@example.test") })
-	w.accept("sender@example.org", "rcpt@example.test")
-	w.awaitDelivered("dest", 1)
-	cancel()
-	asking.Wait()
+	answer := make(chan error, 1)
+	go func() {
+		_, err := w.ask("anna@example.test", false)
+		answer <- err
+	}()
+	<-asked
+	w.setDomain(&pb.DomainConfig{
+		Name: "example.test", Destination: "dest", Policy: relay.DefaultPolicy, Verify: pb.Verify_VERIFY_CALLOUT, SpamRetention: int64(time.Hour),
+	})
+	close(hold)
+	if err := <-answer; !errors.Is(err, errChanged) || w.known("anna") != nil {
+		t.Errorf("%v; known as %v", err, w.known("anna"))
+	}
 }
 
 // A destination that is slow to answer is no outage, and one that keeps a call-out for
@@ -369,8 +314,11 @@ func TestCalloutThatTakesTooLong(t *testing.T) {
 	s := w.sink(sink.Config{Answer: sink.On("RCPT", sink.Reply{Hold: hold})})
 	w.verifying(8, s.Addr())
 	w.runAll()
-	if _, err := w.ask("anna@example.test", false); !errors.Is(err, errTooLong) {
-		t.Errorf("error %v", err)
+	// The second would find a destination down that the first had so declared.
+	for _, name := range []string{"anna", "bert"} {
+		if _, err := w.ask(name+"@example.test", false); !errors.Is(err, errTooLong) {
+			t.Errorf("error %v", err)
+		}
 	}
 	if health := w.health("dest"); health.State != pb.DestinationHealth_STATE_UP || w.known("anna") != nil {
 		t.Errorf("the destination is %v", health)

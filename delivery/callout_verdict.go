@@ -14,8 +14,8 @@ import (
 func (s *Scheduler) judgeCallout(c *callout) {
 	q := s.queues[c.queue]
 	delete(q.calling, c)
-	s.keep(q, c.attempt)
 	q.learn(c.attempt)
+	s.keep(q, c.attempt)
 	var v verdict
 	if !c.skipped && !c.wasInterrupted() {
 		v = s.verdictOnCallout(q, c.attempt)
@@ -25,7 +25,7 @@ func (s *Scheduler) judgeCallout(c *callout) {
 	}
 	var event *pb.RecipientVerified
 	if c.local != "" { // else nobody has asked: probeAlone
-		event = s.answerAll(c, q.revision)
+		event = s.answerAll(c)
 	}
 	s.markDirty(q.name)
 	s.start(func() func() {
@@ -46,15 +46,24 @@ func (s *Scheduler) judgeCallout(c *callout) {
 }
 
 // answerAll tells what a call-out came to, and returns what is to be recorded of it.
-func (s *Scheduler) answerAll(c *callout, revision int) *pb.RecipientVerified {
+func (s *Scheduler) answerAll(c *callout) *pb.RecipientVerified {
 	said, event := s.conclude(c)
-	if c.revision != revision {
-		// Its hosts aren't the destination's any more: what they say refuses nobody.
+	if !s.stands(c) {
 		said, event = answer{err: errChanged}, nil
 	}
 	s.metrics.calledOut(said)
 	c.tell(said)
 	return event
+}
+
+// stands reports whether domain and destination are as they were when a call-out was
+// asked for. Else its hosts aren't the destination's any more, or an operator has just
+// had refusals forgotten: what was said refuses nobody.
+func (s *Scheduler) stands(c *callout) bool {
+	domain, ok := s.cfg.State.Domain(c.domain)
+	destination, exists := s.cfg.State.Destination(c.queue)
+	return ok && exists && domain.Destination == c.queue && domain.Revision == c.domainRevision &&
+		destination.Config.GetRevision() == c.config.GetRevision()
 }
 
 // record keeps what a call-out found out. It is no outcome: where it gets lost the
@@ -103,6 +112,8 @@ func (s *Scheduler) verdictOnCallout(q *queue, a *attempt) verdict {
 		return verdict{recovered: a.probe}
 	case a.probe:
 		return verdict{failed: failure}
+	case errors.Is(failure, errTooLong):
+		return verdict{} // the time was over at one host: the next call-out goes to another
 	case !q.up(), a.ended.Sub(q.lastAnswer) < recentSuccess && len(q.running)+len(q.calling) > 0:
 		// Known, or the host wants fewer of us.
 		return verdict{}

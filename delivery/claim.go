@@ -30,7 +30,7 @@ func (s *Scheduler) claimDue(q *queue) {
 	taken, foreign := q.outstanding(), s.cfg.State.ForeignClaims(q.name, s.incarnation)
 	var claims []*pb.AttemptStarted_Claim
 	for l := range fsm.Lanes {
-		want := min(room(l, taken, 2*q.limit-foreign, 2*q.slots()-foreign), maxClaims-len(claims))
+		want := min(room(l, taken, max(1, 2*q.limit-foreign), 2*q.slots()-foreign), maxClaims-len(claims))
 		if want <= 0 || s.isQuiet(q, l, now) || s.isStarved(q, l, now) {
 			continue
 		}
@@ -212,7 +212,10 @@ func (s *Scheduler) claimsAnswered(answer claimsProposed) {
 	denied := 0
 	for _, attempt := range answer.attempts {
 		claim := &pb.ClaimRef{Incarnation: s.incarnation, Attempt: attempt}
-		if _, waits := q.claiming[attempt]; waits && !s.cfg.State.HoldsClaim(claim) {
+		_, waits := q.claiming[attempt]
+		// One that holds and isn't granted by now came with a state that was installed:
+		// the reconciliation gives it back.
+		if waits && (answer.err == nil || !s.cfg.State.HoldsClaim(claim)) {
 			// Its rows are still in the queue, behind the cursor.
 			q.claimed(attempt)
 			q.rewind()
@@ -260,11 +263,12 @@ func (s *Scheduler) startReady(q *queue) {
 }
 
 // freeSlots counts other nodes' live claims, left from before a change of
-// owner, as slots in use, and connections until they are closed.
+// owner, as slots in use, and connections until they are closed. One of an earlier
+// owner that hangs leaves the concurrency of one that there is at least.
 func (s *Scheduler) freeSlots(q *queue, l fsm.Lane) int {
-	elsewhere := s.elsewhere(q)
+	limit := max(1, q.limit-s.cfg.State.ForeignClaims(q.name, s.incarnation)) - q.closing
 	// Call-outs take slots, and nothing of the concurrency that mail has come to.
-	return min(room(l, q.inSlots(), q.limit-elsewhere, q.slots()-elsewhere), s.freePlaces(q))
+	return min(room(l, q.inSlots(), limit, q.slots()-s.elsewhere(q)), s.freePlaces(q))
 }
 
 // freePlaces are the slots that nobody has.

@@ -55,8 +55,8 @@ func blamesHost(f *relay.Failure) bool {
 // in the log: no more mail can be doubled by a crash than there are slots.
 func (s *Scheduler) judge(a *attempt) {
 	q := s.queues[a.queue]
-	s.keep(q, a)
 	q.learn(a)
+	s.keep(q, a) // unless there was trouble, as of now
 	var v verdict
 	if !a.skipped && !a.wasInterrupted() {
 		v = s.verdictOn(q, a)
@@ -67,7 +67,11 @@ func (s *Scheduler) judge(a *attempt) {
 	}
 	s.start(func() func() {
 		s.settle(a, v)
-		return func() { s.release(a) }
+		return func() {
+			// What it has changed comes before what may begin in its place.
+			s.absorb(s.cfg.State.TakeChanges())
+			s.release(a)
+		}
 	})
 }
 
@@ -87,9 +91,11 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 	switch {
 	case a.probe:
 		return verdict{failed: failure}
+	case errors.Is(failure, errTooLong):
+		return verdict{} // before MAIL: that says nothing of the host either
 	case !q.up():
 		return verdict{} // the outage is known
-	case a.ended.Sub(q.lastAnswer) < recentSuccess && (q.limit > 1 || len(q.running) > 1):
+	case a.ended.Sub(q.lastAnswer) < recentSuccess && (q.limit > 1 || len(q.running)+len(q.calling) > 1):
 		// The host talks to others of us at this moment: it wants fewer. There
 		// is no fewer than one, and all that waits would fail in a row.
 		q.congested()

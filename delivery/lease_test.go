@@ -318,7 +318,7 @@ func TestStopWithoutAnswers(t *testing.T) {
 		t.Run(tt.verb, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "a")
-			w.grace, w.timing.Commit = 200*time.Millisecond, 200*time.Millisecond
+			w.grace, w.timing.Commit = 200*time.Millisecond, 2*time.Second
 			answer, reached, _ := holdAt(tt.verb)
 			s := w.sink(sink.Config{Answer: answer, Offer: []string{}})
 			w.route("example.test", "dest", 2, s.Addr())

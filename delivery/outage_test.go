@@ -72,7 +72,9 @@ func TestOutage(t *testing.T) {
 					messages = 60
 				}
 				w := newWorld(t, "a", "b")
-				w.timeouts.Greeting = 30 * time.Millisecond
+				if b.name == "no greeting" {
+					w.timeouts.Greeting = 30 * time.Millisecond
+				}
 				s := w.sink(sink.Config{})
 				w.route("example.test", "dest", slots, s.Addr())
 				w.runAll()

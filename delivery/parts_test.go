@@ -287,24 +287,29 @@ func TestConcurrency(t *testing.T) {
 
 func TestVerdict(t *testing.T) {
 	refused := &relay.Failure{Phase: relay.PhaseConnect, Cause: relay.CauseRefused, At: base}
+	cutOff := &relay.Failure{Phase: relay.PhaseGreeting, Cause: relay.CauseTimeout, At: base, Err: errTooLong}
 	for _, tt := range []struct {
 		name    string
 		limit   int
 		running uint64
+		calling int
 		success time.Time
 		up      bool
 		probe   bool
 		failure *relay.Failure
 		want    string
 	}{
-		{"first contact", 1, 1, time.Time{}, true, false, refused, "failed"},
-		{"others succeed", 5, 5, base.Add(-time.Second), true, false, refused, "congested"},
-		{"others succeeded long ago", 5, 5, base.Add(-time.Minute), true, false, refused, "failed"},
-		{"alone", 1, 1, base.Add(-time.Second), true, false, refused, "failed"},
-		{"known outage", 5, 5, base.Add(-time.Second), false, false, refused, "nothing"},
-		{"probe", 5, 1, base.Add(-time.Second), false, true, refused, "failed"},
-		{"probe that succeeds", 5, 1, time.Time{}, false, true, nil, "recovered"},
-		{"success", 5, 1, time.Time{}, true, false, nil, "nothing"},
+		{"first contact", 1, 1, 0, time.Time{}, true, false, refused, "failed"},
+		{"others succeed", 5, 5, 0, base.Add(-time.Second), true, false, refused, "congested"},
+		{"others succeeded long ago", 5, 5, 0, base.Add(-time.Minute), true, false, refused, "failed"},
+		{"alone", 1, 1, 0, base.Add(-time.Second), true, false, refused, "failed"},
+		{"known outage", 5, 5, 0, base.Add(-time.Second), false, false, refused, "nothing"},
+		{"probe", 5, 1, 0, base.Add(-time.Second), false, true, refused, "failed"},
+		{"probe that succeeds", 5, 1, 0, time.Time{}, false, true, nil, "recovered"},
+		{"success", 5, 1, 0, time.Time{}, true, false, nil, "nothing"},
+		{"beside a call-out", 1, 1, 1, base.Add(-time.Second), true, false, refused, "nothing"},
+		{"cut off at the greeting", 1, 1, 0, time.Time{}, true, false, cutOff, "nothing"},
+		{"probe that is cut off", 1, 1, 0, time.Time{}, false, true, cutOff, "failed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			q := upQueue(20)
@@ -315,6 +320,9 @@ func TestVerdict(t *testing.T) {
 			a := &attempt{probe: tt.probe, failure: tt.failure, ended: base}
 			for number := range tt.running {
 				q.running[number] = a
+			}
+			for range tt.calling {
+				q.calling[&callout{attempt: a}] = true
 			}
 			v := fixed(base, 0.5).verdictOn(q, a)
 			got := "nothing"

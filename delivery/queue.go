@@ -172,11 +172,6 @@ func (q *queue) recorded(c *callout) {
 	}
 }
 
-// hasReady reports whether a claim waits for a slot.
-func (q *queue) hasReady() bool {
-	return slices.ContainsFunc(q.lanes[:], func(l lane) bool { return len(l.ready) > 0 })
-}
-
 // probing reports whether a probe is claimed or under way. Attempts from before
 // the outage don't count: they may hang for minutes.
 func (q *queue) probing() bool {
@@ -187,6 +182,11 @@ func (q *queue) probing() bool {
 	}
 	for _, c := range q.callouts {
 		if c.attempt != nil && c.probe {
+			return true
+		}
+	}
+	for c := range q.calling { // another one for its recipient may have taken its place
+		if c.probe {
 			return true
 		}
 	}

@@ -134,6 +134,29 @@ func TestForeignClaimsTakeSlots(t *testing.T) {
 	if got := s.freeSlots(q, fsm.LaneFresh); got != 2 {
 		t.Errorf("%d free slots of 3 beside another node's claim, want 2", got)
 	}
+	// One that hangs doesn't keep all mail waiting for as long.
+	q.limit = 1
+	if got := s.freeSlots(q, fsm.LaneFresh); got != 1 {
+		t.Errorf("%d free slots at a concurrency of 1 beside another node's claim, want 1", got)
+	}
+}
+
+// A claim that holds and was never granted here came with a state that was installed
+// while it was proposed: it is known to nobody, and so given back.
+func TestClaimOfAnInstalledStateIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	w.route("example.test", "dest", 2, "127.0.0.1:1")
+	n := w.nodes["a"]
+	s, q, id := w.idle(n)
+	w.must(n.Incarnation(), claimEvent(7, id, "dest", false, 0), nil)
+	n.state.TakeChanges() // the grant is lost with the state that told of it
+	q.claim(7, fsm.LaneFresh)
+	q.proposed = true
+	s.claimsAnswered(claimsProposed{queue: "dest", incarnation: s.incarnation, attempts: []uint64{7}})
+	if len(q.claiming) != 0 || q.outstanding().all() != 0 || q.probing() {
+		t.Errorf("%v is still waited for", q.claiming)
+	}
 }
 
 // wordShy takes no outcome that has words in it.

@@ -42,7 +42,7 @@ func TestPeerSilentAtMailIsDown(t *testing.T) {
 // message waits by its own policy, and others go on.
 func TestAttemptThatTakesTooLong(t *testing.T) {
 	w := newWorld(t, "a")
-	w.timing.Attempt = 200 * time.Millisecond
+	w.timing.Attempt = 2 * time.Second
 	// Envelope and content apart, so that nothing is in doubt.
 	s := w.sink(sink.Config{Offer: sink.OfferWithout("CHUNKING", "PIPELINING")})
 	s.SetAnswer(func(step sink.Step) sink.Reply {

@@ -74,7 +74,7 @@ func TestUnknownOutcomeIsTakenBack(t *testing.T) {
 			late := make(chan struct{})
 			var failures atomic.Int32
 			h := start(t, func(cfg *Config, c *cluster) {
-				cfg.AcceptTimeout = 500 * time.Millisecond
+				cfg.AcceptTimeout = time.Second
 				c.before = func(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, error) {
 					switch {
 					case event.GetMessageAccepted() != nil:
@@ -428,7 +428,7 @@ func TestMemoryOfLongBody(t *testing.T) {
 func TestNoBufferLeft(t *testing.T) {
 	h := start(t, func(cfg *Config, _ *cluster) {
 		cfg.BodyMemory = 3 * pieceSize
-		cfg.AcceptTimeout = 300 * time.Millisecond
+		cfg.AcceptTimeout = time.Second
 	})
 	var slow []*client
 	for range 3 {

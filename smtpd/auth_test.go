@@ -344,7 +344,7 @@ func TestAccountChangesUnderASession(t *testing.T) {
 func TestGuessesAreBounded(t *testing.T) {
 	judging, judged := make(chan struct{}), make(chan struct{})
 	cfg := DefaultConfig()
-	cfg.GuessSlots, cfg.GuessPatience, cfg.GuessPause = 1, 20*time.Millisecond, time.Hour
+	cfg.GuessSlots, cfg.GuessPatience, cfg.GuessPause = 1, 100*time.Millisecond, time.Hour
 	ctx, stop := context.WithCancel(t.Context())
 	g := newGuesses(&cfg, func() context.Context { return ctx })
 	g.matches = func(_, given string) bool {
@@ -369,6 +369,9 @@ func TestGuessesAreBounded(t *testing.T) {
 	}
 	judged <- struct{}{}
 	// The first waits for the pause now, with its turn and without its slot.
+	for len(g.slots) > 0 {
+		runtime.Gosched()
+	}
 	second := guess("198.51.100.1", "right")
 	<-judging
 	judged <- struct{}{}

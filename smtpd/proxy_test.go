@@ -85,7 +85,7 @@ func TestProxyNamesTheClient(t *testing.T) {
 // Without a header nobody knows who the client is, and a client that isn't a
 // proxy may not say who it is.
 func TestProxyHeaderIsWanted(t *testing.T) {
-	h := behindProxy(t, func(cfg *Config) { cfg.CommandTimeout = 300 * time.Millisecond })
+	h := behindProxy(t, func(cfg *Config) { cfg.CommandTimeout = time.Second })
 	for name, text := range map[string]string{
 		"silence":      "",
 		"a client":     "EHLO client.example\r\n",

@@ -146,11 +146,11 @@ func TestTimeouts(t *testing.T) {
 		play   func(*client)
 	}{
 		"command": {
-			func(cfg *Config) { cfg.CommandTimeout = 300 * time.Millisecond },
+			func(cfg *Config) { cfg.CommandTimeout = time.Second },
 			func(c *client) { c.send("NOO") },
 		},
 		"session": {
-			func(cfg *Config) { cfg.SessionTimeout = 500 * time.Millisecond },
+			func(cfg *Config) { cfg.SessionTimeout = time.Second },
 			func(*client) {},
 		},
 		"DATA stalls": {
@@ -182,7 +182,7 @@ func TestTimeouts(t *testing.T) {
 // though the transfer as a whole outlasts DataTimeout.
 func TestTrickle(t *testing.T) {
 	h := start(t, func(cfg *Config, _ *cluster) {
-		cfg.DataTimeout = 300 * time.Millisecond
+		cfg.DataTimeout = time.Second
 		cfg.MinDataRate = 1000
 	})
 	trickle := func(part string, last string) (*client, time.Duration) {
@@ -192,7 +192,7 @@ func TestTrickle(t *testing.T) {
 		begin := time.Now()
 		ticker := time.NewTicker(20 * time.Millisecond)
 		defer ticker.Stop()
-		for time.Since(begin) < time.Second {
+		for time.Since(begin) < 1500*time.Millisecond {
 			<-ticker.C
 			if _, err := io.WriteString(c.nc, part); err != nil {
 				break
@@ -212,7 +212,7 @@ func TestTrickle(t *testing.T) {
 	}
 	c, took := trickle(strings.Repeat("x", 998)+"\r\n", ".\r\n")
 	c.want("250 ")
-	if took < 300*time.Millisecond {
+	if took < time.Second {
 		t.Error("the transfer was too short to show anything")
 	}
 }

@@ -90,12 +90,13 @@ func (d *delivery) stale(cause relay.Cause) bool {
 	return d.reused && d.replies == 0 && cause == relay.CauseClosed && !d.c.stopped()
 }
 
-// failRest gives a failure to all recipients that have none.
+// failRest gives a failure to all recipients that have none. One that was only asked
+// for has its answer, whatever becomes of the next.
 func (d *delivery) failRest(f *relay.Failure) {
 	for i := range d.result.Outcomes {
-		if d.result.Outcomes[i].Failure == nil {
-			d.result.Outcomes[i].Reply = relay.Reply{}
-			d.result.Outcomes[i].Failure = f
+		outcome := &d.result.Outcomes[i]
+		if outcome.Failure == nil && (!d.asking || outcome.Reply.Code == 0) {
+			outcome.Reply, outcome.Failure = relay.Reply{}, f
 		}
 	}
 }

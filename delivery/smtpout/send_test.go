@@ -367,6 +367,31 @@ func TestVerify(t *testing.T) {
 	})
 }
 
+// Who has an answer keeps it, though the next recipient costs the connection.
+func TestVerifyKeepsWhatWasAnswered(t *testing.T) {
+	for name, last := range map[string]sink.Reply{
+		"421":    {Code: 421, Enhanced: "4.7.0", Text: "too many unknown users", Hangup: true},
+		"closed": {Hangup: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := startSink(t, sink.Config{Answer: func(s sink.Step) sink.Reply {
+				if s.Address == "never@x" {
+					return last
+				}
+				return sink.Reply{}
+			}})
+			conn := connect(t, newDialer(), server.Addr())
+			result := conn.Verify(testContext(t), "", []string{"a@x", "never@x"})
+			if got := result.Outcomes[0]; got.Failure != nil || got.Reply.Code != 250 {
+				t.Errorf("a@x: %+v, want 250", got)
+			}
+			if result.Outcomes[1].Failure == nil {
+				t.Errorf("never@x: %+v", result.Outcomes[1])
+			}
+		})
+	}
+}
+
 func TestMailLimit(t *testing.T) {
 	server := startSink(t, sink.Config{Offer: []string{"LIMITS MAILMAX=2"}})
 	conn := connect(t, newDialer(), server.Addr())

@@ -59,6 +59,18 @@ func claims() []rule {
 			test:    "delivery.TestForeignClaimsTakeSlots", says: "free slots of 3",
 		},
 		{
+			text:    "Claims of an old owner that hang leave the concurrency of one",
+			in:      "freeSlots",
+			without: []change{{"delivery/claim.go", "limit := max(1, q.limit-s.cfg.State.ForeignClaims(q.name, s.incarnation)) - q.closing", "limit := q.limit-s.elsewhere(q)"}},
+			test:    "delivery.TestForeignClaimsTakeSlots", says: "free slots at a concurrency of 1",
+		},
+		{
+			text:    "A claim that came with an installed state is known to nobody, and so given back",
+			in:      "claimsAnswered",
+			without: []change{{"delivery/claim.go", "waits && (answer.err == nil || !s.cfg.State.HoldsClaim(claim))", "waits && !s.cfg.State.HoldsClaim(claim)"}},
+			test:    "delivery.TestClaimOfAnInstalledStateIsForgotten", says: "is still waited for",
+		},
+		{
 			text:    "An old owner gives back the claims that have no attempt",
 			in:      "schedule",
 			without: []change{{"delivery/scheduler.go", "\t\ts.releaseReady(q, every)\n\t\ts.dismiss(q, errNotOwner)\n", "\t\ts.dismiss(q, errNotOwner)\n"}},

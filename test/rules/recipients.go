@@ -14,6 +14,12 @@ func recipients() []rule {
 			test:    "fsm.TestVerdictOfAnotherDestination", says: "a verdict from before the change",
 		},
 		{
+			text:    "Nor does what is said while the domain is changed",
+			in:      "stands",
+			without: []change{{"delivery/callout_verdict.go", "domain.Revision == c.domainRevision &&", "true &&"}},
+			test:    "delivery.TestCalloutOutlivesNoChange", says: "known as",
+		},
+		{
 			text:    "What a destination refused before it was changed, or took from anybody, means nothing after",
 			in:      "isGood",
 			without: []change{{verdicts, "t.isPresent(domain, record.Destination, record.Revision)\n", "true\n"}},

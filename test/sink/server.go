@@ -124,8 +124,10 @@ func (s *Server) accept() {
 		}
 		number, _ := s.record.opened()
 		s.running.Go(func() {
-			newSession(s, conn, number).serve()
+			session := newSession(s, conn, number)
+			session.serve()
 			s.forget(conn)
+			session.leave()
 		})
 	}
 }
@@ -145,5 +147,4 @@ func (s *Server) forget(conn net.Conn) {
 	s.mu.Lock()
 	delete(s.conns, conn)
 	s.mu.Unlock()
-	s.record.closed()
 }

@@ -23,6 +23,7 @@ type session struct {
 	secure  bool
 	message *Message // the open transaction, nil outside of one
 	content content
+	left    bool // it is no longer counted
 }
 
 func newSession(s *Server, conn net.Conn, number int) *session {
@@ -45,8 +46,19 @@ func (c *session) serve() {
 		verb, args, _ := strings.Cut(line, " ")
 		goOn = c.command(strings.ToUpper(verb), strings.TrimSpace(args))
 	}
+	// Who reads the last reply may connect anew at once: it isn't to be counted twice.
+	c.end(false)
+	c.leave()
 	// An error here means that the client is gone already.
 	_ = c.w.Flush()
+}
+
+// leave takes the connection off those that are open.
+func (c *session) leave() {
+	if !c.left {
+		c.left = true
+		c.server.record.closed()
+	}
 }
 
 // readLine reads a command. Replies are written only when the client has
