@@ -171,4 +171,3 @@ func TestCalloutLeavesMailItsConcurrency(t *testing.T) {
 	cancel()
 	asking.Wait()
 }
-
