@@ -21,9 +21,10 @@ type app struct {
 	terminal func() bool                               // in is one, so that a question finds an answer
 	unseen   func(ctx context.Context) (string, error) // a line from there that it doesn't show
 
-	addresses []string      // --addr
-	patience  time.Duration // with one address to connect; zero: connectPatience
-	devPorts  devPorts      // of `dev`; zero: those of the contract
+	addresses  []string      // --addr
+	patience   time.Duration // with one address to connect; zero: connectPatience
+	completing time.Duration // at most, at a press of the tab key; zero: completionPatience
+	devPorts   devPorts      // of `dev`; zero: those of the contract
 }
 
 // run carries out one command line and returns the exit status.

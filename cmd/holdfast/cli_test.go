@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,9 @@ type shell struct {
 	env      map[string]string
 	terminal bool
 	in       string
+	// completing is what completion may take; 0 is as long as a machine at work needs
+	// to name all that there is.
+	completing time.Duration
 }
 
 type result struct {
@@ -50,7 +54,7 @@ func (s shell) run(t *testing.T, args ...string) result {
 		in: strings.NewReader(s.in), out: &out, err: &errs,
 		now:      func() time.Time { return admintest.Now },
 		env:      func(name string) string { return s.env[name] },
-		terminal: func() bool { return s.terminal },
+		terminal: func() bool { return s.terminal }, completing: cmp.Or(s.completing, 20*time.Second),
 	}
 	status := a.run(t.Context(), args)
 	return result{status: status, out: out.String(), err: errs.String()}

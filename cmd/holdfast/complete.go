@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -12,12 +13,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// How long a press of the tab key may take, and one address of it to connect: a
-// machine that is off mustn't use up the time of those that answer.
-const (
-	completionPatience        = 2 * time.Second
-	completionConnectPatience = completionPatience / 4
-)
+// completionPatience is how long a press of the tab key may take.
+const completionPatience = 2 * time.Second
 
 // nameLister lists what begins with a prefix, each with a few words about it.
 type nameLister func(ctx context.Context, conn *grpc.ClientConn, prefix string) ([]cobra.Completion, error)
@@ -126,11 +123,12 @@ func (a *app) complete(list nameLister, most int) cobra.CompletionFunc {
 		if len(args) >= most {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionPatience)
+		patience := cmp.Or(a.completing, completionPatience)
+		ctx, cancel := context.WithTimeout(cmd.Context(), patience)
 		defer cancel()
 		cmd.SetContext(ctx)
 		var found []cobra.Completion
-		a.patience = completionConnectPatience
+		a.patience = patience / 4 // a machine that is off mustn't use up the time of those that answer
 		err := a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 			found, err = list(ctx, conn, prefix)
 			return err
