@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // Config says what cluster to start.
@@ -177,24 +176,16 @@ func (c *Cluster) addProxies(ctx context.Context, n *Node) (err error) {
 	return err
 }
 
-// source names the node that opened a connection to a proxy. The kernel's table
-// of connections may lack one that is there when others come and go while it
-// is read, so a connection is looked for more than once: one without a name
-// would pass through every cut.
-func (c *Cluster) source(remote *net.TCPAddr) string {
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for range 20 {
-		processes := map[string]int{}
-		for _, n := range c.Nodes {
-			if pid := n.PID(); pid != 0 {
-				processes[n.Name] = pid
-			}
+// source names the node that opened a connection to a proxy.
+func (c *Cluster) source(from, to int) string {
+	processes := map[string]int{}
+	for _, n := range c.Nodes {
+		if pid := n.PID(); pid != 0 {
+			processes[n.Name] = pid
 		}
-		if name, err := ownerOfPort(remote.Port, processes); err == nil {
-			return name
-		}
-		<-ticker.C
+	}
+	if name, err := findOwner(from, to, processes); err == nil {
+		return name
 	}
 	return "" // the dialler is gone, or is no node: faults for all still hold
 }

@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,7 +88,7 @@ func (n *Network) close() {
 }
 
 // add puts a proxy in front of a listener of a node and gives its address.
-func (n *Network) add(ctx context.Context, name, target string, source func(*net.TCPAddr) string) (string, error) {
+func (n *Network) add(ctx context.Context, name, target string, source dialler) (string, error) {
 	p, err := NewProxy(ctx, "127.0.0.1:0", target, source)
 	if err != nil {
 		return "", err
@@ -98,11 +97,26 @@ func (n *Network) add(ctx context.Context, name, target string, source func(*net
 	return p.Address(), nil
 }
 
+// findOwner is ownerOfPort, and looks more than once: the kernel's table of
+// connections may lack one that is there when others come and go while it is read,
+// and one without a name would pass through every cut.
+func findOwner(from, to int, processes map[string]int) (name string, err error) {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for range 20 {
+		if name, err = ownerOfPort(from, to, processes); err == nil {
+			return name, nil
+		}
+		<-ticker.C
+	}
+	return "", err
+}
+
 // ownerOfPort finds which of the processes has the client end of a loopback
-// connection: every node dials from 127.0.0.1, so the address alone says
-// nothing. It reads /proc, which shows our own children without privileges.
-func ownerOfPort(port int, processes map[string]int) (string, error) {
-	inode, err := inodeOfPort(port)
+// connection from a port to another: every node dials from 127.0.0.1, so the address
+// alone says nothing. It reads /proc, which shows our own children without privileges.
+func ownerOfPort(from, to int, processes map[string]int) (string, error) {
+	inode, err := inodeOfPort(from, to)
 	if err != nil {
 		return "", err
 	}
@@ -119,13 +133,14 @@ func ownerOfPort(port int, processes map[string]int) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("port %d belongs to no node", port)
+	return "", fmt.Errorf("port %d to port %d belongs to no node", from, to)
 }
 
 // inodeOfPort reads a table that has thousands of closed connections under load,
-// so it takes apart only the lines that have the port at either end.
-func inodeOfPort(port int) (string, error) {
-	end := fmt.Sprintf(":%04X ", port)
+// so it takes apart only the lines that have the port at either end. A port may have
+// connections to several others at the same time.
+func inodeOfPort(from, to int) (string, error) {
+	end, other := fmt.Sprintf(":%04X ", from), fmt.Sprintf(":%04X", to)
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		content, err := os.ReadFile(table)
 		if err != nil {
@@ -136,10 +151,10 @@ func inodeOfPort(port int) (string, error) {
 				continue
 			}
 			fields := strings.Fields(line)
-			if len(fields) >= 10 && strings.HasSuffix(fields[1]+" ", end) && fields[9] != "0" {
+			if len(fields) >= 10 && strings.HasSuffix(fields[1]+" ", end) && strings.HasSuffix(fields[2], other) && fields[9] != "0" {
 				return fields[9], nil
 			}
 		}
 	}
-	return "", fmt.Errorf("no socket has port %d", port)
+	return "", fmt.Errorf("no socket goes from port %d to port %d", from, to)
 }

@@ -26,8 +26,7 @@ type Fault struct {
 // of nodes can be separated while others still reach both.
 type Proxy struct {
 	target string
-	// source names who dialled, "" where that isn't known.
-	source func(remote *net.TCPAddr) string
+	source dialler
 
 	listener net.Listener
 	cancel   context.CancelFunc
@@ -39,6 +38,10 @@ type Proxy struct {
 	changed chan struct{} // closed and replaced when a fault changes
 }
 
+// dialler names who dialled a connection from a port to the proxy's own, "" where
+// that isn't known.
+type dialler func(from, to int) string
+
 // link is one proxied connection.
 type link struct {
 	from           string
@@ -47,7 +50,7 @@ type link struct {
 
 // NewProxy listens on address and passes on to target. A nil source makes all
 // connections one source.
-func NewProxy(ctx context.Context, address, target string, source func(*net.TCPAddr) string) (*Proxy, error) {
+func NewProxy(ctx context.Context, address, target string, source dialler) (*Proxy, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("proxy for %s: %w", target, err)
@@ -123,8 +126,8 @@ func (p *Proxy) accept(ctx context.Context) {
 
 func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	l := &link{client: client}
-	if remote, ok := client.RemoteAddr().(*net.TCPAddr); ok && p.source != nil {
-		l.from = p.source(remote)
+	if p.source != nil {
+		l.from = p.source(portOf(client.RemoteAddr()), portOf(client.LocalAddr()))
 	}
 	dialer := net.Dialer{}
 	server, err := dialer.DialContext(ctx, "tcp", p.target)
@@ -147,6 +150,13 @@ func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	delete(p.links, l)
 	p.mu.Unlock()
 	l.reset()
+}
+
+func portOf(a net.Addr) int {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.Port
+	}
+	return 0
 }
 
 // register reports false where the source is cut off.

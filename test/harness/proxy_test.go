@@ -3,10 +3,12 @@ package harness
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,7 +59,7 @@ func startEcho(t *testing.T) (address string, heard chan string) {
 func startProxy(t *testing.T) (p *Proxy, heard chan string) {
 	t.Helper()
 	target, heard := startEcho(t)
-	p, err := NewProxy(t.Context(), "127.0.0.1:0", target, func(*net.TCPAddr) string { return "a" })
+	p, err := NewProxy(t.Context(), "127.0.0.1:0", target, func(int, int) string { return "a" })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,13 +233,51 @@ func TestOwnerOfPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	port := conn.LocalAddr().(*net.TCPAddr).Port
-	if name, err := ownerOfPort(port, map[string]int{"me": os.Getpid()}); err != nil || name != "me" {
+	from, to := portOf(conn.LocalAddr()), portOf(conn.RemoteAddr())
+	if name, err := findOwner(from, to, map[string]int{"me": os.Getpid()}); err != nil || name != "me" {
 		t.Errorf("owner of our own port is %q, %v", name, err)
 	}
-	if name, err := ownerOfPort(port, map[string]int{"other": os.Getppid()}); err == nil {
+	if name, err := ownerOfPort(from, to, map[string]int{"other": os.Getppid()}); err == nil {
 		t.Errorf("our port belongs to %q", name)
 	}
+}
+
+// A port may have a connection to each of several addresses: whose is which is told
+// by where it goes.
+func TestOwnerOfASharedPort(t *testing.T) {
+	first, _ := startEcho(t)
+	second, _ := startEcho(t)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, Control: shareAddress}
+	inodes := map[string]bool{}
+	for _, address := range []string{first, second} {
+		conn, err := dialer.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		dialer.LocalAddr = conn.LocalAddr()
+		if err := Eventually(t.Context(), "its line in the kernel's table", func(context.Context) error {
+			inode, err := inodeOfPort(portOf(conn.LocalAddr()), portOf(conn.RemoteAddr()))
+			inodes[inode] = err == nil
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delete(inodes, "") // of a try that found none
+	if len(inodes) != 2 {
+		t.Errorf("two connections of %s are the sockets %v", dialer.LocalAddr, inodes)
+	}
+}
+
+// shareAddress lets connections to several addresses come from one port, as the kernel
+// does by itself where it chooses the port and has few left.
+func shareAddress(_, _ string, conn syscall.RawConn) error {
+	var failed error
+	err := conn.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	})
+	return errors.Join(err, failed)
 }
 
 func TestEventuallyReportsTheLastError(t *testing.T) {
