@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 	"strings"
 	"testing"
 
@@ -22,13 +21,7 @@ func TestDestinationTest(t *testing.T) {
 		}
 		return sink.Reply{}
 	}})
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := nobody.Close(); err != nil {
-		t.Fatal(err)
-	}
+	const nobody = "127.0.0.1:1"
 	for _, tt := range []struct {
 		name   string
 		args   string
@@ -52,8 +45,8 @@ func TestDestinationTest(t *testing.T) {
 		{"message", "--host " + server.Addr() + " --from me@x.test --to you@one.test --send", exitDone, []string{
 			"--> MAIL FROM:<me@x.test>", "--> RCPT TO:<you@one.test>", " bytes of message", "all went well",
 		}, "", "", 1},
-		{"nobody listens", "--host " + nobody.Addr().String(), exitFailed, []string{
-			"connects to " + nobody.Addr().String(), "connection refused", "refused at connect",
+		{"nobody listens", "--host " + nobody, exitFailed, []string{
+			"connects to " + nobody, "connection refused", "refused at connect",
 		}, "EHLO", "refused at connect", 0},
 		{"to whom", "--send", exitUsage, nil, "", "--to ADDRESS", 0},
 		{"no address", "--to you", exitUsage, nil, "", `"you" is not a mail address`, 0},
@@ -84,7 +77,7 @@ func TestDestinationTest(t *testing.T) {
 	if r := sh.run(t, "destination", "test", "nowhere"); r.status != exitNotFound {
 		t.Errorf("status %d of one that doesn't exist: %s", r.status, r.err)
 	}
-	r := sh.run(t, "destination", "test", "one", "--host", nobody.Addr().String(), "--json")
+	r := sh.run(t, "destination", "test", "one", "--host", nobody, "--json")
 	wantJSONLines(t, r.out)
 	var last trialLineJSON
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")

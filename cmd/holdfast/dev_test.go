@@ -5,26 +5,31 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"holdfast/test/harness"
 	"holdfast/test/sink"
 )
 
-// freePorts are five that nobody has right now.
+// freePorts are five that nobody has, and nobody's connection will have.
 func freePorts(t *testing.T) devPorts {
 	t.Helper()
 	var ports [5]int
+	free, err := harness.FreeAddresses(len(ports))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		at, err := netip.ParseAddrPort(free[i])
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		ports[i] = int(at.Port())
 	}
 	return devPorts{smtp: ports[0], raft: ports[1], admin: ports[2], http: ports[3], sink: ports[4]}
 }

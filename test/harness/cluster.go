@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -271,27 +269,4 @@ func (c *Cluster) Tails(lines int) string {
 		_, _ = io.WriteString(&b, strings.Join(all[max(0, len(all)-lines):], "\n")+"\n") // memory
 	}
 	return b.String()
-}
-
-// FreeAddresses finds host:port on loopback below the range from which the
-// kernel takes the ports of outgoing connections: else a node that restarts
-// under load may find its own port taken by someone's connection.
-func FreeAddresses(count int) ([]string, error) {
-	const first, last = 10000, 30000
-	var found []string
-	for port := first + rand.IntN(last-first-2000); port < last && len(found) < count; port++ {
-		address := fmt.Sprintf("127.0.0.1:%d", port)
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		if err := listener.Close(); err != nil {
-			return nil, err
-		}
-		found = append(found, address)
-	}
-	if len(found) < count {
-		return nil, fmt.Errorf("harness: %d free ports wanted, %d found", count, len(found))
-	}
-	return found, nil
 }
