@@ -72,8 +72,14 @@ func TestVerifyNamesTheDamagedNodeAndFamily(t *testing.T) {
 	if _, err := a.CLI(ctx, "cluster", "verify"); err == nil {
 		t.Error("verify has forgotten the damage")
 	}
-	if status, err := a.CLI(ctx, "status"); err != nil || !bytes.Contains(status, []byte("the state of node c is damaged in")) {
-		t.Errorf("status %s, %v", status, err)
+	if err := harness.Eventually(ctx, "a status that says so", func(ctx context.Context) error { // one asks a node for a second
+		status, err := a.CLI(ctx, "status")
+		if err == nil && !bytes.Contains(status, []byte("the state of node c is damaged in")) {
+			err = fmt.Errorf("status %s", status)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
 	}
 
 	stop(ctx, t, damaged)

@@ -147,6 +147,7 @@ func TestCommandsAtEveryNode(t *testing.T) {
 	}
 	must(c.Kill())
 	w.awaitWarning(a, "node-down", "c")
+	w.awaitService() // c may have led
 	for _, n := range []*harness.Node{a, b} {
 		for _, args := range readers {
 			w.reads(n, false, with(args, id))

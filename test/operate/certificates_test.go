@@ -45,11 +45,7 @@ func TestRotateCA(t *testing.T) {
 		t.Error("no connection of the old CA was closed")
 	}
 	t.Logf("%d connections of the old CA were closed", closed)
-	report := w.endLoad()
-	if report.Stranded > 0 {
-		t.Errorf("%d times no node took mail", report.Stranded)
-	}
-	w.audit(0)
+	w.auditServed(w.endLoad())
 }
 
 // A node doesn't take certificates that the others would refuse, goes on with
@@ -63,13 +59,14 @@ func TestBrokenCertificatesAreNotTaken(t *testing.T) {
 	if err := c.Reload(w.ctx); err == nil {
 		t.Fatal("a certificate of a foreign CA was taken")
 	}
-	if log := logOf(t, c); !strings.Contains(log, "certificates not reloaded: the old ones stay in use") || !strings.Contains(log, "no CA in tls.ca has signed it") {
+	w.awaitSaid(c, "certificates not reloaded: the old ones stay in use") // it is counted first
+	if log := logOf(t, c); !strings.Contains(log, "no CA in tls.ca has signed it") {
 		t.Errorf("the log doesn't say so:\n%s", log)
 	}
 	leader, err := w.Leader(w.ctx)
 	w.must(err)
 	if leader != c {
-		w.cli(w.Nodes[0], "cluster", "transfer", c.Name) // over connections made anew
+		w.insist(w.Nodes[0], "cluster", "transfer", c.Name) // over connections made anew
 	}
 	w.load("broken", 3, w.SMTP()...)
 	w.cli(w.Nodes[0], "domain", "set", "more.test", "--destination", "sink", "--verify", "off")

@@ -117,8 +117,11 @@ func TestDrillReportsALoss(t *testing.T) {
 		}
 	}()
 	r, status := w.drilled(watcher, "disk-full", victim.Name)
-	if status != 1 || !slices.Equal(r.Lost, []string{lost}) || len(r.Missed) != 1 || r.WithoutAcceptance > 3 {
+	if status != 1 || !slices.Equal(r.Lost, []string{lost}) || len(r.Missed) == 0 {
 		t.Errorf("status %d, %+v", status, r)
+	}
+	if (len(r.Missed) > 1 || r.WithoutAcceptance > 3) && !w.leaseLost() {
+		t.Errorf("more is missed than the one message: %+v", r)
 	}
 
 	w.abandonedDrill(watcher, victim, nil) // the watcher ends the fault early

