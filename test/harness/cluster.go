@@ -175,14 +175,14 @@ func (c *Cluster) addProxies(ctx context.Context, n *Node) (err error) {
 }
 
 // source names the node that opened a connection to a proxy.
-func (c *Cluster) source(from, to int) string {
+func (c *Cluster) source(ctx context.Context, from, to int) string {
 	processes := map[string]int{}
 	for _, n := range c.Nodes {
 		if pid := n.PID(); pid != 0 {
 			processes[n.Name] = pid
 		}
 	}
-	if name, err := findOwner(from, to, processes); err == nil {
+	if name, err := c.Network.sockets.owner(ctx, from, to, processes); err == nil {
 		return name
 	}
 	return "" // the dialler is gone, or is no node: faults for all still hold

@@ -2,10 +2,6 @@ package harness
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -14,6 +10,7 @@ import (
 type Network struct {
 	proxies map[string][]*Proxy // by the node behind them
 	names   []string
+	sockets sockets
 }
 
 // Cut closes all connections between two nodes and refuses new ones.
@@ -95,66 +92,4 @@ func (n *Network) add(ctx context.Context, name, target string, source dialler) 
 	}
 	n.proxies[name] = append(n.proxies[name], p)
 	return p.Address(), nil
-}
-
-// findOwner is ownerOfPort, and looks more than once: the kernel's table of
-// connections may lack one that is there when others come and go while it is read,
-// and one without a name would pass through every cut.
-func findOwner(from, to int, processes map[string]int) (name string, err error) {
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for range 20 {
-		if name, err = ownerOfPort(from, to, processes); err == nil {
-			return name, nil
-		}
-		<-ticker.C
-	}
-	return "", err
-}
-
-// ownerOfPort finds which of the processes has the client end of a loopback
-// connection from a port to another: every node dials from 127.0.0.1, so the address
-// alone says nothing. It reads /proc, which shows our own children without privileges.
-func ownerOfPort(from, to int, processes map[string]int) (string, error) {
-	inode, err := inodeOfPort(from, to)
-	if err != nil {
-		return "", err
-	}
-	want := "socket:[" + inode + "]"
-	for name, pid := range processes {
-		folder := fmt.Sprintf("/proc/%d/fd", pid)
-		entries, err := os.ReadDir(folder)
-		if err != nil {
-			continue // the process has just ended
-		}
-		for _, entry := range entries {
-			if target, err := os.Readlink(filepath.Join(folder, entry.Name())); err == nil && target == want {
-				return name, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("port %d to port %d belongs to no node", from, to)
-}
-
-// inodeOfPort reads a table that has thousands of closed connections under load,
-// so it takes apart only the lines that have the port at either end. A port may have
-// connections to several others at the same time.
-func inodeOfPort(from, to int) (string, error) {
-	end, other := fmt.Sprintf(":%04X ", from), fmt.Sprintf(":%04X", to)
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		content, err := os.ReadFile(table)
-		if err != nil {
-			return "", err
-		}
-		for line := range strings.Lines(string(content)) {
-			if !strings.Contains(line, end) {
-				continue
-			}
-			fields := strings.Fields(line)
-			if len(fields) >= 10 && strings.HasSuffix(fields[1]+" ", end) && strings.HasSuffix(fields[2], other) && fields[9] != "0" {
-				return fields[9], nil
-			}
-		}
-	}
-	return "", fmt.Errorf("no socket goes from port %d to port %d", from, to)
 }

@@ -40,7 +40,7 @@ type Proxy struct {
 
 // dialler names who dialled a connection from a port to the proxy's own, "" where
 // that isn't known.
-type dialler func(from, to int) string
+type dialler func(ctx context.Context, from, to int) string
 
 // link is one proxied connection.
 type link struct {
@@ -127,7 +127,7 @@ func (p *Proxy) accept(ctx context.Context) {
 func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	l := &link{client: client}
 	if p.source != nil {
-		l.from = p.source(portOf(client.RemoteAddr()), portOf(client.LocalAddr()))
+		l.from = p.source(ctx, portOf(client.RemoteAddr()), portOf(client.LocalAddr()))
 	}
 	dialer := net.Dialer{}
 	server, err := dialer.DialContext(ctx, "tcp", p.target)

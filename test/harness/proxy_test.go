@@ -59,7 +59,7 @@ func startEcho(t *testing.T) (address string, heard chan string) {
 func startProxy(t *testing.T) (p *Proxy, heard chan string) {
 	t.Helper()
 	target, heard := startEcho(t)
-	p, err := NewProxy(t.Context(), "127.0.0.1:0", target, func(int, int) string { return "a" })
+	p, err := NewProxy(t.Context(), "127.0.0.1:0", target, func(context.Context, int, int) string { return "a" })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,10 +234,11 @@ func TestOwnerOfPort(t *testing.T) {
 	}
 	defer conn.Close()
 	from, to := portOf(conn.LocalAddr()), portOf(conn.RemoteAddr())
-	if name, err := findOwner(from, to, map[string]int{"me": os.Getpid()}); err != nil || name != "me" {
+	var s sockets
+	if name, err := s.owner(t.Context(), from, to, map[string]int{"me": os.Getpid()}); err != nil || name != "me" {
 		t.Errorf("owner of our own port is %q, %v", name, err)
 	}
-	if name, err := ownerOfPort(from, to, map[string]int{"other": os.Getppid()}); err == nil {
+	if name, err := s.ownerNow(from, to, map[string]int{"other": os.Getppid()}); err == nil {
 		t.Errorf("our port belongs to %q", name)
 	}
 }
@@ -248,6 +249,7 @@ func TestOwnerOfASharedPort(t *testing.T) {
 	first, _ := startEcho(t)
 	second, _ := startEcho(t)
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, Control: shareAddress}
+	var s sockets
 	inodes := map[string]bool{}
 	for _, address := range []string{first, second} {
 		conn, err := dialer.Dial("tcp", address)
@@ -257,7 +259,7 @@ func TestOwnerOfASharedPort(t *testing.T) {
 		defer conn.Close()
 		dialer.LocalAddr = conn.LocalAddr()
 		if err := Eventually(t.Context(), "its line in the kernel's table", func(context.Context) error {
-			inode, err := inodeOfPort(portOf(conn.LocalAddr()), portOf(conn.RemoteAddr()))
+			inode, err := s.inode(portOf(conn.LocalAddr()), portOf(conn.RemoteAddr()))
 			inodes[inode] = err == nil
 			return err
 		}); err != nil {
