@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -121,7 +122,7 @@ func (c *Cluster) sayLease(held bool, since time.Time) {
 	}
 	c.metrics.leasesLost.Inc()
 	c.log.Error("no quorum: the node lost its lease, it takes and delivers nothing until it is back",
-		"reason", *c.noLease.Load(), "leased_since", since, "leased_for", lasted)
+		"reason", c.whyNoLease(), "leased_since", since, "leased_for", lasted)
 }
 
 // keepLease pings the leader while an incarnation is active: at once where there
@@ -167,7 +168,7 @@ func (c *Cluster) whyNoLease() string {
 	if c.Leased() {
 		return ""
 	}
-	return *c.noLease.Load()
+	return cmp.Or(*c.noLease.Load(), "the leader has granted no other one yet")
 }
 
 var errLeaderMoved = errors.New("leadership moved while the leader was asked")
@@ -198,12 +199,22 @@ func (c *Cluster) renewLease(ctx context.Context, moved <-chan struct{}, s *sess
 	if !resp.Granted {
 		return resp.Text
 	}
-	// Under the lock under which retire drops the lease.
-	s.mu.Lock()
+	return s.takeLease(sent, resp.CommitIndex)
+}
+
+// takeLease makes a lease of the answer to a ping, and says why not where that is
+// none any more.
+func (s *session) takeLease(sent time.Duration, commit uint64) string {
+	s.mu.Lock() // the lease is dropped under it, too
 	defer s.mu.Unlock()
-	if !s.ended {
-		c.lease.renew(c.cfg.Monotonic(), sent+c.cfg.Timing.Lease, resp.CommitIndex)
+	if s.ended || s.gone {
+		return ErrIncarnationEnded.Error()
 	}
+	now, until := s.c.cfg.Monotonic(), sent+s.c.cfg.Timing.Lease
+	if until <= now {
+		return "the leader's grant came when the lease was over"
+	}
+	s.c.lease.renew(now, until, commit)
 	return ""
 }
 

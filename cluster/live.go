@@ -43,8 +43,7 @@ func (c *Cluster) live(ctx context.Context) {
 		c.session.Store(s)
 		c.sessions.fire()
 		c.awaitEnd(ctx, s)
-		s.end() // from here on no ping renews the lease
-		c.lease.drop()
+		s.end()
 		c.session.Store(nil)
 		c.sessions.fire()
 	}

@@ -291,6 +291,7 @@ func isDone(p *proposal) bool {
 func (s *session) announceGone() {
 	if !s.gone {
 		s.gone = true
+		s.c.lease.drop() // before a proposer hears of it
 		close(s.inactive)
 	}
 }
@@ -304,12 +305,15 @@ func (s *session) endError(p *proposal) error {
 	return fmt.Errorf("%w: %w", ErrNoQuorum, ErrIncarnationEnded)
 }
 
-// end resolves everything that is open.
+// end drops the lease, for good as far as this incarnation goes, and resolves
+// everything that is open: in this order, so that no proposer hears of the end
+// while the lease lasts.
 func (s *session) end() {
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
+	s.c.lease.drop()
 	for i := range s.lanes {
 		for _, p := range s.lanes[i].waiting {
 			s.resolve(p, nil, 0, s.endError(p))

@@ -4,8 +4,8 @@ func leases() []rule {
 	return []rule{
 		{
 			text:    "A lease lasts from the sending of the ping",
-			in:      "renewLease",
-			without: []change{{"cluster/lease.go", "c.lease.renew(c.cfg.Monotonic(), sent+c.cfg.Timing.Lease, resp.CommitIndex)", "c.lease.renew(c.cfg.Monotonic(), max(sent, c.cfg.Monotonic())+c.cfg.Timing.Lease, resp.CommitIndex)"}},
+			in:      "takeLease",
+			without: []change{{"cluster/lease.go", "now, until := s.c.cfg.Monotonic(), sent+s.c.cfg.Timing.Lease", "now, until := s.c.cfg.Monotonic(), max(sent, s.c.cfg.Monotonic())+s.c.cfg.Timing.Lease"}},
 			test:    "cluster.TestLeaseLastsFromTheSending", says: "outlasts",
 			note: "model 1",
 		},
@@ -92,8 +92,8 @@ func leases() []rule {
 		},
 		{
 			text:    "A lease doesn't outlive its incarnation",
-			in:      "live",
-			without: []change{{"cluster/live.go", "\t\tc.lease.drop()\n", ""}},
+			in:      "end",
+			without: []change{{"cluster/session.go", "\ts.ended = true\n\ts.c.lease.drop()\n", "\ts.ended = true\n"}},
 			test:    "cluster.TestIncarnationEndsUnderWay", says: "outlived its incarnation",
 		},
 		{
