@@ -39,9 +39,10 @@ func (c *Cluster) compact(ctx context.Context) {
 		if !c.logs.snapshotDue() {
 			continue
 		}
+		written := c.logs.total() // what comes meanwhile may not be in it
 		err := r.Snapshot().Error()
 		if err == nil {
-			c.logs.snapshotTaken()
+			c.logs.snapshotTaken(written)
 		} else if !errors.Is(err, raft.ErrNothingNewToSnapshot) && ctx.Err() == nil {
 			c.log.Warn("snapshot failed, trying again", "error", err)
 		}

@@ -35,7 +35,7 @@ type logWatch struct {
 
 	mu       sync.Mutex // guards the fields below
 	written  int64
-	snapshot int64 // written, at the last snapshot
+	snapshot int64 // written, when the last snapshot began
 	marks    []logMark
 }
 
@@ -179,8 +179,16 @@ func (w *logWatch) snapshotDue() bool {
 	return w.written-w.snapshot >= w.every
 }
 
-func (w *logWatch) snapshotTaken() {
+// total is how many bytes were written so far.
+func (w *logWatch) total() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.snapshot = w.written
+	return w.written
+}
+
+// snapshotTaken: there is a snapshot that began when written bytes were.
+func (w *logWatch) snapshotTaken(written int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.snapshot = written
 }

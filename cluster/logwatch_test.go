@@ -88,7 +88,13 @@ func TestTrailing(t *testing.T) {
 	if !w.snapshotDue() {
 		t.Error("no snapshot is due after 101 MiB")
 	}
-	w.snapshotTaken()
+	written := w.total()
+	must(t, w.StoreLog(&raft.Log{Index: 101, Data: make([]byte, w.every)}))
+	w.snapshotTaken(written)
+	if !w.snapshotDue() {
+		t.Error("what was written while a snapshot was taken makes none due")
+	}
+	w.snapshotTaken(w.total())
 	if w.snapshotDue() {
 		t.Error("a snapshot is due right after one")
 	}
