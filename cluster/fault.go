@@ -32,8 +32,31 @@ const faultDelay = 50 * time.Millisecond
 type suffering struct {
 	mu    sync.Mutex // guards the fields below
 	drill string
-	begin *time.Timer // of what begins after faultDelay
+	begin *time.Timer // of what begins after faultDelay; nil once it has, or was called off
 	err   error       // why it could not
+}
+
+// later has a fault begin after faultDelay. Guarded by mu, as what begins is: a
+// timer can't be stopped once it has fired, but it may find itself called off.
+func (s *suffering) later(fault func()) {
+	var timer *time.Timer
+	timer = time.AfterFunc(faultDelay, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.begin == timer {
+			s.begin = nil
+			fault()
+		}
+	})
+	s.begin = timer
+}
+
+// callOff keeps what hasn't begun from beginning. Guarded by mu.
+func (s *suffering) callOff() {
+	if s.begin != nil {
+		s.begin.Stop()
+		s.begin = nil
+	}
 }
 
 // StartFault implements pb.PeerServiceServer.
@@ -74,18 +97,15 @@ func (c *Cluster) begin(fault pb.Fault, d time.Duration) error {
 	f := c.cfg.Faults
 	switch {
 	case fault == pb.Fault_FAULT_PARTITION:
-		c.suffering.begin = time.AfterFunc(faultDelay, func() { c.cut.begin(d) })
+		c.suffering.later(func() { c.cut.begin(d) })
 	case fault == pb.Fault_FAULT_DISK_FULL && f.DiskFull != nil:
 		f.DiskFull(d)
 	case fault == pb.Fault_FAULT_KILL && f.Kill != nil:
-		c.suffering.begin = time.AfterFunc(faultDelay, f.Kill)
+		c.suffering.later(f.Kill)
 	case fault == pb.Fault_FAULT_PAUSE && f.Pause != nil:
-		c.suffering.begin = time.AfterFunc(faultDelay, func() {
-			if err := f.Pause(d); err != nil {
-				c.log.Error("drill: the process could not be paused", "error", err)
-				c.suffering.mu.Lock()
-				defer c.suffering.mu.Unlock()
-				c.suffering.err = err
+		c.suffering.later(func() {
+			if c.suffering.err = f.Pause(d); c.suffering.err != nil {
+				c.log.Error("drill: the process could not be paused", "error", c.suffering.err)
 			}
 		})
 	default:
@@ -114,9 +134,7 @@ func (c *Cluster) heal(drill string) error {
 	if s.drill != drill {
 		return nil // another one's, or of a process that is gone
 	}
-	if s.begin != nil {
-		s.begin.Stop() // called off before it began
-	}
+	s.callOff()
 	c.cut.end()
 	if c.cfg.Faults.DiskFull != nil {
 		c.cfg.Faults.DiskFull(0)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -35,7 +36,8 @@ func (n *testNode) mustPropose(event *pb.Event) uint64 {
 // that ends by itself minutes later.
 func TestFaultCalledOff(t *testing.T) {
 	w := newWorld(t, "a")
-	w.adjust = func(cfg *Config) { cfg.Faults.Kill = func() { t.Error("killed all the same") } }
+	killed := make(chan struct{}, 1)
+	w.adjust = func(cfg *Config) { cfg.Faults.Kill = func() { killed <- struct{}{} } }
 	n := w.nodes["a"]
 	w.startAll()
 	w.awaitLeased("a")
@@ -43,13 +45,22 @@ func TestFaultCalledOff(t *testing.T) {
 	for _, fault := range []pb.Fault{pb.Fault_FAULT_PARTITION, pb.Fault_FAULT_KILL} {
 		id := fault.String()
 		index := n.startDrill(id, "a", fault, time.Minute)
+		asked := time.Now()
 		if err := n.cluster.suffer(t.Context(), id, index); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.cluster.heal(id); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(2 * faultDelay) // it would have begun by then
+		inTime := time.Since(asked) < faultDelay // else it may have begun
+		<-time.After(2 * faultDelay)             // it would have begun by then
+		select {
+		case <-killed:
+			if inTime {
+				t.Errorf("%s: killed all the same", id)
+			}
+		default:
+		}
 		n.cluster.cut.mu.Lock()
 		cut := n.cluster.cut.healed != nil
 		n.cluster.cut.mu.Unlock()
@@ -66,6 +77,40 @@ func TestFaultCalledOff(t *testing.T) {
 	if err := n.cluster.suffer(t.Context(), "late", index); err == nil || !strings.Contains(err.Error(), "no drill late is under way") {
 		t.Errorf("a fault after the end of its drill: %v", err)
 	}
+}
+
+// A timer that has fired can't be stopped: what it was to begin doesn't, once it is
+// called off.
+func TestFaultCalledOffTooLateForItsTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s suffering
+		begun := 0
+		order := func() *time.Timer {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.later(func() { begun++ })
+			return s.begin
+		}
+		pass := func(want int) {
+			t.Helper()
+			<-time.After(2 * faultDelay)
+			synctest.Wait()
+			if begun != want {
+				t.Errorf("%d faults have begun, want %d", begun, want)
+			}
+		}
+		fired := order()
+		s.mu.Lock()
+		s.callOff()
+		s.mu.Unlock()
+		fired.Reset(0) // as if it had fired just before
+		pass(0)
+		order()
+		pass(1)
+		fired.Reset(0) // beside one that was ordered meanwhile
+		order()
+		pass(2)
+	})
 }
 
 func (n *testNode) drillUntil() int64 {

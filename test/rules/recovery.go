@@ -129,7 +129,7 @@ func versions() []rule {
 		{
 			text:    "A fault that is called off before it began doesn't begin",
 			in:      "heal",
-			without: []change{{fault, "\tif s.begin != nil {\n\t\ts.begin.Stop() // called off before it began\n\t}\n", ""}},
+			without: []change{{fault, "\ts.callOff()\n", ""}},
 			test:    "cluster.TestFaultCalledOff", says: "all the same",
 		},
 		{
