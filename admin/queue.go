@@ -48,28 +48,37 @@ func (w window) pageOf(pages listing, list lister, f fsm.Filter, size uint32, to
 	if err != nil {
 		return nil, "", err
 	}
+	messages, cursor, err := w.search(list, f, cursor, limit, time.Now().Add(maxSearch))
+	if err != nil {
+		return nil, "", err
+	}
+	return messages, pages.token(cursor), nil
+}
+
+// search reads on from a cursor, and returns where it stopped, nil at the end of
+// the list. It looks at the time after the first batch only: each page gets on.
+func (w window) search(list lister, f fsm.Filter, cursor []byte, limit int, until time.Time) ([]*pb.Message, []byte, error) {
 	const batch = 16
 	var messages []*pb.Message
-	began := time.Now()
-	for bytes := 0; len(messages) < limit && bytes < maxPageBytes && time.Since(began) < maxSearch; {
+	for bytes := 0; ; {
 		asked := min(batch, limit-len(messages))
 		ids, next, err := list(f, cursor, asked)
 		if err != nil {
-			return nil, "", readError(err, "the list of messages")
+			return nil, nil, readError(err, "the list of messages")
 		}
 		for _, id := range ids {
 			m, _, err := w.message(id)
 			if err != nil {
-				return nil, "", err
+				return nil, nil, err
 			}
 			messages = append(messages, m)
 			bytes += proto.Size(m)
 		}
-		if cursor = next; cursor == nil {
-			break
+		cursor = next
+		if cursor == nil || len(messages) >= limit || bytes >= maxPageBytes || !time.Now().Before(until) {
+			return messages, cursor, nil
 		}
 	}
-	return messages, pages.token(cursor), nil
 }
 
 func (s *queueService) ListQueue(ctx context.Context, req *pb.ListQueueRequest) (*pb.ListQueueResponse, error) {
