@@ -84,14 +84,15 @@ func (v *Verification) once(ctx context.Context) {
 		}
 		return
 	}
-	v.node.Cluster.Announce(result.Mismatches)
 	v.mismatch.Set(float64(len(result.Mismatches)))
 	v.ran.Set(float64(v.node.Now().Unix()))
 	if len(result.Mismatches) == 0 {
 		v.node.Logger.Info("the nodes' states were compared: no difference", "index", result.Index, "nodes", len(result.Nodes))
-		return
+	} else {
+		v.node.Logger.Error("the nodes' states differ", "index", result.Index, "mismatches", sentence(result.Mismatches))
 	}
-	v.node.Logger.Error("the nodes' states differ", "index", result.Index, "mismatches", sentence(result.Mismatches))
+	// Last: whom the warning calls finds the rest.
+	v.node.Cluster.Announce(result.Mismatches)
 }
 
 func sentence(found []*pb.StateMismatch) string {
