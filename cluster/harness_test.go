@@ -97,11 +97,19 @@ func (w *world) add(name string) *testNode {
 	return n
 }
 
+// given has the addresses that tests under way were given: most are bound later.
+var given sync.Map
+
 // freeAddress is below the range from which connections get their own ports: a
-// node that is started again must find its port free.
+// node that is started again must find its port free. test/harness and node take
+// theirs from 19000 on.
 func freeAddress(t testing.TB) string {
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(20_000))
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(9_000))
+		if _, taken := given.LoadOrStore(address, t.Name()); taken {
+			continue
+		}
+		t.Cleanup(func() { given.Delete(address) })
 		if l, err := net.Listen("tcp", address); err == nil {
 			if err := l.Close(); err != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -29,8 +30,9 @@ func TestDiskReserveAtTheFrontDoor(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.NodeID, cfg.DataDir, cfg.Log.Level = "a", dir, "error"
 	cfg.SMTP.Listen, cfg.SMTP.Hostname = []string{"127.0.0.1:0"}, "mx-a.example.net"
-	cfg.Raft.Listen, cfg.HTTP.Listen = freePort(t), freePort(t)
-	cfg.Admin.Listen = []string{freePort(t)}
+	ports := freePorts(t, 3)
+	cfg.Raft.Listen, cfg.HTTP.Listen = ports[0], ports[1]
+	cfg.Admin.Listen = ports[2:]
 	cfg.Cluster.BootstrapExpect, cfg.Cluster.Join = 1, cfg.Admin.Listen
 	n, err := New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -107,12 +109,22 @@ func ready(t *testing.T, n *Node) int {
 	return answer.StatusCode
 }
 
-func freePort(t *testing.T) string {
+// freePorts are addresses that nobody has now, below the range from which
+// connections get their own ports: one of those could be there before the node is.
+// Other packages' tests take none of 19000 to 19999.
+func freePorts(t *testing.T, count int) []string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var found []string
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 19_000+rand.IntN(1_000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close() // all at the end: no two are the same
+		if found = append(found, l.Addr().String()); len(found) == count {
+			return found
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("%d free ports wanted, %d found", count, len(found))
+	return nil
 }

@@ -16,10 +16,11 @@ import (
 func TestNodeWithoutAClusterDefers(t *testing.T) {
 	c := DefaultConfig()
 	c.NodeID, c.DataDir = "a", t.TempDir()
-	c.SMTP.Listen, c.SMTP.Hostname = []string{freePort(t)}, "mx-a.example.net"
-	c.Raft.Listen, c.Admin.Listen, c.HTTP.Listen = freePort(t), []string{freePort(t)}, freePort(t)
+	ports := freePorts(t, 6)
+	c.SMTP.Listen, c.SMTP.Hostname = ports[:1], "mx-a.example.net"
+	c.Raft.Listen, c.Admin.Listen, c.HTTP.Listen = ports[1], ports[2:3], ports[3]
 	c.Cluster.BootstrapExpect = 3
-	c.Cluster.Join = []string{c.Admin.Listen[0], freePort(t), freePort(t)}
+	c.Cluster.Join = []string{ports[2], ports[4], ports[5]}
 	n, err := New(c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
