@@ -67,12 +67,12 @@ func (d *slowInstall) MkdirAll(dir string, perm os.FileMode) error {
 // log: it must still be there when the follower has the state, or the follower
 // would need another one.
 func TestLogStaysWhileFollowerInstalls(t *testing.T) {
-	w := newWorld(t, "a", "b", "c")
+	// Another leader would send the state again, and so would this one after a
+	// time-out.
+	w := steadyWorld(t, "a", "b", "c")
 	w.adjust = func(c *Config) {
 		c.Limits.TrailingBytes, c.Limits.SnapshotBytes = 1<<20, 2<<20
-		// Another leader would send the state again, and so would this one after
-		// a time-out.
-		c.Timing.Heartbeat, c.Timing.LeaderLease, c.Timing.RPC = 2*time.Second, 2*time.Second, time.Minute
+		c.Timing.RPC = time.Minute
 	}
 	w.startAll()
 	w.awaitLeased(w.names...)

@@ -8,7 +8,7 @@ import (
 // One full disk of three stops nobody else's mail; two stop everybody's, and
 // the leases go on, so that delivery does.
 func TestDisksLow(t *testing.T) {
-	w := newWorld(t, "a", "b", "c")
+	w := steadyWorld(t, "a", "b", "c")
 	low := map[string]*atomic.Bool{"a": {}, "b": {}, "c": {}}
 	w.adjust = func(cfg *Config) { cfg.DiskLow = low[cfg.Node].Load }
 	w.startAll()

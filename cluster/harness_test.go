@@ -19,6 +19,7 @@ import (
 	"crypto/rand"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
@@ -51,6 +52,7 @@ type world struct {
 	names    []string
 	nodes    map[string]*testNode
 	logStore string
+	steady   bool // leadership stays where it is, however busy the machine
 	adjust   func(*Config)
 	opened   func(*testNode, *Cluster) // before Run
 }
@@ -85,6 +87,14 @@ func newWorld(t testing.TB, names ...string) *world {
 	for _, name := range names {
 		w.nodes[name].join, w.nodes[name].expect = join, len(names)
 	}
+	return w
+}
+
+// steadyWorld is a world whose leader stays: for tests that another one would lead
+// astray.
+func steadyWorld(t testing.TB, names ...string) *world {
+	w := newWorld(t, names...)
+	w.steady = true
 	return w
 }
 
@@ -160,6 +170,9 @@ func (n *testNode) config() (Config, error) {
 		BootstrapExpect: n.expect, Join: n.join,
 		State: state, Logger: logger, Metrics: registry, Fatal: fatal,
 		DialPeer: n.w.net.dialer(n.name), Timing: testTiming(), Now: n.now,
+	}
+	if n.w.steady {
+		cfg.Timing.Heartbeat, cfg.Timing.LeaderLease = 2*time.Second, 2*time.Second
 	}
 	if n.w.adjust != nil {
 		n.w.adjust(&cfg)
@@ -245,6 +258,22 @@ func (w *world) startAll() {
 	w.t.Helper()
 	for _, name := range w.names {
 		w.nodes[name].start()
+	}
+	if w.steady && len(w.names) > 1 {
+		w.elect(w.names[0], w.names[1])
+	}
+}
+
+// elect has a node stand for election at another one's word, as a transfer of
+// leadership does, and not only when it has heard of no leader for long.
+func (w *world) elect(name, by string) {
+	w.t.Helper()
+	n, other := w.nodes[name].cluster, w.nodes[by].cluster
+	eventually(w.t, name+" knows who votes", func() bool { return other.raft.Load() != nil && len(n.configuration()) > 0 })
+	order := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
+	target := raft.ServerAddress(raftAddress(n.raftID, w.nodes[name].raft))
+	if err := other.transport.TimeoutNow(raft.ServerID(n.raftID), target, order, &raft.TimeoutNowResponse{}); err != nil {
+		w.t.Fatalf("%s has %s stand for election: %v", by, name, err)
 	}
 }
 

@@ -65,7 +65,7 @@ func TestWipedFounderComesBack(t *testing.T) {
 }
 
 func TestSecondDataFolderRefused(t *testing.T) {
-	w := newWorld(t, "a", "b", "c")
+	w := steadyWorld(t, "a", "b", "c")
 	w.startAll()
 	w.awaitLeased(w.names...)
 	leader := w.leader(w.names...)

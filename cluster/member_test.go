@@ -30,7 +30,7 @@ func TestRaftAddressChanges(t *testing.T) {
 }
 
 func TestRemovedNodeStaysOut(t *testing.T) {
-	w := newWorld(t, "a", "b", "c")
+	w := steadyWorld(t, "a", "b", "c")
 	w.startAll()
 	w.awaitLeased(w.names...)
 	leader := w.leader(w.names...)
@@ -56,9 +56,12 @@ func TestInstallBeyondTrailingLog(t *testing.T) {
 	const messages = 60
 	for _, store := range []string{LogStoreWAL, LogStoreBoltDB} {
 		t.Run(store, func(t *testing.T) {
-			w := newWorld(t, "a", "b", "c")
+			w := steadyWorld(t, "a", "b", "c")
 			w.logStore = store
-			w.adjust = func(c *Config) { c.Limits.TrailingBytes, c.Limits.SnapshotBytes = 1<<20, 2<<20 }
+			w.adjust = func(c *Config) {
+				c.Limits.TrailingBytes, c.Limits.SnapshotBytes = 1<<20, 2<<20
+				c.Timing.RPC = time.Minute // after a time-out the state would be sent again
+			}
 			w.startAll()
 			w.awaitLeased(w.names...)
 			leader := w.leader(w.names...)

@@ -24,7 +24,7 @@ func counterValue(t testing.TB, c prometheus.Counter) float64 {
 // mutedFollower is a cluster in which a follower's entries reach the leader but
 // the answers don't come back.
 func mutedFollower(t *testing.T) (w *world, leader, follower, third *testNode) {
-	w = newWorld(t, "a", "b", "c")
+	w = steadyWorld(t, "a", "b", "c")
 	w.startAll()
 	w.awaitLeased(w.names...)
 	w.nodes["a"].configure()
@@ -47,6 +47,7 @@ func TestAppliedWithoutAnswer(t *testing.T) {
 	default:
 	}
 	w.net.isolate(leader.name, follower.name, third.name)
+	w.elect(third.name, follower.name)
 	if err := <-result; err != nil {
 		t.Errorf("the repeated event: %v", err)
 	}
@@ -64,20 +65,30 @@ func TestAppliedWithoutAnswer(t *testing.T) {
 // The proposer gives up while the outcome is unknown; it is pursued all the same.
 func TestPursuedInBackground(t *testing.T) {
 	w, leader, follower, third := mutedFollower(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, _, err := follower.cluster.Propose(ctx, message(t, testBody), testBody)
-	if !errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrNoQuorum) {
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	result := make(chan error, 1)
+	event := message(t, testBody)
+	go func() {
+		_, _, err := follower.cluster.Propose(ctx, event, testBody)
+		result <- err
+	}()
+	eventually(t, "the entry is applied", func() bool { return third.pending() == 1 })
+	giveUp()
+	if err := <-result; !errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrNoQuorum) {
 		t.Fatalf("got %v, want ErrUnknownOutcome", err)
 	}
 	w.net.isolate(leader.name, follower.name, third.name)
+	w.elect(third.name, follower.name)
 	s := follower.cluster.session.Load()
 	eventually(t, "nothing is open", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.open) == 0
 	})
-	eventually(t, "the message is there", func() bool { return third.pending() == 1 })
+	if got := third.pending(); got != 1 {
+		t.Errorf("%d pending recipients, want 1", got)
+	}
 	w.net.healAll()
 }
 
