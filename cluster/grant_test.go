@@ -14,6 +14,7 @@ import (
 
 func TestGrant(t *testing.T) {
 	w := newWorld(t, "a")
+	w.adjust = func(c *Config) { c.Timing.Lag = time.Hour } // only what the test says was committed long ago
 	w.startAll()
 	w.awaitLeased("a")
 	c := w.nodes["a"].cluster
@@ -140,7 +141,10 @@ func TestLeaseLastsFromTheSending(t *testing.T) {
 	const perRead = 50 * time.Millisecond
 	w := newWorld(t, "a")
 	var slow slowClock
-	w.adjust = func(c *Config) { c.Now, c.Monotonic = slow.now, slow.monotonic }
+	w.adjust = func(c *Config) {
+		c.Now, c.Monotonic = slow.now, slow.monotonic
+		c.Timing.Lease = 9 * time.Second // a ping may take a third of it
+	}
 	w.startAll()
 	w.awaitLeased("a")
 	c := w.nodes["a"].cluster
@@ -229,8 +233,10 @@ func (c *slowClock) monotonic() time.Duration { return bootTime() + time.Duratio
 // What is left of a lease when a leader dies is little: survivors don't wait for
 // the next tick to ask the new one, and ask again while it knows too few clocks.
 func TestNewLeaderIsAskedAtOnce(t *testing.T) {
-	w := newWorld(t, "a", "b", "c")
-	w.adjust = func(c *Config) { c.Timing.Ping, c.Timing.Lease = time.Minute, 4*time.Minute }
+	w := steadyWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) {
+		c.Timing.Ping, c.Timing.Lease, c.Timing.Poll = time.Minute, 4*time.Minute, time.Second
+	}
 	w.startAll()
 	w.awaitLeased(w.names...)
 	leader := w.leader(w.names...)
@@ -239,9 +245,7 @@ func TestNewLeaderIsAskedAtOnce(t *testing.T) {
 	for _, name := range w.names {
 		before[name] = w.nodes[name].cluster.LeaseUntil()
 	}
-	if err := leader.cluster.TransferLeadership(within(t, 20*time.Second), others[0]); err != nil {
-		t.Fatal(err)
-	}
+	leader.giveTo(t, others[0])
 	for _, name := range w.names {
 		eventually(t, "a lease of "+name+" by the new leader", func() bool { return w.nodes[name].cluster.LeaseUntil() > before[name] })
 	}
