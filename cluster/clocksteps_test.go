@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -38,16 +39,33 @@ func TestClockSteps(t *testing.T) {
 	}
 }
 
-func (n *testNode) stepClock(step time.Duration) {
-	t, w := n.w.t, n.w
+// acceptAfterStep sets the clock and accepts a message. The lease lasts on for a
+// moment, and ok is false where the machine was too busy for that.
+func (n *testNode) acceptAfterStep(step time.Duration) (id relay.MessageID, ok bool) {
+	t := n.w.t
 	t.Helper()
 	n.ahead.Add(int64(step))
 	if now := n.cluster.Now(); !nearNow(now) {
 		t.Errorf("%s: right after the step it is %s", step, now)
 	}
 	event := message(t, testBody)
-	id := relay.MessageID(event.GetMessageAccepted().MessageId)
-	n.must(event, testBody) // its lease lasts on for a moment
+	id = relay.MessageID(event.GetMessageAccepted().MessageId)
+	err := n.propose(event, testBody)
+	if err != nil && !errors.Is(err, ErrIncarnationEnded) && !errors.Is(err, ErrNoQuorum) {
+		t.Fatalf("%s: %v", step, err)
+	}
+	return id, err == nil
+}
+
+func (n *testNode) stepClock(step time.Duration) {
+	t, w := n.w.t, n.w
+	t.Helper()
+	id, ok := n.acceptAfterStep(step)
+	for !ok {
+		n.ahead.Add(-int64(step))
+		w.awaitLeased(n.name)
+		id, ok = n.acceptAfterStep(step)
+	}
 	view, err := n.state.View()
 	must(t, err)
 	record, err := view.Message(id)

@@ -26,9 +26,7 @@ func TestFirstStartAllAtOnce(t *testing.T) {
 				if got := n.pending(); got != 3 {
 					t.Errorf("%s has %d pending recipients, want 3", name, got)
 				}
-				if !n.cluster.Current() {
-					t.Errorf("%s isn't current", name)
-				}
+				eventually(t, name+" is current", n.cluster.Current)
 				if members := n.cluster.Members(); len(members) != 3 || slices.ContainsFunc(members, func(m Member) bool { return !m.Voter }) {
 					t.Errorf("%s lists members %+v", name, members)
 				}

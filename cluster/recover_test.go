@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -230,10 +233,41 @@ func emptyLogUpTo(dir string, last uint64) error {
 	return stores.close()
 }
 
-// copyFolder copies what the files have now, as a kill leaves it.
+// copyFolder copies what the files have now, as a kill leaves it: anew while the
+// database makes and deletes files meanwhile.
 func copyFolder(t *testing.T, from, to string) {
 	t.Helper()
-	err := filepath.WalkDir(from, func(path string, entry os.DirEntry, err error) error {
+	eventually(t, "a copy of a folder at rest", func() bool {
+		must(t, os.RemoveAll(to))
+		before := listFolder(t, from)
+		err := copyOnce(from, to)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return err == nil && slices.Equal(before, listFolder(t, from))
+	})
+}
+
+// listFolder lists the files below a folder with their sizes.
+func listFolder(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			var info fs.FileInfo
+			if info, err = entry.Info(); err == nil {
+				files = append(files, fmt.Sprint(path, info.Size()))
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the next list will be another one
+		}
+		return err
+	}))
+	return files
+}
+
+func copyOnce(from, to string) error {
+	return filepath.WalkDir(from, func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -247,9 +281,6 @@ func copyFolder(t *testing.T, from, to string) {
 		}
 		return copyFile(path, target)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func copyFile(from, to string) error {
