@@ -23,6 +23,9 @@ type Cluster interface {
 	Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error)
 	// WaitEverywhere returns once every leased node has applied the index.
 	WaitEverywhere(ctx context.Context, index uint64) error
+	// Barrier returns once this node's state has everything that was committed
+	// before the call, by whichever node. It asks the leader once.
+	Barrier(ctx context.Context) error
 	// Leased reports whether this node has a quorum behind it.
 	Leased() bool
 	// Leader is the leader's name, "" where none is known.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"io"
 	"time"
@@ -20,11 +21,16 @@ const snapshotPiece = 256 << 10
 // that the database has replaced stay on the disk.
 const snapshotStall = time.Minute
 
+// barrierPause is the time between two tries to find out what was committed: the
+// leader may be a new one.
+const barrierPause = 100 * time.Millisecond
+
 // SaveSnapshot streams this node's own state, with a quorum or without.
 func (s *clusterService) SaveSnapshot(_ *pb.SaveSnapshotRequest, stream grpc.ServerStreamingServer[pb.SaveSnapshotResponse]) error {
+	current := s.upToDate(stream.Context())
 	record, _ := s.State.Node(s.Node)
 	saving, err := s.State.Save(&pb.SnapshotHeader{
-		Program: record.GetVersion(), Node: s.Node, SavedAt: s.Now().UnixNano(), Stale: s.stale(),
+		Program: record.GetVersion(), Node: s.Node, SavedAt: s.Now().UnixNano(), Stale: !current,
 	})
 	if errors.Is(err, fsm.ErrSaving) {
 		return status.Errorf(codes.FailedPrecondition, "node %s is sending a snapshot already: wait until that is done, or ask another node", s.Node)
@@ -37,6 +43,30 @@ func (s *clusterService) SaveSnapshot(_ *pb.SaveSnapshotRequest, stream grpc.Ser
 	err = sendSnapshot(saving, stream)
 	s.Logger.Info("snapshot ends", "by", by, "index", saving.Header.Index, "error", err)
 	return err
+}
+
+// upToDate waits until this node's state has what was committed before the call:
+// a node keeps its lease while it is a little behind, and mail that another one
+// answered 250 belongs into a backup that is begun after that. It reports false
+// where there is no quorum to ask, or no answer.
+func (n *node) upToDate(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, n.Patience)
+	defer cancel()
+	pause := time.NewTicker(barrierPause)
+	defer pause.Stop()
+	for n.Cluster.Leased() {
+		err := n.Cluster.Barrier(ctx)
+		if err == nil {
+			return true
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			n.Logger.Warn("snapshot: what the other nodes have taken may not be in it", "error", err)
+			return false
+		}
+	}
+	return false
 }
 
 // sendSnapshot gives up on a client that takes nothing any more. Only its return

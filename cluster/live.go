@@ -49,6 +49,16 @@ func (c *Cluster) live(ctx context.Context) {
 	}
 }
 
+// Barrier returns once the state here has everything that was committed before
+// the call, by whichever node. It asks the leader once, as a ping does.
+func (c *Cluster) Barrier(ctx context.Context) error {
+	resp, err := c.ping(ctx, 0)
+	if err != nil {
+		return err
+	}
+	return c.cfg.State.WaitApplied(ctx, resp.CommitIndex)
+}
+
 // catchUp waits until the state has everything that was committed when the
 // leader answered. A state that is older than what this node already delivered
 // must not act.

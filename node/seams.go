@@ -106,6 +106,8 @@ func (o operators) WaitEverywhere(ctx context.Context, index uint64) error {
 	return o.n.cluster.WaitEverywhere(ctx, index)
 }
 
+func (o operators) Barrier(ctx context.Context) error { return o.n.cluster.Barrier(ctx) }
+
 func (o operators) RemoveNode(ctx context.Context, node string, force bool) error {
 	return o.n.cluster.RemoveNode(ctx, node, force)
 }

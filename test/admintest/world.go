@@ -60,6 +60,8 @@ type World struct {
 	lost      error
 	resting   bool // the upkeep
 	behind    error
+	late      func()
+	barrier   error
 	tampered  string
 	health    admin.Health
 	proposed  []*pb.Event
@@ -397,6 +399,26 @@ func (w *World) WaitEverywhere(context.Context, uint64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.behind
+}
+
+// ArriveLate has events be on their way to node a: they are folded when a
+// barrier is waited for. It fails with err where that isn't nil.
+func (w *World) ArriveLate(fold func(), err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.late, w.barrier = fold, err
+}
+
+// Barrier is behind what ArriveLate says.
+func (w *World) Barrier(context.Context) error {
+	w.mu.Lock()
+	late, err := w.late, w.barrier
+	w.late = nil
+	w.mu.Unlock()
+	if late != nil && err == nil {
+		late()
+	}
+	return err
 }
 
 // Leased is true until LoseQuorum.
