@@ -43,7 +43,7 @@ func claims() []rule {
 		{
 			text:    "Outstanding claims are at most twice the slots",
 			in:      "claimDue",
-			without: []change{{"delivery/claim.go", "2*q.limit-foreign, 2*q.slots()-foreign", "4*q.limit-foreign, 4*q.slots()-foreign"}},
+			without: []change{{"delivery/claim.go", "max(1, 2*q.limit-foreign), 2*q.slots()-foreign", "max(1, 4*q.limit-foreign), 4*q.slots()-foreign"}},
 			test:    "delivery.TestOwnershipMoves", says: "claims wait",
 		},
 		{

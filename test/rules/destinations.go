@@ -76,7 +76,7 @@ func destinations() []rule {
 		{
 			text:    "A host failure beside successes of the last 30 s lowers concurrency only",
 			in:      "verdictOn",
-			without: []change{{"delivery/health.go", "\tcase a.ended.Sub(q.lastAnswer) < recentSuccess && (q.limit > 1 || len(q.running) > 1):\n", "\tcase false:\n"}},
+			without: []change{{"delivery/health.go", "\tcase a.ended.Sub(q.lastAnswer) < recentSuccess && (q.limit > 1 || len(q.running)+len(q.calling) > 1):\n", "\tcase false:\n"}},
 			test:    "delivery.TestHostLimit", says: "an outage was declared",
 		},
 		{
