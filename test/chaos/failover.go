@@ -143,7 +143,7 @@ func (w *world) failOver(ctx context.Context, loader *load.Loader, d *destinatio
 		return f, err
 	}
 	w.Say("kill -9 of node %s, the leader, with %d destinations and %d claims", f.node.Name, len(f.owned.destinations), f.owned.claims)
-	if err := w.waitAccepting(ctx, f.death, loader); err != nil {
+	if err := w.waitAccepting(ctx, f.node, f.gone, loader); err != nil {
 		return f, err
 	}
 	if err := f.waitTakeover(ctx, d); err != nil {
