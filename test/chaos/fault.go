@@ -12,13 +12,13 @@ import (
 
 // How long a fault lasts, and a flapping cut's times.
 const (
-	faultFor = 8 * time.Second
+	faultFor = 6 * time.Second
 	pauseFor = 6 * time.Second
 	flapFor  = 20 * time.Second
 	flap     = 1500 * time.Millisecond
 	// stuckFor is what no election on a busy machine takes: a survivor that
 	// accepts nothing for so long waits for the node that is gone. How soon it
-	// must accept is the failover run's to check.
+	// must accept is the kill run's to check.
 	stuckFor = 5 * time.Second
 )
 

@@ -189,6 +189,9 @@ func until(ctx context.Context, at time.Time) error {
 	}
 }
 
+// maxGap is how soon survivors must accept again.
+const maxGap = 3 * time.Second
+
 func (w *world) checkGaps(report *load.Report, deaths []death) {
 	end := report.Began.Add(report.Window)
 	for i, death := range deaths {
@@ -200,7 +203,7 @@ func (w *world) checkGaps(report *load.Report, deaths []death) {
 			gap, began := report.LongestGap(n.SMTP, death.at, to)
 			w.Say("after the death of %s (%s), node %s: longest time without a 250 %s, from %s on",
 				death.node.Name, death.role, n.Name, gap.Round(time.Millisecond), began.Sub(death.at).Round(time.Millisecond))
-			if gap > stuckFor {
+			if gap > maxGap {
 				w.Violation("node %s didn't accept for %s after the death of %s", n.Name, gap.Round(time.Millisecond), death.node.Name)
 			}
 		}

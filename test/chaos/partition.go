@@ -14,9 +14,8 @@ import (
 )
 
 // silentAfter is when a node that lost the others must have fallen silent: a
-// lease of 2 s, and as much for what its last instant began, whose answers a busy
-// machine brings late.
-const silentAfter = 4 * time.Second
+// lease of 2 s, and a moment for what its last instant began.
+const silentAfter = 2500 * time.Millisecond
 
 // separation is one way to lose a node that doesn't die.
 type separation struct {
