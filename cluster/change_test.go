@@ -80,6 +80,7 @@ func (n *testNode) expectRemoval(t *testing.T) {
 // mail accepted at each step.
 func TestThreeToFiveAndBack(t *testing.T) {
 	w := newWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) { c.Timing.Poll = time.Second / 2 } // who joins is asked within it, again and again
 	w.startAll()
 	w.awaitLeased(w.names...)
 	leader := w.leader(w.names...)
