@@ -41,7 +41,7 @@ func testTiming() Timing {
 		Commit: 10 * time.Millisecond, RPC: 2 * time.Second,
 		Lease: 900 * time.Millisecond, Ping: 100 * time.Millisecond, Margin: 300 * time.Millisecond,
 		Verify: 40 * time.Millisecond, Lag: time.Second, Eligible: time.Second,
-		Poll: 100 * time.Millisecond, Stable: 200 * time.Millisecond, Store: 20 * time.Second,
+		Poll: 250 * time.Millisecond, Stable: 200 * time.Millisecond, Store: 20 * time.Second,
 	}
 }
 
