@@ -126,11 +126,12 @@ func (s *Scheduler) reach(ctx context.Context, a *attempt, say func(*smtpout.Con
 		s.metrics.connected(failure, s.cfg.Now().Sub(begin))
 		if failure != nil {
 			a.failure = failure
-			if ctx.Err() == nil || errors.Is(context.Cause(ctx), errTooLong) {
+			// The next attempt goes elsewhere first where the time was over at the first host.
+			if ctx.Err() == nil || errors.Is(context.Cause(ctx), errTooLong) && len(a.failedHosts) == 0 {
 				a.failedHosts = append(a.failedHosts, host)
 			}
 			if ctx.Err() != nil {
-				return // where the time was over, the next attempt goes to another host first
+				return
 			}
 			continue
 		}

@@ -57,7 +57,7 @@ type answer struct {
 type callout struct {
 	*attempt
 	domain, local string
-	// domainRevision is the domain's as of the question.
+	// domainRevision is the domain's as of the beginning.
 	domainRevision uint64
 	address        string
 	stranger       string // an address that nobody has; "" where the domain is known
@@ -95,7 +95,7 @@ func (s *Scheduler) hear(asked question) {
 		asked.answer <- answer{err: errNotOwner}
 		return
 	}
-	if c := q.callouts[asked.address]; c != nil && c.answers(asked, q.revision) {
+	if c := q.callouts[asked.address]; c != nil && s.answers(c, asked) {
 		c.join(asked)
 		return
 	}
@@ -113,11 +113,11 @@ func (s *Scheduler) hear(asked question) {
 	s.markDirty(q.name)
 }
 
-// answers reports whether a dialogue is the one to wait for: not where it was begun
-// with hosts that are no longer the destination's, nor, for who wants it anew, where it
-// was begun at all, and never a probe that nobody has asked for.
-func (c *callout) answers(asked question, revision int) bool {
-	return c.local != "" && (c.attempt == nil || c.revision == revision && !asked.anew)
+// answers reports whether a dialogue is the one to wait for: not where domain or
+// destination have changed since it began, nor, for who wants it anew, where it has
+// begun at all, and never a probe that nobody has asked for.
+func (s *Scheduler) answers(c *callout, asked question) bool {
+	return c.local != "" && (c.attempt == nil || !asked.anew && s.stands(c))
 }
 
 func (c *callout) join(asked question) {
@@ -143,10 +143,7 @@ func (s *Scheduler) newCallout(q *queue, asked question) (c *callout, known *Sai
 	if s.tooManyCallouts(q, domain) {
 		return nil, nil, errBusy
 	}
-	c = &callout{
-		domain: domain, local: local, domainRevision: config.Revision,
-		address: asked.address, asking: []question{asked},
-	}
+	c = &callout{domain: domain, local: local, address: asked.address, asking: []question{asked}}
 	ofDomain, err := s.cfg.State.Verified(domain, "", s.cfg.Now())
 	if err != nil {
 		return nil, nil, fmt.Errorf("read what is known of %s: %w", domain, err)

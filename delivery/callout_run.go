@@ -100,6 +100,8 @@ func (s *Scheduler) startCallout(q *queue, c *callout, probe bool) {
 		queue: q.name, probe: probe, probes: q.record.Health.Probes, cancel: cancel,
 		config: q.record.Config, trouble: maps.Clone(q.hosts), revision: q.revision, conn: q.takeConn(),
 	}
+	domain, _ := s.cfg.State.Domain(c.domain)
+	c.domainRevision = domain.GetRevision()
 	q.calling[c] = true
 	q.askedLast = true
 	recipients := []string{c.address}

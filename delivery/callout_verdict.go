@@ -56,8 +56,8 @@ func (s *Scheduler) answerAll(c *callout) *pb.RecipientVerified {
 	return event
 }
 
-// stands reports whether domain and destination are as they were when a call-out was
-// asked for. Else its hosts aren't the destination's any more, or an operator has just
+// stands reports whether domain and destination are as they were when a call-out
+// began. Else its hosts aren't the destination's any more, or an operator has just
 // had refusals forgotten: what was said refuses nobody.
 func (s *Scheduler) stands(c *callout) bool {
 	domain, ok := s.cfg.State.Domain(c.domain)
@@ -112,7 +112,7 @@ func (s *Scheduler) verdictOnCallout(q *queue, a *attempt) verdict {
 		return verdict{recovered: a.probe}
 	case a.probe:
 		return verdict{failed: failure}
-	case errors.Is(failure, errTooLong):
+	case errors.Is(failure, errTooLong) && q.hosts.spares(q.hostList(), a.started):
 		return verdict{} // the time was over at one host: the next call-out goes to another
 	case !q.up(), a.ended.Sub(q.lastAnswer) < recentSuccess && len(q.running)+len(q.calling) > 0:
 		// Known, or the host wants fewer of us.

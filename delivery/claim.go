@@ -28,9 +28,11 @@ func (s *Scheduler) claimDue(q *queue) {
 		return
 	}
 	taken, foreign := q.outstanding(), s.cfg.State.ForeignClaims(q.name, s.incarnation)
+	most := 2*q.slots() - foreign
+	ahead := min(q.beside(2*q.limit, foreign, now), most)
 	var claims []*pb.AttemptStarted_Claim
 	for l := range fsm.Lanes {
-		want := min(room(l, taken, max(1, 2*q.limit-foreign), 2*q.slots()-foreign), maxClaims-len(claims))
+		want := min(room(l, taken, ahead, most), maxClaims-len(claims))
 		if want <= 0 || s.isQuiet(q, l, now) || s.isStarved(q, l, now) {
 			continue
 		}
@@ -263,10 +265,9 @@ func (s *Scheduler) startReady(q *queue) {
 }
 
 // freeSlots counts other nodes' live claims, left from before a change of
-// owner, as slots in use, and connections until they are closed. One of an earlier
-// owner that hangs leaves the concurrency of one that there is at least.
+// owner, as slots in use, and connections until they are closed.
 func (s *Scheduler) freeSlots(q *queue, l fsm.Lane) int {
-	limit := max(1, q.limit-s.cfg.State.ForeignClaims(q.name, s.incarnation)) - q.closing
+	limit := q.beside(q.limit, s.cfg.State.ForeignClaims(q.name, s.incarnation), s.cfg.Now()) - q.closing
 	// Call-outs take slots, and nothing of the concurrency that mail has come to.
 	return min(room(l, q.inSlots(), limit, q.slots()-s.elsewhere(q)), s.freePlaces(q))
 }

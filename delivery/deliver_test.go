@@ -299,13 +299,8 @@ func TestDestinationRemoved(t *testing.T) {
 	must(t, s.WaitStats(w.ctx, func(s sink.Stats) bool { return s.Open == 0 }))
 	w.accept(testSender, "user@example.test")
 	w.awaitDelivered("new", 1)
-	scheduler := w.nodes["a"].scheduler
-	w.await("the removed destination is forgotten", func() bool {
-		known := make(chan bool, 1)
-		scheduler.done <- func() {
-			scheduler.active++ // finish takes one off
-			known <- scheduler.queues["old"] != nil
-		}
-		return !<-known
+	w.await("the removed destination is forgotten", func() (forgotten bool) {
+		w.nodes["a"].look(func(s *Scheduler) { forgotten = s.queues["old"] == nil })
+		return forgotten
 	})
 }

@@ -91,8 +91,6 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 	switch {
 	case a.probe:
 		return verdict{failed: failure}
-	case errors.Is(failure, errTooLong):
-		return verdict{} // before MAIL: that says nothing of the host either
 	case !q.up():
 		return verdict{} // the outage is known
 	case a.ended.Sub(q.lastAnswer) < recentSuccess && (q.limit > 1 || len(q.running)+len(q.calling) > 1):

@@ -123,6 +123,17 @@ func (n *node) runWith(scheduler *Scheduler) {
 	}()
 }
 
+// look has the scheduler, which runs, call f on its own goroutine.
+func (n *node) look(f func(s *Scheduler)) {
+	looked := make(chan struct{})
+	n.scheduler.done <- func() {
+		n.scheduler.active++ // finish takes one off
+		f(n.scheduler)
+		close(looked)
+	}
+	<-looked
+}
+
 // stop ends the Scheduler and waits for it.
 func (n *node) stop() {
 	if n.done == nil {

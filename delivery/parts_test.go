@@ -287,7 +287,6 @@ func TestConcurrency(t *testing.T) {
 
 func TestVerdict(t *testing.T) {
 	refused := &relay.Failure{Phase: relay.PhaseConnect, Cause: relay.CauseRefused, At: base}
-	cutOff := &relay.Failure{Phase: relay.PhaseGreeting, Cause: relay.CauseTimeout, At: base, Err: errTooLong}
 	for _, tt := range []struct {
 		name    string
 		limit   int
@@ -308,8 +307,6 @@ func TestVerdict(t *testing.T) {
 		{"probe that succeeds", 5, 1, 0, time.Time{}, false, true, nil, "recovered"},
 		{"success", 5, 1, 0, time.Time{}, true, false, nil, "nothing"},
 		{"beside a call-out", 1, 1, 1, base.Add(-time.Second), true, false, refused, "nothing"},
-		{"cut off at the greeting", 1, 1, 0, time.Time{}, true, false, cutOff, "nothing"},
-		{"probe that is cut off", 1, 1, 0, time.Time{}, false, true, cutOff, "failed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			q := upQueue(20)

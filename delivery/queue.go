@@ -17,6 +17,8 @@ type queue struct {
 	name   string
 	record *pb.DestinationRecord
 	owned  bool
+	// ownedSince is when it became this node's.
+	ownedSince time.Time
 
 	lanes    [fsm.Lanes]lane
 	kept     [fsm.Lanes]bool     // its turn has come: one of the node's attempts is kept for it
@@ -196,6 +198,15 @@ func (q *queue) probing() bool {
 }
 
 func isProbe(g fsm.Grant) bool { return g.Record.Probe }
+
+// beside is what others' attempts leave of a concurrency. An earlier owner's end soon,
+// and may be all that the host takes; those that hang leave one after a while.
+func (q *queue) beside(concurrency, others int, now time.Time) int {
+	if now.Sub(q.ownedSince) < recentSuccess {
+		return concurrency - others
+	}
+	return max(1, concurrency-others)
+}
 
 // settleDown begins at a concurrency of 1 again where nothing was delivered
 // lately: a burst against a host's own limit would else look like an outage.

@@ -193,6 +193,7 @@ func (s *Scheduler) refresh(name string) {
 		s.closeConns(q, q.takeIdle(time.Time{}))
 	}
 	if owned && !q.owned {
+		q.ownedSince = s.cfg.Now()
 		q.rewind()
 	}
 	q.owned = owned

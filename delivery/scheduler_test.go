@@ -136,6 +136,11 @@ func TestForeignClaimsTakeSlots(t *testing.T) {
 	}
 	// One that hangs doesn't keep all mail waiting for as long.
 	q.limit = 1
+	q.ownedSince = w.clock.now()
+	if got := s.freeSlots(q, fsm.LaneFresh); got != 0 {
+		t.Errorf("%d free slots right after a change of owner, want none", got)
+	}
+	q.ownedSince = q.ownedSince.Add(-recentSuccess)
 	if got := s.freeSlots(q, fsm.LaneFresh); got != 1 {
 		t.Errorf("%d free slots at a concurrency of 1 beside another node's claim, want 1", got)
 	}

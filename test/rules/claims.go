@@ -43,7 +43,7 @@ func claims() []rule {
 		{
 			text:    "Outstanding claims are at most twice the slots",
 			in:      "claimDue",
-			without: []change{{"delivery/claim.go", "max(1, 2*q.limit-foreign), 2*q.slots()-foreign", "max(1, 4*q.limit-foreign), 4*q.slots()-foreign"}},
+			without: []change{{"delivery/claim.go", "\tmost := 2*q.slots() - foreign\n\tahead := min(q.beside(2*q.limit, foreign, now), most)\n", "\tmost := 4*q.slots() - foreign\n\tahead := min(q.beside(4*q.limit, foreign, now), most)\n"}},
 			test:    "delivery.TestOwnershipMoves", says: "claims wait",
 		},
 		{
@@ -61,7 +61,7 @@ func claims() []rule {
 		{
 			text:    "Claims of an old owner that hang leave the concurrency of one",
 			in:      "freeSlots",
-			without: []change{{"delivery/claim.go", "limit := max(1, q.limit-s.cfg.State.ForeignClaims(q.name, s.incarnation)) - q.closing", "limit := q.limit-s.elsewhere(q)"}},
+			without: []change{{"delivery/claim.go", "q.beside(q.limit, s.cfg.State.ForeignClaims(q.name, s.incarnation), s.cfg.Now()) - q.closing", "q.limit-s.elsewhere(q)"}},
 			test:    "delivery.TestForeignClaimsTakeSlots", says: "free slots at a concurrency of 1",
 		},
 		{

@@ -96,7 +96,7 @@ func stateRules() []rule {
 		{
 			text:    "A change of owner resets the cursor",
 			in:      "refresh",
-			without: []change{{"delivery/scheduler.go", "\tif owned && !q.owned {\n\t\tq.rewind()\n\t}\n", ""}},
+			without: []change{{"delivery/scheduler.go", "\t\tq.ownedSince = s.cfg.Now()\n\t\tq.rewind()\n", "\t\tq.ownedSince = s.cfg.Now()\n"}},
 			test:    "delivery.TestCursorIsReset", says: "outlasts a change of ownership",
 		},
 		{
