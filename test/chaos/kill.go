@@ -222,7 +222,7 @@ func (w *world) checkGaps(report *load.Report, deaths []death) {
 func (w *world) checkDeath(report *load.Report, death death) {
 	before, inData, waiting := 0, 0, 0
 	for _, a := range report.Answers {
-		if a.Address != death.node.SMTP || a.At.Before(death.at) || a.At.After(death.at.Add(5*time.Second)) {
+		if a.Address != death.node.SMTP || a.At.Before(death.at) || a.At.After(death.at.Add(2*time.Second)) {
 			continue
 		}
 		switch {
