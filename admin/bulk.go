@@ -181,6 +181,7 @@ func shownBulk(id relay.MessageID, r *pb.BulkRecord) *pb.Bulk {
 		Messages: r.Messages, Recipients: r.Changed, Waiting: r.Waiting,
 		Refused: r.Refused, Refusal: r.Refusal, Expected: r.Expected, Failure: r.Failure, Filter: shownFilter(r.Filter),
 		Stopped: r.Stopped, StoppedBy: r.StoppedBy, StopReason: r.StopReason,
+		Limit: r.Limit, Destination: r.Operation.GetDestination(), Address: r.Operation.GetAddress(), Domains: r.Operation.GetDomains(),
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,6 +38,12 @@ type bulkJSON struct {
 	Failure    *string        `json:"failure"`
 	StoppedBy  *string        `json:"stoppedBy"`
 	StopReason *string        `json:"stopReason"`
+	Limit      *uint64        `json:"limit"`
+	// Where a redirection sends them.
+	DestinationNew *string `json:"destinationNew"`
+	RcptNew        *string `json:"rcptNew"`
+	// Of a token limited to domains.
+	Domains []string `json:"domains"`
 }
 
 type bulkFilterJSON struct {
@@ -102,7 +109,7 @@ func runningBulks(ctx context.Context, conn *grpc.ClientConn, _ string) (found [
 	r, err := pb.NewQueueServiceClient(conn).ListBulks(ctx, &pb.ListBulksRequest{})
 	for _, b := range r.GetBulks() {
 		if b.FinishedAt == nil {
-			found = append(found, described(b.Id, operationWord(b.Kind)+" "+picked(b.Filter)))
+			found = append(found, described(b.Id, operationWord(b.Kind)+" "+hit(b)))
 		}
 	}
 	return found, err
@@ -116,7 +123,8 @@ func (a *app) writeBulks(bulks []*pb.Bulk) error {
 			Index: b.Index, StartedAt: timeJSON(b.StartedAt), FinishedAt: timeJSON(b.FinishedAt),
 			Messages: b.Messages, Recipients: b.Recipients, Waiting: b.Waiting, Refused: b.Refused, Refusal: orNull(b.Refusal),
 			Expected: orNull(b.Expected), Failure: orNull(b.Failure),
-			StoppedBy: orNull(b.StoppedBy), StopReason: orNull(b.StopReason),
+			StoppedBy: orNull(b.StoppedBy), StopReason: orNull(b.StopReason), Limit: orNull(b.Limit),
+			DestinationNew: orNull(b.Destination), RcptNew: orNull(b.Address), Domains: append([]string{}, b.Domains...),
 			Filter: bulkFilterJSON{
 				Domain: orNull(f.GetDomain()), Destination: orNull(f.GetDestination()), From: orNull(f.GetFrom()), To: orNull(f.GetTo()),
 				States: stateNames(f.GetStates()), Since: timeJSON(f.GetSince()), Until: timeJSON(f.GetUntil()),
@@ -141,9 +149,21 @@ func (a *app) showBulks(bulks []*pb.Bulk) error {
 	t := newTable(a.out)
 	t.header("ID", "OPERATION", "ON", "STARTED", "BY", "STATE", "MESSAGES", "RECIPIENTS", "DETAIL")
 	for _, b := range bulks {
-		t.row(b.Id, operationWord(b.Kind), picked(b.Filter), a.when(b.StartedAt), b.By, bulkState(b), b.Messages, b.Recipients, bulkDetail(b))
+		t.row(b.Id, operationWord(b.Kind), hit(b), a.when(b.StartedAt), b.By, bulkState(b), b.Messages, b.Recipients, bulkDetail(b))
 	}
 	return t.flush()
+}
+
+// hit is what an operation is for, in the words of the command line.
+func hit(b *pb.Bulk) string {
+	text := picked(b.Filter)
+	if b.Limit > 0 {
+		text += fmt.Sprintf(" --limit %d", b.Limit)
+	}
+	if len(b.Domains) > 0 {
+		text += ", only of " + strings.Join(b.Domains, ", ")
+	}
+	return text
 }
 
 // picked is a filter in the words of the command line.
@@ -170,6 +190,9 @@ func orEmpty(s *string) string {
 
 func bulkDetail(b *pb.Bulk) string {
 	var parts []string
+	if target := b.Destination + b.Address; target != "" {
+		parts = append(parts, "to "+target)
+	}
 	if b.Failure != "" {
 		parts = append(parts, b.Failure)
 	}

@@ -29,9 +29,15 @@ func TestQueueOperations(t *testing.T) {
 	w.Fold(&pb.Event{Kind: &pb.Event_BulkStarted{BulkStarted: &pb.BulkStarted{
 		BulkId: id, Filter: &pb.BulkFilter{Destination: "none"}, Operation: &pb.Operation{Kind: pb.Operation_KIND_DELETE, By: "root", Reason: "spam"},
 	}}}, nil)
+	id[0] = 254
+	w.Fold(&pb.Event{Kind: &pb.Event_BulkStarted{BulkStarted: &pb.BulkStarted{
+		BulkId: id, Filter: &pb.BulkFilter{From: "<>"}, Limit: 10,
+		Operation: &pb.Operation{Kind: pb.Operation_KIND_REDIRECT, By: "clerk", Address: "box@two.test", Domains: []string{"two.test"}},
+	}}}, nil)
 	r := root.run(t, "queue", "operations")
 	for _, want := range []string{
 		"hold       --domain two.test --state pending", "release    --state held", "delete     --destination none", "reason: spam", "OPERATION",
+		"redirect   --from <> --limit 10, only of two.test", "to box@two.test",
 	} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
@@ -49,6 +55,9 @@ func TestQueueOperations(t *testing.T) {
 	}
 	if b := all["hold"]; b.State != "finished" || b.Recipients != 1 || *b.Filter.Domain != "two.test" ||
 		b.Failure != nil || b.FinishedAt == nil || !strings.HasPrefix(b.By, "local user ") {
+		t.Errorf("%+v", b)
+	}
+	if b := all["redirect"]; *b.Limit != 10 || *b.RcptNew != "box@two.test" || b.DestinationNew != nil || !slices.Equal(b.Domains, []string{"two.test"}) {
 		t.Errorf("%+v", b)
 	}
 	created := root.run(t, "token", "create", "--name", "customer", "--role", "viewer", "--domain", "one.test")

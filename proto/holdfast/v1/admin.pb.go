@@ -1914,9 +1914,16 @@ type Bulk struct {
 	// was given.
 	Filter *MessageFilter `protobuf:"bytes,15,opt,name=filter,proto3" json:"filter,omitempty"`
 	// An operator stopped it before its end: who and why.
-	Stopped       bool   `protobuf:"varint,16,opt,name=stopped,proto3" json:"stopped,omitempty"`
-	StoppedBy     string `protobuf:"bytes,17,opt,name=stopped_by,json=stoppedBy,proto3" json:"stopped_by,omitempty"`
-	StopReason    string `protobuf:"bytes,18,opt,name=stop_reason,json=stopReason,proto3" json:"stop_reason,omitempty"`
+	Stopped    bool   `protobuf:"varint,16,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	StoppedBy  string `protobuf:"bytes,17,opt,name=stopped_by,json=stoppedBy,proto3" json:"stopped_by,omitempty"`
+	StopReason string `protobuf:"bytes,18,opt,name=stop_reason,json=stopReason,proto3" json:"stop_reason,omitempty"`
+	// Messages at most, 0 for all.
+	Limit uint64 `protobuf:"varint,19,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Where a redirection sends them: one of the two.
+	Destination string `protobuf:"bytes,20,opt,name=destination,proto3" json:"destination,omitempty"`
+	Address     string `protobuf:"bytes,21,opt,name=address,proto3" json:"address,omitempty"`
+	// Recipients of other domains are left out; none is no limit.
+	Domains       []string `protobuf:"bytes,22,rep,name=domains,proto3" json:"domains,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2075,6 +2082,34 @@ func (x *Bulk) GetStopReason() string {
 		return x.StopReason
 	}
 	return ""
+}
+
+func (x *Bulk) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Bulk) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Bulk) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Bulk) GetDomains() []string {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
 }
 
 type StopBulkRequest struct {
@@ -9944,7 +9979,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x10WatchBulkRequest\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\":\n" +
 	"\x11WatchBulkResponse\x12%\n" +
-	"\x04bulk\x18\x01 \x01(\v2\x11.holdfast.v1.BulkR\x04bulk\"\xcb\x04\n" +
+	"\x04bulk\x18\x01 \x01(\v2\x11.holdfast.v1.BulkR\x04bulk\"\xb7\x05\n" +
 	"\x04Bulk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x0e\n" +
@@ -9970,7 +10005,11 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"stopped_by\x18\x11 \x01(\tR\tstoppedBy\x12\x1f\n" +
 	"\vstop_reason\x18\x12 \x01(\tR\n" +
-	"stopReason\"B\n" +
+	"stopReason\x12\x14\n" +
+	"\x05limit\x18\x13 \x01(\x04R\x05limit\x12 \n" +
+	"\vdestination\x18\x14 \x01(\tR\vdestination\x12\x18\n" +
+	"\aaddress\x18\x15 \x01(\tR\aaddress\x12\x18\n" +
+	"\adomains\x18\x16 \x03(\tR\adomains\"B\n" +
 	"\x0fStopBulkRequest\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"9\n" +
