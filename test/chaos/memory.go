@@ -157,9 +157,14 @@ func (m *meter) queue(ctx context.Context, count int) error {
 	return m.show("the queue waits", 0)
 }
 
-// settle waits until the collector has given back what it will, and notes what
-// is left.
+// settle waits until the runtime has given back what it will, and notes what is
+// left.
 func (m *meter) settle(ctx context.Context, into map[string]int64) error {
+	for _, n := range m.cluster.Nodes {
+		if err := n.Collect(ctx); err != nil {
+			return err
+		}
+	}
 	if err := until(ctx, time.Now().Add(15*time.Second)); err != nil {
 		return err
 	}

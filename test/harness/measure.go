@@ -2,9 +2,11 @@ package harness
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -16,22 +18,46 @@ import (
 
 // Metric reads the value of a metric without labels from /metrics.
 func (n *Node) Metric(ctx context.Context, name string) (value float64, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+"/metrics", nil)
+	content, err := n.get(ctx, "/metrics")
 	if err != nil {
 		return 0, err
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
 		if text, found := strings.CutPrefix(lines.Text(), name+" "); found {
 			return strconv.ParseFloat(text, 64)
 		}
 	}
 	return 0, fmt.Errorf("node %s has no metric %s", n.Name, name)
+}
+
+// get reads what the node's HTTP server has at a path.
+func (n *Node) get(ctx context.Context, path string) (content []byte, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("node %s: %s says %s", n.Name, path, response.Status)
+	}
+	return io.ReadAll(response.Body)
+}
+
+// Collect has the process free what it doesn't need any more. By itself it does so
+// only once its heap has doubled, or after two minutes.
+func (n *Node) Collect(ctx context.Context) error {
+	// The second collection ends what the first one's finalizers let go.
+	for range 2 {
+		if _, err := n.get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Memory is what a process has in RAM, in bytes.

@@ -63,6 +63,7 @@ listen = ["{{.Admin}}"]
 advertise = "{{.AdminAdvertised}}"
 [http]
 listen = "{{.HTTP}}"
+pprof = true
 [cluster]
 bootstrap_expect = {{.Expect}}
 join = [{{range $i, $a := .Join}}{{if $i}}, {{end}}"{{$a}}"{{end}}]
