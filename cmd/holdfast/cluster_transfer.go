@@ -18,7 +18,7 @@ func (a *app) clusterTransferCommand() *cobra.Command {
 Mail is accepted again within a moment; no node is special to clients.`,
 		Example: `  holdfast cluster transfer
   holdfast cluster transfer b`,
-		Args: arguments(cobra.MaximumNArgs(1), "one node or none"),
+		Args: oneNodeOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := &pb.TransferLeadershipRequest{Name: optional(args)}
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {

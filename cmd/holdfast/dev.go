@@ -60,7 +60,7 @@ keeps it.`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context()) },
 	}
-	cmd.Flags().IntVar(&d.nodes, "nodes", 3, "nodes, 1 to 5")
+	cmd.Flags().IntVar(&d.nodes, "nodes", 3, "nodes, 1 or 3 to 5")
 	cmd.Flags().StringVar(&d.dir, "dir", "", "keep the data in this folder")
 	cmd.Flags().StringVar(&d.destination, "destination", "", "deliver demo.test to this HOST:PORT instead of the demo mail server")
 	cmd.Flags().BoolVar(&d.verbose, "verbose", false, "show the nodes' own log")
@@ -68,8 +68,8 @@ keeps it.`,
 }
 
 func (d *devCommand) run(ctx context.Context) (err error) {
-	if d.nodes < 1 || d.nodes > 5 {
-		return usage("--nodes %d: want 1 to 5", d.nodes)
+	if d.nodes < 1 || d.nodes == 2 || d.nodes > 5 {
+		return usage("--nodes %d: want 1, or 3 to 5 (two stop where either one does)", d.nodes)
 	}
 	dir, remove, err := d.folder()
 	if err != nil {

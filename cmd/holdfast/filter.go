@@ -25,10 +25,12 @@ type filterFlags struct {
 	since, until                  string
 	older                         durationFlag
 	limit                         int
+	given                         func(name string) bool
 }
 
 func (f *filterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	f.given = flags.Changed
 	flags.StringVar(&f.domain, "domain", "", "recipients of this domain")
 	flags.StringVar(&f.destination, "destination", "", "recipients that go to this destination")
 	flags.StringVar(&f.from, "from", "", "sender")
@@ -40,8 +42,28 @@ func (f *filterFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.limit, "limit", 0, "messages at most (default all)")
 }
 
+// refuseEmpty: --domain "$NAME" without a NAME isn't meant for all domains.
+func (f *filterFlags) refuseEmpty() error {
+	for _, flag := range []struct{ name, value string }{
+		{"domain", f.domain}, {"destination", f.destination}, {"from", f.from}, {"to", f.to},
+		{"state", strings.Join(f.states, "")}, {"since", f.since}, {"until", f.until},
+	} {
+		if flag.value == "" && f.given(flag.name) {
+			hint := ""
+			if flag.name == "from" {
+				hint = ` (the null sender is "<>")`
+			}
+			return usage("--%s is given, and empty%s: it would pick nothing out", flag.name, hint)
+		}
+	}
+	return nil
+}
+
 // filter is nil where no flag picks anything.
 func (f *filterFlags) filter(a *app) (*pb.MessageFilter, error) {
+	if err := f.refuseEmpty(); err != nil {
+		return nil, err
+	}
 	if f.limit < 0 {
 		return nil, usage("--limit %d: want 1 or more", f.limit)
 	}
@@ -126,8 +148,22 @@ func eachPage[T any](a *app, limit int, fetch func(size uint32, token string) (p
 			return nil
 		}
 		if limit > 0 && shown >= limit {
-			fmt.Fprintf(a.err, "holdfast: there are more; --limit %d ends the list here\n", limit)
-			return nil
+			return sayWhatFollows(a, limit, token, fetch)
 		}
 	}
+}
+
+// sayWhatFollows looks for what a limit left out. A page may be empty where much was
+// read in vain, and then nobody knows yet.
+func sayWhatFollows[T any](a *app, limit int, token string, fetch func(size uint32, token string) (page[T], error)) error {
+	next, err := fetch(1, token)
+	switch {
+	case err != nil:
+		return err
+	case len(next.items) > 0:
+		fmt.Fprintf(a.err, "holdfast: there are more; --limit %d ends the list here\n", limit)
+	case next.next != "":
+		fmt.Fprintf(a.err, "holdfast: there may be more; --limit %d ends the list here\n", limit)
+	}
+	return nil
 }

@@ -35,10 +35,19 @@ func drainText(d *pb.Drain) string {
 	return fmt.Sprintf("node %s is draining: %s", d.Node, strings.Join(left, ", "))
 }
 
+// oneNodeOrNone takes a node's name, or nothing for the command's own choice. An
+// empty name is neither: it comes from a variable that wasn't set.
+func oneNodeOrNone(cmd *cobra.Command, args []string) error {
+	if err := arguments(cobra.MaximumNArgs(1), "one node or none")(cmd, args); err != nil {
+		return err
+	}
+	if len(args) == 1 && args[0] == "" {
+		return usage("the node's name is given, and empty: leave it out, or say which node")
+	}
+	return nil
+}
+
 // optional is the one argument of a command, "" where it was left out.
 func optional(args []string) string {
-	if len(args) == 0 {
-		return ""
-	}
-	return args[0]
+	return strings.Join(args, "")
 }

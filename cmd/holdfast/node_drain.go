@@ -24,7 +24,7 @@ destination any more, finishes what is under way, and gives leadership away.
 A stop by SIGTERM drains too, until the node is started again.`,
 		Example: `  holdfast node drain --wait
   holdfast node drain c --wait`,
-		Args: arguments(cobra.MaximumNArgs(1), "one node or none"),
+		Args: oneNodeOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				cluster := pb.NewClusterServiceClient(conn)

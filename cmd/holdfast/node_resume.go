@@ -16,7 +16,7 @@ func (a *app) nodeResumeCommand() *cobra.Command {
 		Short:   "Put a drained node back into service",
 		Long:    "Put a drained node, by default the one that answers, back into service.",
 		Example: "  holdfast node resume c",
-		Args:    arguments(cobra.MaximumNArgs(1), "one node or none"),
+		Args:    oneNodeOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withNode(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				r, err := pb.NewClusterServiceClient(conn).ResumeNode(ctx, &pb.ResumeNodeRequest{Name: optional(args)})

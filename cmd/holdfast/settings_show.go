@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 type settingsJSON struct {
@@ -69,26 +70,18 @@ func toSettingsJSON(s *pb.Settings) settingsJSON {
 // showSettings names settings as the flags of `settings set` do.
 func (a *app) showSettings(s *pb.Settings) error {
 	t := newTable(a.out)
-	t.row("log-retention", settingDuration(s.GetLogRetention()))
-	t.row("delete-grace", settingDuration(s.GetDeleteGrace()))
-	t.row("frozen-age", settingDuration(s.GetFrozenAge()))
+	t.row("log-retention", relay.FormatDuration(time.Duration(s.GetLogRetention())))
+	t.row("delete-grace", relay.FormatDuration(time.Duration(s.GetDeleteGrace())))
+	t.row("frozen-age", relay.FormatDuration(time.Duration(s.GetFrozenAge())))
 	t.row("max-message-size", fmt.Sprintf("%d bytes", s.GetMaxMessageSize()))
 	t.row("warn-pending", s.GetWarnPending())
-	t.row("warn-oldest", settingDuration(s.GetWarnOldest()))
+	t.row("warn-oldest", relay.FormatDuration(time.Duration(s.GetWarnOldest())))
 	t.row("drill-consent", yesNo(s.GetDrillConsent()))
 	t.row("postmaster", dash(s.GetPostmaster()))
 	t.row("relay-networks", cmp.Or(strings.Join(s.GetRelayNetworks().GetNetworks(), ", "), "none"))
-	t.row("verify-valid", settingDuration(s.GetVerifyValid()))
-	t.row("verify-invalid", settingDuration(s.GetVerifyInvalid()))
+	t.row("verify-valid", relay.FormatDuration(time.Duration(s.GetVerifyValid())))
+	t.row("verify-invalid", relay.FormatDuration(time.Duration(s.GetVerifyInvalid())))
 	return t.flush()
-}
-
-// settingDuration writes a duration as the flags take it.
-func settingDuration(nanoseconds int64) string {
-	if nanoseconds == 0 {
-		return "0s"
-	}
-	return shortDuration(time.Duration(nanoseconds))
 }
 
 func yesNo(b bool) string {

@@ -13,11 +13,11 @@ func TestSettings(t *testing.T) {
 	sh := shellFor(w)
 	r := sh.run(t, "settings", "show")
 	compare(t, "settings_show.txt", r.out)
-	r = sh.run(t, strings.Fields("settings set --log-retention 90d --max-message-size 100M --drill-consent yes --warn-oldest 0s --verify-valid 7d --verify-invalid 30m")...)
+	r = sh.run(t, strings.Fields("settings set --log-retention 90d --max-message-size 100M --drill-consent yes --warn-oldest 0s --verify-valid 7d --verify-invalid 1h30m15s")...)
 	if r.status != exitDone {
 		t.Fatalf("%+v", r)
 	}
-	for _, want := range []string{"log-retention     90d\n", "max-message-size  104857600 bytes\n", "drill-consent     yes\n", "warn-oldest       0s\n", "verify-valid      7d\n", "verify-invalid    30m\n", "frozen-age        30d\n"} {
+	for _, want := range []string{"log-retention     90d\n", "max-message-size  104857600 bytes\n", "drill-consent     yes\n", "warn-oldest       0s\n", "verify-valid      7d\n", "verify-invalid    1h30m15s\n", "frozen-age        30d\n"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}

@@ -93,12 +93,15 @@ func toStatusJSON(r *pb.GetStatusResponse) statusJSON {
 }
 
 func (a *app) showStatus(r *pb.GetStatusResponse) error {
+	whole := r.Node != "" // else the caller is limited to domains
 	if r.Stale {
-		text := fmt.Sprintf("STALE: node %s has no quorum, this is its own state at index %d", r.Node, r.AppliedIndex)
+		text := "STALE: the node has no quorum, this is its own state"
+		if whole {
+			text = fmt.Sprintf("STALE: node %s has no quorum, this is its own state at index %d", r.Node, r.AppliedIndex)
+		}
 		fmt.Fprintln(a.out, screenOf(a.out).paint(text, red))
 	}
 	t := newTable(a.out)
-	whole := r.Node != "" // else the caller is limited to domains
 	if whole {
 		t.row("cluster", dash(r.ClusterId))
 		t.row("leader", dash(r.Leader))
