@@ -137,6 +137,7 @@ join = ["127.0.0.1:7500"]`, `bootstrap_expect = 3`), "cluster.join is empty: lis
 		{"proxies", with(`hostname`, "proxy_protocol_from = [\"10.1.2.3/24\"]\nhostname"), `is an address within the network 10.1.2.0/24: which of the two?`},
 		{"everybody a proxy", with(`hostname`, "proxy_protocol_from = [\"::/0\"]\nhostname"), "lets everybody say who they are"},
 		{"host name", with(`mx-a.example.net`, `mx a`), `smtp.hostname "mx a"`},
+		{"empty label", with(`mx-a.example.net`, `mx..example.net`), `smtp.hostname "mx..example.net"`},
 		{"log store", minimal + "[raft]\nlog_store = \"files\"\n", `log_store "files"`},
 		{"trailing log", minimal + "[raft]\ntrailing_bytes = 1000\n", `raft.trailing_bytes 1000: want 1048576`},
 		{"log level", minimal + "[log]\nlevel = \"loud\"\n", `log.level "loud"`},

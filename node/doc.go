@@ -6,6 +6,6 @@
 //     the parts (node.go). What can't work is an error here, before anything runs.
 //  3. Run starts the parts from the inside out, cluster first, front door last
 //     (run.go), and stops them in the reverse order.
-//  4. Beside them run the admin services (admin.go) and, over HTTP, metrics and
+//  4. Beside them run the admin services (run.go) and, over HTTP, metrics and
 //     health (http.go).
 package node

@@ -52,7 +52,7 @@ func (c SMTPConfig) validate() error {
 	if err := listenAddresses("smtp.listen", c.Listen); err != nil {
 		return err
 	}
-	if !hostname.MatchString(c.Hostname) {
+	if !hostname.MatchString(c.Hostname) || !relay.ValidDomain(c.Hostname) {
 		return fmt.Errorf("smtp.hostname %q is not a host name", c.Hostname)
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {

@@ -29,7 +29,7 @@ func (s *session) accept(tx *transaction) *relay.Reply {
 	s.server.metrics.messages.Inc()
 	delay := time.Since(begin)
 	s.server.metrics.acceptance.Observe(delay.Seconds())
-	s.commands = 0
+	s.commands, s.errors = 0, 0
 	s.logAccepted(tx, delay)
 	if s.server.cfg.Answering != nil {
 		s.server.cfg.Answering(b.id)

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 // dotStuffed is content as DATA sends it.
@@ -190,6 +195,59 @@ func TestStuckPieces(t *testing.T) {
 	h.waitFor(t, "the pieces are abandoned", func() bool { return abandoned(h.cluster) })
 }
 
+// A quorum that is lost for longer than any client waits costs no disk for good:
+// this node's incarnation may outlive it.
+func TestPiecesAreAbandonedAfterALongOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, began := newCluster(), time.Now()
+		c.before = func(context.Context, *pb.Event, []byte) (*pb.EventResult, error) {
+			if time.Since(began) < time.Hour {
+				return nil, errors.New("no quorum")
+			}
+			return nil, nil
+		}
+		cfg := DefaultConfig()
+		cfg.Hostname, cfg.Node, cfg.Logger, cfg.Registerer = "mx.example.net", "a", slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+		cfg.Proposer, cfg.Directory, cfg.Gate = c, c, c
+		server, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := relay.MessageID{1}
+		c.pieces[string(id[:])] = [][]byte{[]byte("piece")}
+		server.abandon(t.Context(), id, 1)
+		if len(c.pieces) != 0 {
+			t.Errorf("%d uploads are left", len(c.pieces))
+		}
+	})
+}
+
+// What a client was promised leaves before its next commands are answered: they
+// may wait for a destination or a quorum, and the node may die meanwhile.
+func TestReplyToContentIsNotKeptBack(t *testing.T) {
+	release, acceptances := make(chan struct{}), 0
+	h := start(t, func(_ *Config, c *cluster) {
+		c.before = func(ctx context.Context, event *pb.Event, _ []byte) (*pb.EventResult, error) {
+			if acceptances++; acceptances > 1 {
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
+			}
+			return nil, nil
+		}
+	})
+	c := h.greeted(t)
+	c.envelope()
+	c.ask("DATA", "354 ")
+	c.send("x\r\n.\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nBDAT 3 LAST\r\nx\r\n")
+	c.want("250 2.0.0 ")
+	close(release)
+	for _, want := range []string{"250 2.1.0 ", "250 2.1.5 ", "250 2.0.0 "} {
+		c.want(want)
+	}
+}
+
 // TestClientGoneAfterDot: the message is accepted though nobody hears the 250.
 func TestClientGoneAfterDot(t *testing.T) {
 	proposed, release := make(chan struct{}), make(chan struct{})
@@ -347,33 +405,39 @@ func TestRecipientLimits(t *testing.T) {
 			t.Errorf("%d recipients", n)
 		}
 	})
-	t.Run("bytes", func(t *testing.T) {
-		h := start(t, nil)
-		c := h.greeted(t)
-		c.ask("MAIL FROM:<a@example.com>", "250 ")
-		taken := 0
-		for {
-			c.send(fmt.Sprintf("RCPT TO:<u%d@example.org> ORCPT=rfc822;%s\r\n", taken, strings.Repeat("x", 490)))
-			lines, err := c.reply()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.HasPrefix(lines[0], "452 4.5.3 ") {
-				break
-			}
-			taken++
+	t.Run("bytes", func(t *testing.T) { fillEnvelope(t, "example.org", 490) })
+	// The domain is kept in A-labels too.
+	t.Run("bytes of A-labels", func(t *testing.T) { fillEnvelope(t, "bücher.example", 130) })
+}
+
+// fillEnvelope names recipients until there is no room for more, and has the
+// message accepted.
+func fillEnvelope(t *testing.T, domain string, orcpt int) {
+	h := start(t, nil)
+	c := h.greeted(t)
+	c.ask("MAIL FROM:<a@example.com> SMTPUTF8", "250 ")
+	taken := 0
+	for {
+		c.send(fmt.Sprintf("RCPT TO:<u%d@%s> ORCPT=rfc822;%s\r\n", taken, domain, strings.Repeat("x", orcpt)))
+		lines, err := c.reply()
+		if err != nil {
+			t.Fatal(err)
 		}
-		c.ask("DATA", "354 ")
-		c.send("x\r\n.\r\n")
-		c.want("250 ")
-		m := h.accepted()[0]
-		if len(m.Recipients) != taken || taken < 200 {
-			t.Errorf("%d recipients, %d taken", len(m.Recipients), taken)
+		if strings.HasPrefix(lines[0], "452 4.5.3 ") {
+			break
 		}
-		if size := sizeOf(m.MessageAccepted); size > 128<<10 {
-			t.Errorf("the acceptance has %d bytes", size)
-		}
-	})
+		taken++
+	}
+	c.ask("DATA", "354 ")
+	c.send("x\r\n.\r\n")
+	c.want("250 ")
+	m := h.accepted()[0]
+	if len(m.Recipients) != taken || taken < 200 {
+		t.Errorf("%d recipients, %d taken", len(m.Recipients), taken)
+	}
+	if size := sizeOf(m.MessageAccepted); size > 128<<10 {
+		t.Errorf("the acceptance has %d bytes", size)
+	}
 }
 
 // TestMemoryOfLongBody sends 50 MB and counts the buffers in use whenever a

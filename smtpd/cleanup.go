@@ -9,9 +9,6 @@ import (
 )
 
 const (
-	// abandonTime is how long pieces that nobody needs are pursued. What is
-	// left then goes when the node's incarnation ends.
-	abandonTime = 2 * time.Minute
 	// cleanupGrace is how long taking back may go on at shutdown.
 	cleanupGrace = 5 * time.Second
 	// piecesPerAbandon is how many pieces one ContentAbandoned drops.
@@ -50,9 +47,10 @@ func (s *Server) abandonAfter(b *body, pieces uint32) {
 	})
 }
 
+// abandon goes on over a loss of quorum of any length: an incarnation that outlives
+// it would keep the pieces on all disks. What is left when the server ends goes with
+// its incarnation.
 func (s *Server) abandon(ctx context.Context, id relay.MessageID, pieces uint32) {
-	ctx, cancel := context.WithTimeout(ctx, abandonTime)
-	defer cancel()
 	for dropped := uint32(0); dropped < pieces; dropped += piecesPerAbandon {
 		_, err := s.pursue(ctx, func() *pb.Event {
 			event := s.newEvent()

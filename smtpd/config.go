@@ -49,7 +49,7 @@ type Directory interface {
 // Gate says whether this node may take mail and give final refusals now.
 type Gate interface {
 	// Check returns nil while it may, else the reply to give: 451 4.3.2 without
-	// a quorum or behind, 421 4.3.2 when draining.
+	// a quorum or behind, 452 4.3.1 where disks have reached their reserve.
 	Check() *relay.Reply
 }
 
@@ -95,8 +95,8 @@ type Config struct {
 	MaxConnections int
 	// MaxConnectionsPerClient holds for an IPv4 address or an IPv6 /64.
 	MaxConnectionsPerClient int
-	// MaxErrors is the number of commands refused with 5xx before a session is
-	// closed.
+	// MaxErrors is the number of commands refused with 5xx without a message accepted
+	// between them before a session is closed.
 	MaxErrors int
 	// MaxCommands is the number of commands without a message accepted before a
 	// session is closed; more than MaxRecipients.

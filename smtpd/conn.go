@@ -220,6 +220,9 @@ func (c *conn) writeReply(r *relay.Reply) {
 	_, _ = c.bw.WriteString(r.String() + "\r\n")
 }
 
+// flush has the replies written so far leave now; an error shows at the next read.
+func (c *conn) flush() { _ = c.bw.Flush() }
+
 // writeLines writes a reply of several lines, with the enhanced code on each
 // (RFC 2034 section 4).
 func (c *conn) writeLines(code int, enhanced string, lines ...string) {

@@ -2,10 +2,10 @@ package smtpd
 
 import "holdfast/relay"
 
-// reply is short for a Reply, of which a session writes many.
 // RecipientTaken is the answer to RCPT for a recipient that is taken.
 func RecipientTaken() *relay.Reply { return reply(250, "2.1.5", "recipient ok") }
 
+// reply is short for a Reply, of which a session writes many.
 func reply(code int, enhanced, text string) *relay.Reply {
 	return &relay.Reply{Code: code, Enhanced: enhanced, Text: text}
 }

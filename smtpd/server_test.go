@@ -98,6 +98,20 @@ func TestTooManyErrors(t *testing.T) {
 	c.wantClosed()
 }
 
+// A relay that sends for days has a wrong recipient now and then.
+func TestErrorsAreForgivenWithAMessage(t *testing.T) {
+	h := start(t, func(cfg *Config, _ *cluster) { cfg.MaxErrors = 3 })
+	c := h.greeted(t)
+	for range 3 {
+		c.ask("FROB", "500 5.5.1 ")
+		c.ask("FROB", "500 5.5.1 ")
+		c.envelope()
+		c.ask("DATA", "354 ")
+		c.send("x\r\n.\r\n")
+		c.want("250 ")
+	}
+}
+
 func TestTooManyCommands(t *testing.T) {
 	h := start(t, func(cfg *Config, _ *cluster) { cfg.MaxRecipients, cfg.MaxCommands = 100, 101 })
 	c := h.greeted(t)

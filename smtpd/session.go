@@ -33,8 +33,8 @@ type session struct {
 	account  *pb.AccountRecord // that the client authenticated as, nil where it didn't
 	wrong    int               // passwords
 	tx       *transaction
-	errors   int
-	commands int // since the last message
+	errors   int // since the last message, and commands likewise
+	commands int
 
 	// What is being answered, for the log.
 	command string
@@ -81,6 +81,12 @@ func (s *session) dialogue() error {
 func (s *session) answer(r *relay.Reply, err error) error {
 	if r != nil {
 		s.reply(r)
+		if s.refused != nil && s.tx == nil {
+			// A transaction has ended. What it ended with isn't kept back until the commands
+			// that follow in the buffer are answered: they may wait long for a destination or a
+			// quorum, and a client that never saw its 250 sends the message again.
+			s.conn.flush()
+		}
 		if r.Code == 421 {
 			s.logRefused(r)
 			return errClose

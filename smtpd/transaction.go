@@ -18,7 +18,7 @@ const (
 	// envelopeBase is set aside for the origin, the Message-ID and the rest.
 	envelopeBase = 3 << 10
 	// recipientBase is what a recipient takes besides its strings.
-	recipientBase = 16
+	recipientBase = 18
 )
 
 // transaction is one message from MAIL on.
@@ -41,7 +41,7 @@ func (tx *transaction) add(recipient *pb.Recipient, limit int) *relay.Reply {
 	if again {
 		return nil
 	}
-	size := tx.size + recipientBase + len(recipient.Address) + len(recipient.Notify) + len(recipient.Orcpt)
+	size := tx.size + recipientBase + len(recipient.Address) + len(recipient.Domain) + len(recipient.Notify) + len(recipient.Orcpt)
 	if len(tx.recipients) >= limit || size > maxEnvelope {
 		return tooManyRcpts
 	}
@@ -124,8 +124,13 @@ func (s *session) skipChunk(size uint64, refusal *relay.Reply) (*relay.Reply, er
 	return refusal, nil
 }
 
-// beginBody names the message and puts its trace header in front.
+// beginBody names the message and puts its trace header in front. The gate is asked
+// before: nobody is to send a gigabyte for a 451, nor be refused for good by the
+// largest size of a state that may be old.
 func (s *session) beginBody() *relay.Reply {
+	if closed := s.server.cfg.Gate.Check(); closed != nil {
+		return closed
+	}
 	now := s.server.cfg.Now()
 	id, err := relay.NewMessageID(now, s.server.cfg.Entropy)
 	if err != nil {
