@@ -57,31 +57,45 @@ func (w window) Recipients(id relay.MessageID) ([]recipient, error) {
 	return visible, err
 }
 
-// since is a recipient without the failure that it brought along from a domain
-// that the caller doesn't see: it tells of the address that it had there.
+// since is a recipient without what it brought along from a domain that the caller
+// doesn't see: its last failure, who held it, and the deaths of nodes over it tell of
+// the address that it had there.
 func (w window) since(id relay.MessageID, number uint32, r *pb.RecipientRecord) (*pb.RecipientRecord, error) {
 	others := func(earlier *pb.Recipient) bool {
 		return !w.caller.sees(cmp.Or(earlier.Domain, relay.DomainOf(earlier.Address)))
 	}
-	if r.LastError == nil || !slices.ContainsFunc(r.Earlier, others) {
+	if r.LastError == nil && r.HeldBy == nil && r.Deaths == 0 || !slices.ContainsFunc(r.Earlier, others) {
 		return r, nil
 	}
 	rows, err := w.History(id, fsm.Position{}, math.MaxInt)
 	if err != nil {
 		return r, err
 	}
-	for _, row := range slices.Backward(rows) {
-		if !slices.Contains(row.Record.Recipients, number) || !proto.Equal(row.Record.Failure, r.LastError) {
-			continue
+	// own reports whether the latest such row is the caller's to see.
+	own := func(such func(*pb.HistoryRecord) bool) bool {
+		for _, row := range slices.Backward(rows) {
+			if !slices.Contains(row.Record.Recipients, number) || !such(row.Record) {
+				continue
+			}
+			_, invisible := w.RecipientFor(w.caller.domains, id, number, row)
+			if invisible != nil && !errors.Is(invisible, fsm.ErrNotFound) {
+				err = invisible
+			}
+			return invisible == nil
 		}
-		if _, err := w.RecipientFor(w.caller.domains, id, number, row); !errors.Is(err, fsm.ErrNotFound) {
-			return r, err
-		}
-		break
+		return false
 	}
-	r = proto.CloneOf(r)
-	r.LastError = nil
-	return r, nil
+	visible := proto.CloneOf(r)
+	if !own(func(row *pb.HistoryRecord) bool { return proto.Equal(row.Failure, r.LastError) }) {
+		visible.LastError = nil
+	}
+	if !own(func(row *pb.HistoryRecord) bool { return row.Kind == pb.HistoryRecord_KIND_HELD }) {
+		visible.HeldBy = nil
+	}
+	if !own(func(row *pb.HistoryRecord) bool { return row.Kind == pb.HistoryRecord_KIND_IN_DOUBT }) {
+		visible.Deaths = 0
+	}
+	return visible, err
 }
 
 // Queue is the view's, limited.

@@ -402,8 +402,15 @@ func TestRedirectedRecipientsBringNothingAlong(t *testing.T) {
 	v.Claim(12, meanwhile, "two")
 	redirect(meanwhile)
 	fail(12, meanwhile)
+	held := v.Accept(time.Hour, "a@x.test", "secret@two.test")
+	if _, err := dial(t, v.World).OperateQueued(ctx, &pb.OperateQueuedRequest{
+		Operation: &pb.QueueOperation{Kind: pb.Operation_KIND_HOLD, Reason: "the owner of secret@two.test asked"}, Ids: []string{held.String()},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	redirect(held)
 
-	for name, id := range map[string]relay.MessageID{"after": after, "meanwhile": meanwhile} {
+	for name, id := range map[string]relay.MessageID{"after": after, "meanwhile": meanwhile, "held": held} {
 		message, err := v.GetQueued(ctx, &pb.GetQueuedRequest{Id: id.String()})
 		v.wantOwn(t, message, err, "here@one.test")
 		if message.Message.Recipients[0].LastError != nil {
@@ -412,7 +419,7 @@ func TestRedirectedRecipientsBringNothingAlong(t *testing.T) {
 		history, err := v.GetLog(ctx, &pb.GetLogRequest{Id: id.String()})
 		v.wantOwn(t, history, err, "KIND_REDIRECTED")
 	}
-	for reply, want := range map[string]int{"over quota": 0, "": 4} {
+	for reply, want := range map[string]int{"over quota": 0, "": 5} {
 		found, err := v.SearchLog(ctx, &pb.SearchLogRequest{Reply: reply, Filter: &pb.MessageFilter{
 			Since: timestamppb.New(admintest.Now.Add(-24 * time.Hour)),
 		}})
@@ -432,7 +439,7 @@ func TestRedirectedRecipientsBringNothingAlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows, err := tail.Recv()
-	v.wantOwn(t, rows, err, "here@one.test", after.String(), meanwhile.String())
+	v.wantOwn(t, rows, err, "here@one.test", after.String(), meanwhile.String(), held.String())
 
 	// What happens to it from now on is the caller's.
 	v.Claim(13, after, "one")
