@@ -265,7 +265,7 @@ func TestUsage(t *testing.T) {
 		"server":                                               "--config FILE",
 		"send":                                                 "--to ADDRESS",
 		"send --to x":                                          "not a mail address",
-		"dev --nodes 9":                                        "want 1 to 5",
+		"dev --nodes 9":                                        "want 1, or 3 to 5",
 	} {
 		t.Run(line, func(t *testing.T) {
 			r := sh.run(t, strings.Fields(line)...)
@@ -298,6 +298,8 @@ func TestExitStatuses(t *testing.T) {
 	nobody := shell{}
 	wantError(t, nobody.run(t, "status", "--addr", "127.0.0.1:1", "--addr", "unix:/nonexistent/admin.sock"), exitNoAnswer, "no node answers at 127.0.0.1:1")
 
+	created := sh.run(t, "token", "create", "--name", "customer", "--role", "viewer", "--domain", "one.test")
+	customer := shell{env: map[string]string{"HOLDFAST_ADDR": w.Socket, "HOLDFAST_TOKEN": strings.TrimSpace(created.out)}}
 	w.LoseQuorum(context.DeadlineExceeded)
 	wantError(t, sh.run(t, "domain", "remove", "none.test"), exitNotFound, "no domain")
 	wantError(t, sh.run(t, "destination", "set", "one", "--slots", "3"), exitNoAnswer, "no quorum")
@@ -307,6 +309,9 @@ func TestExitStatuses(t *testing.T) {
 	}
 	if r := sh.run(t, "status"); r.status != exitDone || !strings.HasPrefix(r.out, "STALE: ") {
 		t.Errorf("status without a quorum: %+v", r)
+	}
+	if r := customer.run(t, "status"); r.status != exitDone || !strings.HasPrefix(r.out, "STALE: the node has no quorum, this is its own state\n") {
+		t.Errorf("status of a customer without a quorum: %+v", r)
 	}
 	w.LoseQuorum(errors.New("node is behind"))
 	wantError(t, sh.run(t, "domain", "set", "three.test", "--destination", "one"), exitNoAnswer, "node is behind")
@@ -364,6 +369,11 @@ func TestListOverManyPages(t *testing.T) {
 	r = sh.run(t, "log", "search", "--json", "--limit", "700")
 	if lines := strings.Count(r.out, "\n"); lines != 700 || !strings.Contains(r.err, "there are more") {
 		t.Errorf("%d lines, stderr %q", lines, r.err)
+	}
+	// What follows is no match.
+	r = sh.run(t, "queue", "list", "--to", "r7@one.test", "--limit", "1")
+	if lines := strings.Count(r.out, "\n"); lines != 2 || r.err != "" {
+		t.Errorf("all that there is: %+v", r)
 	}
 	r = sh.run(t, "queue", "retry", "--all", "--yes")
 	if r.out != "1203 messages with 1203 recipients made due now\n" || len(w.Proposed()) != 8 {

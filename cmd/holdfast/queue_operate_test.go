@@ -78,6 +78,23 @@ func TestOperations(t *testing.T) {
 	}
 }
 
+// A variable that isn't set must not widen what is hit.
+func TestEmptyValuesPickNothing(t *testing.T) {
+	w, _ := scene(t)
+	sh := shellFor(w)
+	for _, flag := range []string{"domain", "destination", "from", "to", "state", "since", "until"} {
+		wantError(t, sh.run(t, "queue", "bounce", "--older", "1m", "--yes", "--"+flag, ""), exitUsage, "--"+flag+" is given, and empty")
+		wantError(t, sh.run(t, "log", "search", "--"+flag, ""), exitUsage, "--"+flag+" is given, and empty")
+	}
+	for _, command := range []string{"node drain", "node resume", "cluster transfer"} {
+		wantError(t, sh.run(t, append(strings.Fields(command), "")...), exitUsage, "is given, and empty")
+	}
+	wantError(t, sh.run(t, "dev", "--nodes", "2"), exitUsage, "--nodes 2: want 1, or 3 to 5")
+	if n := len(w.Proposed()); n != 0 {
+		t.Errorf("%d events", n)
+	}
+}
+
 func TestOperationThatDoesNotFit(t *testing.T) {
 	w, ids := scene(t)
 	sh := shellFor(w)
