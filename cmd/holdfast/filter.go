@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "holdfast/proto/holdfast/v1"
@@ -25,12 +26,12 @@ type filterFlags struct {
 	since, until                  string
 	older                         durationFlag
 	limit                         int
-	given                         func(name string) bool
+	flags                         *pflag.FlagSet
 }
 
 func (f *filterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	f.given = flags.Changed
+	f.flags = flags
 	flags.StringVar(&f.domain, "domain", "", "recipients of this domain")
 	flags.StringVar(&f.destination, "destination", "", "recipients that go to this destination")
 	flags.StringVar(&f.from, "from", "", "sender")
@@ -44,17 +45,16 @@ func (f *filterFlags) add(cmd *cobra.Command) {
 
 // refuseEmpty: --domain "$NAME" without a NAME isn't meant for all domains.
 func (f *filterFlags) refuseEmpty() error {
-	for _, flag := range []struct{ name, value string }{
-		{"domain", f.domain}, {"destination", f.destination}, {"from", f.from}, {"to", f.to},
-		{"state", strings.Join(f.states, "")}, {"since", f.since}, {"until", f.until},
-	} {
-		if flag.value == "" && f.given(flag.name) {
-			hint := ""
-			if flag.name == "from" {
-				hint = ` (the null sender is "<>")`
-			}
-			return usage("--%s is given, and empty%s: it would pick nothing out", flag.name, hint)
+	for _, name := range []string{"domain", "destination", "from", "to", "state", "since", "until"} {
+		flag := f.flags.Lookup(name)
+		if text := flag.Value.String(); !flag.Changed || text != "" && text != "[]" {
+			continue
 		}
+		hint := ""
+		if name == "from" {
+			hint = ` (the null sender is "<>")`
+		}
+		return usage("--%s is given, and empty%s: it would pick nothing out", name, hint)
 	}
 	return nil
 }

@@ -61,12 +61,16 @@ next address without a gap and without a repetition: give the addresses of all.
 
 // tailFrom is --from, which elsewhere is the sender alone: an address has an @, or
 // is <>, and an index is a number.
-type tailFrom struct{ position, sender *string }
+type tailFrom struct {
+	position, sender *string
+	given            string
+}
 
-func (f *tailFrom) String() string { return "" }
+func (f *tailFrom) String() string { return f.given }
 func (f *tailFrom) Type() string   { return "string" }
 
 func (f *tailFrom) Set(s string) error {
+	f.given = s
 	if s == "<>" || strings.Contains(s, "@") {
 		*f.sender = s
 		return nil

@@ -151,8 +151,10 @@ func (f *fault) separate(ctx context.Context) error {
 	if err := until(ctx, f.began.Add(faultFor)); err != nil {
 		return err
 	}
-	f.cluster.Network.Heal()
+	// It isn't alone any more from the first connection on that heals: what it hears
+	// then may well be that its messages are in the log.
 	f.ended = time.Now()
+	f.cluster.Network.Heal()
 	return nil
 }
 
