@@ -128,6 +128,10 @@ func receiveFile(stream pb.SettingsService_ApplyConfigurationServer) (*pb.ApplyC
 // planned is what a file changes now, if it may. The differences of the plan stay
 // good when its view is gone.
 func (s *settingsService) planned(ctx context.Context, file *configfile.File, options *pb.ApplyConfigurationRequest_Options) (*plan, *pb.ConfigurationSummary, error) {
+	revision, foreign, err := s.comparedWith(ctx, file.Revision, options)
+	if err != nil {
+		return nil, nil, err
+	}
 	w, err := s.window(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -149,14 +153,8 @@ func (s *settingsService) planned(ctx context.Context, file *configfile.File, op
 	if err != nil {
 		return nil, nil, status.Error(codes.Internal, err.Error())
 	}
-	revision := file.Revision.Index
-	if cluster := file.Revision.Cluster; cluster != "" && cluster != w.ClusterID() {
-		summary.ForeignRevision, revision = true, 0
-	}
-	if options.Revision != 0 {
-		summary.ForeignRevision, revision = false, options.Revision
-	}
-	if revision != 0 && !options.Force {
+	summary.ForeignRevision = foreign
+	if revision != 0 {
 		if err := s.checkRevision(ctx, p, revision); err != nil {
 			return nil, nil, err
 		}

@@ -15,14 +15,52 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
+// comparedWith is the revision since which nothing may have changed of what a file
+// changes, 0 where it is compared with nothing, and whether that is because its
+// own is another cluster's. This node then has that revision.
+func (s *settingsService) comparedWith(ctx context.Context, own configfile.Revision, options *pb.ApplyConfigurationRequest_Options) (index uint64, foreign bool, err error) {
+	switch {
+	case options.Revision != 0:
+		index = options.Revision
+	case own.Cluster != "" && own.Cluster != s.State.ClusterID():
+		foreign = true
+	default:
+		index = own.Index
+	}
+	if options.Force {
+		return 0, foreign, nil
+	}
+	return index, foreign, s.reach(ctx, index)
+}
+
+// reach waits for a revision that comes from a node that is ahead of this one. What is
+// planned before would take all that was changed up to the revision for changes since.
+func (s *settingsService) reach(ctx context.Context, index uint64) error {
+	if s.State.AppliedIndex() >= index {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
+	defer cancel()
+	if err := s.Cluster.Barrier(ctx); err == nil {
+		// What an export was made from was committed before it was handed out.
+		if last := s.State.AppliedIndex(); last < index {
+			return invalid("revision", "revision %d isn't in this cluster's log, which ends at %d: `holdfast export` makes a new file", index, last)
+		}
+		return nil
+	}
+	switch err := s.State.WaitApplied(ctx, index); {
+	case errors.Is(err, fsm.ErrClosed):
+		return readError(err, "the state")
+	case err != nil:
+		return status.Errorf(codes.Unavailable, "no quorum, or this node is behind: it has the log up to %d, and revision %d is later; nothing was changed; `holdfast status` shows which nodes answer", s.State.AppliedIndex(), index)
+	}
+	return nil
+}
+
 // checkRevision refuses to overwrite what was changed since the file was made:
 // of what the plan changes, all must be as it was at that index. What others
 // changed beside it doesn't matter.
 func (s *settingsService) checkRevision(ctx context.Context, p *plan, index uint64) error {
-	// The file may come from a node that is ahead of this one.
-	if err := s.applied(ctx, index); err != nil {
-		return invalid("revision", "revision %d is later than what this node has of the log: is the file of another cluster? `holdfast export` makes a new one", index)
-	}
 	base, err := s.window(ctx)
 	if err != nil {
 		return err

@@ -232,8 +232,12 @@ func connected(t testing.TB, w *admintest.World) *exported {
 // created is a world whose cluster has an id.
 func created(t testing.TB, cluster string) *admintest.World {
 	w := admintest.Start(t)
-	w.FoldAs(0, 0, &pb.Event{Kind: &pb.Event_ClusterCreated{ClusterCreated: &pb.ClusterCreated{ClusterId: cluster}}}, nil)
+	create(w, cluster)
 	return w
+}
+
+func create(w *admintest.World, cluster string) {
+	w.FoldAs(0, 0, &pb.Event{Kind: &pb.Event_ClusterCreated{ClusterCreated: &pb.ClusterCreated{ClusterId: cluster}}}, nil)
 }
 
 func TestConfigurationAppliesAsOne(t *testing.T) {

@@ -38,7 +38,7 @@ func (w *World) serveOn(listener net.Listener, options ...grpc.ServerOption) {
 	server := w.server
 	pb.RegisterPeerServiceServer(server, pb.UnimplementedPeerServiceServer{})
 	admin.Register(server, admin.Config{
-		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: w.logger(), Now: w.now, Patience: 5 * time.Second,
+		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: w.logger(), Now: w.now, Patience: w.patience,
 		Trial: tryDelivery, CheckRecipient: w.checkRecipient, Flow: w.Flow,
 	})
 	served := make(chan error, 1)

@@ -48,6 +48,8 @@ type World struct {
 	// Socket is the admin socket, as --addr takes it.
 	Socket string
 
+	patience time.Duration
+
 	access *admin.Access
 	server *grpc.Server // the latest
 	// StopServing ends the services, as the node's death would.
@@ -76,6 +78,12 @@ type World struct {
 // Start serves an empty state until the test ends.
 func Start(t testing.TB) *World {
 	t.Helper()
+	return StartImpatient(t, 5*time.Second)
+}
+
+// StartImpatient is Start with services that wait less for the cluster.
+func StartImpatient(t testing.TB, patience time.Duration) *World {
+	t.Helper()
 	// A socket's path must be short, so not in t.TempDir.
 	dir, err := os.MkdirTemp("", "hf")
 	if err != nil {
@@ -90,7 +98,7 @@ func Start(t testing.TB) *World {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { check(t, state.Close()) })
-	w := &World{t: t, State: state, Flow: admin.NewFlow(state), Socket: "unix:" + filepath.Join(dir, admin.SocketName)}
+	w := &World{t: t, State: state, Flow: admin.NewFlow(state), patience: patience, Socket: "unix:" + filepath.Join(dir, admin.SocketName)}
 	for i, name := range []string{"a", "b"} {
 		w.FoldAs(uint64(i+1), 0, &pb.Event{Kind: &pb.Event_NodeUp{NodeUp: &pb.NodeUp{
 			Node: name, Incarnation: uint64(i + 1), Version: "v1.0.0",
