@@ -27,6 +27,7 @@ type plan struct {
 	// What there will be.
 	destinations map[string]*pb.DestinationConfig
 	policies     map[string]relay.Policy
+	domains      map[string]bool
 
 	change      *pb.ConfigurationChange
 	differences []*pb.ConfigurationDifference
@@ -39,13 +40,14 @@ func (w window) plan(file *configfile.File, prune bool) *plan {
 	p := &plan{
 		window: w, file: file, prune: prune, problems: slices.Clone(file.Problems),
 		destinations: make(map[string]*pb.DestinationConfig), policies: make(map[string]relay.Policy),
-		lines: make(map[string]int), change: &pb.ConfigurationChange{},
+		domains: make(map[string]bool), lines: make(map[string]int), change: &pb.ConfigurationChange{},
 	}
 	// Domains last: they name what comes before.
 	p.planSettings()
 	p.planPolicies()
 	p.planDestinations()
 	p.planDomains()
+	p.planPostmaster()
 	p.planRemovals()
 	return p
 }
@@ -247,6 +249,7 @@ func (p *plan) planDomains() {
 			continue
 		}
 		given[name] = entry.Line("")
+		p.domains[name] = true
 		domain := p.newDomain(name, entry)
 		if !entry.Bad && !entry.Has("destination") {
 			p.problem(invalid("", "domain %s: say where its mail goes, with destination = \"NAME\"", name), entry.Line)
@@ -269,6 +272,7 @@ func (p *plan) planDomains() {
 		_, stays := given[present.Name]
 		switch {
 		case stays || !p.prune:
+			p.domains[present.Name] = true
 		default:
 			p.change.RemovedDomains = append(p.change.RemovedDomains, present.Name)
 			old := configfile.OfDomain(present)
@@ -303,10 +307,12 @@ func (p *plan) pruned(err error) error {
 	return err
 }
 
+// noLine is where a problem is that comes of what the file doesn't mention.
+func noLine(string) int { return 0 }
+
 // planRemovals finds what can't be removed. Applying the event checks again, at
 // its own index.
 func (p *plan) planRemovals() {
-	noLine := func(string) int { return 0 }
 	for _, name := range p.change.RemovedDestinations {
 		// Domains that name it are problems of their own, at their lines.
 		if err := p.destinationInUse(name, nil); err != nil {

@@ -414,6 +414,48 @@ func TestConfigurationOfATokenIsNotRemoved(t *testing.T) {
 	}
 }
 
+// The postmaster's domain is one that there will be: a dry run refuses what carrying
+// it out would, each with the way out.
+func TestConfigurationHasThePostmastersDomain(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	e := connected(t, w)
+	postmaster := &pb.Settings{Postmaster: new("help@one.test")}
+	if _, err := pb.NewSettingsServiceClient(e.conn).SetSettings(t.Context(), &pb.SetSettingsRequest{Settings: postmaster}); err != nil {
+		t.Fatal(err)
+	}
+	const (
+		rest   = "[destination.two]\nhosts = [\"mail.two.test:25\"]\n[domain.\"two.test\"]\ndestination = \"two\"\nverify = \"off\"\n"
+		pruned = ": domain one.test has the postmaster, help@one.test, and --prune would remove it: add it to the file, or set another postmaster, or \"\", under [settings]"
+	)
+	for _, c := range []struct {
+		settings, problem string
+		prune             bool
+	}{
+		{"", pruned, true},
+		{"[settings]\nwarn_pending = 3\n", pruned, true},
+		{"[settings]\npostmaster = \"help@ONE.test\"\n", "line 7" + strings.ReplaceAll(pruned, "@one", "@ONE"), true},
+		{"[settings]\npostmaster = \"help@new.test\"\n", "line 7: postmaster: domain new.test is neither configured here nor in the file: add it to the file", false},
+		{"[settings]\npostmaster = \"help@new.test\"\n", "line 7: postmaster: domain new.test is neither configured here nor in the file: add it to the file", true},
+		{"[settings]\npostmaster = \"help\"\n", "line 7: postmaster: \"help\" is not a mail address with a domain", true},
+		{"[settings]\npostmaster = 1\n", "line 7: postmaster: want a text in quotes", true},
+	} {
+		for _, dryRun := range []bool{true, false} {
+			_, _, err := e.apply(rest+c.settings, &pb.ApplyConfigurationRequest_Options{Prune: c.prune, DryRun: dryRun})
+			if got := violations(err); status.Code(err) != codes.InvalidArgument || !slices.Equal(got, []string{c.problem}) {
+				t.Errorf("%q, dry run %v: %v: %q", c.settings, dryRun, err, got)
+			}
+		}
+	}
+	for _, settings := range []string{
+		"[settings]\npostmaster = \"help@new.test\"\n[domain.\"new.test\"]\ndestination = \"two\"\n",
+		"[settings]\npostmaster = \"help@two.test\"\n",
+		"[settings]\npostmaster = \"\"\n",
+	} {
+		e.mustApply(rest+settings, &pb.ApplyConfigurationRequest_Options{Prune: true})
+	}
+}
+
 func TestConfigurationWithoutAQuorum(t *testing.T) {
 	w := created(t, "cluster")
 	w.Configure()
