@@ -92,6 +92,11 @@ func (s *settingsService) checkRevision(ctx context.Context, p *plan, index uint
 // conflict says who changed what a difference is about, and how.
 func (p *plan) conflict(base window, d *pb.ConfigurationDifference) []string {
 	then, now := base.valuesOf(d.Kind, d.Name), p.valuesOf(d.Kind, d.Name)
+	if then != nil && now != nil && losesPassword(d) {
+		before, _ := base.Destination(d.Name)
+		after, _ := p.View.Destination(d.Name)
+		then, now = withPasswords(then, now, before.Config, after.Config)
+	}
 	touched := make(map[string]bool)
 	for _, v := range d.Values {
 		touched[v.Key] = true

@@ -15,6 +15,69 @@ import (
 	"holdfast/test/admintest"
 )
 
+// A password that somebody set since the file was made isn't overwritten by the one
+// that the file has, nor removed, and no conflict shows either.
+func TestStalePasswordIsRefused(t *testing.T) {
+	w := created(t, "cluster")
+	w.Configure()
+	e := connected(t, w)
+	set := func(password string) {
+		t.Helper()
+		if _, err := pb.NewDestinationServiceClient(e.conn).SetDestination(t.Context(), &pb.SetDestinationRequest{
+			Name: "one", AuthUser: new("relay"), AuthPassword: &password,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(password string) {
+		t.Helper()
+		d, _ := w.State.Destination("one")
+		if got := d.GetConfig().GetAuthPassword(); got != password {
+			t.Errorf("the password is %q, want %q", got, password)
+		}
+	}
+	set("secret-before")
+	exported := e.export(false)
+	const user = "auth_user = \"relay\"\n"
+	with := func(password string) string {
+		return strings.Replace(exported, user, user+"auth_password = \""+password+"\"\n", 1)
+	}
+	revision := w.State.AppliedIndex()
+	set("secret-at-night")
+
+	const conflict = ": auth_password (the old one) -> (the new one)"
+	without := strings.Replace(exported, user, "", 1)
+	removed := "[destination.two]\nhosts = [\"mail.two.test:25\"]\n"
+	for name, c := range map[string]struct {
+		file    string
+		options *pb.ApplyConfigurationRequest_Options
+	}{
+		"the old one":        {with("secret-before"), &pb.ApplyConfigurationRequest_Options{}},
+		"another one":        {with("secret-of-the-file"), &pb.ApplyConfigurationRequest_Options{}},
+		"none":               {without, &pb.ApplyConfigurationRequest_Options{}},
+		"no destination":     {removed, &pb.ApplyConfigurationRequest_Options{Prune: true, Revision: revision}},
+		"before it is asked": {with("secret-before"), &pb.ApplyConfigurationRequest_Options{DryRun: true}},
+	} {
+		_, _, err := e.apply(c.file, c.options)
+		text := fmt.Sprint(err, violations(err))
+		if status.Code(err) != codes.Aborted || len(violations(err)) != 1 || !strings.Contains(text, conflict) ||
+			!strings.Contains(text, "destination one was changed by local user ") {
+			t.Errorf("%s: %s", name, text)
+		}
+		if strings.Contains(text, "secret") {
+			t.Errorf("%s: it shows a password: %s", name, text)
+		}
+		want("secret-at-night")
+	}
+
+	// What leaves the password as it is, or sets the same, overwrites nothing.
+	e.mustApply(strings.Replace(exported, "slots = 20", "slots = 7", 1), &pb.ApplyConfigurationRequest_Options{})
+	want("secret-at-night")
+	e.mustApply(with("secret-at-night"), &pb.ApplyConfigurationRequest_Options{Force: true})
+	e.mustApply(with("secret-before"), &pb.ApplyConfigurationRequest_Options{Force: true})
+	want("secret-before")
+}
+
 // A file from a node that is ahead is planned once this node has its revision: what
 // was changed up to that isn't a change by others since.
 func TestConfigurationOfANodeAhead(t *testing.T) {

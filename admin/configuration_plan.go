@@ -197,9 +197,8 @@ func (p *plan) planDestinations() {
 		})
 		p.destinations[entry.Name] = config
 		old, now := p.valuesOf(configfile.Destination, entry.Name), configfile.OfDestination(config)
-		if existed && config.AuthPassword != present.Config.AuthPassword {
-			old = append(old, configfile.Value{Key: "auth_password", Text: secret(present.Config.AuthPassword, "old")})
-			now = append(now, configfile.Value{Key: "auth_password", Text: secret(config.AuthPassword, "new")})
+		if existed {
+			old, now = withPasswords(old, now, present.Config, config)
 		}
 		if p.differs(configfile.Destination, entry.Name, existed, old, now, entry.Line("")) {
 			p.change.Destinations = append(p.change.Destinations, config)
@@ -216,14 +215,6 @@ func (p *plan) planDestinations() {
 			p.removes(configfile.Destination, name, configfile.OfDestination(present.Config))
 		}
 	}
-}
-
-// secret stands for a password that isn't shown.
-func secret(password, which string) string {
-	if password == "" {
-		return ""
-	}
-	return "(the " + which + " one)"
 }
 
 // newDomain is what a domain is changed from. Every export says how a domain verifies
