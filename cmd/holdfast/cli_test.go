@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/admintest"
 )
 
@@ -395,6 +396,27 @@ func TestVerifyNamesWhatDiffers(t *testing.T) {
 	wantError(t, r, exitFailed, "node b in messages")
 	if !strings.Contains(r.out, "DIFFERENT") || !strings.Contains(r.out, "node c was not compared: connection refused") {
 		t.Errorf("table %s", r.out)
+	}
+}
+
+// A node that is down doesn't hide that two others differ.
+func TestVerifyDeepWithANodeThatIsDown(t *testing.T) {
+	w, _ := scene(t)
+	sh := shellFor(w)
+	const unread = "rows not read: node c (connection refused)"
+	if r := sh.run(t, "cluster", "verify", "--deep"); r.status != exitNoAnswer || !strings.Contains(r.err, unread) {
+		t.Errorf("same states: %+v", r)
+	}
+	w.Tamper("messages")
+	if r := sh.run(t, "cluster", "verify", "--deep"); r.status != exitFailed || !strings.Contains(r.err, "node b in messages") || !strings.Contains(r.err, unread) {
+		t.Errorf("states that differ: %+v", r)
+	}
+	alone := &pb.VerifyStateResponse{
+		Nodes:      []*pb.VerifyStateResponse_Node{{Name: "a"}, {Name: "b", Error: "connection refused"}},
+		Mismatches: []*pb.StateMismatch{{Node: "a", Family: "messages", Text: "a row isn't what was written"}},
+	}
+	if err := verdict(alone); exitStatus(err) != exitFailed || !strings.Contains(err.Error(), "node a in messages") {
+		t.Errorf("the only node that answers has found itself damaged: %v", err)
 	}
 }
 

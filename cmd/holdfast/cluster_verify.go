@@ -76,7 +76,7 @@ what was found then is shown here too.`,
 				if err != nil {
 					return err
 				}
-				return errors.Join(verdict(r), unread)
+				return withUnread(verdict(r), unread)
 			})
 		},
 	}
@@ -85,13 +85,23 @@ what was found then is shown here too.`,
 	return cmd
 }
 
-// verdict is an error where states differ, or where none of several could be
-// compared.
-func verdict(r *pb.VerifyStateResponse) error {
-	if len(r.Nodes) > 1 && len(answered(r)) < 2 {
-		return &noAnswerError{text: "fewer than two nodes answered, nothing was compared"}
+// withUnread adds what a node didn't read to the verdict, which alone decides on the
+// exit status where it is an error: a node that is down doesn't hide that others differ.
+func withUnread(found, unread error) error {
+	if found == nil || unread == nil {
+		return errors.Join(found, unread)
 	}
-	if len(r.Mismatches) == 0 {
+	return fmt.Errorf("%w; %s", found, oneLine(unread))
+}
+
+// verdict is an error where states differ, or where none of several could be
+// compared. Rows that a node found damaged by itself need no other to differ.
+func verdict(r *pb.VerifyStateResponse) error {
+	switch {
+	case len(r.Mismatches) > 0:
+	case len(r.Nodes) > 1 && len(answered(r)) < 2:
+		return &noAnswerError{text: "fewer than two nodes answered, nothing was compared"}
+	default:
 		return nil
 	}
 	var all []string
