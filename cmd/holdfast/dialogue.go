@@ -17,6 +17,10 @@ type dialogue struct {
 	timeout time.Duration
 }
 
+// closing is the reply after which the server closes the connection (RFC 5321
+// section 3.8), so nothing more is asked.
+const closing = 421
+
 // refusedError is a reply other than the one that goes on.
 type refusedError struct {
 	step string
@@ -32,10 +36,9 @@ func newDialogue(conn net.Conn, show io.Writer, timeout time.Duration) *dialogue
 	return &dialogue{conn: conn, text: textproto.NewConn(conn), show: show, timeout: timeout}
 }
 
-func (d *dialogue) close() error { return d.text.Close() }
-
 // send carries out one transaction (RFC 5321 section 3.3). A recipient that is
-// refused doesn't keep the others from it.
+// refused doesn't keep the others from it. What became of it is settled before QUIT: a
+// server that doesn't answer that has taken, or refused, the message all the same.
 func (d *dialogue) send(host, from string, to []string, content io.ReadCloser) error {
 	defer content.Close()
 	if err := d.reply("the connection", 220); err != nil {
@@ -45,10 +48,15 @@ func (d *dialogue) send(host, from string, to []string, content io.ReadCloser) e
 		return err
 	}
 	err := d.transaction(from, to, content)
-	if _, refused := errors.AsType[*refusedError](err); err != nil && !refused {
+	_, refused := errors.AsType[*refusedError](err)
+	_, lost := errors.AsType[*noAnswerError](err)
+	if lost || err != nil && !refused {
 		return err
 	}
-	return errors.Join(err, d.command("QUIT", 221, "QUIT"))
+	if quit := d.command("QUIT", 221, "QUIT"); quit != nil {
+		fmt.Fprintf(d.show, "    %v\n", quit)
+	}
+	return err
 }
 
 func (d *dialogue) transaction(from string, to []string, content io.Reader) error {
@@ -58,11 +66,15 @@ func (d *dialogue) transaction(from string, to []string, content io.Reader) erro
 	var refusals []error
 	for _, address := range to {
 		err := d.command("the recipient "+address, 250, "RCPT TO:<%s>", address)
-		if _, refused := errors.AsType[*refusedError](err); err != nil && !refused {
-			return err
-		}
-		if err != nil {
+		refusal, refused := errors.AsType[*refusedError](err)
+		switch {
+		case err != nil && !refused:
+			return errors.Join(append(refusals, err)...)
+		case refused:
 			refusals = append(refusals, err)
+		}
+		if refused && refusal.code == closing {
+			return errors.Join(refusals...)
 		}
 	}
 	if len(refusals) == len(to) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,7 +29,7 @@ func (a *app) sendCommand() *cobra.Command {
 		Short: "Send a test message by SMTP and show the dialogue",
 		Long: `Send a test message to a node by SMTP, in plain text, and show the dialogue line
 by line. The exit status is 0 where every recipient and the message were
-accepted, 1 where one was refused, 4 where the server doesn't answer.`,
+accepted, 1 where one was refused, 4 where the server doesn't answer before that.`,
 		Example: `  holdfast send --to you@example.com
   holdfast send --server 127.0.0.1:2525 --to you@demo.test --subject hello --body "it works"
   holdfast send --from '<>' --to you@example.com --file message.eml`,
@@ -79,11 +78,11 @@ func (s *sendCommand) run(ctx context.Context) error {
 	if err != nil {
 		return &noAnswerError{text: fmt.Sprintf("%v; --server says where to send", err)}
 	}
+	defer conn.Close()
 	fmt.Fprintf(s.out, "    connected to %s\n", s.server)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	d := newDialogue(conn, s.out, s.timeout)
-	return errors.Join(d.send(host, s.from, s.to, content), d.close())
+	return newDialogue(conn, s.out, s.timeout).send(host, s.from, s.to, content)
 }
 
 func (s *sendCommand) content(host string) (io.ReadCloser, error) {

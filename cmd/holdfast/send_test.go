@@ -100,6 +100,25 @@ func TestSendRefused(t *testing.T) {
 	}
 }
 
+// Whether the message was taken is settled before QUIT: who sends it again because of a
+// farewell that doesn't come sends it twice.
+func TestSendWithoutFarewell(t *testing.T) {
+	for name, reply := range map[string]sink.Reply{
+		"closed":  {Hangup: true},
+		"refused": {Code: 500, Text: "not so fast"},
+	} {
+		s := server(t, sink.Config{Answer: sink.On("QUIT", reply)})
+		r := shell{}.run(t, "send", "--server", s.Addr(), "--to", "a@y.test")
+		if r.status != exitDone || r.err != "" || s.Stats().Committed != 1 {
+			t.Errorf("%s: %+v, %d messages taken", name, r, s.Stats().Committed)
+		}
+	}
+	for _, to := range []string{"a@y.test", "a@y.test,b@y.test"} {
+		s := server(t, sink.Config{Answer: sink.On("RCPT", sink.Reply{Code: 421, Enhanced: "4.3.2", Text: "leaving", Hangup: true})})
+		wantError(t, shell{}.run(t, "send", "--server", s.Addr(), "--to", to), exitFailed, "refused the recipient a@y.test: 421 4.3.2 leaving")
+	}
+}
+
 func TestSendWithoutAnswer(t *testing.T) {
 	wantError(t, shell{}.run(t, "send", "--server", "127.0.0.1:1", "--to", "a@y.test"), exitNoAnswer, "connection refused")
 	s := server(t, sink.Config{Answer: sink.On("RCPT", sink.Reply{Hangup: true})})
