@@ -16,11 +16,11 @@ func (s *accessService) CreateAccount(ctx context.Context, req *pb.CreateAccount
 	if err != nil {
 		return nil, err
 	}
-	created, err := s.setPassword(ctx, name, req.Password, 0)
+	created, late, err := s.setPassword(ctx, name, req.Password, 0)
 	if err != nil {
-		return nil, err
+		return nil, lookFirst(err, fmt.Sprintf("`holdfast account list`: if %s is there, `holdfast account passwd %s` sets its password", name, name))
 	}
-	return &pb.CreateAccountResponse{Account: created}, nil
+	return &pb.CreateAccountResponse{Account: created, Unconfirmed: late}, nil
 }
 
 func (s *accessService) ChangePassword(ctx context.Context, req *pb.ChangePasswordRequest) (*pb.ChangePasswordResponse, error) {
@@ -28,33 +28,38 @@ func (s *accessService) ChangePassword(ctx context.Context, req *pb.ChangePasswo
 	if err != nil {
 		return nil, err
 	}
-	changed, err := s.setPassword(ctx, record.Name, req.Password, record.Revision)
+	changed, late, err := s.setPassword(ctx, record.Name, req.Password, record.Revision)
 	if err != nil {
 		return nil, err
 	}
-	return &pb.ChangePasswordResponse{Account: changed}, nil
+	return &pb.ChangePasswordResponse{Account: changed, Unconfirmed: late}, nil
 }
 
-func (s *accessService) setPassword(ctx context.Context, name, given string, revision uint64) (*pb.Account, error) {
+// setPassword says beside the account why a node may not have it yet, "" where all do:
+// the caller may have made the password for this call.
+func (s *accessService) setPassword(ctx context.Context, name, given string, revision uint64) (set *pb.Account, late string, err error) {
 	prepared, err := password.Prepare(given)
 	if err != nil {
-		return nil, invalid("password", "account %s: %v", name, err)
+		return nil, "", invalid("password", "account %s: %v", name, err)
 	}
 	hash, err := password.Hash(prepared)
 	if err != nil {
-		return nil, fmt.Errorf("hash a password: %w", err)
+		return nil, "", fmt.Errorf("hash a password: %w", err)
 	}
 	event := &pb.Event{Kind: &pb.Event_AccountSet{AccountSet: &pb.AccountSet{
 		Name: name, PasswordHash: hash, Revision: revision,
 	}}}
-	if err := s.configure(ctx, event, "account "+name); err != nil {
-		return nil, err
+	if late, err = s.configureOnce(ctx, event, "account "+name); err != nil {
+		return nil, "", err
 	}
 	record, ok := s.State.Account(name)
-	if !ok {
-		return nil, noAccount(name) // removed at this moment
+	switch {
+	case ok:
+		return account(record), late, nil
+	case late == "":
+		return nil, "", noAccount(name) // removed at this moment
 	}
-	return account(record), nil
+	return &pb.Account{Name: name}, late, nil
 }
 
 func (s *accessService) ListAccounts(ctx context.Context, req *pb.ListAccountsRequest) (*pb.ListAccountsResponse, error) {

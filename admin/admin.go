@@ -170,6 +170,19 @@ func (n *node) configure(ctx context.Context, event *pb.Event, subject string) e
 	return n.inEffect(ctx, index)
 }
 
+// configureOnce is configure for a change whose answer can't be had again: that it is
+// in the log and not in effect everywhere yet is told beside that answer.
+func (n *node) configureOnce(ctx context.Context, event *pb.Event, subject string) (late string, err error) {
+	index, err := n.propose(ctx, event, subject)
+	if err != nil {
+		return "", err
+	}
+	if late = unconfirmed(n.inEffect(ctx, index)); late != "" {
+		n.Logger.Warn("administration: not every node has confirmed a change", "subject", subject, "reason", late, "request", requestOf(ctx).id)
+	}
+	return late, nil
+}
+
 // inEffect returns once every leased node is at the index, this one included.
 func (n *node) inEffect(ctx context.Context, index uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, n.Patience)
@@ -185,7 +198,7 @@ func (n *node) applied(ctx context.Context, index uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, n.Patience)
 	defer cancel()
 	if err := n.State.WaitApplied(ctx, index); err != nil {
-		return notEverywhere(index, err)
+		return notHere(index, err)
 	}
 	return nil
 }

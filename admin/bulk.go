@@ -82,7 +82,8 @@ func (w window) preview(out *pb.PreviewBulkResponse, bulk *pb.BulkRecord, piece 
 	return nil
 }
 
-// StartBulk returns once the operation is in the log; the leader carries it on.
+// StartBulk returns once the operation is in the log; the leader carries it on. Its id
+// comes back also where this node is behind: begun a second time it would hit others.
 func (s *queueService) StartBulk(ctx context.Context, req *pb.StartBulkRequest) (*pb.StartBulkResponse, error) {
 	op, f, err := s.bulk(ctx, req)
 	if err != nil {
@@ -96,9 +97,9 @@ func (s *queueService) StartBulk(ctx context.Context, req *pb.StartBulkRequest) 
 		BulkId: id[:], Filter: fsm.NewBulkFilter(f), Operation: op, Limit: req.Limit, Expected: req.Expected,
 	}}}, fmt.Sprintf("bulk %s %s", fsm.OperationWord(op.Kind), id))
 	if err != nil {
-		return nil, err
+		return nil, lookFirst(err, fmt.Sprintf("`holdfast queue operations`: if it began it is %s, and a second one would hit further messages", id))
 	}
-	return &pb.StartBulkResponse{BulkId: id.String()}, s.applied(ctx, index)
+	return &pb.StartBulkResponse{BulkId: id.String(), Index: index, Unconfirmed: unconfirmed(s.applied(ctx, index))}, nil
 }
 
 func (s *queueService) bulk(ctx context.Context, req *pb.StartBulkRequest) (*pb.Operation, fsm.Filter, error) {
@@ -125,11 +126,18 @@ func (s *queueService) bulk(ctx context.Context, req *pb.StartBulkRequest) (*pb.
 	return op, f, err
 }
 
-// WatchBulk reads this node's own state: a change of leader doesn't end it.
+// WatchBulk reads this node's own state, once that has the operation: a change of
+// leader doesn't end it.
 func (s *queueService) WatchBulk(req *pb.WatchBulkRequest, stream grpc.ServerStreamingServer[pb.WatchBulkResponse]) error {
 	id, err := messageID(req.BulkId)
 	if err != nil {
 		return err
+	}
+	switch err := s.State.WaitApplied(stream.Context(), req.Index); {
+	case stream.Context().Err() != nil:
+		return stream.Context().Err()
+	case err != nil:
+		return readError(err, "the bulk operation")
 	}
 	ticker := time.NewTicker(watchPoll)
 	defer ticker.Stop()

@@ -29,6 +29,9 @@ func (s *destinationService) SetDestination(ctx context.Context, req *pb.SetDest
 		config, existed, err = s.changed(ctx, req)
 		return &pb.Event{Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: config}}}, err
 	})
+	if req.Undo {
+		err = lookFirst(err, fmt.Sprintf("`holdfast destination show %s`: a second --undo takes the first one back", req.Name))
+	}
 	if err != nil {
 		return nil, err
 	}

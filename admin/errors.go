@@ -58,14 +58,54 @@ func proposeError(err error) error {
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "canceled; the change may still come into effect")
 	case errors.Is(err, context.DeadlineExceeded):
-		return status.Error(codes.Unavailable, "no quorum answered in time; the change may still come into effect, repeating it is safe")
+		return &unconfirmedError{text: "no quorum answered in time; the change may still come into effect"}
 	}
-	return status.Error(codes.Unavailable, fmt.Sprintf("no quorum: %v", err))
+	return &unconfirmedError{text: fmt.Sprintf("no quorum: %v", err)}
+}
+
+// unconfirmedError is a change that may be in effect, or is and not on every node yet.
+type unconfirmedError struct {
+	text string
+	look string // what shows whether it is, where repeating it isn't safe; see lookFirst
+}
+
+func (e *unconfirmedError) Error() string {
+	if e.look != "" {
+		return e.text + "; look first with " + e.look
+	}
+	return e.text + "; repeating it is safe"
+}
+
+// GRPCStatus is the error as callers get it.
+func (e *unconfirmedError) GRPCStatus() *status.Status {
+	return status.New(codes.Unavailable, e.Error())
+}
+
+// lookFirst is for a change that does something else when it is repeated: who doesn't
+// know whether it is in effect is told what shows it, and what then.
+func lookFirst(err error, with string) error {
+	if e, ok := errors.AsType[*unconfirmedError](err); ok {
+		return &unconfirmedError{text: e.text, look: with}
+	}
+	return err
+}
+
+// unconfirmed is what a caller is told beside its answer where an error would lose
+// that answer: why a change that is in the log isn't in effect everywhere yet, "" where
+// it is.
+func unconfirmed(err error) string {
+	if e, ok := errors.AsType[*unconfirmedError](err); ok {
+		return e.text
+	}
+	return ""
 }
 
 func notEverywhere(index uint64, err error) error {
-	return status.Error(codes.Unavailable,
-		fmt.Sprintf("the change is in the log (index %d), but not every node has confirmed it: %v; repeating it is safe", index, err))
+	return &unconfirmedError{text: fmt.Sprintf("the change is in the log (index %d), but not every node has confirmed it: %v", index, err)}
+}
+
+func notHere(index uint64, err error) error {
+	return &unconfirmedError{text: fmt.Sprintf("the change is in the log (index %d), but this node hasn't come to it yet: %v", index, err)}
 }
 
 // readError is a failure to read this node's own state.

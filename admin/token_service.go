@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -31,15 +33,19 @@ func (s *accessService) CreateToken(ctx context.Context, req *pb.CreateTokenRequ
 	}
 	id, secret, hash := newSecret()
 	config.Id, config.SecretSha256 = id, hash
+	record := &pb.TokenRecord{Config: proto.CloneOf(config)}
 	event := &pb.Event{Kind: &pb.Event_TokenSet{TokenSet: &pb.TokenSet{Token: config}}}
-	if err := s.configure(ctx, event, "token "+req.Name); err != nil {
-		return nil, err
+	late, err := s.configureOnce(ctx, event, "token "+req.Name)
+	if err != nil {
+		return nil, lookFirst(err, fmt.Sprintf("`holdfast token list`: if %s is there its secret is lost, revoke it and create it again", req.Name))
 	}
-	record, ok := s.State.Token(id)
-	if !ok {
+	switch known, ok := s.State.Token(id); {
+	case ok:
+		record = known
+	case late == "":
 		return nil, noToken(req.Name) // revoked at this moment
 	}
-	return &pb.CreateTokenResponse{Token: token(record, s.Now()), Secret: secret}, nil
+	return &pb.CreateTokenResponse{Token: token(record, s.Now()), Secret: secret, Unconfirmed: late}, nil
 }
 
 // newToken checks what a token is to be; applying the event checks again.

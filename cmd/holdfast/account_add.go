@@ -16,7 +16,7 @@ func (a *app) accountAddCommand() *cobra.Command {
 		Short: "Add an account",
 		Long: `Add an account. It asks for the password at the terminal, twice and unseen;
 --password-file reads it from a file, --generate makes one and writes it to stdout,
-once. It returns when every node knows the account.
+once. It returns when every node knows the account, or warns that one is behind.
 
 NAME is 1 to 128 letters, digits, ".", "_", "-", "+" or "@", so that it can be a
 mail address; upper and lower case are the same. A password has 8 to 72 bytes.`,
@@ -34,6 +34,7 @@ mail address; upper and lower case are the same. A password has 8 to 72 bytes.`,
 				if err != nil {
 					return err
 				}
+				a.warnUnconfirmed(r.Unconfirmed)
 				return a.tellPassword(r.Account.Name, "added", password, flags)
 			})
 		},

@@ -15,8 +15,9 @@ func (a *app) accountPasswdCommand() *cobra.Command {
 		Use:   "passwd NAME [--password-file FILE | --generate]",
 		Short: "Give an account another password",
 		Long: `Give an account another password, which is asked for or comes from where "account
-add" has it from. It returns when every node takes the new one and none the old one;
-a session that was begun with the old one ends with its next message.`,
+add" has it from. It returns when every node takes the new one and none the old one,
+or warns that one is behind; a session that was begun with the old one ends with its
+next message.`,
 		Example: `  holdfast account passwd app@example.com
   umask 077; holdfast account passwd printer --generate > printer.password`,
 		Args: oneArgument("account"),
@@ -30,6 +31,7 @@ a session that was begun with the old one ends with its next message.`,
 				if err != nil {
 					return err
 				}
+				a.warnUnconfirmed(r.Unconfirmed)
 				return a.tellPassword(r.Account.Name, "has another password", password, flags)
 			})
 		},

@@ -34,8 +34,19 @@ func printable(s string) string {
 // warnStale tells on stderr, so that stdout stays what a script expects.
 func (a *app) warnStale(stale bool) {
 	if stale {
-		fmt.Fprintln(a.err, screenOf(a.err).paint("holdfast: stale: the node has no quorum and answers from its own state", yellow))
+		a.warn("stale: the node has no quorum and answers from its own state")
 	}
+}
+
+// warnUnconfirmed tells of a change that was made and isn't in effect everywhere yet.
+func (a *app) warnUnconfirmed(why string) {
+	if why != "" {
+		a.warn("done, but " + printable(why) + "; `holdfast status` shows which node is behind")
+	}
+}
+
+func (a *app) warn(text string) {
+	fmt.Fprintln(a.err, screenOf(a.err).paint("holdfast: "+text, yellow))
 }
 
 func dash(s string) string {

@@ -37,7 +37,8 @@ func (c *operateCommand) inBulk(ctx context.Context, queue pb.QueueServiceClient
 	if err != nil {
 		return err
 	}
-	bulk, err := c.follow(ctx, queue, started.BulkId)
+	c.warnUnconfirmed(started.Unconfirmed)
+	bulk, err := c.follow(ctx, queue, started)
 	if err != nil {
 		return fmt.Errorf("%w; the operation goes on in the cluster, `holdfast queue operations` shows how far it is, and `holdfast queue operations stop %s` stops it",
 			err, started.BulkId)
@@ -100,9 +101,9 @@ func (c *operateCommand) confirm(count operated, sample []*pb.Message) error {
 const followTries = 5
 
 // follow shows the progress until the operation is finished.
-func (c *operateCommand) follow(ctx context.Context, queue pb.QueueServiceClient, id string) (*pb.Bulk, error) {
+func (c *operateCommand) follow(ctx context.Context, queue pb.QueueServiceClient, started *pb.StartBulkResponse) (*pb.Bulk, error) {
 	for tries := 1; ; tries++ {
-		bulk, err := c.watch(ctx, queue, id)
+		bulk, err := c.watch(ctx, queue, started)
 		if status.Code(err) != codes.Unavailable || tries == followTries {
 			return bulk, err
 		}
@@ -115,8 +116,8 @@ func (c *operateCommand) follow(ctx context.Context, queue pb.QueueServiceClient
 	}
 }
 
-func (c *operateCommand) watch(ctx context.Context, queue pb.QueueServiceClient, id string) (*pb.Bulk, error) {
-	stream, err := queue.WatchBulk(ctx, &pb.WatchBulkRequest{BulkId: id})
+func (c *operateCommand) watch(ctx context.Context, queue pb.QueueServiceClient, started *pb.StartBulkResponse) (*pb.Bulk, error) {
+	stream, err := queue.WatchBulk(ctx, &pb.WatchBulkRequest{BulkId: started.BulkId, Index: started.Index})
 	if err != nil {
 		return nil, err
 	}

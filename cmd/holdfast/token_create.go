@@ -19,7 +19,8 @@ func (a *app) tokenCreateCommand() *cobra.Command {
 		Use:   "create --name NAME --role ROLE [--domain DOMAIN]... [--ttl D]",
 		Short: "Create a token",
 		Long: `Create a token and write its secret to stdout, once: the cluster keeps only a hash
-of it. What it is goes to stderr. It returns when every node knows the token.
+of it. What it is goes to stderr. It returns when every node knows the token, or
+warns that one is behind: there the token is good later.
 
 --domain limits a viewer or an operator to configured domains. Without --ttl the
 token doesn't expire.`,
@@ -44,6 +45,7 @@ token doesn't expire.`,
 				if err != nil {
 					return err
 				}
+				a.warnUnconfirmed(r.Unconfirmed)
 				t := r.Token
 				fmt.Fprintf(a.err, "token %s created: role %s, domains %s, expires %s. Its secret follows and is shown only now:\n",
 					t.Name, roleName(t.Role), domainsWord(t.Domains), expiryWord(t, func() string { return *timeJSON(t.ExpiresAt) }))

@@ -35,10 +35,13 @@ func (w *World) ServeTCP(options ...grpc.ServerOption) (address string) {
 
 func (w *World) serveOn(listener net.Listener, options ...grpc.ServerOption) {
 	w.server = grpc.NewServer(slices.Concat(options, admin.RequestIDs(w.logger()), w.access.Interceptors())...)
-	server := w.server
+	server, patience := w.server, w.patience
+	if w.lags() {
+		patience = 20 * time.Millisecond
+	}
 	pb.RegisterPeerServiceServer(server, pb.UnimplementedPeerServiceServer{})
 	admin.Register(server, admin.Config{
-		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: w.logger(), Now: w.now, Patience: w.patience,
+		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: w.logger(), Now: w.now, Patience: patience,
 		Trial: tryDelivery, CheckRecipient: w.checkRecipient, Flow: w.Flow,
 	})
 	served := make(chan error, 1)

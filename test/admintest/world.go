@@ -62,6 +62,8 @@ type World struct {
 	lost      error
 	resting   bool // the upkeep
 	behind    error
+	lagging   bool
+	unfolded  []func() (*pb.EventResult, uint64, error) // while lagging
 	late      func()
 	barrier   error
 	tampered  string
@@ -147,7 +149,7 @@ func (l leader) Leads() bool { return l.Leased() && !l.rests() }
 func (l leader) HandOver() error { return cluster.ErrNoQuorum }
 
 func (l leader) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
-	if l.rests() {
+	if l.rests() || l.lags() {
 		return nil, 0, ErrNoQuorum
 	}
 	return l.World.Propose(ctx, event, payload)
@@ -200,6 +202,32 @@ func (w *World) FallBehind(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.behind = err
+}
+
+// LagBehind has what is proposed take effect in the log, and in node a's own state only
+// with CatchUp. Services that are served from then on wait 20 ms for that.
+func (w *World) LagBehind() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lagging = true
+}
+
+func (w *World) lags() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lagging
+}
+
+// CatchUp ends LagBehind.
+func (w *World) CatchUp() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, fold := range w.unfolded {
+		if result, index, err := fold(); err != nil || result.Code != pb.EventResult_CODE_OK {
+			w.t.Errorf("index %d: %v, %v", index, result, err)
+		}
+	}
+	w.lagging, w.unfolded = false, nil
 }
 
 // SetStuck has node a, which leads, be unable to read bulk operations on.
@@ -399,6 +427,10 @@ func (w *World) Propose(_ context.Context, event *pb.Event, payload []byte) (*pb
 		return nil, 0, w.lost
 	}
 	w.proposed = append(w.proposed, proto.CloneOf(event))
+	if w.lagging {
+		w.unfolded = append(w.unfolded, func() (*pb.EventResult, uint64, error) { return w.fold(1, Now, event, payload) })
+		return &pb.EventResult{Code: pb.EventResult_CODE_OK}, w.index + uint64(len(w.unfolded)), nil
+	}
 	return w.fold(1, Now, event, payload)
 }
 
