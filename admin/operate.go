@@ -27,6 +27,7 @@ func (s *queueService) OperateQueued(ctx context.Context, req *pb.OperateQueuedR
 		out.Recipients, out.Waiting = named.ready, named.tried
 		return out, nil
 	}
+	var last uint64
 	for _, targets := range named.events {
 		event := &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{Operation: op, Targets: targets}}}
 		result, index, err := s.proposeResult(ctx, event, fmt.Sprintf("%s of %d messages", fsm.OperationWord(op.Kind), len(targets)))
@@ -42,10 +43,12 @@ func (s *queueService) OperateQueued(ctx context.Context, req *pb.OperateQueuedR
 		}
 		out.Recipients += uint64(result.Changed)
 		out.Waiting += uint64(result.Waiting)
-		// The caller may look at once, and wants to see what it did.
-		if err := s.applied(ctx, index); err != nil {
-			return nil, err
-		}
+		last = index
+	}
+	// The caller may look at once, and wants to see what it did. Where that takes too
+	// long the error says that it is in the log: so none of it may be left to propose.
+	if err := s.applied(ctx, last); err != nil {
+		return nil, err
 	}
 	if out.Recipients+out.Waiting == 0 {
 		return nil, status.Error(codes.Aborted, "nothing was changed: the recipients were tried, or ended, at this very moment; look again")

@@ -117,6 +117,30 @@ func TestAnswersOfANodeThatIsBehind(t *testing.T) {
 	}
 }
 
+// What is said to be in the log is all of what was asked for, however many events it is.
+func TestOperationByIDAtANodeThatIsBehind(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	to := make([]string, 501)
+	for i := range to {
+		to[i] = fmt.Sprintf("r%d@one.test", i)
+	}
+	id := w.Accept(time.Hour, "s@x.test", to...)
+	root, err := pb.NewAccessServiceClient(dial(t, w).conn).CreateToken(t.Context(), &pb.CreateTokenRequest{Name: "root", Role: pb.Role_ROLE_ADMIN})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.LagBehind()
+	c := credential{conn: connect(t, w.ServeTCP(), insecure.NewCredentials()), token: root.Secret}
+	_, err = pb.NewQueueServiceClient(c.conn).OperateQueued(c.context(t.Context()), operate(remove, id.String()))
+	wantCode(t, err, codes.Unavailable, "the change is in the log (index ")
+	w.CatchUp()
+	count, err := dial(t, w).CountQueue(t.Context(), &pb.CountQueueRequest{})
+	if err != nil || len(count.Rows) != 1 || count.Rows[0].Count.Pending != 0 {
+		t.Errorf("left in the queue: %v, %v", count, err)
+	}
+}
+
 // Who can't know whether a change is in effect is told to repeat it only where that
 // comes to the same.
 func TestRepeatingIsSaidToBeSafeWhereItIs(t *testing.T) {
