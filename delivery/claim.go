@@ -39,7 +39,7 @@ func (s *Scheduler) claimDue(q *queue) {
 		due, err := s.dueClaims(q, l, want)
 		if err != nil {
 			s.log.Error("read queue", "destination", q.name, "error", err)
-			return
+			break // what the other lanes gave is noted as claimed: it is proposed all the same
 		}
 		claims = append(claims, due...)
 		taken[l] += len(due)

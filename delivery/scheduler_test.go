@@ -241,3 +241,49 @@ func TestOutcomeIsProposedUntilItIsKnown(t *testing.T) {
 		t.Errorf("proposed %d times, want 3", lost)
 	}
 }
+
+// proposals takes events in place of the log, which says of each what it is told to.
+type proposals struct {
+	code   pb.EventResult_Code
+	events []*pb.Event
+}
+
+func (p *proposals) Propose(_ context.Context, event *pb.Event, _ []byte) (*pb.EventResult, uint64, error) {
+	p.events = append(p.events, event)
+	return &pb.EventResult{Code: p.code}, 0, nil
+}
+
+// Where one lane can't be read, what another gave is proposed all the same: it is noted
+// as claimed, and nobody would look at it again.
+func TestClaimsOfLanesThatCouldBeRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	w.route("example.test", "dest", 2, "127.0.0.1:1")
+	n := w.nodes["a"]
+	s, q, id := w.idle(n)
+	taken := &proposals{}
+	s.cfg.Proposer = taken
+	delete(w.nodes, "a") // its state is closed here
+	looks := 0
+	s.cfg.Now = func() time.Time {
+		if looks++; looks == 2 { // the first lane was read, the others weren't
+			must(t, n.state.Close())
+		}
+		return w.clock.now()
+	}
+	s.claimDue(q)
+	if len(q.claiming) != 1 {
+		t.Fatalf("claims %v, logs %s", q.claiming, w.logs.String())
+	}
+	if !q.proposed {
+		t.Fatal("what is noted as claimed isn't proposed")
+	}
+	<-s.done
+	claims := taken.events[0].GetAttemptStarted().GetClaims()
+	if len(claims) != 1 || relay.MessageID(claims[0].MessageId) != id {
+		t.Errorf("proposed: %v", claims)
+	}
+	if !strings.Contains(w.logs.String(), "read queue") {
+		t.Error("every lane could be read")
+	}
+}

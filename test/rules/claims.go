@@ -47,6 +47,12 @@ func claims() []rule {
 			test:    "delivery.TestOwnershipMoves", says: "claims wait",
 		},
 		{
+			text:    "What one lane gave is proposed though another one can't be read",
+			in:      "claimDue",
+			without: []change{{"delivery/claim.go", "\t\t\tbreak // what the other lanes gave", "\t\t\treturn // what the other lanes gave"}},
+			test:    "delivery.TestClaimsOfLanesThatCouldBeRead", says: "isn't proposed",
+		},
+		{
 			text:    "Slot first: an attempt begins only in a free one",
 			in:      "startReady",
 			without: []change{{"delivery/claim.go", "if !isProbe(l.ready[0]) && s.freeSlots(q, number) <= 0 {", "if !isProbe(l.ready[0]) && s.freeSlots(q, number) <= 0 && false {"}},
