@@ -18,10 +18,10 @@ func sortMarked(recipients []ended) (marked, others []ended) {
 	return marked, others
 }
 
-// drop ends marked recipients without a report, and counts them.
-func (s *Scheduler) drop(id relay.MessageID, claim *pb.ClaimRef, recipients []ended, reason pb.Bounced_Reason, attempt *pb.Attempt) {
+// drop ends marked recipients without a report, and counts them once the log has it.
+func (s *Scheduler) drop(id relay.MessageID, claim *pb.ClaimRef, recipients []ended, reason pb.Bounced_Reason, attempt *pb.Attempt) (taken bool) {
 	if len(recipients) == 0 {
-		return
+		return false
 	}
 	dropped := &pb.Dropped{Claim: claim, MessageId: id[:], Attempt: attempt, Reason: pb.Dropped_REASON_REJECTED}
 	label := "rejected"
@@ -36,9 +36,13 @@ func (s *Scheduler) drop(id relay.MessageID, claim *pb.ClaimRef, recipients []en
 	for _, e := range recipients {
 		dropped.Recipients = append(dropped.Recipients, &pb.Dropped_Recipient{Recipient: e.number, Failure: failureOf(e)})
 	}
-	s.propose(func() *pb.Event {
+	_, taken = s.propose(func() *pb.Event {
 		return s.event(&pb.Event{Kind: &pb.Event_Dropped{Dropped: dropped}})
 	}, nil)
+	if !taken {
+		return false
+	}
 	s.metrics.dropped.WithLabelValues(label).Add(float64(len(recipients)))
 	s.log.Info("dropped", "id", id, "recipients", len(recipients), "reason", "marked as spam, "+label)
+	return true
 }

@@ -1,10 +1,12 @@
 package delivery
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 	"holdfast/test/sink"
@@ -57,4 +59,70 @@ func TestMarkedMailIsDroppedByAge(t *testing.T) {
 		}
 		grey.stop(w)
 	})
+}
+
+// What is given up is said and counted to be dropped, returned or frozen once the log has
+// taken it, and not before.
+func TestEndsAreToldOnlyWhereTheLogTookThem(t *testing.T) {
+	for name, tt := range map[string]struct {
+		code    pb.EventResult_Code
+		spam    bool
+		report  bool
+		reason  pb.Bounced_Reason
+		status  string
+		dropped float64
+	}{
+		"dropped":            {pb.EventResult_CODE_OK, true, false, pb.Bounced_REASON_REJECTED, "dropped", 1},
+		"returned":           {pb.EventResult_CODE_OK, false, false, pb.Bounced_REASON_REJECTED, "bounced", 0},
+		"expired":            {pb.EventResult_CODE_OK, false, false, pb.Bounced_REASON_EXPIRED, "expired", 0},
+		"frozen":             {pb.EventResult_CODE_OK, false, true, pb.Bounced_REASON_REJECTED, "frozen", 0},
+		"not dropped":        {pb.EventResult_CODE_STALE, true, false, pb.Bounced_REASON_REJECTED, `"not recorded"`, 0},
+		"not returned":       {pb.EventResult_CODE_STALE, false, false, pb.Bounced_REASON_REJECTED, `"not recorded"`, 0},
+		"not frozen":         {pb.EventResult_CODE_NOT_FOUND, false, true, pb.Bounced_REASON_REJECTED, `"not recorded"`, 0},
+		"not expired either": {pb.EventResult_CODE_STALE, false, false, pb.Bounced_REASON_EXPIRED, `"not recorded"`, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "a")
+			w.route("example.test", "dest", 2, "127.0.0.1:1")
+			s, _, id := w.idle(w.nodes["a"])
+			s.cfg.Proposer = &proposals{code: tt.code}
+			record := w.recipient(id, 0)
+			record.Recipient.Spam = tt.spam
+			a := &attempt{
+				queue: "dest", id: id, message: &pb.MessageRecord{}, recipients: []*pb.RecipientRecord{record},
+				grant: fsm.Grant{Claim: &pb.ClaimRef{}, Record: &pb.ClaimRecord{Recipients: []uint32{0}}},
+			}
+			if tt.report {
+				a.message.ReportOn = id[:]
+			}
+			failure := &relay.Failure{Cause: relay.CauseRejected, Phase: relay.PhaseRcpt, Code: 550}
+			s.giveUpAfter(a, []ended{{record: record, failure: failure}}, tt.reason)
+			if line := " status=" + tt.status + " "; strings.Count(w.logs.String(), line) != 1 || strings.Count(w.logs.String(), "msg=attempt ") != 1 {
+				t.Errorf("no line with %s in %s", line, w.logs.String())
+			}
+			counted := w.nodes["a"].counted(s.metrics.dropped.WithLabelValues("rejected"))
+			if said := strings.Count(w.logs.String(), "msg=dropped "); counted != tt.dropped || float64(said) != tt.dropped {
+				t.Errorf("%v counted and %d said to be dropped, want %v", counted, said, tt.dropped)
+			}
+		})
+	}
+}
+
+// Nor is a destination said to have failed or recovered before that is so.
+func TestHealthIsToldOnlyWhereTheLogTookIt(t *testing.T) {
+	for name, v := range map[string]verdict{
+		"destination failed":    {failed: &relay.Failure{Cause: relay.CauseRefused, Phase: relay.PhaseConnect}},
+		"destination recovered": {recovered: true},
+	} {
+		for _, code := range []pb.EventResult_Code{pb.EventResult_CODE_OK, pb.EventResult_CODE_STALE} {
+			w := newWorld(t, "a")
+			w.route("example.test", "dest", 2, "127.0.0.1:1")
+			s, _, _ := w.idle(w.nodes["a"])
+			s.cfg.Proposer = &proposals{code: code}
+			s.settleHealth(&attempt{queue: "dest"}, v)
+			if told := strings.Contains(w.logs.String(), name); told != (code == pb.EventResult_CODE_OK) {
+				t.Errorf("%s, %s: %s", name, code, w.logs.String())
+			}
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +32,28 @@ type ended struct {
 	number  uint32
 	record  *pb.RecipientRecord
 	failure *relay.Failure
+	end     end
+}
+
+// end is what became of a recipient that was given up, as its log line has it.
+type end string
+
+const (
+	notRecorded end = "not recorded" // the log took no end: it is tried again
+	wasBounced  end = "bounced"
+	wasDropped  end = "dropped"
+	wasFrozen   end = "frozen"
+)
+
+// ending has all recipients end so if the log took their end.
+func ending(recipients []ended, as end, taken bool) []ended {
+	if !taken {
+		as = notRecorded
+	}
+	for i := range recipients {
+		recipients[i].end = as
+	}
+	return recipients
 }
 
 // settle proposes what came of an attempt: first what it says of the host, so
@@ -45,13 +66,12 @@ func (s *Scheduler) settle(a *attempt, v verdict) {
 	s.settleHealth(a, v)
 	o := s.sort(a, v)
 	s.logOutcome(a, &o)
-	claim := a.grant.Claim
 	s.deliver(a, o.delivered)
 	s.proposeFailed(a, o.deferred, a.probe)
 	s.proposeFailed(a, o.unreachable, true)
-	s.giveUp(a.id, a.message, claim, o.rejected, pb.Bounced_REASON_REJECTED, s.describe(a))
-	s.giveUp(a.id, a.message, claim, o.expired, pb.Bounced_REASON_EXPIRED, s.describe(a))
-	s.giveUp(a.id, a.message, claim, o.exhausted, pb.Bounced_REASON_ATTEMPTS, s.describe(a))
+	s.giveUpAfter(a, o.rejected, pb.Bounced_REASON_REJECTED)
+	s.giveUpAfter(a, o.expired, pb.Bounced_REASON_EXPIRED)
+	s.giveUpAfter(a, o.exhausted, pb.Bounced_REASON_ATTEMPTS)
 	s.proposeReleased(a, o.interrupted, false)
 	s.proposeReleased(a, o.doubted, true)
 }
@@ -64,22 +84,40 @@ func (s *Scheduler) settleHealth(a *attempt, v verdict) (index uint64) {
 	switch {
 	case v.failed != nil:
 		next := s.nextProbe(record.Health, record.Config)
-		s.log.Warn("destination failed", "destination", a.queue, "cause", v.failed.Error(), "next_probe", next)
-		return s.propose(func() *pb.Event {
+		index, taken := s.propose(func() *pb.Event {
 			return s.event(&pb.Event{Kind: &pb.Event_DestinationFailed{DestinationFailed: &pb.DestinationFailed{
 				Name: a.queue, Probes: a.probes, Failure: failureRecord(v.failed),
 				NextProbe: next.UnixNano(), Node: s.cfg.Node,
 			}}})
 		}, nil)
+		if taken {
+			s.log.Warn("destination failed", "destination", a.queue, "cause", v.failed.Error(), "next_probe", next)
+		}
+		return index
 	case v.recovered:
-		s.log.Info("destination recovered", "destination", a.queue)
-		return s.propose(func() *pb.Event {
+		index, taken := s.propose(func() *pb.Event {
 			return s.event(&pb.Event{Kind: &pb.Event_DestinationRecovered{DestinationRecovered: &pb.DestinationRecovered{
 				Name: a.queue, Probes: a.probes, Node: s.cfg.Node,
 			}}})
 		}, nil)
+		if taken {
+			s.log.Info("destination recovered", "destination", a.queue)
+		}
+		return index
 	}
 	return 0
+}
+
+// giveUpAfter ends recipients by what came of an attempt, and writes the line of each
+// once it is known what became of it.
+func (s *Scheduler) giveUpAfter(a *attempt, recipients []ended, reason pb.Bounced_Reason) {
+	for _, e := range s.giveUp(a.id, a.message, a.grant.Claim, recipients, reason, s.describe(a)) {
+		status := string(e.end)
+		if e.end == wasBounced && reason != pb.Bounced_REASON_REJECTED {
+			status = "expired"
+		}
+		s.logRecipient(a, e.number, status, e.failure.Error())
+	}
 }
 
 // sort decides, recipient by recipient, what an attempt's result means.
@@ -186,11 +224,11 @@ func (s *Scheduler) proposeReleased(a *attempt, numbers []uint32, inDoubt bool) 
 }
 
 // propose puts an event into the log and returns its index once its outcome is known,
-// 0 where the node stops before. An outcome that got lost with an incarnation is
+// 0 where the node stops before; taken is whether it had its effect. An outcome that got lost with an incarnation is
 // proposed anew by the next one: each of these events says to which claim it belongs,
 // and holds once. One that the log doesn't take goes without the remote's words: an
 // outcome that never came into the log would be an attempt made again and again.
-func (s *Scheduler) propose(build func() *pb.Event, payload []byte) (index uint64) {
+func (s *Scheduler) propose(build func() *pb.Event, payload []byte) (index uint64, taken bool) {
 	wordless := false
 	for tries := 0; ; tries++ {
 		event := build()
@@ -209,10 +247,10 @@ func (s *Scheduler) propose(build func() *pb.Event, payload []byte) (index uint6
 			if result.Code != pb.EventResult_CODE_OK && result.Code != pb.EventResult_CODE_STALE {
 				s.log.Error("event refused", "code", result.Code, "reason", result.Text)
 			}
-			return index
+			return index, result.Code == pb.EventResult_CODE_OK
 		case s.outcomes.Err() != nil:
 			s.log.Warn("stopped before the outcome of an attempt was in the log: it will be in doubt", "error", err)
-			return 0
+			return 0, false
 		case tries == 0:
 			s.log.Info("proposes an outcome again", "error", err)
 		}
@@ -310,41 +348,38 @@ func printable(text string) string {
 	return text
 }
 
-// logOutcome writes one line for each recipient, in the words that people
-// search a mail log for.
+// logOutcome writes one line for each recipient but those that are given up: what the
+// remote said is so whether or not the log takes it.
 func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
-	described := s.describe(a)
-	status := func(number uint32, status, reply string, more ...any) {
-		rec := a.recipients[indexOf(a.grant.Record.Recipients, number)]
-		s.log.Info("attempt", append([]any{
-			"id", a.id, "from", a.message.Envelope.GetFrom(), "to", rec.Recipient.GetAddress(),
-			"destination", a.queue, "relay", relayOf(described), "tls", described.Tls, "attempt", rec.Attempts + 1,
-			"delay", a.ended.Sub(time.Unix(0, a.message.AcceptedAt)), "took", a.ended.Sub(a.started),
-			"status", status, "reply", reply,
-		}, more...)...)
-	}
 	next := func(nanoseconds int64) []any { return []any{"next", time.Unix(0, nanoseconds).UTC()} }
 	for _, d := range o.delivered {
-		status(d.Recipient, "delivered", d.Text)
+		s.logRecipient(a, d.Recipient, "delivered", d.Text)
 	}
 	for _, f := range o.deferred {
-		status(f.Recipient, "deferred", fsm.ReplyText(f.Failure), next(f.NextAttempt)...)
+		s.logRecipient(a, f.Recipient, "deferred", fsm.ReplyText(f.Failure), next(f.NextAttempt)...)
 	}
 	for _, f := range o.unreachable {
-		status(f.Recipient, "deferred", f.Failure.Cause+": "+fsm.ReplyText(f.Failure), next(f.NextAttempt)...)
-	}
-	for _, e := range o.rejected {
-		status(e.number, "bounced", e.failure.Error())
-	}
-	for _, e := range slices.Concat(o.expired, o.exhausted) {
-		status(e.number, "expired", e.failure.Error())
+		s.logRecipient(a, f.Recipient, "deferred", f.Failure.Cause+": "+fsm.ReplyText(f.Failure), next(f.NextAttempt)...)
 	}
 	for _, number := range o.interrupted {
-		status(number, "interrupted", "")
+		s.logRecipient(a, number, "interrupted", "")
 	}
 	for _, number := range o.doubted {
-		status(number, "in doubt", "")
+		s.logRecipient(a, number, "in doubt", "")
 	}
+}
+
+// logRecipient writes a recipient's line, in the words that people search a mail log
+// for.
+func (s *Scheduler) logRecipient(a *attempt, number uint32, status, reply string, more ...any) {
+	described := s.describe(a)
+	rec := a.recipients[indexOf(a.grant.Record.Recipients, number)]
+	s.log.Info("attempt", append([]any{
+		"id", a.id, "from", a.message.Envelope.GetFrom(), "to", rec.Recipient.GetAddress(),
+		"destination", a.queue, "relay", relayOf(described), "tls", described.Tls, "attempt", rec.Attempts + 1,
+		"delay", a.ended.Sub(time.Unix(0, a.message.AcceptedAt)), "took", a.ended.Sub(a.started),
+		"status", status, "reply", reply,
+	}, more...)...)
 }
 
 func indexOf(numbers []uint32, number uint32) int {

@@ -16,28 +16,36 @@ import (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // giveUp ends recipients for good: it returns them to the sender, or freezes
-// them where the message is itself a report. The claim is nil for expiry.
+// them where the message is itself a report. The claim is nil for expiry. It says
+// what became of each.
 func (s *Scheduler) giveUp(id relay.MessageID, m *pb.MessageRecord, claim *pb.ClaimRef,
 	recipients []ended, reason pb.Bounced_Reason, attempt *pb.Attempt,
-) {
+) []ended {
 	if len(recipients) == 0 {
-		return
+		return nil
 	}
 	if isReport(m) {
-		s.freeze(id, claim, recipients, attempt)
-		return
+		return ending(recipients, wasFrozen, s.freeze(id, claim, recipients, attempt))
 	}
-	marked, recipients := sortMarked(recipients)
-	s.drop(id, claim, marked, reason, attempt)
+	marked, others := sortMarked(recipients)
+	return append(
+		ending(marked, wasDropped, s.drop(id, claim, marked, reason, attempt)),
+		ending(others, wasBounced, s.bounce(id, m, claim, others, reason, attempt))...)
+}
+
+// bounce returns recipients to the sender; taken is whether the log has it.
+func (s *Scheduler) bounce(id relay.MessageID, m *pb.MessageRecord, claim *pb.ClaimRef,
+	recipients []ended, reason pb.Bounced_Reason, attempt *pb.Attempt,
+) (taken bool) {
 	if len(recipients) == 0 {
-		return
+		return false
 	}
 	report, body, err := s.report(id, m, recipients, reason)
 	if err != nil {
 		// Without its report the end must not be recorded; the claim comes back.
 		s.log.Error("write report", "id", id, "error", err)
 		s.postpone(id, claim, recipients, attempt)
-		return
+		return false
 	}
 	bounced := &pb.Bounced{
 		Claim: claim, MessageId: id[:], Attempt: attempt, Reason: reason, Report: report,
@@ -47,9 +55,10 @@ func (s *Scheduler) giveUp(id relay.MessageID, m *pb.MessageRecord, claim *pb.Cl
 			Recipient: e.number, Failure: failureOf(e),
 		})
 	}
-	s.propose(func() *pb.Event {
+	_, taken = s.propose(func() *pb.Event {
 		return s.event(&pb.Event{Kind: &pb.Event_Bounced{Bounced: bounced}})
 	}, body)
+	return taken
 }
 
 // failureOf is the failure that ends a recipient: the attempt's, or with expiry
@@ -151,16 +160,17 @@ func failureFrom(f *pb.Failure) *relay.Failure {
 }
 
 // freeze ends the attempts for a report that failed: a report causes none (R6).
-func (s *Scheduler) freeze(id relay.MessageID, claim *pb.ClaimRef, recipients []ended, attempt *pb.Attempt) {
+func (s *Scheduler) freeze(id relay.MessageID, claim *pb.ClaimRef, recipients []ended, attempt *pb.Attempt) (taken bool) {
 	frozen := &pb.Frozen{Claim: claim, MessageId: id[:], Attempt: attempt}
 	for _, e := range recipients {
 		frozen.Recipients = append(frozen.Recipients, &pb.Frozen_Recipient{
 			Recipient: e.number, Failure: failureOf(e),
 		})
 	}
-	s.propose(func() *pb.Event {
+	_, taken = s.propose(func() *pb.Event {
 		return s.event(&pb.Event{Kind: &pb.Event_Frozen{Frozen: frozen}})
 	}, nil)
+	return taken
 }
 
 // postpone gives recipients back whose end couldn't be recorded.

@@ -214,6 +214,12 @@ func outcomes() []rule {
 			test:    "fsm.TestRefusedBounces", says: "one is not under the claim",
 		},
 		{
+			text:    "An end is told and counted only once the log has it",
+			in:      "drop",
+			without: []change{{"delivery/drop.go", "\tif !taken {\n\t\treturn false\n\t}\n", ""}},
+			test:    "delivery.TestEndsAreToldOnlyWhereTheLogTookThem", says: "counted and",
+		},
+		{
 			text: "An attempt whose reply never came is in doubt, before anyone tries again",
 			in:   "markDoubt",
 			without: []change{{"fsm/apply_attempt.go",
