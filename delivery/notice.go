@@ -37,7 +37,7 @@ func (s *Scheduler) warnDomain(ctx context.Context, domain string) error {
 }
 
 // warn reports on all recipients of a message that are late and weren't reported
-// on before, whichever domain they are at.
+// on before, whichever domain they are at: each by the policy of its own.
 func (s *Scheduler) warn(id relay.MessageID) error {
 	view, err := s.cfg.State.View()
 	if err != nil {
@@ -56,15 +56,14 @@ func (s *Scheduler) warn(id relay.MessageID) error {
 	r := s.reportOn(id, message)
 	r.Reason = dsn.Delayed
 	for number, record := range recipients {
-		if record.State != pb.RecipientState_RECIPIENT_STATE_PENDING || record.Ordered != nil ||
-			fsm.PendingClass(message, record) != fsm.ClassMail || len(r.Recipients) == dsn.MaxRecipients {
+		policy := view.PolicyFor(record.Domain, fsm.ClassMail)
+		if !s.isLate(message, record, policy) || len(r.Recipients) == dsn.MaxRecipients {
 			continue
 		}
-		retention := view.PolicyFor(record.Domain, fsm.ClassMail).Retention
 		event.Recipients = append(event.Recipients, uint32(number))
 		r.Recipients = append(r.Recipients, dsn.Recipient{
 			Address: record.Recipient.GetAddress(), ORcpt: record.Recipient.GetOrcpt(),
-			Failure: failureFrom(latestFailure(view, record)), RetryUntil: fsm.RetentionFrom(message, record).Add(retention),
+			Failure: failureFrom(latestFailure(view, record)), RetryUntil: fsm.RetentionFrom(message, record).Add(policy.Retention),
 		})
 	}
 	if len(event.Recipients) == 0 {
@@ -80,6 +79,17 @@ func (s *Scheduler) warn(id relay.MessageID) error {
 		return s.event(&pb.Event{Kind: &pb.Event_DelayWarned{DelayWarned: event}})
 	}, body)
 	return nil
+}
+
+// isLate reports whether a recipient waits longer than its policy keeps quiet about,
+// and nobody was told. One with an attempt under way may be there in a moment: the
+// next round knows.
+func (s *Scheduler) isLate(message *pb.MessageRecord, record *pb.RecipientRecord, policy relay.Policy) bool {
+	if record.State != pb.RecipientState_RECIPIENT_STATE_PENDING || record.Claim != nil || record.Ordered != nil ||
+		fsm.PendingClass(message, record) != fsm.ClassMail {
+		return false
+	}
+	return policy.WarnAfter > 0 && s.cfg.Now().Sub(fsm.RetentionFrom(message, record)) > policy.WarnAfter
 }
 
 // latestFailure is why a recipient waits: while its destination is down, that.

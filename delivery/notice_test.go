@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,6 +74,67 @@ func TestSendersAreWarnedOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each recipient is late by the policy of its own domain, if that warns at all: who is at
+// another one isn't told of too early, and is told of in time.
+func TestEachIsLateByItsOwnPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, grey := weeks(t, "five-day")
+		for name, after := range map[string]time.Duration{"soon": 4 * time.Hour, "later": 24 * time.Hour, "never": 0} {
+			w.must(w.any(), &pb.Event{Kind: &pb.Event_PolicySet{PolicySet: &pb.PolicySet{Policy: fsm.PolicyConfig(relay.Policy{
+				Name: name, Retention: 48 * time.Hour, WarnAfter: after,
+				Phases: []relay.RetryPhase{{Until: 48 * time.Hour, Every: time.Hour, Factor: 1}},
+			})}}}, nil)
+			w.follow(name+".test", "dest", name)
+		}
+		w.follow("example.test", "dest", "soon") // the sender's
+		w.accept("boss@example.test", "user@soon.test", "user@later.test", "user@never.test")
+		w.runAll()
+		told := func(age time.Duration, want ...string) {
+			var got []string
+			for _, report := range w.reports(t) {
+				for line := range strings.Lines(report) {
+					if address, ok := strings.CutPrefix(strings.TrimSpace(line), "Final-Recipient: rfc822;user@"); ok {
+						got = append(got, address)
+					}
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("at the age of %s %q are said to be late, want %q", age, got, want)
+			}
+		}
+		pass(23 * time.Hour)
+		told(23*time.Hour, "soon.test")
+		pass(3 * time.Hour)
+		told(26*time.Hour, "soon.test", "later.test")
+		grey.stop(w)
+	})
+}
+
+func TestIsLate(t *testing.T) {
+	policy := relay.Policy{WarnAfter: 4 * time.Hour}
+	message := &pb.MessageRecord{Envelope: &pb.Envelope{From: testSender}, AcceptedAt: base.Add(-5 * time.Hour).UnixNano()}
+	for name, tt := range map[string]struct {
+		change func(*pb.RecipientRecord, *relay.Policy)
+		want   bool
+	}{
+		"waits":                  {func(*pb.RecipientRecord, *relay.Policy) {}, true},
+		"has ended":              {func(r *pb.RecipientRecord, _ *relay.Policy) { r.State = pb.RecipientState_RECIPIENT_STATE_BOUNCED }, false},
+		"attempt under way":      {func(r *pb.RecipientRecord, _ *relay.Policy) { r.Claim = &pb.ClaimRef{Attempt: 1} }, false},
+		"to be returned":         {func(r *pb.RecipientRecord, _ *relay.Policy) { r.Ordered = &pb.OperationRecord{} }, false},
+		"told of":                {func(r *pb.RecipientRecord, _ *relay.Policy) { r.Warned = true }, false},
+		"thawed an hour ago":     {func(r *pb.RecipientRecord, _ *relay.Policy) { r.RetentionFrom = base.Add(-time.Hour).UnixNano() }, false},
+		"policy warns later":     {func(_ *pb.RecipientRecord, p *relay.Policy) { p.WarnAfter = 6 * time.Hour }, false},
+		"policy warns of nobody": {func(_ *pb.RecipientRecord, p *relay.Policy) { p.WarnAfter = 0 }, false},
+	} {
+		record := &pb.RecipientRecord{State: pb.RecipientState_RECIPIENT_STATE_PENDING, Recipient: &pb.Recipient{Address: "user@example.test"}}
+		policy := policy
+		tt.change(record, &policy)
+		if got := fixed(base, 0.5).isLate(message, record, policy); got != tt.want {
+			t.Errorf("%s: late is %v", name, got)
+		}
+	}
 }
 
 // NOTIFY=SUCCESS is passed on to a next hop that takes it over; from one that

@@ -135,6 +135,12 @@ func destinations() []rule {
 			test:    "fsm.TestSuspension", says: "a claim:",
 		},
 		{
+			text:    "A sender is told of a delay by the policy of each recipient",
+			in:      "isLate",
+			without: []change{{"delivery/notice.go", "return policy.WarnAfter > 0 && s.cfg.Now()", "return true || s.cfg.Now()"}},
+			test:    "delivery.TestEachIsLateByItsOwnPolicy", says: "are said to be late",
+		},
+		{
 			text:    "A report that fails is frozen, and causes none",
 			in:      "giveUp",
 			without: []change{{"delivery/report.go", "if isReport(m) {", "if isReport(m) && false {"}},
