@@ -107,6 +107,11 @@ func (s *Scheduler) verdictOnCallout(q *queue, a *attempt) verdict {
 		return verdict{failed: a.result.Outcomes[0].Failure}
 	case failure == nil && a.probe && goesOn(q.record.Health.Failure, a.refusal()):
 		return verdict{failed: a.refusal(), refuses: true}
+	case failure == nil && a.isSilent():
+		if !a.probe {
+			return verdict{}
+		}
+		return verdict{failed: q.outage(a)}
 	case failure == nil:
 		q.lastAnswer = a.ended
 		return verdict{recovered: a.probe}

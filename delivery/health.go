@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -28,15 +29,17 @@ func (a *attempt) hostFailure() *relay.Failure {
 		}
 		return a.failure
 	}
+	var first *relay.Failure
 	for _, outcome := range a.result.Outcomes {
-		if outcome.Failure == nil || !blamesHost(outcome.Failure) {
+		switch {
+		case outcome.Failure != nil && blamesHost(outcome.Failure):
+			first = cmp.Or(first, outcome.Failure)
+		case a.result.Answered:
 			return nil
 		}
+		// Else it was refused on this side, and says as little for the host as against it.
 	}
-	if len(a.result.Outcomes) == 0 {
-		return nil
-	}
-	return a.result.Outcomes[0].Failure
+	return first
 }
 
 // blamesHost: besides what the class says, a peer that doesn't answer even MAIL
@@ -77,18 +80,11 @@ func (s *Scheduler) judge(a *attempt) {
 
 func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 	failure := a.hostFailure()
-	if failure == nil {
-		// Any reply to MAIL proves the host up; only what it takes makes room for more.
-		q.lastAnswer = a.ended
-		if a.result.Accepted() > 0 {
-			q.succeeded(a.ended)
-		}
-		if v, refuses := s.verdictOnRefusal(q, a); refuses {
-			return v
-		}
-		return verdict{recovered: a.probe, delay: s.cfg.Timing.HostDelay}
-	}
 	switch {
+	case failure == nil && a.isSilent():
+		return s.verdictOnSilence(q, a)
+	case failure == nil:
+		return s.verdictOnAnswer(q, a)
 	case a.probe:
 		return verdict{failed: failure}
 	case !q.up():
@@ -100,6 +96,34 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 		return verdict{delay: s.cfg.Timing.HostDelay}
 	}
 	return verdict{failed: failure}
+}
+
+// isSilent reports whether an attempt ended before the host said anything to MAIL, and
+// not by the host's doing: what the host doesn't offer, or a body that can't be read.
+// That a name takes no mail (RFC 7505) is an answer.
+func (a *attempt) isSilent() bool { return a.failure == nil && !a.result.Answered }
+
+// verdictOnSilence: a probe that said nothing to the host ends no outage.
+func (s *Scheduler) verdictOnSilence(q *queue, a *attempt) verdict {
+	if a.probe {
+		return verdict{failed: q.outage(a)}
+	}
+	return verdict{delay: s.cfg.Timing.HostDelay}
+}
+
+// verdictOnAnswer: any reply to MAIL proves the host up; only what it takes makes room
+// for more.
+func (s *Scheduler) verdictOnAnswer(q *queue, a *attempt) verdict {
+	if a.result.Answered {
+		q.lastAnswer = a.ended
+	}
+	if a.result.Accepted() > 0 {
+		q.succeeded(a.ended)
+	}
+	if v, refuses := s.verdictOnRefusal(q, a); refuses {
+		return v
+	}
+	return verdict{recovered: a.probe, delay: s.cfg.Timing.HostDelay}
 }
 
 // verdictOnRefusal: a host that gives message after message the same 4xx can't

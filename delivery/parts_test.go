@@ -314,7 +314,7 @@ func TestVerdict(t *testing.T) {
 				q.record.Health.State = pb.DestinationHealth_STATE_DOWN
 			}
 			q.limit, q.lastAnswer = tt.limit, tt.success
-			a := &attempt{probe: tt.probe, failure: tt.failure, ended: base}
+			a := &attempt{probe: tt.probe, failure: tt.failure, ended: base, result: smtpout.Result{Answered: tt.failure == nil}}
 			for number := range tt.running {
 				q.running[number] = a
 			}

@@ -197,6 +197,14 @@ func (q *queue) probing() bool {
 	})
 }
 
+// outage is why the destination isn't up, or else what an attempt there came to.
+func (q *queue) outage(a *attempt) *relay.Failure {
+	if known := failureFrom(q.record.GetHealth().GetFailure()); known != nil || len(a.result.Outcomes) == 0 {
+		return known
+	}
+	return a.result.Outcomes[0].Failure
+}
+
 func isProbe(g fsm.Grant) bool { return g.Record.Probe }
 
 // beside is what others' attempts leave of a concurrency. An earlier owner's end soon,

@@ -1,11 +1,13 @@
 package delivery
 
 import (
+	"cmp"
 	"hash/crc32"
 	"strings"
 	"testing"
 	"time"
 
+	"holdfast/delivery/smtpout"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 	"holdfast/test/sink"
@@ -102,5 +104,103 @@ func TestDamagedMessageEnds(t *testing.T) {
 	report := string(origin.Messages()[0].Data)
 	if !strings.Contains(report, "one@example.test") || strings.Contains(report, "Subject: damaged") {
 		t.Errorf("report:\n%s", report)
+	}
+}
+
+// While a destination is down for what it says to MAIL, a probe whose message is refused
+// on this side, before MAIL, finds nothing out: the outage goes on.
+func TestSilentProbeEndsNoOutage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	s := w.sink(sink.Config{
+		Offer:  []string{"PIPELINING", "CHUNKING", "SIZE 1000"},
+		Answer: sink.On("MAIL", sink.Reply{Code: 421, Text: "shutting down", Hangup: true}),
+	})
+	w.route("example.test", "dest", 5, s.Addr())
+	w.runAll()
+	small := w.accept("", "small@example.test")
+	w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
+	large := w.acceptBody("", strings.Repeat("x", 998)+"\r\n", "large@example.test")
+	w.awaitState(large, 0, pb.RecipientState_RECIPIENT_STATE_BOUNCED)
+	failed := w.health("dest").Failed
+	w.await("the next probe", func() bool { return w.health("dest").Failed > failed })
+	if n := w.log.count(func(e *pb.Event) bool { return e.GetDestinationRecovered() != nil }); n != 0 {
+		t.Errorf("it has recovered %d times", n)
+	}
+	if f := w.health("dest").Failure; f.Code != 421 {
+		t.Errorf("down for %v", f)
+	}
+	s.SetAnswer(nil)
+	w.awaitState(small, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+}
+
+// What this side refuses says nothing of the host, be it a message or a call-out: no
+// answer is noted, and a probe leaves the outage as it was.
+func TestVerdictWithoutAnAnswer(t *testing.T) {
+	outage := &pb.Failure{Cause: "deferred", Phase: "mail", Code: 421}
+	local := &relay.Failure{Phase: relay.PhaseRcpt, Cause: relay.CauseRejected, Code: 550, Enhanced: "5.6.7"}
+	for _, tt := range []struct {
+		name            string
+		probe, answered bool
+		failure         *relay.Failure
+		want            string
+	}{
+		{"refused here", false, false, local, "nothing"},
+		{"refused here, as a probe", true, false, local, "goes on"},
+		{"refused there", false, true, local, "answer"},
+		{"refused there, as a probe", true, true, local, "answer, recovered"},
+		{"unreadable, as a probe", true, false, &relay.Failure{Phase: relay.PhaseData, Err: smtpout.ErrBody}, "goes on"},
+	} {
+		for kind, judge := range map[string]func(*Scheduler, *queue, *attempt) verdict{
+			"message": (*Scheduler).verdictOn, "call-out": (*Scheduler).verdictOnCallout,
+		} {
+			t.Run(kind+" "+tt.name, func(t *testing.T) {
+				q := upQueue(20)
+				q.record.Health.Failure = outage
+				if tt.probe {
+					q.record.Health.State = pb.DestinationHealth_STATE_DOWN
+				}
+				a := &attempt{probe: tt.probe, ended: base, result: smtpout.Result{
+					Answered: tt.answered, Outcomes: []smtpout.Outcome{{Failure: tt.failure}},
+				}}
+				v := judge(fixed(base, 0.5), q, a)
+				var got []string
+				if !q.lastAnswer.IsZero() {
+					got = append(got, "answer")
+				}
+				switch {
+				case v.recovered:
+					got = append(got, "recovered")
+				case v.failed != nil && v.failed.Code == 421:
+					got = append(got, "goes on")
+				case v.failed != nil:
+					got = append(got, v.failed.Error())
+				}
+				if got := cmp.Or(strings.Join(got, ", "), "nothing"); got != tt.want {
+					t.Errorf("%s, want %s", got, tt.want)
+				}
+			})
+		}
+	}
+}
+
+// A recipient that is refused on this side doesn't speak for a host that fails the others.
+func TestHostFailureBesideALocalRefusal(t *testing.T) {
+	local := smtpout.Outcome{Failure: &relay.Failure{Phase: relay.PhaseRcpt, Code: 550, Enhanced: "5.6.7"}}
+	closed := smtpout.Outcome{Failure: &relay.Failure{Phase: relay.PhaseMail, Cause: relay.CauseClosed}}
+	for _, tt := range []struct {
+		answered bool
+		outcomes []smtpout.Outcome
+		want     *relay.Failure
+	}{
+		{false, []smtpout.Outcome{local, closed}, closed.Failure},
+		{false, []smtpout.Outcome{local}, nil},
+		{true, []smtpout.Outcome{local, closed}, nil},
+		{true, []smtpout.Outcome{closed}, closed.Failure},
+	} {
+		a := &attempt{result: smtpout.Result{Answered: tt.answered, Outcomes: tt.outcomes}}
+		if got := a.hostFailure(); got != tt.want {
+			t.Errorf("answered %v, %d outcomes: %v, want %v", tt.answered, len(tt.outcomes), got, tt.want)
+		}
 	}
 }

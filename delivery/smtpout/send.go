@@ -229,6 +229,7 @@ func (d *delivery) await(left int) bool {
 			return false
 		}
 		d.replies++
+		d.result.Answered = d.result.Answered || s.kind == mail
 		if said.code == 421 {
 			d.hungUp(s, said)
 			return false

@@ -55,6 +55,10 @@ type Result struct {
 	Address  string    // IP address and port behind Host
 	TLS      string    // such as "TLS 1.3", "" in the clear
 	DSN      bool      // the peer took over the duty to report (RFC 3461)
+	// Answered is set where the peer answered MAIL, with whatever. Without it the
+	// outcomes are this side's own: what the peer doesn't offer, a body that can't be
+	// read, a lost connection.
+	Answered bool
 	// Stale is set where a connection that had been used before was found
 	// closed by the peer, at the first command: it says nothing of the host, and
 	// the transaction may be tried again on a fresh connection. Where the

@@ -98,6 +98,12 @@ func destinations() []rule {
 			test:    "delivery.TestAttemptThatTakesTooLong", says: "silent_test.go",
 		},
 		{
+			text:    "A probe that said nothing to the host, for what it doesn't offer or a body that can't be read, ends no outage",
+			in:      "verdictOn",
+			without: []change{{"delivery/health.go", "\tcase failure == nil && a.isSilent():\n\t\treturn s.verdictOnSilence(q, a)\n", ""}},
+			test:    "delivery.TestSilentProbeEndsNoOutage", says: "it has recovered",
+		},
+		{
 			text:    "The same 4xx to 10 different messages in a row is the host's failure",
 			in:      "learn",
 			without: []change{{"delivery/refusals.go", "return len(messages) == refusalsInARow", "return false"}},
