@@ -50,7 +50,8 @@ type attempt struct {
 	failure        *relay.Failure               // no transaction took place
 	hosts          []*pb.DestinationConfig_Host // by MX; nil where a kept connection was good
 	failedHosts    []string
-	skipped        bool // nothing was tried: the claim is gone, or the message
+	skipped        bool   // nothing was tried: the claim is gone, or the message
+	copies         copies // of a body that couldn't be read here
 }
 
 func (s *Scheduler) startAttempt(q *queue, l fsm.Lane, grant fsm.Grant) {
@@ -104,6 +105,7 @@ func (s *Scheduler) carry(ctx context.Context, a *attempt) {
 		return
 	}
 	s.reach(ctx, a, func(conn *smtpout.Conn) smtpout.Result { return conn.Send(ctx, transaction) })
+	s.lookIntoBody(a)
 }
 
 // reach says what is to be said over the kept connection, or else to one host after

@@ -69,19 +69,20 @@ func (s *Scheduler) mayProbeByCallout(q *queue) bool {
 	if q.probing() || q.proposed || s.cfg.State.Probing(q.name) || s.cfg.Now().Before(time.Unix(0, q.record.Health.NextProbe)) {
 		return false
 	}
-	first, _, err := s.longestWaiting(q)
+	first, err := s.longestWaiting(q)
 	if err != nil {
 		s.log.Error("read queue", "destination", q.name, "error", err)
 	}
-	return first == nil && err == nil
+	return err == nil && (first == nil || first.unreadable)
 }
 
 // probeAlone probes a destination for which nothing waits and nobody is asked for: it
 // would be shown as down, and those who come next told so, however long it has been
-// back. Any reply to MAIL proves it up, whatever it says of the stranger.
-func (s *Scheduler) probeAlone(q *queue) {
+// back. Any reply to MAIL proves it up, whatever it says of the stranger. It is false
+// where there is nobody to ask for.
+func (s *Scheduler) probeAlone(q *queue) bool {
 	if len(q.callouts) > 0 || s.cfg.State.Probing(q.name) {
-		return // its end comes back here
+		return true // its end comes back here
 	}
 	for _, domain := range s.cfg.State.Domains() {
 		if domain.Destination != q.name || domain.Name == relay.DefaultRoute {
@@ -90,8 +91,9 @@ func (s *Scheduler) probeAlone(q *queue) {
 		c := &callout{domain: domain.Name, address: s.stranger(domain.Name)}
 		q.callouts[c.address] = c
 		s.startCallout(q, c, true)
-		return
+		return true
 	}
+	return false
 }
 
 func (s *Scheduler) startCallout(q *queue, c *callout, probe bool) {

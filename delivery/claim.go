@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -143,32 +144,68 @@ func (s *Scheduler) claimProbe(q *queue) {
 		s.wakes.add(q.name, at)
 		return
 	}
-	first, l, err := s.longestWaiting(q)
+	first, err := s.longestWaiting(q)
 	if err != nil {
 		s.log.Error("read queue", "destination", q.name, "error", err)
 		return
 	}
-	if first == nil {
-		s.probeAlone(q)
-		return // or the next acceptance comes back here
+	if first == nil || first.unreadable {
+		if alone := s.probeAlone(q); alone || first == nil {
+			return // or the next acceptance comes back here
+		}
 	}
-	claim := s.newClaim(q, *first)
-	q.claim(claim.Attempt, l)
+	claim := s.newClaim(q, first.Due)
+	q.claim(claim.Attempt, first.lane)
 	s.proposeClaims(q, []*pb.AttemptStarted_Claim{claim})
 }
 
-// longestWaiting is the first to be due of all lanes, nil where nothing waits.
-func (s *Scheduler) longestWaiting(q *queue) (first *fsm.Due, in fsm.Lane, err error) {
+// candidate is a recipient whose message may go out as a probe.
+type candidate struct {
+	fsm.Due
+	lane fsm.Lane
+	// unreadable: the latest node to try couldn't read it. Where the next one can't either,
+	// nothing is said to the host.
+	unreadable bool
+}
+
+// probeChoice is how many rows of a lane are looked at for a probe.
+const probeChoice = 10
+
+// longestWaiting is the first to be due of all lanes, nil where nothing waits; one that
+// couldn't be read comes behind all others.
+func (s *Scheduler) longestWaiting(q *queue) (first *candidate, err error) {
+	view, err := s.cfg.State.View()
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
 	for l := range fsm.Lanes {
-		rows, err := s.cfg.State.Waiting(q.name, l, nil, 1)
+		rows, err := s.cfg.State.Waiting(q.name, l, nil, probeChoice)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		if len(rows) > 0 && (first == nil || rows[0].At.Before(first.At)) {
-			first, in = &rows[0], l
+		for _, row := range rows {
+			record, err := view.Recipient(row.ID, row.Recipient)
+			if err != nil && !errors.Is(err, fsm.ErrNotFound) {
+				return nil, err
+			}
+			c := &candidate{Due: row, lane: l, unreadable: lastUnreadable(record)}
+			if first == nil || c.before(first) {
+				first = c
+			}
+			if !c.unreadable {
+				break // the rest of the lane is due later
+			}
 		}
 	}
-	return first, in, nil
+	return first, nil
+}
+
+func (c *candidate) before(other *candidate) bool {
+	if c.unreadable != other.unreadable {
+		return other.unreadable
+	}
+	return c.At.Before(other.At)
 }
 
 func (s *Scheduler) proposeClaims(q *queue, claims []*pb.AttemptStarted_Claim) {

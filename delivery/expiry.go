@@ -69,7 +69,7 @@ func (s *Scheduler) expireMessage(rows []fsm.OpenRecipient) error {
 }
 
 // expired leaves out recipients with an attempt that is under way or about to
-// be made: that one has the last word.
+// be made: that one has the last word. And those whose body only this node can't read.
 func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ended, error) {
 	view, err := s.cfg.State.View()
 	if err != nil {
@@ -87,8 +87,15 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 			return nil, nil, err
 		}
 		destination, _ := view.Destination(record.Destination)
-		if record.State == pb.RecipientState_RECIPIENT_STATE_PENDING && record.Claim == nil && record.Ordered == nil &&
-			!s.attemptComes(record, destination) {
+		if record.State != pb.RecipientState_RECIPIENT_STATE_PENDING || record.Claim != nil || record.Ordered != nil ||
+			s.attemptComes(record, destination) {
+			continue
+		}
+		awaits, err := s.awaitsCopy(view, row.ID, record, destination)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !awaits {
 			expired = append(expired, ended{number: row.Recipient, record: record})
 		}
 	}

@@ -15,6 +15,7 @@ import (
 // verdict is what an attempt says of its destination.
 type verdict struct {
 	failed    *relay.Failure // the destination can't take mail
+	passedOn  bool           // it may: this node can't read what another may deliver
 	refuses   bool           // the host's 4xx says nothing of this message
 	recovered bool           // it can again
 	delay     time.Duration  // before recipients that met a host failure are due again
@@ -108,7 +109,7 @@ func (s *Scheduler) verdictOnSilence(q *queue, a *attempt) verdict {
 	if a.probe {
 		return verdict{failed: q.outage(a)}
 	}
-	return verdict{delay: s.cfg.Timing.HostDelay}
+	return s.passOn(q, a, verdict{delay: s.cfg.Timing.HostDelay})
 }
 
 // verdictOnAnswer: any reply to MAIL proves the host up; only what it takes makes room
@@ -123,7 +124,7 @@ func (s *Scheduler) verdictOnAnswer(q *queue, a *attempt) verdict {
 	if v, refuses := s.verdictOnRefusal(q, a); refuses {
 		return v
 	}
-	return verdict{recovered: a.probe, delay: s.cfg.Timing.HostDelay}
+	return s.passOn(q, a, verdict{recovered: a.probe, delay: s.cfg.Timing.HostDelay})
 }
 
 // verdictOnRefusal: a host that gives message after message the same 4xx can't

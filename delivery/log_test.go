@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"hash/crc32"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -26,6 +27,12 @@ type testLog struct {
 const testTerm = 1
 
 func (l *testLog) propose(incarnation uint64, event *pb.Event, payload []byte) (*pb.EventResult, uint64) {
+	return l.proposeTo(incarnation, event, payload, func(*fsm.State) []byte { return payload })
+}
+
+// proposeTo has a piece of content be another one in some states, as if their disks had
+// changed it.
+func (l *testLog) proposeTo(incarnation uint64, event *pb.Event, payload []byte, kept func(*fsm.State) []byte) (*pb.EventResult, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	event.Incarnation = incarnation
@@ -34,14 +41,18 @@ func (l *testLog) propose(incarnation uint64, event *pb.Event, payload []byte) (
 		event.Sequence = l.sequences[incarnation]
 		event.LowestOpen = event.Sequence
 	}
-	entry, err := fsm.EncodeEntry([]*pb.Event{event}, [][]byte{payload})
-	if err != nil {
-		l.w.t.Errorf("encode: %v", err)
-		return &pb.EventResult{Code: pb.EventResult_CODE_INVALID}, l.index
-	}
 	l.index++
 	var result *pb.EventResult
 	for _, state := range l.states {
+		mine := kept(state)
+		if piece := event.GetContentAppended(); piece != nil {
+			piece.Crc32C = crc32.Checksum(mine, castagnoli)
+		}
+		entry, err := fsm.EncodeEntry([]*pb.Event{event}, [][]byte{mine})
+		if err != nil {
+			l.w.t.Errorf("encode: %v", err)
+			return &pb.EventResult{Code: pb.EventResult_CODE_INVALID}, l.index
+		}
 		response := state.Apply(&raft.Log{Index: l.index, Term: testTerm, Type: raft.LogCommand, Data: entry})
 		applied, ok := response.(*fsm.Applied)
 		if !ok {

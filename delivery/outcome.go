@@ -19,7 +19,7 @@ const maxFailureText = 2000
 type outcome struct {
 	delivered   []*pb.Delivered_Recipient
 	deferred    []*pb.AttemptFailed_Recipient // by the message's own policy
-	unreachable []*pb.AttemptFailed_Recipient // the host's doing: counts towards no limit
+	uncounted   []*pb.AttemptFailed_Recipient // the host's doing, or this node's: counts towards no limit
 	rejected    []ended
 	expired     []ended
 	exhausted   []ended  // no attempt is left
@@ -68,7 +68,7 @@ func (s *Scheduler) settle(a *attempt, v verdict) {
 	s.logOutcome(a, &o)
 	s.deliver(a, o.delivered)
 	s.proposeFailed(a, o.deferred, a.probe)
-	s.proposeFailed(a, o.unreachable, true)
+	s.proposeFailed(a, o.uncounted, true)
 	s.giveUpAfter(a, o.rejected, pb.Bounced_REASON_REJECTED)
 	s.giveUpAfter(a, o.expired, pb.Bounced_REASON_EXPIRED)
 	s.giveUpAfter(a, o.exhausted, pb.Bounced_REASON_ATTEMPTS)
@@ -90,7 +90,10 @@ func (s *Scheduler) settleHealth(a *attempt, v verdict) (index uint64) {
 				NextProbe: next.UnixNano(), Node: s.cfg.Node,
 			}}})
 		}, nil)
-		if taken {
+		switch {
+		case taken && v.passedOn:
+			s.log.Warn("destination passed on, for another node to deliver what can't be read here", "destination", a.queue, "id", a.id)
+		case taken:
 			s.log.Warn("destination failed", "destination", a.queue, "cause", v.failed.Error(), "next_probe", next)
 		}
 		return index
@@ -152,11 +155,15 @@ func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float6
 		}
 		return
 	}
+	if isUnreadable(e.failure) {
+		s.sortUnreadable(o, a, v, e)
+		return
+	}
 	switch a.classOf(e.failure, v) {
 	case relay.PermanentFailure:
 		o.rejected = append(o.rejected, e)
 	case relay.HostFailure:
-		o.unreachable = append(o.unreachable, &pb.AttemptFailed_Recipient{
+		o.uncounted = append(o.uncounted, &pb.AttemptFailed_Recipient{
 			Recipient: e.number, Failure: failureRecord(e.failure), NextAttempt: a.ended.Add(v.delay).UnixNano(),
 		})
 	default:
@@ -358,7 +365,7 @@ func (s *Scheduler) logOutcome(a *attempt, o *outcome) {
 	for _, f := range o.deferred {
 		s.logRecipient(a, f.Recipient, "deferred", fsm.ReplyText(f.Failure), next(f.NextAttempt)...)
 	}
-	for _, f := range o.unreachable {
+	for _, f := range o.uncounted {
 		s.logRecipient(a, f.Recipient, "deferred", f.Failure.Cause+": "+fsm.ReplyText(f.Failure), next(f.NextAttempt)...)
 	}
 	for _, number := range o.interrupted {

@@ -164,8 +164,8 @@ func sorted(o outcome) string {
 		return "delivered"
 	case len(o.deferred) > 0:
 		return "deferred"
-	case len(o.unreachable) > 0:
-		return "unreachable"
+	case len(o.uncounted) > 0:
+		return "uncounted"
 	case len(o.rejected) > 0:
 		return "rejected"
 	case len(o.expired) > 0:
@@ -184,28 +184,32 @@ func TestSortFailure(t *testing.T) {
 	failure := func(phase relay.Phase, code int, cause relay.Cause, doubt bool, err error) *relay.Failure {
 		return &relay.Failure{Phase: phase, Code: code, Cause: cause, InDoubt: doubt, Err: err, At: base}
 	}
+	unreadable := failure(relay.PhaseData, 0, relay.CauseUnreadable, false, smtpout.ErrBody)
 	for _, tt := range []struct {
 		name    string
 		failure *relay.Failure
 		age     time.Duration
 		want    string
 	}{
+		{"body unreadable", unreadable, time.Hour, "uncounted"},
+		{"body unreadable, too old", unreadable, 9 * 24 * time.Hour, "uncounted"},
+		{"body unreadable everywhere, too old", unreadable, 9 * 24 * time.Hour, "expired"},
 		{"4xx to RCPT", failure(relay.PhaseRcpt, 450, relay.CauseDeferred, false, nil), time.Hour, "deferred"},
 		{"4xx, too old", failure(relay.PhaseRcpt, 450, relay.CauseDeferred, false, nil), 5 * 24 * time.Hour, "expired"},
 		{"5xx to RCPT", failure(relay.PhaseRcpt, 550, relay.CauseRejected, false, nil), time.Hour, "rejected"},
 		{"5xx, too old", failure(relay.PhaseRcpt, 550, relay.CauseRejected, false, nil), 9 * 24 * time.Hour, "rejected"},
 		{"552 to RCPT", failure(relay.PhaseRcpt, 552, relay.CauseRejected, false, nil), time.Hour, "deferred"},
-		{"5xx greeting", failure(relay.PhaseGreeting, 554, relay.CauseRejected, false, nil), time.Hour, "unreachable"},
-		{"421 to RCPT", failure(relay.PhaseRcpt, 421, relay.CauseDeferred, false, nil), time.Hour, "unreachable"},
-		{"refused", failure(relay.PhaseConnect, 0, relay.CauseRefused, false, nil), 9 * 24 * time.Hour, "unreachable"},
-		{"timeout in the content", failure(relay.PhaseData, 0, relay.CauseTimeout, false, nil), time.Hour, "unreachable"},
+		{"5xx greeting", failure(relay.PhaseGreeting, 554, relay.CauseRejected, false, nil), time.Hour, "uncounted"},
+		{"421 to RCPT", failure(relay.PhaseRcpt, 421, relay.CauseDeferred, false, nil), time.Hour, "uncounted"},
+		{"refused", failure(relay.PhaseConnect, 0, relay.CauseRefused, false, nil), 9 * 24 * time.Hour, "uncounted"},
+		{"timeout in the content", failure(relay.PhaseData, 0, relay.CauseTimeout, false, nil), time.Hour, "uncounted"},
 		{"hung up in the content", failure(relay.PhaseData, 0, relay.CauseClosed, false, nil), time.Hour, "deferred"},
 		{"no reply to the dot", failure(relay.PhaseDot, 0, relay.CauseTimeout, true, nil), time.Hour, "deferred"},
 		{"no reply, too old", failure(relay.PhaseDot, 0, relay.CauseTimeout, true, nil), 9 * 24 * time.Hour, "expired"},
 		{"reset by us", failure(relay.PhaseData, 0, relay.CauseClosed, false, smtpout.ErrAborted), 9 * 24 * time.Hour, "interrupted"},
 		{"reset by us after the dot", failure(relay.PhaseDot, 0, relay.CauseClosed, true, smtpout.ErrAborted), time.Hour, "doubted"},
 		{"dial cancelled", failure(relay.PhaseConnect, 0, relay.CauseClosed, false, context.Canceled), time.Hour, "interrupted"},
-		{"attempt too long", failure(relay.PhaseData, 0, relay.CauseTimeout, false, context.DeadlineExceeded), time.Hour, "unreachable"},
+		{"attempt too long", failure(relay.PhaseData, 0, relay.CauseTimeout, false, context.DeadlineExceeded), time.Hour, "uncounted"},
 		{"no lease at the last byte", failure(relay.PhaseData, 0, relay.CauseClosed, false, fmt.Errorf("body: %w", errLeaseLost)), time.Hour, "interrupted"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -221,12 +225,13 @@ func TestSortFailure(t *testing.T) {
 				grant: fsm.Grant{Record: &pb.ClaimRecord{Recipients: []uint32{7}}}, ended: base,
 				message:    &pb.MessageRecord{AcceptedAt: base.Add(-tt.age).UnixNano()},
 				recipients: []*pb.RecipientRecord{{}}, failure: tt.failure,
+				copies: copies{somewhere: !strings.Contains(tt.name, "everywhere")},
 			}
 			o := s.sort(a, verdict{delay: time.Second})
 			if got := sorted(o); got != tt.want {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
-			for _, r := range slices.Concat(o.deferred, o.unreachable) {
+			for _, r := range slices.Concat(o.deferred, o.uncounted) {
 				if r.Recipient != 7 || r.NextAttempt <= base.UnixNano() {
 					t.Errorf("recipient %d is due again at %d", r.Recipient, r.NextAttempt)
 				}

@@ -125,16 +125,21 @@ func (s *Scheduler) compose(r dsn.Report) (*pb.Bounced_Report, []byte, error) {
 }
 
 func (s *Scheduler) render(r dsn.Report, original relay.MessageID) ([]byte, error) {
+	rendered, err := s.renderWhole(r, original)
+	if errors.Is(err, fsm.ErrBody) {
+		// The message is damaged here; its sender learns of the failure all the same.
+		s.log.Error("the report is without its original", "id", original, "error", err)
+		return r.Render(strings.NewReader(""))
+	}
+	return rendered, err
+}
+
+func (s *Scheduler) renderWhole(r dsn.Report, original relay.MessageID) ([]byte, error) {
 	body, _, err := s.cfg.State.Body(original)
 	if err != nil {
 		return nil, err
 	}
 	rendered, err := r.Render(body)
-	if errors.Is(err, fsm.ErrBody) {
-		// The message is damaged here; its sender learns of the failure all the same.
-		s.log.Error("the report is without its original", "id", original, "error", err)
-		rendered, err = r.Render(strings.NewReader(""))
-	}
 	return rendered, errors.Join(err, body.Close())
 }
 

@@ -90,7 +90,7 @@ func TestDamagedMessageEnds(t *testing.T) {
 		Origin:     &pb.Origin{},
 	}}}, nil)
 	w.runAll()
-	w.await("an attempt has failed", func() bool { return w.recipient(id, 0).Attempts > 0 })
+	w.awaitUnreadable(id)
 	if got := s.Stats().Committed; got != 0 {
 		t.Fatalf("%d damaged messages were taken", got)
 	}

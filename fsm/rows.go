@@ -37,6 +37,7 @@ func (s *State) CheckRows(ctx context.Context, at func() int64, step func(rows, 
 	}
 	check.Time = at()
 	s.rowCheck.Store(check)
+	s.unreadable.Store(nil)
 	return proto.Clone(check).(*pb.RowCheck), nil
 }
 
@@ -91,16 +92,6 @@ func btoi(b bool) int {
 		return 1
 	}
 	return 0
-}
-
-// RowCheck is the result of the latest CheckRows, nil where there was none since
-// the start.
-func (s *State) RowCheck() *pb.RowCheck {
-	check := s.rowCheck.Load()
-	if check == nil {
-		return nil
-	}
-	return proto.Clone(check).(*pb.RowCheck)
 }
 
 func (s *State) checkFamily(ctx context.Context, f family, name string, check *pb.RowCheck, step func(rows, bytes int) error) error {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 	"holdfast/test/race"
 )
 
@@ -163,6 +164,28 @@ func TestCheckRowsOfASoundState(t *testing.T) {
 	}
 	if kept := state.RowCheck(); kept.GetRows() != rows {
 		t.Errorf("kept %v", kept)
+	}
+}
+
+// What was found unreadable where it was needed is told until all rows were read.
+func TestUnreadableBodyIsKnownUntilTheCheck(t *testing.T) {
+	race.Sequential(t)
+	state := openState(t, crashDir, scripted(t))
+	id := relay.MessageID{7}
+	noted := func() *pb.RowCheck {
+		state.NoteUnreadable(id, ErrBody)
+		return state.RowCheck()
+	}
+	if check := noted(); check.GetTime() != 0 || len(check.GetDamages()) != 1 || check.Damages[0].Family != "content" ||
+		!strings.Contains(check.Damages[0].Text, id.String()) {
+		t.Errorf("known: %v", check)
+	}
+	checked := checkRows(t, state)
+	if known := state.RowCheck(); len(checked.Damages) != 0 || len(known.Damages) != 0 {
+		t.Errorf("after a check that found nothing: %v, %v", checked, known)
+	}
+	if check := noted(); check.GetTime() != checked.Time || len(check.GetDamages()) != 1 {
+		t.Errorf("found after the check: %v", check)
 	}
 }
 

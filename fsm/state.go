@@ -73,8 +73,9 @@ type State struct {
 	feed   feed
 	marks  marks
 
-	rowCheck atomic.Pointer[pb.RowCheck] // the latest
-	waiters  waiters
+	rowCheck   atomic.Pointer[pb.RowCheck]        // the latest
+	unreadable atomic.Pointer[pb.RowCheck_Damage] // found since, the latest
+	waiters    waiters
 
 	caps caps
 }

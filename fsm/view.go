@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
@@ -72,6 +73,9 @@ func (v *View) Destination(name string) (*pb.DestinationRecord, bool) {
 
 // Nodes lists the nodes, sorted by name.
 func (v *View) Nodes() []*pb.NodeRecord { return list(v.tables.nodes) }
+
+// Eligible names the nodes among which destinations are shared.
+func (v *View) Eligible() []string { return slices.Clone(v.tables.eligible) }
 
 // Owner is the node that delivers to a destination.
 func (v *View) Owner(destination string) (node string, ok bool) {

@@ -20,6 +20,9 @@ const (
 	CauseDeferred    Cause = "deferred" // 4xx
 	CauseRejected    Cause = "rejected" // 5xx
 	CauseClosed      Cause = "closed"   // the peer hung up
+	// CauseUnreadable: the node that was to deliver it can't read its own copy of the
+	// message. It says nothing of the peer.
+	CauseUnreadable Cause = "unreadable"
 )
 
 // Phase is the step of the dialogue in which an attempt failed.

@@ -131,8 +131,11 @@ func (r Report) happened(f *relay.Failure) string {
 		server = "The server " + clean(f.Host, maxHost)
 	}
 	sentence := server + " " + verb(f) + ":"
-	if f.Cause == relay.CauseDNS && f.Code == 0 {
+	switch {
+	case f.Cause == relay.CauseDNS && f.Code == 0:
 		sentence = "The address of the recipient's mail server could not be found:"
+	case f.Cause == relay.CauseUnreadable:
+		sentence = "This relay could not read what it has of the message:"
 	}
 	if r.Reason != Rejected && !f.At.IsZero() {
 		return "The last attempt was on " + f.At.UTC().Format(humanTime) + ". " + sentence

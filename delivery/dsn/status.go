@@ -211,6 +211,8 @@ func statusOfCause(f *relay.Failure) string {
 		return "4.7.5" // cryptographic failure
 	case relay.CauseAuth:
 		return "4.7.0" // other security status
+	case relay.CauseUnreadable:
+		return "4.3.0" // other mail system status: ours
 	}
 	return "4.4.7"
 }

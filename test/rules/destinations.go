@@ -65,7 +65,7 @@ func destinations() []rule {
 		{
 			text:    "A probe counts as no attempt",
 			in:      "settle",
-			without: []change{{"delivery/outcome.go", "s.proposeFailed(a, o.unreachable, true)", "s.proposeFailed(a, o.unreachable, false)"}},
+			without: []change{{"delivery/outcome.go", "s.proposeFailed(a, o.uncounted, true)", "s.proposeFailed(a, o.uncounted, false)"}},
 			test:    "delivery.TestOutage", says: "attempts are counted",
 		},
 		{
@@ -102,6 +102,24 @@ func destinations() []rule {
 			in:      "verdictOn",
 			without: []change{{"delivery/health.go", "\tcase failure == nil && a.isSilent():\n\t\treturn s.verdictOnSilence(q, a)\n", ""}},
 			test:    "delivery.TestSilentProbeEndsNoOutage", says: "it has recovered",
+		},
+		{
+			text:    "What its owner can't read another node delivers",
+			in:      "passOn",
+			without: []change{{"delivery/unreadable.go", "if a.copies.elsewhere && !a.probe && q.up() {", "if false {"}},
+			test:    "delivery.TestAnotherNodeDeliversWhatTheOwnerCannotRead", says: "waited in vain",
+		},
+		{
+			text:    "While a node may have it whole, no attempt is its last",
+			in:      "sortUnreadable",
+			without: []change{{"delivery/unreadable.go", "if !a.copies.somewhere && a.ended", "if a.ended"}},
+			test:    "delivery.TestSortFailure", says: "expired, want uncounted",
+		},
+		{
+			text:    "Nor does it end by its age",
+			in:      "expired",
+			without: []change{{"delivery/expiry.go", "if !awaits {", "if !awaits || true {"}},
+			test:    "delivery.TestUnreadableEndsOnlyWhenEveryNodeHasTried", says: "it ends while another node",
 		},
 		{
 			text:    "The same 4xx to 10 different messages in a row is the host's failure",

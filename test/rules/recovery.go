@@ -19,7 +19,7 @@ func recovery() []rule {
 			text: "What is held doesn't expire, however old it is",
 			in:   "expired",
 			without: []change{
-				{"delivery/expiry.go", "if record.State == pb.RecipientState_RECIPIENT_STATE_PENDING && record.Claim == nil", "if record.Claim == nil"},
+				{"delivery/expiry.go", "if record.State != pb.RecipientState_RECIPIENT_STATE_PENDING || record.Claim != nil", "if record.Claim != nil"},
 				{"fsm/message.go", "\tcase pb.RecipientState_RECIPIENT_STATE_HELD:\n\t\treturn classHeld\n", ""},
 				{"fsm/ending.go", "r.rec.State == pb.RecipientState_RECIPIENT_STATE_PENDING && r.rec.Claim == nil", "r.rec.Claim == nil"},
 			},

@@ -1,0 +1,141 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"holdfast/delivery/smtpout"
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+)
+
+// unreadableAgain is the time to the next try of a message whose body can't be read
+// here and that no other node can be given now.
+const unreadableAgain = 5 * time.Minute
+
+// copies says where a body may be whole that a node couldn't read: each node has one
+// of its own, and what is damaged on one disk isn't on the others.
+type copies struct {
+	somewhere bool // at a node of the cluster, even if that is away
+	elsewhere bool // at another node that may own destinations now
+}
+
+// isUnreadable: the body couldn't be read in full and as it was accepted.
+func isUnreadable(f *relay.Failure) bool {
+	return errors.Is(f, smtpout.ErrBody) && !interrupted(f) && !hasEnded(f)
+}
+
+// hasEnded: there is no body any more, since the message has none that wait for it.
+func hasEnded(f *relay.Failure) bool {
+	return errors.Is(f, smtpout.ErrBody) && errors.Is(f, fsm.ErrNotFound)
+}
+
+// failedWith is the first failure of an attempt's transaction for which is holds.
+func (a *attempt) failedWith(is func(*relay.Failure) bool) *relay.Failure {
+	if a.failure != nil {
+		return nil
+	}
+	for _, outcome := range a.result.Outcomes {
+		if outcome.Failure != nil && is(outcome.Failure) {
+			return outcome.Failure
+		}
+	}
+	return nil
+}
+
+// lookIntoBody finds out what it means that an attempt couldn't read its body.
+func (s *Scheduler) lookIntoBody(a *attempt) {
+	if a.failedWith(hasEnded) != nil {
+		a.skipped = true
+		return
+	}
+	unreadable := a.failedWith(isUnreadable)
+	if unreadable == nil {
+		return
+	}
+	s.log.Error("the body of a message can't be read here", "id", a.id, "destination", a.queue, "error", unreadable.Err)
+	s.cfg.State.NoteUnreadable(a.id, unreadable.Err)
+	// Whoever can't be asked may have it.
+	a.copies = copies{somewhere: true}
+	view, err := s.cfg.State.View()
+	if err != nil {
+		s.log.Error("look for another copy", "id", a.id, "error", err)
+		return
+	}
+	defer view.Close()
+	if found, err := s.copiesOf(view, a.id, s.cfg.Node); err != nil {
+		s.log.Error("look for another copy", "id", a.id, "error", err)
+	} else {
+		a.copies = found
+	}
+}
+
+// copiesOf goes by the message's log, which says who couldn't read the body when it
+// was to deliver it; more are those that the log doesn't know of yet.
+func (s *Scheduler) copiesOf(view *fsm.View, id relay.MessageID, more ...string) (copies, error) {
+	rows, err := view.History(id, fsm.Position{}, math.MaxInt)
+	if err != nil {
+		return copies{}, fmt.Errorf("log of %s: %w", id, err)
+	}
+	couldNot := more
+	for _, row := range rows {
+		if row.Record.Failure.GetCause() == string(relay.CauseUnreadable) {
+			couldNot = append(couldNot, row.Record.Attempt.GetNode())
+		}
+	}
+	var found copies
+	for _, node := range view.Nodes() {
+		found.somewhere = found.somewhere || !slices.Contains(couldNot, node.Name)
+	}
+	for _, name := range view.Eligible() {
+		found.elsewhere = found.elsewhere || name != s.cfg.Node && !slices.Contains(couldNot, name)
+	}
+	return found, nil
+}
+
+// passOn has the next node own the destination where it may have whole what this one
+// can't read. In the log that is a failed attempt to reach it: the other one's probe
+// is another message or none, so that all goes on at once.
+func (s *Scheduler) passOn(q *queue, a *attempt, v verdict) verdict {
+	if a.copies.elsewhere && !a.probe && q.up() {
+		return verdict{failed: a.failedWith(isUnreadable), passedOn: true}
+	}
+	return v
+}
+
+// sortUnreadable: no attempt that counts. The message ends by its age only once every
+// node has tried.
+func (s *Scheduler) sortUnreadable(o *outcome, a *attempt, v verdict, e ended) {
+	policy := s.cfg.State.PolicyFor(e.record.Domain, fsm.PendingClass(a.message, e.record))
+	if !a.copies.somewhere && a.ended.Sub(fsm.RetentionFrom(a.message, e.record)) >= policy.Retention {
+		o.expired = append(o.expired, e)
+		return
+	}
+	delay := unreadableAgain
+	if v.passedOn {
+		delay = s.cfg.Timing.HostDelay
+	}
+	o.uncounted = append(o.uncounted, &pb.AttemptFailed_Recipient{
+		Recipient: e.number, Failure: failureRecord(e.failure), NextAttempt: a.ended.Add(delay).UnixNano(),
+	})
+}
+
+// awaitsCopy keeps from its end what another node may yet deliver. While its
+// destination is down that is what keeps it, and not the body.
+func (s *Scheduler) awaitsCopy(view *fsm.View, id relay.MessageID, record *pb.RecipientRecord, destination *pb.DestinationRecord) (bool, error) {
+	if !lastUnreadable(record) || destination.GetSuspended() != nil ||
+		destination.GetHealth().GetState() == pb.DestinationHealth_STATE_DOWN {
+		return false, nil
+	}
+	found, err := s.copiesOf(view, id)
+	return found.somewhere, err
+}
+
+// lastUnreadable: the latest attempt's node couldn't read the body.
+func lastUnreadable(record *pb.RecipientRecord) bool {
+	return record.GetLastError().GetCause() == string(relay.CauseUnreadable)
+}
