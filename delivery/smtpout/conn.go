@@ -82,8 +82,13 @@ func (c *Conn) Close() {
 		c.Abort()
 		return
 	}
-	// RFC 5321 section 4.1.1.10: wait for the reply, whatever it is.
-	if _, err := c.ask("QUIT\r\n", c.timeouts.Quit); err != nil {
+	c.out = append(c.out[:0], "QUIT\r\n"...)
+	c.traceCommand(0)
+	end := time.Now().Add(c.timeouts.Quit)
+	// RFC 5321 section 4.1.1.10: wait for the reply, whatever it is. It, or read, says
+	// what is wrong where the write fails.
+	_ = c.writeUntil(end)
+	if _, err := c.readUntil(end); err != nil {
 		c.Abort()
 		return
 	}
@@ -171,13 +176,13 @@ func (c *Conn) explain(err error) error {
 	return err
 }
 
-func (c *Conn) setDeadline(limit time.Duration) error {
+func (c *Conn) setDeadline(end time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopErr != nil {
 		return c.stopErr
 	}
-	return c.tcp.SetDeadline(time.Now().Add(limit))
+	return c.tcp.SetDeadline(end)
 }
 
 func (c *Conn) setContent(p progress) {
@@ -188,13 +193,15 @@ func (c *Conn) setContent(p progress) {
 
 // write sends what out holds and empties it. After the first error nothing
 // more is written.
-func (c *Conn) write(limit time.Duration) error {
+func (c *Conn) write(limit time.Duration) error { return c.writeUntil(time.Now().Add(limit)) }
+
+func (c *Conn) writeUntil(end time.Time) error {
 	out := c.out
 	c.out = c.out[:0]
 	if c.writeErr != nil {
 		return c.writeErr
 	}
-	err := c.setDeadline(limit)
+	err := c.setDeadline(end)
 	if err == nil {
 		_, err = c.stream.Write(out)
 	}
@@ -207,11 +214,13 @@ func (c *Conn) write(limit time.Duration) error {
 
 // read reads the next reply. Where an earlier write failed and no reply is
 // there to tell why, the write's error is returned.
-func (c *Conn) read(limit time.Duration) (reply, error) {
-	if c.writeErr != nil {
-		limit = min(limit, lastWords)
+func (c *Conn) read(limit time.Duration) (reply, error) { return c.readUntil(time.Now().Add(limit)) }
+
+func (c *Conn) readUntil(end time.Time) (reply, error) {
+	if last := time.Now().Add(lastWords); c.writeErr != nil && last.Before(end) {
+		end = last
 	}
-	err := c.setDeadline(limit)
+	err := c.setDeadline(end)
 	var said reply
 	if err == nil {
 		said, err = readReply(c.r, c.text)
@@ -231,7 +240,7 @@ func (c *Conn) read(limit time.Duration) (reply, error) {
 	return said, nil
 }
 
-// ask sends one command and reads its reply.
+// ask sends one command and reads its reply; each has the limit for itself.
 func (c *Conn) ask(command string, limit time.Duration) (reply, error) {
 	c.out = append(c.out[:0], command...)
 	c.traceCommand(0)

@@ -187,7 +187,7 @@ func (c *Conn) handshake(level relay.TLS, name string, base *tls.Config) (bool, 
 	config.ServerName = name
 	config.InsecureSkipVerify = level != relay.TLSVerify // "encrypted, any certificate"
 	secure := tls.Client(c.tcp, config)
-	if err := c.setDeadline(c.timeouts.TLS); err != nil {
+	if err := c.setDeadline(time.Now().Add(c.timeouts.TLS)); err != nil {
 		return false, c.failure(relay.PhaseTLS, err)
 	}
 	if err := secure.Handshake(); err != nil {

@@ -397,3 +397,31 @@ func TestCloseIsBounded(t *testing.T) {
 		t.Errorf("Close took %v", took)
 	}
 }
+
+// deadlines notes when a connection's I/O is to end.
+type deadlines struct {
+	net.Conn
+	set []time.Time
+}
+
+func (d *deadlines) SetDeadline(end time.Time) error {
+	d.set = append(d.set, end)
+	return d.Conn.SetDeadline(end)
+}
+
+// The limit of Close is one for QUIT and its reply.
+func TestCloseHasOneLimit(t *testing.T) {
+	server := startSink(t, sink.Config{})
+	d, seen := newDialer(), &deadlines{}
+	d.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		var err error
+		seen.Conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		return seen, err
+	}
+	conn := connect(t, d, server.Addr())
+	seen.set = nil
+	conn.Close()
+	if n := len(seen.set); n < 2 || !seen.set[n-1].Equal(seen.set[0]) {
+		t.Errorf("the ends are %v, want the same for QUIT and its reply", seen.set)
+	}
+}
