@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 
 	"holdfast/relay"
@@ -45,8 +46,11 @@ func causeOf(err error) relay.Cause {
 	return relay.CauseClosed
 }
 
-// textOf is the error in words for an operator.
+// textOf is the error in words, for operators and for senders, who may be anybody.
 func textOf(err error) string {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return printable(strings.Replace(err.Error(), dns.Error(), withoutServer(dns).Error(), 1))
+	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "connection closed by the remote"
@@ -58,6 +62,19 @@ func textOf(err error) string {
 		return errno.Error()
 	}
 	return printable(err.Error())
+}
+
+// withoutServer leaves out which server was asked: that is this side's own affair, and
+// where dns.servers are configured the error names another one, of /etc/resolv.conf.
+// What the network said comes in net's words, with the addresses of both ends.
+func withoutServer(err *net.DNSError) *net.DNSError {
+	plain := *err
+	plain.Server = ""
+	switch operation, _, _ := strings.Cut(plain.Err, " "); operation {
+	case "dial", "read", "write":
+		plain.Err = strings.TrimSpace(plain.Err[strings.LastIndex(plain.Err, ": ")+1:])
+	}
+	return &plain
 }
 
 // failure is an error of the network or of the protocol as a relay.Failure.

@@ -1,6 +1,7 @@
 package smtpout_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -55,5 +56,46 @@ func TestLookupMX(t *testing.T) {
 				t.Errorf("failure %v, want class %d with code %d", err, tt.class, tt.code)
 			}
 		})
+	}
+}
+
+// Which server was asked for a name is nobody's affair: the text goes to senders.
+func TestResolverIsNotNamed(t *testing.T) {
+	for _, tt := range []struct{ err, want string }{
+		{"no such host", "lookup mail.test: no such host"},
+		{"server misbehaving", "lookup mail.test: server misbehaving"},
+		{"read udp 10.1.2.3:40000->10.0.0.2:53: i/o timeout", "lookup mail.test: i/o timeout"},
+		{"dial udp [fd00::2]:53: connect: network is unreachable", "lookup mail.test: network is unreachable"},
+	} {
+		err := &net.DNSError{Err: tt.err, Name: "mail.test", Server: "10.0.0.1:53", IsTemporary: true}
+		d := newDialer()
+		d.Resolver = fakeResolver{err: err}
+		_, failed := d.Connect(t.Context(), "mail.test:25", relay.TLSNone, nil)
+		f, _ := errors.AsType[*relay.Failure](failed)
+		if f == nil || f.Text != tt.want || f.Cause != relay.CauseDNS {
+			t.Errorf("%q: failure %v, want %q", tt.err, failed, tt.want)
+		}
+		_, failed = d.LookupMX(t.Context(), "mail.test")
+		f, _ = errors.AsType[*relay.Failure](failed)
+		if f == nil || f.Text != "MX records of mail.test: "+tt.want {
+			t.Errorf("%q: failure %v of the MX records", tt.err, failed)
+		}
+		if err.Server == "" {
+			t.Error("the resolver's own error is changed")
+		}
+	}
+}
+
+// The same with Go's resolver, asked as node.DNSConfig has it asked: at another server
+// than the system's.
+func TestDeafResolverIsNotNamed(t *testing.T) {
+	d := newDialer()
+	d.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:1")
+	}}
+	_, err := d.Connect(testContext(t), "mail.example.test:25", relay.TLSNone, nil)
+	f, _ := errors.AsType[*relay.Failure](err)
+	if f == nil || f.Text != "lookup mail.example.test: connection refused" {
+		t.Errorf("failure %v, want the name and the cause alone", err)
 	}
 }
