@@ -73,6 +73,10 @@ func TestGolden(t *testing.T) {
 			r.Ret, r.EnvID = "HDRS", "QQ314159"
 			r.Recipients[0].ORcpt = "rfc822;robert@example.test"
 		}},
+		{name: "delayed-rejected", original: original, change: func(r *Report) {
+			r.Reason, r.Date = Delayed, r.ArrivalDate.Add(4*time.Hour)
+			r.Recipients[0].RetryUntil = r.ArrivalDate.Add(5 * 24 * time.Hour)
+		}},
 		{name: "expired", original: original, change: func(r *Report) {
 			r.Reason, r.Date = Expired, r.ArrivalDate.Add(5*24*time.Hour)
 			r.Recipients[0].Failure = deferred

@@ -60,7 +60,7 @@ func (r Report) writeRecipient(b *bytes.Buffer, recipient Recipient) {
 	}
 	field(b, "Final-Recipient", r.typedAddress("rfc822", recipient.Address))
 	field(b, "Action", r.action())
-	field(b, "Status", statusCode(r.Reason, recipient.Failure))
+	field(b, "Status", r.status(recipient.Failure))
 	if r.Reason == Relayed {
 		field(b, "Remote-MTA", "dns; "+hostname(hostOf(recipient.Host)))
 		field(b, "Diagnostic-Code", "smtp; "+r.text(recipient.Reply, r.replyBound()))
@@ -161,7 +161,17 @@ func reply(f *relay.Failure) string {
 // enhancedCode is a status of RFC 3463 section 2 for a failure.
 var enhancedCode = regexp.MustCompile(`^([45])(\.[0-9]{1,3}\.[0-9]{1,3})$`)
 
-// statusCode is the recipient's Status. A class 4 with "Action: failed" is
+// status is the recipient's Status. RFC 3464 section 2.3.4: its class is that of the
+// action, so what is delayed has a class 4, also where a 5xx is held.
+func (r Report) status(f *relay.Failure) string {
+	code := statusCode(r.Reason, f)
+	if r.Reason == Delayed {
+		return "4" + code[1:]
+	}
+	return code
+}
+
+// statusCode is the code that says most. A class 4 with "Action: failed" is
 // right for what expired: RFC 3463 section 2 has it for a "persistence of some
 // temporary condition" that "caused abandonment", and the sender learns that
 // sending again may help. The remote's own code comes before 4.4.7, as RFC 3463
