@@ -171,6 +171,10 @@ func describe(f *pb.Failure) string {
 		b.WriteString(f.Host + ": ")
 	}
 	fmt.Fprintf(&b, "%s at %s", f.Cause, f.Phase)
+	if f.Own {
+		b.WriteString(", not sent: " + f.Text)
+		return b.String()
+	}
 	reply := strings.Join(strings.Fields(fmt.Sprintf("%s %s", f.Enhanced, f.Text)), " ")
 	switch {
 	case f.Code != 0:

@@ -51,6 +51,21 @@ func TestCauses(t *testing.T) {
 		t.Errorf("expires at %v, want %v", r.ExpiresAt.AsTime(), expires)
 	}
 
+	w.Claim(2, id, "one")
+	own := &pb.Failure{
+		Cause: "rejected", Phase: "mail", Host: "mail.one.test:25", Code: 554, Enhanced: "5.6.1", Text: "too modern for it",
+		At: admintest.Now.UnixNano(), Own: true,
+	}
+	w.FoldAs(w.Owner("one"), 0, &pb.Event{Kind: &pb.Event_AttemptFailed{AttemptFailed: &pb.AttemptFailed{
+		Claim: &pb.ClaimRef{Incarnation: w.Owner("one"), Attempt: 2}, MessageId: id[:], Uncounted: true,
+		Recipients: []*pb.AttemptFailed_Recipient{{Failure: own, NextAttempt: admintest.Now.Add(15 * time.Minute).UnixNano()}},
+	}}}, nil)
+	want("last attempt failed at 2026-01-02T03:04:05Z (mail.one.test:25: rejected at mail, not sent: too modern for it)",
+		"next attempt at 2026-01-02T03:19:05Z")
+	if e := recipient().LastError; e.Code != 0 || e.Enhanced != "" || e.Text != own.Text {
+		t.Errorf("last error %v: nobody has answered so", e)
+	}
+
 	w.BringDown("one")
 	prober := map[uint64]string{1: "a", 2: "b"}[w.Owner("one")]
 	want("destination one is down since 2026-01-02T03:04:05Z (mail.one.test:25: refused at connect: connection refused)",

@@ -175,8 +175,9 @@ func deliveryError(f *pb.Failure) *pb.DeliveryError {
 	if f == nil {
 		return nil
 	}
-	return &pb.DeliveryError{
-		Cause: f.Cause, Phase: f.Phase, Host: f.Host, Code: f.Code,
-		Enhanced: f.Enhanced, Text: f.Text, At: timestamp(f.At),
+	out := &pb.DeliveryError{Cause: f.Cause, Phase: f.Phase, Host: f.Host, Text: f.Text, At: timestamp(f.At)}
+	if !f.Own {
+		out.Code, out.Enhanced = f.Code, f.Enhanced // else nobody has answered so
 	}
+	return out
 }

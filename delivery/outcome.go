@@ -342,7 +342,7 @@ func failureRecord(f *relay.Failure) *pb.Failure {
 	return &pb.Failure{
 		Cause: string(f.Cause), Phase: string(f.Phase), Host: f.Host,
 		Code: uint32(f.Code), Enhanced: printable(f.Enhanced), Text: printable(f.Text),
-		At: f.At.UnixNano(), InDoubt: f.InDoubt,
+		At: f.At.UnixNano(), InDoubt: f.InDoubt, Own: f.Own,
 	}
 }
 

@@ -160,7 +160,7 @@ func failureFrom(f *pb.Failure) *relay.Failure {
 	}
 	return &relay.Failure{
 		Cause: relay.Cause(f.Cause), Phase: relay.Phase(f.Phase), Host: f.Host, Code: int(f.Code),
-		Enhanced: f.Enhanced, Text: f.Text, At: time.Unix(0, f.At), InDoubt: f.InDoubt,
+		Enhanced: f.Enhanced, Text: f.Text, At: time.Unix(0, f.At), InDoubt: f.InDoubt, Own: f.Own,
 	}
 }
 

@@ -94,7 +94,7 @@ func (t *Trial) host(ctx context.Context, host string) (security string, f *rela
 		if outcome.Failure != nil && f == nil {
 			f = outcome.Failure
 		}
-		if outcome.Failure != nil && outcome.Failure.Code == 0 {
+		if outcome.Failure != nil && (outcome.Failure.Code == 0 || outcome.Failure.Own) {
 			t.step("%s: %s", t.Recipients[i], outcome.Failure.Text)
 		}
 	}
@@ -230,9 +230,9 @@ func (t *Trial) line(kind pb.TestDestinationResponse_Line_Kind, text string) {
 func (t *Trial) verdict(host, security string, f *relay.Failure) {
 	v := &pb.TestDestinationResponse_Verdict{Host: host, Tls: security, Took: durationpb.New(t.Now().Sub(t.began))}
 	if f != nil {
-		v.Error = &pb.DeliveryError{
-			Cause: string(f.Cause), Phase: string(f.Phase), Host: f.Host, Code: uint32(f.Code),
-			Enhanced: printable(f.Enhanced), Text: printable(f.Text),
+		v.Error = &pb.DeliveryError{Cause: string(f.Cause), Phase: string(f.Phase), Host: f.Host, Text: printable(f.Text)}
+		if !f.Own {
+			v.Error.Code, v.Error.Enhanced = uint32(f.Code), printable(f.Enhanced)
 		}
 	}
 	t.tell(&pb.TestDestinationResponse{What: &pb.TestDestinationResponse_Verdict_{Verdict: v}})

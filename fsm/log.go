@@ -106,9 +106,10 @@ func replyOf(row *pb.HistoryRecord) string {
 	return ReplyText(row.Failure)
 }
 
-// ReplyText is a remote's reply as it came, or the system's error.
+// ReplyText is a remote's reply as it came, the system's error, or what this side
+// found out.
 func ReplyText(f *pb.Failure) string {
-	if f.Code == 0 {
+	if f.Code == 0 || f.Own {
 		return f.Text
 	}
 	return (&relay.Reply{Code: int(f.Code), Enhanced: f.Enhanced, Text: f.Text}).String()

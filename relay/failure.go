@@ -75,6 +75,9 @@ type Failure struct {
 	Enhanced string // RFC 3463 code such as "4.2.2", "" where the remote gave none
 	Text     string // the remote's own words, or the system's error text
 	At       time.Time
+	// Own is set where this relay found out itself that the remote can't take it:
+	// Code and Enhanced say what that means, and the remote never said them.
+	Own bool
 	// InDoubt is set where the whole content was sent and no reply came: the
 	// remote may have taken the message (RFC 5321 section 4.5.3.2.6, RFC 1047).
 	InDoubt bool
@@ -116,6 +119,10 @@ func (f *Failure) Error() string {
 		fmt.Fprintf(&b, "%s: ", f.Host)
 	}
 	fmt.Fprintf(&b, "%s at %s", f.Cause, f.Phase)
+	if f.Own {
+		fmt.Fprintf(&b, ", not sent: %s", f.Text)
+		return b.String()
+	}
 	if f.Code != 0 {
 		fmt.Fprintf(&b, ": %d", f.Code)
 	}

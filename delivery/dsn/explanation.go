@@ -2,6 +2,7 @@ package dsn
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,8 +53,12 @@ func (r Report) opening() string {
 	if !r.ArrivalDate.IsZero() {
 		message += ", taken on " + r.ArrivalDate.UTC().Format(humanTime) + ","
 	}
-	fate := " was refused and could not be delivered to "
+	fate := " could not be delivered to "
 	switch r.Reason {
+	case Rejected:
+		if r.isRefused() {
+			fate = " was refused and could not be delivered to "
+		}
 	case Expired:
 		fate = " could not be delivered in " + inWords(r.Date.Sub(r.ArrivalDate)) + " to "
 	case Delayed:
@@ -86,7 +91,10 @@ func (r Report) closing(whole bool) string {
 	case Returned:
 		text = "It will not be tried again. "
 	default:
-		text = "It will not be tried again. The answer above tells what to change before you send it again. "
+		text = "It will not be tried again. The reason above tells what to change before you send it again. "
+		if r.isRefused() {
+			text = "It will not be tried again. The answer above tells what to change before you send it again. "
+		}
 	}
 	attached := "The headers of your message are attached."
 	if whole {
@@ -112,7 +120,7 @@ func (r Report) explain(recipient Recipient) string {
 	}
 	text += wrap("    ", r.happened(f))
 	quote := f.Text
-	if f.Code != 0 {
+	if answered(f) {
 		quote = reply(f)
 	}
 	if quote = clean(quote, r.replyBound()); quote != "" {
@@ -132,6 +140,10 @@ func (r Report) happened(f *relay.Failure) string {
 	}
 	sentence := server + " " + verb(f) + ":"
 	switch {
+	case f.Own && f.Host != "":
+		sentence = "This relay found that " + strings.ToLower(server[:1]) + server[1:] + " cannot be given it:"
+	case f.Own:
+		sentence = "This relay found that no server takes it:"
 	case f.Cause == relay.CauseDNS && f.Code == 0:
 		sentence = "The address of the recipient's mail server could not be found:"
 	case f.Cause == relay.CauseUnreadable:
@@ -141,6 +153,13 @@ func (r Report) happened(f *relay.Failure) string {
 		return "The last attempt was on " + f.At.UTC().Format(humanTime) + ". " + sentence
 	}
 	return sentence
+}
+
+// isRefused reports whether a server has refused it, other than this relay found.
+func (r Report) isRefused() bool {
+	return slices.ContainsFunc(r.Recipients, func(recipient Recipient) bool {
+		return recipient.Failure == nil || !recipient.Failure.Own
+	})
 }
 
 func verb(f *relay.Failure) string {

@@ -206,6 +206,9 @@ func (r Report) subject() string {
 	case Returned:
 		return "Undelivered mail: returned by the relay's administrator"
 	}
+	if !r.isRefused() {
+		return "Undelivered mail: the recipient's server cannot take it"
+	}
 	return "Undelivered mail: refused by the recipient's server"
 }
 

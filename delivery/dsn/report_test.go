@@ -73,6 +73,24 @@ func TestGolden(t *testing.T) {
 			r.Ret, r.EnvID = "HDRS", "QQ314159"
 			r.Recipients[0].ORcpt = "rfc822;robert@example.test"
 		}},
+		{name: "rejected-own", original: original, change: func(r *Report) {
+			r.Recipients[0].Failure = &relay.Failure{
+				Cause: relay.CauseRejected, Phase: relay.PhaseMail, Host: "mail.example.test:25", Code: 554, Enhanced: "5.6.1",
+				Text: "message declared 8BITMIME, which the next hop does not support", At: r.Date, Own: true,
+			}
+			r.Recipients = append(r.Recipients, Recipient{Address: "carol@nomail.test", Failure: &relay.Failure{
+				Cause: relay.CauseDNS, Phase: relay.PhaseDNS, Code: 556, Enhanced: "5.1.10", Text: "nomail.test takes no mail (null MX)",
+				At: r.Date, Own: true,
+			}})
+		}},
+		{name: "expired-own", original: original, change: func(r *Report) {
+			r.Reason, r.Date, r.Ret = Expired, r.ArrivalDate.Add(5*24*time.Hour), "HDRS"
+			r.Recipients[0].Failure = &relay.Failure{
+				Cause: relay.CauseDeferred, Phase: relay.PhaseMail, Host: "mail.example.test:25", Code: 451, Enhanced: "4.5.0",
+				Text: "message declared 8BITMIME, and the next hop answered EHLO with 502 instead of what it supports", At: deferred.At, Own: true,
+			}
+			r.Recipients = append(r.Recipients, Recipient{Address: "carol@example.test", Failure: deferred})
+		}},
 		{name: "delayed-rejected", original: original, change: func(r *Report) {
 			r.Reason, r.Date = Delayed, r.ArrivalDate.Add(4*time.Hour)
 			r.Recipients[0].RetryUntil = r.ArrivalDate.Add(5 * 24 * time.Hour)

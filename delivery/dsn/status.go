@@ -86,7 +86,7 @@ func (r Report) action() string {
 }
 
 func (r Report) writeFailure(b *bytes.Buffer, f *relay.Failure) {
-	if f.Code != 0 && f.Host != "" {
+	if answered(f) && f.Host != "" {
 		// RFC 3464 section 2.3.5: the MTA that reported; one that said nothing
 		// is named in the diagnostic only.
 		field(b, "Remote-MTA", "dns; "+hostname(hostOf(f.Host)))
@@ -126,10 +126,14 @@ func escapeAddress(address string, unitext bool) string {
 	return b.String()
 }
 
+// answered reports whether the remote has said something: a code may be this side's
+// own finding.
+func answered(f *relay.Failure) bool { return f.Code != 0 && !f.Own }
+
 // diagnostic is the remote's reply as type smtp, or what happened without one
 // under a type of our own (RFC 3464 section 2.3.6: smtp is for replies only).
 func (r Report) diagnostic(f *relay.Failure) string {
-	if f.Code == 0 {
+	if !answered(f) {
 		text := fmt.Sprintf("%s at %s", f.Cause, f.Phase)
 		if f.Host != "" {
 			text += " with " + f.Host

@@ -121,6 +121,10 @@ func TestStatusFields(t *testing.T) {
 		{"no reply", func(r *Report) {
 			r.Recipients[0].Failure = &relay.Failure{Cause: relay.CauseRefused, Phase: relay.PhaseConnect, Host: "h.test:25", Text: "refused"}
 		}, 1, "Diagnostic-Code", "X-Holdfast; refused at connect with h.test:25: refused"},
+		{"own finding", func(r *Report) { r.Recipients[0].Failure.Own = true }, 1,
+			"Diagnostic-Code", "X-Holdfast; rejected at rcpt with mail.example.test:25: No such user here"},
+		{"own finding, no remote MTA", func(r *Report) { r.Recipients[0].Failure.Own = true }, 1, "Remote-Mta", ""},
+		{"own finding, status", func(r *Report) { r.Recipients[0].Failure.Own = true }, 1, "Status", "5.1.1"},
 		{"delayed by a 5xx that is held", func(r *Report) { r.Reason = Delayed }, 1, "Status", "4.1.1"},
 		{"delayed by a bare 5xx", func(r *Report) { r.Reason, r.Recipients[0].Failure.Enhanced = Delayed, "" }, 1, "Status", "4.0.0"},
 		{"delayed without an attempt", func(r *Report) { r.Reason, r.Recipients[0].Failure = Delayed, nil }, 1, "Status", "4.0.0"},

@@ -91,7 +91,7 @@ func appendUnitext(b []byte, s string, utf8 bool) []byte {
 func (c *Conn) unfit(t *Transaction) *relay.Failure {
 	e := &c.ext
 	refuse := func(code int, enhanced, text string) *relay.Failure {
-		return c.localFailure(relay.PhaseMail, code, enhanced, text)
+		return c.ownFailure(relay.PhaseMail, code, enhanced, text)
 	}
 	switch {
 	case t.From != "" && checkAddress(t.From) != nil:
@@ -113,7 +113,7 @@ func (c *Conn) unfit(t *Transaction) *relay.Failure {
 // unfitRecipient finds what keeps one recipient from this peer.
 func (c *Conn) unfitRecipient(r *Recipient) *relay.Failure {
 	refuse := func(code int, enhanced, text string) *relay.Failure {
-		return c.localFailure(relay.PhaseRcpt, code, enhanced, text)
+		return c.ownFailure(relay.PhaseRcpt, code, enhanced, text)
 	}
 	kind, address, found := strings.Cut(r.ORcpt, ";")
 	switch {

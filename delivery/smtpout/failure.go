@@ -87,19 +87,24 @@ func (c *Conn) failure(phase relay.Phase, err error) *relay.Failure {
 
 // refusal is a 4xx or 5xx reply as a relay.Failure.
 func (c *Conn) refusal(phase relay.Phase, r reply) *relay.Failure {
-	said := r.relay()
-	return c.localFailure(phase, said.Code, said.Enhanced, said.Text)
+	return c.refused(phase, r.relay())
 }
 
-// localFailure is a refusal that this side pronounces, in the form of the
-// reply that the peer would give.
-func (c *Conn) localFailure(phase relay.Phase, code int, enhanced, text string) *relay.Failure {
+// ownFailure is a refusal that this side pronounces, with the codes of the reply
+// that the peer would give.
+func (c *Conn) ownFailure(phase relay.Phase, code int, enhanced, text string) *relay.Failure {
+	f := c.refused(phase, relay.Reply{Code: code, Enhanced: enhanced, Text: text})
+	f.Own = true
+	return f
+}
+
+func (c *Conn) refused(phase relay.Phase, said relay.Reply) *relay.Failure {
 	cause := relay.CauseDeferred
-	if code >= 500 {
+	if said.Code >= 500 {
 		cause = relay.CauseRejected
 	}
 	return &relay.Failure{
 		Cause: cause, Phase: phase, Host: c.host, Address: c.address,
-		Code: code, Enhanced: enhanced, Text: text, At: c.now(),
+		Code: said.Code, Enhanced: said.Enhanced, Text: said.Text, At: c.now(),
 	}
 }

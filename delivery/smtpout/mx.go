@@ -36,7 +36,7 @@ func (d *Dialer) LookupMX(ctx context.Context, name string) ([]relay.Host, error
 		failure.Cause = relay.CauseDNS
 		return nil, failure
 	case len(records) == 1 && strings.Trim(records[0].Host, ".") == "":
-		failure := c.localFailure(relay.PhaseDNS, 556, "5.1.10", name+" takes no mail (null MX)")
+		failure := c.ownFailure(relay.PhaseDNS, 556, "5.1.10", name+" takes no mail (null MX)")
 		failure.Cause = relay.CauseDNS
 		return nil, failure
 	}

@@ -55,6 +55,9 @@ func TestLookupMX(t *testing.T) {
 			if !ok || f.Class() != tt.class || f.Code != tt.code || f.Phase != relay.PhaseDNS || f.Cause != relay.CauseDNS {
 				t.Errorf("failure %v, want class %d with code %d", err, tt.class, tt.code)
 			}
+			if f != nil && f.Own != (tt.code != 0) {
+				t.Errorf("%+v: no server has said that", f)
+			}
 		})
 	}
 }

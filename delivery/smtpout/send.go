@@ -128,7 +128,7 @@ func (d *delivery) unfit() bool {
 	for i := range d.t.Recipients {
 		f := d.c.unfitRecipient(&d.t.Recipients[i])
 		if limit := d.c.ext.maxRecipients; f == nil && limit > 0 && left == limit {
-			f = d.c.localFailure(relay.PhaseRcpt, 452, "4.5.3",
+			f = d.c.ownFailure(relay.PhaseRcpt, 452, "4.5.3",
 				fmt.Sprintf("the next hop takes %d recipients at a time", limit))
 		}
 		if d.result.Outcomes[i].Failure = f; f == nil {

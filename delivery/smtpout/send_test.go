@@ -147,8 +147,8 @@ func TestUnfitForPeer(t *testing.T) {
 			test.change(&tx)
 			f := conn.Send(testContext(t), tx).Outcomes[0].Failure
 			wantFailure(t, f, want{relay.CauseRejected, test.phase, test.code, false})
-			if f.Enhanced != test.enhanced || f.Class() != relay.PermanentFailure {
-				t.Errorf("%v: class %v, want permanent with %s", f, f.Class(), test.enhanced)
+			if f.Enhanced != test.enhanced || f.Class() != relay.PermanentFailure || !f.Own {
+				t.Errorf("%v: class %v, want permanent with %s, of this side's own", f, f.Class(), test.enhanced)
 			}
 		})
 	}

@@ -658,7 +658,7 @@ type DeliveryError struct {
 	Code uint32 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`
 	// RFC 3463, "" where the remote gave none.
 	Enhanced string `protobuf:"bytes,5,opt,name=enhanced,proto3" json:"enhanced,omitempty"`
-	// The remote's own words, or the system's error.
+	// The remote's own words, the system's error, or why it wasn't sent.
 	Text          string                 `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
 	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -2378,7 +2378,10 @@ type Failure struct {
 	// Nanoseconds since 1970.
 	At int64 `protobuf:"varint,7,opt,name=at,proto3" json:"at,omitempty"`
 	// The content was sent whole and no reply came.
-	InDoubt       bool `protobuf:"varint,8,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
+	InDoubt bool `protobuf:"varint,8,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
+	// This side found out itself that the remote can't take it: code and enhanced say
+	// what that means, the remote never said them.
+	Own           bool `protobuf:"varint,9,opt,name=own,proto3" json:"own,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2465,6 +2468,13 @@ func (x *Failure) GetAt() int64 {
 func (x *Failure) GetInDoubt() bool {
 	if x != nil {
 		return x.InDoubt
+	}
+	return false
+}
+
+func (x *Failure) GetOwn() bool {
+	if x != nil {
+		return x.Own
 	}
 	return false
 }
@@ -7030,7 +7040,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x03tls\x18\x03 \x01(\tR\x03tls\x12\x18\n" +
 	"\astarted\x18\x04 \x01(\x03R\astarted\x12\x1a\n" +
 	"\bduration\x18\x05 \x01(\x03R\bduration\x12\x18\n" +
-	"\aaddress\x18\x06 \x01(\tR\aaddress\"\xb8\x01\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"\xca\x01\n" +
 	"\aFailure\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x12\n" +
@@ -7039,7 +7049,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\benhanced\x18\x05 \x01(\tR\benhanced\x12\x12\n" +
 	"\x04text\x18\x06 \x01(\tR\x04text\x12\x0e\n" +
 	"\x02at\x18\a \x01(\x03R\x02at\x12\x19\n" +
-	"\bin_doubt\x18\b \x01(\bR\ainDoubt\"\xed\x02\n" +
+	"\bin_doubt\x18\b \x01(\bR\ainDoubt\x12\x10\n" +
+	"\x03own\x18\t \x01(\bR\x03own\"\xed\x02\n" +
 	"\rAttemptFailed\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +

@@ -1,0 +1,69 @@
+package delivery
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
+	"holdfast/test/sink"
+)
+
+// acceptDeclared files a message that its client declared 8BITMIME.
+func (w *world) acceptDeclared(text string, to ...string) relay.MessageID {
+	w.t.Helper()
+	event, body := w.acceptance(testSender, text, to...)
+	event.GetMessageAccepted().Envelope.BodyType = pb.BodyType_BODY_TYPE_8BITMIME
+	w.must(w.any(), event, body)
+	return relay.MessageID(event.GetMessageAccepted().MessageId)
+}
+
+// What this relay found out itself stands in the server's mouth nowhere: not in the
+// report, whether made at once or from the record, and not in the log.
+func TestOwnFindingIsNobodysReply(t *testing.T) {
+	for name, held := range map[string]bool{"returned at once": false, "returned from the record": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "a")
+			w.timing.Idle = 100 * time.Millisecond // orders are looked for each tenth of it
+			senders := w.sendersAt()
+			s := w.sink(sink.Config{Offer: sink.OfferWithout("8BITMIME")})
+			w.set(&pb.DestinationConfig{
+				Name: "dest", Slots: 2, Tls: "none", HoldRejected: held, Hosts: []*pb.DestinationConfig_Host{{Address: s.Addr()}},
+			})
+			w.route("example.test", "dest", 0)
+			id := w.acceptDeclared("caf\xe9\r\n", "user@example.test")
+			w.runAll()
+			if held {
+				w.await("the attempt is recorded", func() bool { return w.recipient(id, 0).Attempts == 1 })
+				w.must(w.any(), &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{
+					Operation: &pb.Operation{Kind: pb.Operation_KIND_BOUNCE, By: "ann"},
+					Targets:   []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}},
+				}}}, nil)
+			}
+			r := w.awaitState(id, 0, pb.RecipientState_RECIPIENT_STATE_BOUNCED)
+			if f := r.LastError; !f.GetOwn() || f.GetEnhanced() != "5.6.1" {
+				t.Errorf("last error %v", f)
+			}
+			must(t, senders.Wait(w.ctx, func(all []sink.Message) bool { return len(all) == 1 }))
+			report := strings.Join(strings.Fields(string(senders.Messages()[0].Data)), " ")
+			for _, want := range []string{
+				"Diagnostic-Code: X-Holdfast; rejected at mail with " + s.Addr() + ": message declared 8BITMIME, which the next hop does not support",
+				"Status: 5.6.1", "This relay found that the server " + s.Addr() + " cannot be given it: message declared",
+			} {
+				if !strings.Contains(report, want) {
+					t.Errorf("no %q in %s", want, report)
+				}
+			}
+			for _, claim := range []string{"answer", "Remote-MTA", "smtp; ", "554 5.6.1"} {
+				if strings.Contains(report, claim) {
+					t.Errorf("%q in %s", claim, report)
+				}
+			}
+			if log := w.logs.String(); strings.Contains(log, "554 5.6.1") || !strings.Contains(log, "message declared 8BITMIME") {
+				t.Errorf("log:\n%s", log)
+			}
+		})
+	}
+}
