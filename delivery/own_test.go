@@ -67,3 +67,23 @@ func TestOwnFindingIsNobodysReply(t *testing.T) {
 		})
 	}
 }
+
+// A host in trouble that refuses EHLO and takes HELO costs nobody a message: what needs
+// more waits, what is plain goes (R3).
+func TestRefusedEHLOHolds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	s := w.sink(sink.Config{Answer: sink.On("EHLO", sink.Reply{Code: 502, Text: "not now"})})
+	w.route("example.test", "dest", 2, s.Addr())
+	plain := w.acceptDeclared("plain\r\n", "one@example.test")
+	eightBit := w.acceptDeclared("caf\xe9\r\n", "two@example.test")
+	w.runAll()
+	w.awaitState(plain, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+	w.await("an attempt for the other", func() bool { return w.recipient(eightBit, 0).Attempts == 1 })
+	if r := w.recipient(eightBit, 0); r.State != pb.RecipientState_RECIPIENT_STATE_PENDING || !r.LastError.GetOwn() {
+		t.Errorf("%v, want it to wait", r)
+	}
+	if health := w.health("dest"); health.State != pb.DestinationHealth_STATE_UP {
+		t.Errorf("the host counts as %s: %v", health.State, health.Failure)
+	}
+}

@@ -101,11 +101,11 @@ func (c *Conn) unfit(t *Transaction) *relay.Failure {
 	case e.maxSize > 0 && t.Size > e.maxSize:
 		return refuse(552, "5.3.4", fmt.Sprintf("message of %d octets, the next hop takes %d", t.Size, e.maxSize))
 	case t.BodyType == Body8BitMIME && !e.eightBit:
-		return refuse(554, "5.6.1", "message declared 8BITMIME, which the next hop does not support")
+		return c.lacks(relay.PhaseMail, 554, "5.6.1", "message declared 8BITMIME")
 	case t.BodyType == BodyBinaryMIME && (!e.binary || !e.chunking):
-		return refuse(554, "5.6.1", "message declared BINARYMIME, which the next hop does not support")
+		return c.lacks(relay.PhaseMail, 554, "5.6.1", "message declared BINARYMIME")
 	case (t.SMTPUTF8 || !ascii(t.From)) && !e.utf8:
-		return refuse(550, "5.6.7", "message needs SMTPUTF8, which the next hop does not support")
+		return c.lacks(relay.PhaseMail, 550, "5.6.7", "message needs SMTPUTF8")
 	}
 	return nil
 }
@@ -120,13 +120,25 @@ func (c *Conn) unfitRecipient(r *Recipient) *relay.Failure {
 	case checkAddress(r.Address) != nil:
 		return refuse(553, "5.1.3", fmt.Sprintf("recipient %q: %v", r.Address, errSyntax))
 	case !ascii(r.Address) && !c.ext.utf8:
-		return refuse(550, "5.6.7", "address needs SMTPUTF8, which the next hop does not support")
+		return c.lacks(relay.PhaseRcpt, 550, "5.6.7", "address needs SMTPUTF8")
 	case !words(r.Notify):
 		return refuse(501, "5.5.4", fmt.Sprintf("NOTIFY %q: %v", r.Notify, errParameter))
 	case r.ORcpt != "" && (!found || kind == "" || !words(kind) || !utf8.ValidString(address)):
 		return refuse(501, "5.5.4", fmt.Sprintf("ORCPT %q: %v", r.ORcpt, errParameter))
 	}
 	return nil
+}
+
+// lacks refuses what needs an extension that the peer doesn't offer: for good, but not
+// where it refused EHLO itself. That is a server in trouble or a box on the way more
+// often than one from before RFC 1869, and what it offers when it is well isn't known
+// (R3: a 5xx to EHLO says nothing of the message).
+func (c *Conn) lacks(phase relay.Phase, code int, enhanced, what string) *relay.Failure {
+	if c.ext.refusedEHLO != 0 {
+		return c.ownFailure(phase, 451, "4.5.0",
+			fmt.Sprintf("%s, and the next hop answered EHLO with %d instead of what it supports", what, c.ext.refusedEHLO))
+	}
+	return c.ownFailure(phase, code, enhanced, what+", which the next hop does not support")
 }
 
 // checkAddress keeps an address from ending its command or adding to it: no

@@ -18,6 +18,7 @@ type extensions struct {
 	authPlain, authLogin              bool
 	maxSize                           int64 // octets, 0 for no limit
 	maxMail, maxRecipients            int   // RFC 9422, 0 for no limit
+	refusedEHLO                       int   // its reply where HELO had to do, else 0
 }
 
 // hello says EHLO, or HELO to a server from before RFC 1869.
@@ -29,6 +30,7 @@ func (c *Conn) hello() *relay.Failure {
 	}
 	switch said.code {
 	case 500, 501, 502, 504: // not known or not implemented; 550 and 554 are a policy's no
+		c.ext.refusedEHLO = said.code
 		said, err = c.ask("HELO "+c.localName+"\r\n", c.timeouts.Hello)
 		if err != nil {
 			return c.failure(relay.PhaseEHLO, err)

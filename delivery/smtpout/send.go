@@ -98,6 +98,10 @@ func (c *Conn) transact(ctx context.Context, t *Transaction, run func(*delivery)
 	d.result = Result{
 		Outcomes: make([]Outcome, len(t.Recipients)), Host: c.host, Address: c.address, TLS: c.tlsVersion, DSN: c.ext.dsn,
 	}
+	if err := d.lighten(ctx); err != nil {
+		d.failRest(d.bodyFailure(err))
+		return d.result
+	}
 	if d.unfit() {
 		return d.result
 	}

@@ -143,7 +143,7 @@ func TestUnfitForPeer(t *testing.T) {
 	conn := connect(t, newDialer(), server.Addr())
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			tx := message("x\r\n")
+			tx := message("\xfc\r\n")
 			test.change(&tx)
 			f := conn.Send(testContext(t), tx).Outcomes[0].Failure
 			wantFailure(t, f, want{relay.CauseRejected, test.phase, test.code, false})

@@ -31,7 +31,8 @@ type Transaction struct {
 	// Body opens the content: CRLF lines, no dot-stuffing. The reader must
 	// return an error other than io.EOF at its end if what it gave was not what
 	// was accepted, by checksum; a length other than Size is noticed here.
-	// It may be called after the envelope was answered, or before, once.
+	// It is called once, before or after the envelope was answered, and once more
+	// where what the content holds decides how it can go.
 	Body func() (io.ReadCloser, error)
 }
 
