@@ -136,6 +136,9 @@ func (m *metrics) observe(a *attempt) {
 		if failure == nil {
 			failure = a.result.Outcomes[i].Failure
 		}
+		if failure != nil && failure.Untried {
+			continue
+		}
 		m.attempts.WithLabelValues(outcomeLabel(failure)).Inc()
 	}
 }

@@ -23,7 +23,7 @@ type outcome struct {
 	rejected    []ended
 	expired     []ended
 	exhausted   []ended  // no attempt is left
-	interrupted []uint32 // by us, before the last byte
+	interrupted []uint32 // by us, before the last byte, or their turn never came
 	doubted     []uint32 // by us, after it
 }
 
@@ -147,7 +147,7 @@ func (s *Scheduler) sort(a *attempt, v verdict) outcome {
 }
 
 func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float64, e ended) {
-	if interrupted(e.failure) {
+	if interrupted(e.failure) || e.failure.Untried {
 		if e.failure.InDoubt {
 			o.doubted = append(o.doubted, e.number)
 		} else {

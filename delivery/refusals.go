@@ -58,11 +58,15 @@ func (r refusals) learn(a *attempt, refusal *relay.Failure) (full bool) {
 }
 
 // refusal is the 4xx with which a host answered all recipients alike, nil where
-// it took one, refused one for good, or gave no answer.
+// it took one, refused one for good, or gave no answer. Of those whose turn never
+// came it says nothing.
 func (a *attempt) refusal() *relay.Failure {
 	var first *relay.Failure
 	for _, outcome := range a.result.Outcomes {
 		f := outcome.Failure
+		if f != nil && f.Untried {
+			continue
+		}
 		if f == nil || f.Code < 400 || f.Code >= 500 || f.Class() != relay.TemporaryFailure {
 			return nil
 		}

@@ -78,6 +78,10 @@ type Failure struct {
 	// Own is set where this relay found out itself that the remote can't take it:
 	// Code and Enhanced say what that means, and the remote never said them.
 	Own bool
+	// Untried is set where a recipient's turn never came, since the transactions for
+	// others of the message were the last on their connection: no attempt was made for
+	// it. Never stored.
+	Untried bool
 	// InDoubt is set where the whole content was sent and no reply came: the
 	// remote may have taken the message (RFC 5321 section 4.5.3.2.6, RFC 1047).
 	InDoubt bool
@@ -87,6 +91,8 @@ type Failure struct {
 // Class decides once what is temporary and what is permanent (R3).
 func (f *Failure) Class() Class {
 	switch {
+	case f.Untried:
+		return HostFailure
 	case f.InDoubt:
 		// The remote may have taken it. Trying again at once would double it; the
 		// message's own schedule decides when.

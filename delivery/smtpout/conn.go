@@ -40,9 +40,10 @@ type Conn struct {
 	broken       bool  // no further transaction
 	writeErr     error // of the first write that failed
 
-	mu      sync.Mutex // guards the two below, and closing against writing the last octets
+	mu      sync.Mutex // guards those below, and closing against writing the last octets
 	content progress
 	stopErr error // why all I/O is to end: cancelled or aborted
+	last    bool  // the present transaction is the message's last: an abort waits for its reply
 }
 
 // progress of the content of the present transaction.
@@ -58,10 +59,6 @@ func (c *Conn) Host() string { return c.host }
 
 // TLS is the version in use, such as "TLS 1.3", or "" in the clear.
 func (c *Conn) TLS() string { return c.tlsVersion }
-
-// MaxRecipients is the peer's limit for one transaction (RFC 9422), 0 if it
-// named none. Send defers recipients above it.
-func (c *Conn) MaxRecipients() int { return c.ext.maxRecipients }
 
 // Reusable reports whether another transaction may follow the last one.
 func (c *Conn) Reusable() bool {
@@ -106,13 +103,15 @@ func (c *Conn) Abort() {
 
 // AbortUnlessCommitted is for the loss of the lease: it aborts and returns true,
 // unless the whole content of the present transaction has reached the peer's
-// host and only its reply is awaited. Octets that are written but not
+// host and only its reply is awaited. What the message's other recipients would
+// need, another transaction, doesn't begin then. Octets that are written but not
 // acknowledged count as not sent, because the kernel would go on sending them
 // long after another node has begun its own attempt.
 func (c *Conn) AbortUnlessCommitted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.content == complete && acknowledged(c.tcp) {
+		c.last = true
 		return false
 	}
 	c.abort()

@@ -8,7 +8,8 @@
 //     far as the destination asks for it, and says EHLO again.
 //  2. Conn.Send writes MAIL, every RCPT and DATA in one flight where the peer
 //     offers PIPELINING, and the content after them in blocks. Where the peer
-//     offers CHUNKING a short message goes out whole with its envelope.
+//     offers CHUNKING a short message goes out whole with its envelope. Where it
+//     takes fewer recipients at a time, the message goes again for the others.
 //  3. The last octets (the final dot, or the end of the chunk marked LAST) are
 //     written only after the body has reported its end without an error, so a
 //     body that fails its checksum there never becomes a message.

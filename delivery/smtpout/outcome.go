@@ -39,6 +39,7 @@ func (d *delivery) recipientAnswered(i int, said reply) {
 		outcome.Failure = d.c.refusal(relay.PhaseRcpt, said)
 	default:
 		d.taken++
+		d.served = true
 		if d.asking {
 			outcome.Reply = said.relay()
 		}
@@ -52,7 +53,7 @@ func (d *delivery) delivered(said reply) error {
 		return fmt.Errorf("%w: %d before the content was complete", errProtocol, said.code)
 	}
 	reply := said.relay()
-	for i := range d.result.Outcomes {
+	for _, i := range d.lot {
 		if d.result.Outcomes[i].Failure == nil {
 			d.result.Outcomes[i].Reply = reply
 		}
@@ -66,14 +67,22 @@ func (d *delivery) delivered(said reply) error {
 func (d *delivery) lose(phase relay.Phase, err error) {
 	f := d.c.failure(phase, err)
 	f.InDoubt = d.c.content == complete
-	d.result.Stale = d.stale(f.Cause)
+	d.foundClosed(f, d.stale(f.Cause))
 	d.end(f)
 }
 
 // hungUp is 421: the peer closes, and takes nothing that it hasn't answered.
 func (d *delivery) hungUp(s step, said reply) {
-	d.result.Stale = d.reused && d.replies == 1
-	d.end(d.c.refusal(s.kind.phase(), said))
+	f := d.c.refusal(s.kind.phase(), said)
+	d.foundClosed(f, d.reused && d.replies == 1)
+	d.end(f)
+}
+
+// foundClosed: that the peer had ended the connection before says nothing of it. Where
+// others of the message have their outcomes, those that are left come again alone.
+func (d *delivery) foundClosed(f *relay.Failure, stale bool) {
+	d.result.Stale = stale && !d.again
+	f.Untried = stale && d.again && !f.InDoubt
 }
 
 func (d *delivery) end(f *relay.Failure) {
@@ -93,7 +102,10 @@ func (d *delivery) stale(cause relay.Cause) bool {
 // failRest gives a failure to all recipients that have none. One that was only asked
 // for has its answer, whatever becomes of the next.
 func (d *delivery) failRest(f *relay.Failure) {
-	for i := range d.result.Outcomes {
+	if d.failure == nil {
+		d.failure = f
+	}
+	for _, i := range d.lot {
 		outcome := &d.result.Outcomes[i]
 		if outcome.Failure == nil && (!d.asking || outcome.Reply.Code == 0) {
 			outcome.Reply, outcome.Failure = relay.Reply{}, f

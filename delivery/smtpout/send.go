@@ -3,7 +3,6 @@ package smtpout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"holdfast/relay"
@@ -21,14 +20,18 @@ var errUnusable = errors.New("connection can't be used any more")
 type delivery struct {
 	c       *Conn
 	t       *Transaction
-	result  Result
+	result  *Result
+	lot     []int // the recipients that it is for, as numbers of t.Recipients
+	again   bool  // others of the message had a transaction on this connection before
 	reused  bool
-	asking  bool // a call-out: no content follows
-	next    int  // first of c.pending whose reply is still to be read
-	replies int  // read so far
-	taken   int  // recipients accepted by RCPT and not failed since
-	goAhead bool // DATA was answered with 354
-	over    bool // MAIL or content refused, or the connection lost
+	asking  bool           // a call-out: no content follows
+	failure *relay.Failure // the first that all recipients had which were left then
+	served  bool           // a recipient was accepted by RCPT, whatever came of it
+	next    int            // first of c.pending whose reply is still to be read
+	replies int            // read so far
+	taken   int            // recipients accepted by RCPT and not failed since
+	goAhead bool           // DATA was answered with 354
+	over    bool           // MAIL or content refused, or the connection lost
 }
 
 // step is one awaited reply.
@@ -76,8 +79,9 @@ func (c *Conn) limit(k kind) time.Duration {
 	return c.timeouts.Dot
 }
 
-// Send carries one message. The end of ctx interrupts it at once and leaves
-// the connection unusable; the failures then wrap ctx.Err() and its cause.
+// Send carries one message, in as many transactions as the peer's limit of
+// recipients asks for. The end of ctx interrupts it at once and leaves the
+// connection unusable; the failures then wrap ctx.Err() and its cause.
 // Failure.InDoubt is set where the whole content was sent and no reply came.
 func (c *Conn) Send(ctx context.Context, t Transaction) Result {
 	return c.transact(ctx, &t, (*delivery).send)
@@ -94,52 +98,38 @@ func (c *Conn) Verify(ctx context.Context, from string, recipients []string) Res
 }
 
 func (c *Conn) transact(ctx context.Context, t *Transaction, run func(*delivery)) Result {
-	d := &delivery{c: c, t: t, reused: c.transactions > 0}
-	d.result = Result{
+	result := Result{
 		Outcomes: make([]Outcome, len(t.Recipients)), Host: c.host, Address: c.address, TLS: c.tlsVersion, DSN: c.ext.dsn,
 	}
-	if err := d.lighten(ctx); err != nil {
-		d.failRest(d.bodyFailure(err))
-		return d.result
+	whole := &delivery{c: c, t: t, result: &result, lot: make([]int, len(t.Recipients))}
+	for i := range whole.lot {
+		whole.lot[i] = i
 	}
-	if d.unfit() {
-		return d.result
+	left := whole.fit(ctx)
+	if len(left) == 0 {
+		return result
 	}
 	if c.broken {
-		d.failRest(c.failure(relay.PhaseMail, c.explain(errUnusable)))
-		return d.result
+		whole.failRest(c.failure(relay.PhaseMail, c.explain(errUnusable)))
+		return result
 	}
 	release := c.bind(ctx)
 	defer release()
+	c.lots(left, whole, run)
+	c.shrink()
+	return result
+}
+
+// transact makes one transaction.
+func (d *delivery) transact(run func(*delivery)) {
+	c := d.c
+	d.reused = c.transactions > 0
 	c.transactions++
 	c.out, c.pending = c.out[:0], c.pending[:0]
 	if !c.dirty || d.reset() {
 		run(d)
 	}
 	c.setContent(incomplete)
-	c.shrink()
-	return d.result
-}
-
-// unfit fails what this peer can't take, before anything is sent; true if
-// nothing is left.
-func (d *delivery) unfit() bool {
-	if f := d.c.unfit(d.t); f != nil {
-		d.failRest(f)
-		return true
-	}
-	left := 0
-	for i := range d.t.Recipients {
-		f := d.c.unfitRecipient(&d.t.Recipients[i])
-		if limit := d.c.ext.maxRecipients; f == nil && limit > 0 && left == limit {
-			f = d.c.ownFailure(relay.PhaseRcpt, 452, "4.5.3",
-				fmt.Sprintf("the next hop takes %d recipients at a time", limit))
-		}
-		if d.result.Outcomes[i].Failure = f; f == nil {
-			left++
-		}
-	}
-	return left == 0
 }
 
 // reset ends what is left of a failed transaction on the peer's side.
@@ -182,10 +172,7 @@ func (d *delivery) envelope() bool {
 		return false
 	}
 	utf8 := needsUTF8(d.t) && c.ext.utf8
-	for i := range d.t.Recipients {
-		if d.result.Outcomes[i].Failure != nil {
-			continue
-		}
+	for _, i := range d.lot {
 		begin := len(c.out)
 		c.out = appendRcpt(c.out, &d.t.Recipients[i], &c.ext, utf8)
 		c.traceCommand(begin)

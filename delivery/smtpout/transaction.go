@@ -17,9 +17,8 @@ const (
 	BodyBinaryMIME
 )
 
-// Transaction is one message to one or more recipients of a next hop. Splitting
-// by number of recipients (RFC 5321 section 4.5.3.1.8 promises 100, see also
-// Conn.MaxRecipients) is up to the caller.
+// Transaction is one message to one or more recipients of a next hop. Where the
+// peer takes fewer recipients at a time it becomes several.
 type Transaction struct {
 	From       string // "" is the null sender
 	Recipients []Recipient
@@ -31,8 +30,8 @@ type Transaction struct {
 	// Body opens the content: CRLF lines, no dot-stuffing. The reader must
 	// return an error other than io.EOF at its end if what it gave was not what
 	// was accepted, by checksum; a length other than Size is noticed here.
-	// It is called once, before or after the envelope was answered, and once more
-	// where what the content holds decides how it can go.
+	// It is called once for each transaction, before or after the envelope was
+	// answered, and once more where what the content holds decides how it can go.
 	Body func() (io.ReadCloser, error)
 }
 

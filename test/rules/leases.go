@@ -122,6 +122,12 @@ func leases() []rule {
 			test:    "delivery.TestLeaseLostAfterTheDot", says: "lease_test.go",
 		},
 		{
+			text:    "And no other transaction begins for the message's other recipients",
+			in:      "Conn.AbortUnlessCommitted",
+			without: []change{{"delivery/smtpout/conn.go", "\t\tc.last = true\n", ""}},
+			test:    "delivery.TestLeaseLostBetweenTransactions", says: "want none begun without a lease",
+		},
+		{
 			text: "A node that starts does nothing before it has applied what was committed, and then under a new incarnation",
 			in:   "`cluster/live.go` live",
 			note: "model 20; in the code NodeUp is the last of what it waits for",
