@@ -113,7 +113,7 @@ func TestHealthIsToldOnlyWhereTheLogTookIt(t *testing.T) {
 	for name, v := range map[string]verdict{
 		"destination failed":    {failed: &relay.Failure{Cause: relay.CauseRefused, Phase: relay.PhaseConnect}},
 		"destination recovered": {recovered: true},
-		"destination passed on": {failed: &relay.Failure{Cause: relay.CauseUnreadable}, passedOn: true},
+		"destination passed on": {failed: &relay.Failure{Cause: relay.CauseDeferred}, passedOn: true},
 	} {
 		for _, code := range []pb.EventResult_Code{pb.EventResult_CODE_OK, pb.EventResult_CODE_STALE} {
 			w := newWorld(t, "a")

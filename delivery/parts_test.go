@@ -184,7 +184,7 @@ func TestSortFailure(t *testing.T) {
 	failure := func(phase relay.Phase, code int, cause relay.Cause, doubt bool, err error) *relay.Failure {
 		return &relay.Failure{Phase: phase, Code: code, Cause: cause, InDoubt: doubt, Err: err, At: base}
 	}
-	unreadable := failure(relay.PhaseData, 0, relay.CauseUnreadable, false, smtpout.ErrBody)
+	unreadable := failure(relay.PhaseData, 0, relay.CauseDeferred, false, smtpout.ErrBody)
 	for _, tt := range []struct {
 		name    string
 		failure *relay.Failure

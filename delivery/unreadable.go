@@ -83,7 +83,7 @@ func (s *Scheduler) copiesOf(view *fsm.View, id relay.MessageID, more ...string)
 	}
 	couldNot := more
 	for _, row := range rows {
-		if row.Record.Failure.GetCause() == string(relay.CauseUnreadable) {
+		if wasUnreadable(row.Record.Failure) {
 			couldNot = append(couldNot, row.Record.Attempt.GetNode())
 		}
 	}
@@ -137,5 +137,11 @@ func (s *Scheduler) awaitsCopy(view *fsm.View, id relay.MessageID, record *pb.Re
 
 // lastUnreadable: the latest attempt's node couldn't read the body.
 func lastUnreadable(record *pb.RecipientRecord) bool {
-	return record.GetLastError().GetCause() == string(relay.CauseUnreadable)
+	return wasUnreadable(record.GetLastError())
+}
+
+// wasUnreadable is isUnreadable of what the log has: of all that this side finds out
+// itself only that comes while the content is written.
+func wasUnreadable(f *pb.Failure) bool {
+	return f.GetOwn() && f.GetPhase() == string(relay.PhaseData)
 }

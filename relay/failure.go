@@ -17,12 +17,9 @@ const (
 	CauseTimeout     Cause = "timeout"
 	CauseTLS         Cause = "tls"
 	CauseAuth        Cause = "auth"
-	CauseDeferred    Cause = "deferred" // 4xx
+	CauseDeferred    Cause = "deferred" // 4xx, or this side can't go on now
 	CauseRejected    Cause = "rejected" // 5xx
 	CauseClosed      Cause = "closed"   // the peer hung up
-	// CauseUnreadable: the node that was to deliver it can't read its own copy of the
-	// message. It says nothing of the peer.
-	CauseUnreadable Cause = "unreadable"
 )
 
 // Phase is the step of the dialogue in which an attempt failed.

@@ -140,14 +140,14 @@ func (r Report) happened(f *relay.Failure) string {
 	}
 	sentence := server + " " + verb(f) + ":"
 	switch {
+	case f.Own && f.Phase == relay.PhaseData:
+		sentence = "This relay could not read what it has of the message:"
 	case f.Own && f.Host != "":
 		sentence = "This relay found that " + strings.ToLower(server[:1]) + server[1:] + " cannot be given it:"
 	case f.Own:
 		sentence = "This relay found that no server takes it:"
 	case f.Cause == relay.CauseDNS && f.Code == 0:
 		sentence = "The address of the recipient's mail server could not be found:"
-	case f.Cause == relay.CauseUnreadable:
-		sentence = "This relay could not read what it has of the message:"
 	}
 	if r.Reason != Rejected && !f.At.IsZero() {
 		return "The last attempt was on " + f.At.UTC().Format(humanTime) + ". " + sentence

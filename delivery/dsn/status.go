@@ -225,7 +225,7 @@ func statusOfCause(f *relay.Failure) string {
 		return "4.7.5" // cryptographic failure
 	case relay.CauseAuth:
 		return "4.7.0" // other security status
-	case relay.CauseUnreadable:
+	case relay.CauseDeferred:
 		return "4.3.0" // other mail system status: ours
 	}
 	return "4.4.7"

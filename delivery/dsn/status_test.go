@@ -87,7 +87,7 @@ func TestStatusCode(t *testing.T) {
 		{"closed", Expired, &relay.Failure{Cause: relay.CauseClosed}, "4.4.2"},
 		{"tls", Expired, &relay.Failure{Cause: relay.CauseTLS}, "4.7.5"},
 		{"auth", Expired, &relay.Failure{Cause: relay.CauseAuth}, "4.7.0"},
-		{"unreadable", Expired, &relay.Failure{Cause: relay.CauseUnreadable, Phase: relay.PhaseData}, "4.3.0"},
+		{"unreadable", Expired, &relay.Failure{Cause: relay.CauseDeferred, Phase: relay.PhaseData, Own: true}, "4.3.0"},
 	}
 	for _, tt := range tests {
 		if got := statusCode(tt.reason, tt.f); got != tt.want {

@@ -100,7 +100,7 @@ func (d *delivery) withdraw(err error) { d.end(d.bodyFailure(err)) }
 
 func (d *delivery) bodyFailure(err error) *relay.Failure {
 	f := d.c.failure(relay.PhaseData, fmt.Errorf("%w: %w", ErrBody, err))
-	f.Cause, f.Text = relay.CauseUnreadable, printable(f.Err.Error())
+	f.Cause, f.Own, f.Text = relay.CauseDeferred, true, printable(f.Err.Error())
 	return f
 }
 

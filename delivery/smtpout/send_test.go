@@ -302,7 +302,7 @@ func TestBodyThatFailsIsNeverCommitted(t *testing.T) {
 					tx := message(content)
 					change(&tx)
 					f := conn.Send(testContext(t), tx).Outcomes[0].Failure
-					wantFailure(t, f, want{relay.CauseUnreadable, relay.PhaseData, 0, false})
+					wantFailure(t, f, want{relay.CauseDeferred, relay.PhaseData, 0, false})
 					if !errors.Is(f, smtpout.ErrBody) {
 						t.Errorf("failure %v, want ErrBody", f)
 					}

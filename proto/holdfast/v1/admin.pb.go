@@ -648,7 +648,7 @@ func (x *MessageRecipient) GetLastError() *DeliveryError {
 // DeliveryError is why an attempt failed.
 type DeliveryError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// dns, refused, unreachable, timeout, tls, auth, deferred, rejected, closed, unreadable.
+	// dns, refused, unreachable, timeout, tls, auth, deferred, rejected, closed.
 	Cause string `protobuf:"bytes,1,opt,name=cause,proto3" json:"cause,omitempty"`
 	// dns, connect, greeting, ehlo, tls, auth, mail, rcpt, data, dot.
 	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
