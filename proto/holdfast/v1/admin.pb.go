@@ -4423,7 +4423,9 @@ func (x *CheckRecipientRequest) GetAnew() bool {
 
 type CheckRecipientResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The answer to RCPT: 250, 450 or 550, with its enhanced code and text.
+	// The answer to RCPT with its enhanced code and text: 250; 550; 450 where the
+	// recipient can't be verified now; 451 or 452 where this node takes no mail now, or
+	// none for the domain.
 	Code     uint32                        `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	Enhanced string                        `protobuf:"bytes,2,opt,name=enhanced,proto3" json:"enhanced,omitempty"`
 	Text     string                        `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
@@ -9537,9 +9539,8 @@ type GetStatusResponse_Warning struct {
 	// domain-filling and domain-full, spam-deferred, or one of: no-quorum,
 	// no-leader, no-lease, node-down, node-lags, node-joining, node-draining,
 	// redundancy, disk-reserve, disk-low, clock-apart, destination-down, pending,
-	// piling-up,
-	// old-mail, held, in-doubt, frozen, state-mismatch, not-configured,
-	// mixed-programs, drill.
+	// piling-up, old-mail, held, in-doubt, frozen, state-mismatch, not-configured,
+	// mixed-programs, drill, certificate, bulk-stuck.
 	// docs/operate.md has what to do about each.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What it is about: a node, a destination, "" for the cluster.
@@ -10324,7 +10325,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\rearlier_hosts\x18\x12 \x03(\v2\x1c.holdfast.v1.DestinationHostR\fearlierHosts\x12\x1d\n" +
 	"\n" +
 	"earlier_mx\x18\x13 \x01(\tR\tearlierMx\x12?\n" +
-	"\rearlier_until\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\fearlierUntil\"\x9e\x03\n" +
+	"\rearlier_until\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\fearlierUntil\"\xa3\x03\n" +
 	"\x15SetDestinationRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x05hosts\x18\x02 \x03(\v2\x1c.holdfast.v1.DestinationHostR\x05hosts\x12\x19\n" +
@@ -10333,8 +10334,8 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\tprobe_max\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bprobeMax\x12\x13\n" +
 	"\x02mx\x18\x06 \x01(\tH\x02R\x02mx\x88\x01\x01\x12\x1a\n" +
 	"\x06on_5xx\x18\a \x01(\tH\x03R\x05on5xx\x88\x01\x01\x12 \n" +
-	"\tauth_user\x18\b \x01(\tH\x04R\bauthUser\x88\x01\x01\x12(\n" +
-	"\rauth_password\x18\t \x01(\tH\x05R\fauthPassword\x88\x01\x01\x12\x12\n" +
+	"\tauth_user\x18\b \x01(\tH\x04R\bauthUser\x88\x01\x01\x12-\n" +
+	"\rauth_password\x18\t \x01(\tB\x03\x80\x01\x01H\x05R\fauthPassword\x88\x01\x01\x12\x12\n" +
 	"\x04undo\x18\n" +
 	" \x01(\bR\x04undoB\b\n" +
 	"\x06_slotsB\x06\n" +

@@ -4404,7 +4404,8 @@ func (x *AccountRemoved) GetRevision() uint64 {
 }
 
 // ConfigurationApplied carries out a ConfigurationChange, all of it at this index
-// or nothing. Whatever it comes to, the content goes.
+// or nothing. The content goes, but where it is too large or pieces of it are missing:
+// then whoever sent it abandons it.
 type ConfigurationApplied struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The content: the payload, or pieces that came as ContentAppended.
@@ -5116,7 +5117,8 @@ func (x *SettingsChanged) GetSettings() *Settings {
 
 // HistoryPruned removes messages that ended before a time, with all that is kept
 // of them, the longest ended first: at most 1,000 recipients and history rows,
-// or the recipients of one message.
+// or the recipients of one message. If it has 100 left it removes, of so many rows of
+// the past of configuration, those from before the retention; or of as many as it has.
 type HistoryPruned struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Nanoseconds since 1970, at least the log's retention before the event's time.
@@ -7151,7 +7153,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"recipients\x18\x03 \x03(\rR\n" +
 	"recipients\x12\x19\n" +
-	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt\"\x90\x03\n" +
+	"\bin_doubt\x18\x04 \x01(\bR\ainDoubt\"\x95\x03\n" +
 	"\x11DestinationConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\x05hosts\x18\x02 \x03(\v2#.holdfast.v1.DestinationConfig.HostR\x05hosts\x12\x14\n" +
@@ -7160,8 +7162,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tprobe_max\x18\x05 \x01(\x03R\bprobeMax\x12#\n" +
 	"\rhold_rejected\x18\x06 \x01(\bR\fholdRejected\x12\x0e\n" +
 	"\x02mx\x18\a \x01(\tR\x02mx\x12\x1b\n" +
-	"\tauth_user\x18\b \x01(\tR\bauthUser\x12#\n" +
-	"\rauth_password\x18\t \x01(\tR\fauthPassword\x12\x1a\n" +
+	"\tauth_user\x18\b \x01(\tR\bauthUser\x12(\n" +
+	"\rauth_password\x18\t \x01(\tB\x03\x80\x01\x01R\fauthPassword\x12\x1a\n" +
 	"\brevision\x18\n" +
 	" \x01(\x04R\brevision\x1aT\n" +
 	"\x04Host\x12\x18\n" +

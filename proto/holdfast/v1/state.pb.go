@@ -2021,6 +2021,8 @@ type CounterRecord struct {
 	InDoubt uint64 `protobuf:"varint,6,opt,name=in_doubt,json=inDoubt,proto3" json:"in_doubt,omitempty"`
 	// Deliveries of recipients that had ended before.
 	Duplicates uint64 `protobuf:"varint,7,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Of those ended, how many are deleted and can come back.
+	Undoable uint64 `protobuf:"varint,8,opt,name=undoable,proto3" json:"undoable,omitempty"`
 	// Of those delivered and of those ended, how many the log has no more.
 	PrunedDelivered uint64 `protobuf:"varint,20,opt,name=pruned_delivered,json=prunedDelivered,proto3" json:"pruned_delivered,omitempty"`
 	PrunedEnded     uint64 `protobuf:"varint,21,opt,name=pruned_ended,json=prunedEnded,proto3" json:"pruned_ended,omitempty"`
@@ -2032,9 +2034,12 @@ type CounterRecord struct {
 	Listed      uint64 `protobuf:"varint,32,opt,name=listed,proto3" json:"listed,omitempty"`
 	ListedIndex uint64 `protobuf:"varint,33,opt,name=listed_index,json=listedIndex,proto3" json:"listed_index,omitempty"`
 	// Of a domain: its recipients of which something is known by a call-out.
-	Verified      uint64 `protobuf:"varint,34,opt,name=verified,proto3" json:"verified,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Verified uint64 `protobuf:"varint,34,opt,name=verified,proto3" json:"verified,omitempty"`
+	// Of a domain: the index at which one of this name was removed last. What call-outs
+	// found out up to then is as good as none, and isn't counted in verified.
+	ForgottenIndex uint64 `protobuf:"varint,35,opt,name=forgotten_index,json=forgottenIndex,proto3" json:"forgotten_index,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CounterRecord) Reset() {
@@ -2116,6 +2121,13 @@ func (x *CounterRecord) GetDuplicates() uint64 {
 	return 0
 }
 
+func (x *CounterRecord) GetUndoable() uint64 {
+	if x != nil {
+		return x.Undoable
+	}
+	return 0
+}
+
 func (x *CounterRecord) GetPrunedDelivered() uint64 {
 	if x != nil {
 		return x.PrunedDelivered
@@ -2161,6 +2173,13 @@ func (x *CounterRecord) GetListedIndex() uint64 {
 func (x *CounterRecord) GetVerified() uint64 {
 	if x != nil {
 		return x.Verified
+	}
+	return 0
+}
+
+func (x *CounterRecord) GetForgottenIndex() uint64 {
+	if x != nil {
+		return x.ForgottenIndex
 	}
 	return 0
 }
@@ -2233,7 +2252,7 @@ type VerifiedRecord struct {
 	// Of INVALID.
 	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
 	// The raft index of the event. What isn't VALID is as good as none once the domain
-	// was changed after it.
+	// was changed after it, and all is once it was removed.
 	Index         uint64 `protobuf:"varint,7,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2470,9 +2489,12 @@ type AppliedRecord struct {
 	Clock int64 `protobuf:"varint,20,opt,name=clock,proto3" json:"clock,omitempty"`
 	// The past before this raft index is pruned.
 	Forgotten uint64 `protobuf:"varint,21,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
-	// The raft index at which domains, destinations, policies or settings changed
-	// last.
-	Configured    uint64 `protobuf:"varint,22,opt,name=configured,proto3" json:"configured,omitempty"`
+	// The raft index at which domains, their lists of recipients, destinations,
+	// policies or settings changed last.
+	Configured uint64 `protobuf:"varint,22,opt,name=configured,proto3" json:"configured,omitempty"`
+	// From which row on the past of configuration is looked at next for what is from
+	// before forgotten, empty for the first.
+	Swept         []byte `protobuf:"bytes,23,opt,name=swept,proto3" json:"swept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2561,6 +2583,13 @@ func (x *AppliedRecord) GetConfigured() uint64 {
 		return x.Configured
 	}
 	return 0
+}
+
+func (x *AppliedRecord) GetSwept() []byte {
+	if x != nil {
+		return x.Swept
+	}
+	return nil
 }
 
 // ConfiguredRecord says who changed the configuration at an index.
@@ -3215,7 +3244,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\aresults\x18\x01 \x03(\v2!.holdfast.v1.ResultsRecord.ResultR\aresults\x1aV\n" +
 	"\x06Result\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\x9b\x03\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.holdfast.v1.EventResultR\x06result\"\xe0\x03\n" +
 	"\rCounterRecord\x12\x18\n" +
 	"\apending\x18\x01 \x01(\x04R\apending\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -3225,14 +3254,16 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\bin_doubt\x18\x06 \x01(\x04R\ainDoubt\x12\x1e\n" +
 	"\n" +
 	"duplicates\x18\a \x01(\x04R\n" +
-	"duplicates\x12)\n" +
+	"duplicates\x12\x1a\n" +
+	"\bundoable\x18\b \x01(\x04R\bundoable\x12)\n" +
 	"\x10pruned_delivered\x18\x14 \x01(\x04R\x0fprunedDelivered\x12!\n" +
 	"\fpruned_ended\x18\x15 \x01(\x04R\vprunedEnded\x12\x1a\n" +
 	"\bmessages\x18\x1e \x01(\x04R\bmessages\x12\x14\n" +
 	"\x05bytes\x18\x1f \x01(\x04R\x05bytes\x12\x16\n" +
 	"\x06listed\x18  \x01(\x04R\x06listed\x12!\n" +
 	"\flisted_index\x18! \x01(\x04R\vlistedIndex\x12\x1a\n" +
-	"\bverified\x18\" \x01(\x04R\bverified\"D\n" +
+	"\bverified\x18\" \x01(\x04R\bverified\x12'\n" +
+	"\x0fforgotten_index\x18# \x01(\x04R\x0eforgottenIndex\"D\n" +
 	"\fListedRecord\x12\x19\n" +
 	"\badded_at\x18\x01 \x01(\x03R\aaddedAt\x12\x19\n" +
 	"\badded_by\x18\x02 \x01(\tR\aaddedBy\"\xea\x01\n" +
@@ -3283,7 +3314,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\fKIND_ORDERED\x10.\x12\x0f\n" +
 	"\vKIND_PURGED\x10/\x12\x17\n" +
 	"\x13KIND_FROZEN_EXPIRED\x100\x12\x15\n" +
-	"\x11KIND_DELAY_WARNED\x10\x1f\"\xcb\x02\n" +
+	"\x11KIND_DELAY_WARNED\x10\x1f\"\xe1\x02\n" +
 	"\rAppliedRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
@@ -3295,7 +3326,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\tforgotten\x18\x15 \x01(\x04R\tforgotten\x12\x1e\n" +
 	"\n" +
 	"configured\x18\x16 \x01(\x04R\n" +
-	"configured\x1aF\n" +
+	"configured\x12\x14\n" +
+	"\x05swept\x18\x17 \x01(\fR\x05swept\x1aF\n" +
 	"\x06Digest\x12\x16\n" +
 	"\x06family\x18\x01 \x01(\tR\x06family\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\x06R\x03sum\x12\x12\n" +
