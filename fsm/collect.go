@@ -91,7 +91,8 @@ func (v *View) collectQueue(send sender) {
 	send.gauge(queueRecipients, total.Frozen, "frozen")
 	send.gauge(queueInDoubt, total.InDoubt)
 	send.counter(ended, total.Delivered, "delivered")
-	send.counter(ended, total.Ended, "failed")
+	// Without those that can still come back: a counter never falls.
+	send.counter(ended, total.Ended-total.Undoable, "failed")
 	send.counter(duplicates, total.Duplicates)
 	if oldest, err := v.OldestPending(); err == nil {
 		send.ch <- prometheus.MustNewConstMetric(queueOldest, prometheus.GaugeValue, float64(oldest)/1e9)

@@ -75,6 +75,35 @@ func TestCollector(t *testing.T) {
 	}
 }
 
+// A counter that falls is taken for one that began anew: what can still come back
+// isn't counted as ended.
+func TestEndedNeverFalls(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	id := w.accept(1, "x@example.test", "y@example.test")
+	check := func(what string, want float64) {
+		t.Helper()
+		if n := gathered(t, w.state)["holdfast_recipients_ended_total failed"]; n != want {
+			t.Errorf("%v have ended when %s, want %v", n, what, want)
+		}
+		checkState(t, w.state)
+	}
+	deletion := &pb.Operation{Kind: pb.Operation_KIND_DELETE, By: "ann", UndoUntil: w.now.Add(time.Minute).UnixNano()}
+	w.must(1, operated(deletion, id, 0, 1), nil)
+	check("both are deleted", 0)
+	w.must(1, operated(&pb.Operation{Kind: pb.Operation_KIND_UNDELETE, By: "ann"}, id, 0), nil)
+	check("one is back", 0)
+	w.now = w.now.Add(time.Hour)
+	w.must(1, &pb.Event{Kind: &pb.Event_Purged{Purged: &pb.Purged{Targets: AddTarget(nil, id, 1)}}}, nil)
+	check("the other can't come back", 1)
+	taken := w.accept(1, "x@example.test")
+	deletion.UndoUntil = w.now.Add(time.Minute).UnixNano()
+	w.must(1, operated(deletion, taken, 0), nil)
+	w.must(1, &pb.Event{Kind: &pb.Event_AcceptanceAborted{AcceptanceAborted: &pb.AcceptanceAborted{MessageId: taken[:]}}}, nil)
+	check("a deleted one was never accepted", 1)
+}
+
 // Beyond the cap it is the destinations with the longest queues that are shown.
 func TestCollectorIsBounded(t *testing.T) {
 	w := newWorld(t)

@@ -98,6 +98,9 @@ func (a *audit) counters() {
 		if (r.State == pending || r.State == held || r.State == frozenSt) && r.InDoubt > 0 {
 			c.InDoubt++
 		}
+		if r.UndoUntil != 0 {
+			c.Undoable++
+		}
 	}
 	for id, recipients := range a.recipients {
 		m := a.messages[id]
@@ -151,9 +154,19 @@ func (a *audit) counters() {
 			a.t.Errorf("listed %q: %x, configured %v", key, value, ok)
 		}
 	}
-	for key := range a.rows[famVerified] {
+	for key, value := range a.rows[famVerified] {
 		domain, _, _ := strings.Cut(key[1:], "\x00")
-		counter := string(keyOfCounter('d', domain))
+		counter, record := string(keyOfCounter('d', domain)), &pb.VerifiedRecord{}
+		count, ok := lookup(a.s.published().counters, counter)
+		if err := proto.Unmarshal(value, record); err != nil || !ok || record.Index == 0 {
+			a.t.Errorf("verdict %q: %v, %v, counted %v", key, record, err, ok)
+		}
+		if record.Index <= count.GetForgottenIndex() {
+			continue
+		}
+		if _, ok := lookup(a.s.published().domains, domain); !ok {
+			a.t.Errorf("verdict %q is counted, its domain is removed", key)
+		}
 		if want[counter] == nil {
 			want[counter] = &pb.CounterRecord{}
 		}
@@ -167,7 +180,7 @@ func (a *audit) counters() {
 		if got.Listed > a.s.caps.listed || got.Listed > 0 && got.ListedIndex == 0 {
 			a.t.Errorf("counter %q: %v", key, got)
 		}
-		got.ListedIndex = 0
+		got.ListedIndex, got.ForgottenIndex = 0, 0
 		got.Duplicates = 0                   // counted from events, kept nowhere else
 		got.Delivered -= got.PrunedDelivered // their recipients are gone
 		got.Ended -= got.PrunedEnded

@@ -66,8 +66,11 @@ func isOpen(state pb.RecipientState) bool {
 
 // keepsBody: the recipient's body may yet be needed.
 func keepsBody(rec *pb.RecipientRecord) bool {
-	return isOpen(rec.GetState()) || rec.GetUndoUntil() != 0
+	return isOpen(rec.GetState()) || isUndoable(rec)
 }
+
+// isUndoable: the recipient is deleted, and can come back.
+func isUndoable(rec *pb.RecipientRecord) bool { return rec.GetUndoUntil() != 0 }
 
 // RetentionFrom is when the retention of a recipient began: at the acceptance,
 // or when an operator thawed it.
@@ -176,7 +179,7 @@ func (t *tx) moveRow(from, to []byte, destination string) {
 }
 
 func (t *tx) moveCounters(before, now *pb.RecipientRecord) {
-	if before.GetState() == now.State && (before.GetInDoubt() > 0) == (now.InDoubt > 0) &&
+	if before.GetState() == now.State && (before.GetInDoubt() > 0) == (now.InDoubt > 0) && isUndoable(before) == isUndoable(now) &&
 		before.GetDestination() == now.Destination && countedDomain(before) == countedDomain(now) {
 		return
 	}
@@ -213,6 +216,9 @@ func (t *tx) addTo(c *pb.CounterRecord, rec *pb.RecipientRecord, n uint64) {
 	}
 	if isOpen(rec.State) && rec.InDoubt > 0 {
 		c.InDoubt += n
+	}
+	if isUndoable(rec) {
+		c.Undoable += n
 	}
 }
 

@@ -134,6 +134,7 @@ func (v *View) Counters() *pb.CounterRecord {
 		total.Ended += c.Ended
 		total.InDoubt += c.InDoubt
 		total.Duplicates += c.Duplicates
+		total.Undoable += c.Undoable
 		return false
 	})
 	return total
