@@ -56,6 +56,7 @@ func (t *tx) historyPruned(e *pb.HistoryPruned) *pb.EventResult {
 		return stale("nothing ended before %d", e.Before)
 	}
 	t.forget(e.Before)
+	t.sweepTablePast(min(left, maxSwept))
 	return resultOK
 }
 

@@ -31,8 +31,8 @@ func (t *tx) configured(subject string) {
 	t.forgetTableRows(keyOfConfigured())
 }
 
-// Configured is the index at which domains, destinations, policies or settings
-// changed last before the view's.
+// Configured is the index at which domains, their lists of recipients, destinations,
+// policies or settings changed last before the view's.
 func (v *View) Configured() uint64 { return v.applied.Configured }
 
 // ConfigurationChange says who changed something of the configuration.

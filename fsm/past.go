@@ -57,10 +57,50 @@ const maxForgotten = 4
 // more than it adds.
 func (t *tx) forgetTableRows(key []byte) {
 	for _, past := range t.keysOf(tablePast(key), maxForgotten) {
-		if binary.BigEndian.Uint64(past[len(past)-8:]) <= t.applied.Forgotten {
+		if isBeforeRetention(past, t.applied.Forgotten) {
 			t.remove(past, t.get(past))
 		}
 	}
+}
+
+// maxSwept is how many rows of the past of configuration one pruning looks at, if it
+// has so much left of what it may remove.
+const maxSwept = 100
+
+// sweepTablePast removes what the past of configuration has from before the
+// retention: what was removed changes no more, so that nothing else comes back to it.
+// It goes on behind the row that it looked at last, and at the end begins anew.
+func (t *tx) sweepTablePast(limit int) {
+	if limit <= 0 {
+		return
+	}
+	from := t.applied.Swept
+	if len(from) == 0 {
+		from = pastPrefix(nil)
+	}
+	var keys [][]byte
+	// The past of recipients is behind that of all tables, and goes with its messages.
+	t.failedIf(scanFrom(t.batch, from, pastPrefix([]byte{byte(famRecipients)}), func(key, _ []byte) error {
+		if keys = append(keys, slices.Clone(key)); len(keys) == limit {
+			return errStop
+		}
+		return nil
+	}))
+	t.applied.Swept = nil
+	if len(keys) == limit {
+		t.applied.Swept = append(slices.Clone(keys[limit-1]), 0)
+	}
+	for _, past := range keys {
+		if isBeforeRetention(past, t.applied.Forgotten) {
+			t.remove(past, t.get(past))
+		}
+	}
+}
+
+// isBeforeRetention: such a row is what held before its index, and at forgotten another
+// one does, or the present one.
+func isBeforeRetention(past []byte, forgotten uint64) bool {
+	return binary.BigEndian.Uint64(past[len(past)-8:]) <= forgotten
 }
 
 // forget notes that what ended before a time is being pruned: nothing from before
