@@ -2,6 +2,8 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
@@ -267,7 +269,28 @@ func (t *tx) applyEvent() *pb.EventResult {
 var resultOK = &pb.EventResult{Code: pb.EventResult_CODE_OK}
 
 func refused(code pb.EventResult_Code, format string, args ...any) *pb.EventResult {
-	return &pb.EventResult{Code: code, Text: fmt.Sprintf(format, args...)}
+	return &pb.EventResult{Code: code, Text: inASCII(fmt.Sprintf(format, args...))}
+}
+
+// inASCII writes what isn't ASCII as Go does in quotes. Results are state, and which
+// characters %q takes for printable depends on the version of Unicode that a program
+// knows: it leaves some as they are that an older one has written like this.
+func inASCII(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r <= unicode.MaxASCII:
+			b.WriteRune(r)
+		case r <= 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+	}
+	return b.String()
 }
 
 func invalid(format string, args ...any) *pb.EventResult {

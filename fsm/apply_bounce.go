@@ -102,7 +102,8 @@ func (t *tx) fileReport(about *message, report *pb.Bounced_Report) ([]byte, *pb.
 		rec.State, rec.FrozenAt = pb.RecipientState_RECIPIENT_STATE_FROZEN, t.event.Time
 		rec.LastError = &pb.Failure{
 			Cause: string(relay.CauseDNS), Phase: string(relay.PhaseDNS), At: t.event.Time,
-			Text: fmt.Sprintf("no destination is configured for the sender's domain %q", rec.Domain),
+			// Not %q, which depends on the version of Unicode that a program knows.
+			Text: fmt.Sprintf("no destination is configured for the sender's domain %+q", rec.Domain),
 		}
 	}
 	t.addRecipient(m, 0, rec)

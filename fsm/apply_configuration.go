@@ -9,9 +9,9 @@ import (
 	"holdfast/relay"
 )
 
-// Limits of one ConfigurationChange. It is the one event that touches more than
-// 1,000 records, since it must hold at one index: docs/decisions/0020 has what
-// that costs.
+// Limits of one ConfigurationChange. It is the one event that an operator sends and
+// that touches more than 1,000 records, since it must hold at one index:
+// docs/decisions/0020 has what that costs.
 const (
 	MaxConfigured        = 50_000
 	MaxConfigurationSize = 16 << 20
@@ -38,7 +38,8 @@ func (t *tx) configurationApplied(e *pb.ConfigurationApplied) *pb.EventResult {
 }
 
 // takeChange reads the content and removes it: whatever comes next, nobody asks
-// for it again.
+// for it again. What is too large to be read stays, and so do pieces of which some
+// are missing: who sent them abandons them.
 func (t *tx) takeChange(e *pb.ConfigurationApplied) (*pb.ConfigurationChange, *pb.EventResult) {
 	id, err := relay.MessageIDFromBytes(e.ContentId)
 	content := e.Content
@@ -65,7 +66,9 @@ func (t *tx) takeChange(e *pb.ConfigurationApplied) (*pb.ConfigurationChange, *p
 	}
 	change := &pb.ConfigurationChange{}
 	if err := proto.Unmarshal(encoded, change); err != nil {
-		return nil, invalid("configuration %s can't be read: %v", id, err)
+		// The library's words differ from build to build, and results are state.
+		t.s.log.Error("configuration can't be read", "id", id.String(), "index", t.index, "error", err)
+		return nil, invalid("configuration %s can't be read: this node's log says why", id)
 	}
 	if n, most := uint64(sizeOfChange(change)), t.s.caps.configured; n > most {
 		return nil, invalid("configuration %s changes %d records, %d at most", id, n, most)

@@ -50,27 +50,41 @@ type dates struct {
 	has   map[protoreflect.FullName]bool // messages with such a field in them, at any depth
 }
 
-// later is the first field found set in a message that has a later version.
-func (d *dates) later(m protoreflect.Message, version uint32) (found protoreflect.FieldDescriptor) {
-	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+// later is the first field set in a message that has a later version. It goes in the
+// order of the descriptor: that of Range differs from build to build, and the field's
+// name comes into the event's result.
+func (d *dates) later(m protoreflect.Message, version uint32) protoreflect.FieldDescriptor {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if !m.Has(field) {
+			continue
+		}
 		if d.since[field.FullName()] > version {
-			found = field
-			return false
+			return field
 		}
-		// Events have no maps: their order would reach the state.
-		if field.Message() == nil || !d.has[field.Message().FullName()] {
-			return true
+		if found := d.laterIn(field, m.Get(field), version); found != nil {
+			return found
 		}
-		if !field.IsList() {
-			found = d.later(value.Message(), version)
-			return found == nil
+	}
+	return nil
+}
+
+// laterIn looks into a field that is set. Events have no maps: their order would
+// reach the state.
+func (d *dates) laterIn(field protoreflect.FieldDescriptor, value protoreflect.Value, version uint32) protoreflect.FieldDescriptor {
+	if field.Message() == nil || !d.has[field.Message().FullName()] {
+		return nil
+	}
+	if !field.IsList() {
+		return d.later(value.Message(), version)
+	}
+	for i := range value.List().Len() {
+		if found := d.later(value.List().Get(i).Message(), version); found != nil {
+			return found
 		}
-		for i := 0; i < value.List().Len() && found == nil; i++ {
-			found = d.later(value.List().Get(i).Message(), version)
-		}
-		return found == nil
-	})
-	return found
+	}
+	return nil
 }
 
 // dated is read from the descriptors once; it never changes.

@@ -124,6 +124,35 @@ func TestEventsAreDated(t *testing.T) {
 	}
 }
 
+// Which field a refusal names, the order of the descriptor decides: a result is state.
+func TestLateFieldsAreNamedInOrder(t *testing.T) {
+	file := protodesc.ToFileDescriptorProto(pb.File_holdfast_v1_event_proto)
+	for _, field := range []string{"verify_valid", "warn_pending", "drill_consent"} {
+		date(file, "Settings", field, 2)
+	}
+	changed, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	descriptor := changed.Messages().ByName("Event")
+	raw, err := proto.Marshal(settingsChanged(&pb.Settings{
+		VerifyValid: proto.Int64(1), WarnPending: proto.Uint64(1), DrillConsent: proto.Bool(true),
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := datesOf(descriptor)
+	for range 50 { // a message of this kind has its fields in a map
+		event := dynamicpb.NewMessage(descriptor)
+		if err := proto.Unmarshal(raw, event); err != nil {
+			t.Fatal(err)
+		}
+		if field := d.later(event, 1); field == nil || field.Name() != "warn_pending" {
+			t.Fatalf("%v is named, want the first", field)
+		}
+	}
+}
+
 // date gives a field of a descriptor a version.
 func date(file *descriptorpb.FileDescriptorProto, message, field string, since uint32) {
 	for _, m := range file.MessageType {

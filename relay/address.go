@@ -19,13 +19,25 @@ const (
 
 // SplitAddress cuts a mailbox at its last @. The domain comes back in lower
 // case, the local part as it was: only its own host may fold it (RFC 5321
-// section 2.4).
+// section 2.4). Only ASCII is folded: Apply takes domains from here, and what is
+// lower case beyond that depends on the version of Unicode that a program knows.
+// RelayDomain maps U-labels, for those who propose.
 func SplitAddress(address string) (local, domain string, err error) {
 	at := strings.LastIndexByte(address, '@')
 	if at <= 0 || at == len(address)-1 {
 		return "", "", ErrAddress
 	}
-	return address[:at], strings.ToLower(address[at+1:]), nil
+	return address[:at], lowerASCII(address[at+1:]), nil
+}
+
+func lowerASCII(s string) string {
+	lower := []byte(s)
+	for i, b := range lower {
+		if 'A' <= b && b <= 'Z' {
+			lower[i] = b + 'a' - 'A'
+		}
+	}
+	return string(lower)
 }
 
 // ShellWord is the name of a relay domain as it stands in a command line.
@@ -36,7 +48,7 @@ func ShellWord(domain string) string {
 	return domain
 }
 
-// DomainOf is the domain of a mailbox in lower case, or "" where there is none
+// DomainOf is the domain of a mailbox in lower case (ASCII), or "" where there is none
 // (the null sender, a local part alone).
 func DomainOf(address string) string {
 	_, domain, err := SplitAddress(address)

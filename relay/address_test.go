@@ -45,3 +45,18 @@ func TestRelayDomain(t *testing.T) {
 		}
 	}
 }
+
+// What is lower case beyond ASCII differs between the programs of a rolling upgrade, and
+// Apply takes domains from here.
+func TestSplitAddressFoldsASCII(t *testing.T) {
+	for address, want := range map[string]string{
+		"Ann@EXAMPLE.Test":          "Ann example.test",
+		"x@BÜCHER.Example":          "x bÜcher.example",
+		"x@\u1c89\ua7cb\u2c00.TEST": "x \u1c89\ua7cb\u2c00.test", // of Unicode 16, 16 and 4.1
+		"x@\U00010400A\xff":         "x \U00010400a\xff",
+	} {
+		if local, domain, err := SplitAddress(address); err != nil || local+" "+domain != want {
+			t.Errorf("%q is %q at %q, %v, want %q", address, local, domain, err, want)
+		}
+	}
+}

@@ -9,6 +9,42 @@ func stateRules() []rule {
 			test:    "fsm.TestTwoRoutesToTheSameState", says: "digest",
 		},
 		{
+			text:    "What Apply knows of upper and lower case is ASCII: the tables of Unicode differ between programs",
+			in:      "SplitAddress",
+			without: []change{{"relay/address.go", "lowerASCII(address[at+1:]), nil", "strings.ToLower(address[at+1:]), nil"}},
+			test:    "fsm.TestDomainsAreFoldedAsASCII", says: "the report goes to domain",
+		},
+		{
+			text:    "No words of a library come into a result",
+			in:      "takeChange",
+			without: []change{{"fsm/apply_configuration.go", "can't be read: this node's log says why\", id)", "can't be read: %v\", id, err)"}},
+			test:    "fsm.TestResultsAreTheSameInAnyBuild", says: "can't be read",
+		},
+		{
+			text:    "Nor do characters that only some versions of Unicode have",
+			in:      "refused",
+			without: []change{{"fsm/apply.go", "Text: inASCII(fmt.Sprintf(format, args...))", "Text: fmt.Sprintf(format, args...)"}},
+			test:    "fsm.TestResultsAreTheSameInAnyBuild", says: "no domain",
+		},
+		{
+			text:    "A refused event names the first of its late fields, in the order in which they are declared",
+			in:      "dates.later",
+			without: []change{{"fsm/version.go", "\tfor i := range fields.Len() {\n\t\tfield := fields.Get(i)\n\t\tif !m.Has(field) {", "\tfor i := range fields.Len() {\n\t\tfield := fields.Get(fields.Len() - 1 - i)\n\t\tif !m.Has(field) {"}},
+			test:    "fsm.TestLateFieldsAreNamedInOrder", says: "want the first",
+		},
+		{
+			text:    "The past of configuration that was removed goes with the log's retention",
+			in:      "sweepTablePast",
+			without: []change{{"fsm/apply_prune.go", "\tt.sweepTablePast(min(left, maxSwept))\n", ""}},
+			test:    "fsm.TestPruneForgetsWhatWasRemoved", says: "rows are left",
+		},
+		{
+			text:    "What was within the retention stays as it was",
+			in:      "isBeforeRetention",
+			without: []change{{"fsm/past.go", "past[len(past)-8:]) <= forgotten\n", "past[len(past)-8:]) <= forgotten+10\n"}},
+			test:    "fsm.TestPruneForgetsWhatWasRemoved", says: "domains",
+		},
+		{
 			text:    "An entry that is applied already is skipped",
 			in:      "applyEntry",
 			without: []change{{"fsm/apply.go", "if entry.Index <= t.applied.Index {", "if false {"}},
