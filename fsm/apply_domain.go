@@ -112,7 +112,7 @@ func (t *tx) refuseDomainRemoval(name string) *pb.EventResult {
 func (t *tx) dropDomain(name string) {
 	old, _ := lookup(t.tables.domains, name)
 	t.dropListed(name)
-	t.dropVerdicts(name)
+	t.forgetVerdicts(name)
 	t.remove(keyOfName(famDomains, name), encode(old))
 	t.tables.domains, _, _ = t.tables.domains.Delete([]byte(name))
 }

@@ -3,7 +3,6 @@ package fsm
 import (
 	"bytes"
 	"encoding/binary"
-	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -61,8 +60,8 @@ func (t *tx) recipientVerified(e *pb.RecipientVerified) *pb.EventResult {
 // isKnownSince reports whether something later is known than an event says. Which event
 // comes into the log first, chance decides.
 func (t *tx) isKnownSince(domain, localPart string) bool {
-	known := &pb.VerifiedRecord{}
-	return t.load(keyOfVerified(domain, localPart), known) != nil && known.At > t.event.Time
+	known := t.known(keyOfVerified(domain, localPart))
+	return known != nil && known.At > t.event.Time
 }
 
 // refuseVerdict says what is wrong with a verdict in itself, nil if nothing is.
@@ -118,6 +117,18 @@ func (t *tables) isPresent(domain, destination string, revision uint64) bool {
 	return ok && record.Config.GetRevision() == revision
 }
 
+// isKnown reports whether readers are told of a verdict.
+func (t *tables) isKnown(domain string, record *pb.VerifiedRecord, now int64) bool {
+	count, _ := lookup(t.counters, string(keyOfCounter('d', domain)))
+	return !isForgotten(count, record) && t.isGood(domain, record, now)
+}
+
+// isForgotten: the verdict is on a domain that was removed since, and may be another's
+// now. Its row goes when it is over: 50,000 of them are too many for one event.
+func isForgotten(count *pb.CounterRecord, record *pb.VerifiedRecord) bool {
+	return record.Index <= count.GetForgottenIndex()
+}
+
 // isGood reports whether a verdict counts. That a recipient exists says something of
 // whose mailbox it is, and survives a change of the destination; that one doesn't,
 // and what a destination does with any address, is of that destination alone: a
@@ -154,10 +165,27 @@ func (t *tx) makeRoomForVerdicts() {
 }
 
 func (t *tx) forgetVerdict(order []byte) {
-	key := append([]byte{byte(famVerified)}, order[1+8:]...)
-	t.remove(key, t.get(key))
+	key, old := append([]byte{byte(famVerified)}, order[1+8:]...), &pb.VerifiedRecord{}
+	t.removeVerdict(key, order, t.load(key, old), old)
+}
+
+// removeVerdict removes a row with its place in the order.
+func (t *tx) removeVerdict(key, order, raw []byte, old *pb.VerifiedRecord) {
+	t.remove(key, raw)
 	t.moveRow(order, nil, "")
-	t.verifiedOf(key).Verified--
+	if share := t.verifiedOf(key); !isForgotten(share, old) {
+		share.Verified--
+	}
+}
+
+// known is what is known under a verdict's key, whether or not it is still good; nil
+// where nothing is.
+func (t *tx) known(key []byte) *pb.VerifiedRecord {
+	record := &pb.VerifiedRecord{}
+	if t.load(key, record) == nil || isForgotten(t.verifiedOf(key), record) {
+		return nil
+	}
+	return record
 }
 
 // verifiedOf counts what is known of the domain that a verdict's key is of.
@@ -166,12 +194,11 @@ func (t *tx) verifiedOf(key []byte) *pb.CounterRecord {
 	return t.counter('d', string(domain))
 }
 
-// dropVerdicts forgets all that is known of a domain: who gets it next may have other
-// mailboxes.
-func (t *tx) dropVerdicts(domain string) {
-	for _, key := range t.keysOf(verifiedPrefix(domain), math.MaxInt) {
-		t.dropVerified(key)
-	}
+// forgetVerdicts makes nothing of all that is known of a domain: who gets it next may
+// have other mailboxes, and has a share of its own.
+func (t *tx) forgetVerdicts(domain string) {
+	share := t.counter('d', domain)
+	share.Verified, share.ForgottenIndex = 0, t.index
 }
 
 // putVerdict writes what isn't known already: of a domain that takes any recipient
@@ -207,24 +234,24 @@ func (t *tx) putVerdict(e *pb.RecipientVerified) {
 
 // acceptsAny reports whether the domain's destination is known to take any recipient.
 func (t *tx) acceptsAny(domain string) bool {
-	record := &pb.VerifiedRecord{}
-	return t.load(keyOfVerified(domain, ""), record) != nil &&
-		record.Verdict == pb.Verdict_VERDICT_ACCEPTS_ANY && t.tables.isGood(domain, record, t.event.Time)
+	record := t.known(keyOfVerified(domain, ""))
+	return record != nil && record.Verdict == pb.Verdict_VERDICT_ACCEPTS_ANY && t.tables.isGood(domain, record, t.event.Time)
 }
 
-// putVerified leaves out what is new where the domain has its share.
+// putVerified leaves out what is new where the domain has its share, and what comes
+// in the entry that removed its predecessor: it was asked of that one.
 func (t *tx) putVerified(key []byte, record *pb.VerifiedRecord) {
-	old := &pb.VerifiedRecord{}
+	old, share := &pb.VerifiedRecord{}, t.verifiedOf(key)
 	raw := t.load(key, old)
-	var order []byte
-	if raw != nil {
-		order = keyOfVerifiedUntil(old.Until, key)
-	} else {
-		share := t.verifiedOf(key)
-		if share.Verified >= t.s.caps.verifiedOfDomain {
+	if raw == nil || isForgotten(share, old) {
+		if share.Verified >= t.s.caps.verifiedOfDomain || isForgotten(share, record) {
 			return
 		}
 		share.Verified++
+	}
+	var order []byte
+	if raw != nil {
+		order = keyOfVerifiedUntil(old.Until, key)
 	}
 	t.put(key, raw, encode(record))
 	t.moveRow(order, keyOfVerifiedUntil(record.Until, key), "")
@@ -233,9 +260,7 @@ func (t *tx) putVerified(key []byte, record *pb.VerifiedRecord) {
 func (t *tx) dropVerified(key []byte) {
 	old := &pb.VerifiedRecord{}
 	if raw := t.load(key, old); raw != nil {
-		t.remove(key, raw)
-		t.moveRow(keyOfVerifiedUntil(old.Until, key), nil, "")
-		t.verifiedOf(key).Verified--
+		t.removeVerdict(key, keyOfVerifiedUntil(old.Until, key), raw, old)
 	}
 }
 
@@ -298,9 +323,6 @@ func (t *tx) knownRow(r *recipient) (key []byte, record *pb.VerifiedRecord) {
 	if err != nil {
 		return nil, nil
 	}
-	key, record = keyOfVerified(r.rec.Domain, localPart), &pb.VerifiedRecord{}
-	if t.load(key, record) == nil {
-		return key, nil
-	}
-	return key, record
+	key = keyOfVerified(r.rec.Domain, localPart)
+	return key, t.known(key)
 }

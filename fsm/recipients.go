@@ -39,7 +39,7 @@ func (s *State) Verified(domain, localPart string, now time.Time) (*pb.VerifiedR
 	defer gen.release()
 	record := &pb.VerifiedRecord{}
 	err = readRow(gen.db, keyOfVerified(domain, localPart), record)
-	if errors.Is(err, ErrNotFound) || err == nil && !tables.isGood(domain, record, now.UnixNano()) {
+	if errors.Is(err, ErrNotFound) || err == nil && !tables.isKnown(domain, record, now.UnixNano()) {
 		return nil, nil
 	}
 	return record, err
@@ -83,7 +83,7 @@ func (v *View) VerifiedRecipients(domain, behind string, limit int, now time.Tim
 		}
 		record := &pb.VerifiedRecord{}
 		err := proto.Unmarshal(value, record)
-		if err == nil && v.tables.isGood(domain, record, now.UnixNano()) {
+		if err == nil && v.tables.isKnown(domain, record, now.UnixNano()) {
 			found = append(found, VerifiedRecipient{LocalPart: localPart, Record: record})
 		}
 		return err

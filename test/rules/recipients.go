@@ -82,7 +82,7 @@ func recipients() []rule {
 		{
 			text:    "No domain has more than its share of verdicts",
 			in:      "putVerified",
-			without: []change{{verdicts, "if share.Verified >= t.s.caps.verifiedOfDomain {", "if false {"}},
+			without: []change{{verdicts, "if share.Verified >= t.s.caps.verifiedOfDomain || isForgotten(share, record) {", "if isForgotten(share, record) {"}},
 			test:    "fsm.TestDomainsHaveAShareOfVerdicts", says: "after the flood",
 		},
 		{
@@ -94,8 +94,26 @@ func recipients() []rule {
 		{
 			text:    "What is known of a domain goes with it",
 			in:      "dropDomain",
-			without: []change{{"fsm/apply_domain.go", "\tt.dropVerdicts(name)\n", ""}},
+			without: []change{{"fsm/apply_domain.go", "\tt.forgetVerdicts(name)\n", ""}},
 			test:    "fsm.TestDomainForgets", says: "the domain was made anew",
+		},
+		{
+			text:    "The rows go when they are over: however many they are, the domain's removal touches none",
+			in:      "forgetVerdicts",
+			without: []change{{verdicts, "\tshare.Verified, share.ForgottenIndex = 0, t.index\n", "\tfor _, key := range t.keysOf(verifiedPrefix(domain), 1<<30) {\n\t\tt.dropVerified(key)\n\t}\n\tshare.ForgottenIndex = t.index\n"}},
+			test:    "fsm.TestRemovedDomainLeavesItsVerdicts", says: "rows are kept",
+		},
+		{
+			text:    "The domain made anew has a share of its own",
+			in:      "forgetVerdicts",
+			without: []change{{verdicts, "share.Verified, share.ForgottenIndex = 0, t.index", "share.ForgottenIndex = t.index"}},
+			test:    "fsm.TestRemovedDomainLeavesItsVerdicts", says: "are counted",
+		},
+		{
+			text:    "What comes in the entry that removed a domain was asked of that one",
+			in:      "putVerified",
+			without: []change{{verdicts, " || isForgotten(share, record) {", " {"}},
+			test:    "fsm.TestDomainMadeAnewWithinAnEntry", says: "counter",
 		},
 		{
 			text:    "A delivery keeps its recipient valid",
