@@ -24,8 +24,8 @@ func (s *queueService) operation(ctx context.Context, w window, req *pb.QueueOpe
 	if err := checkReason("operation.reason", op.Reason); err != nil {
 		return nil, err
 	}
-	if grace := w.Settings().DeleteGrace; op.Kind == pb.Operation_KIND_DELETE && grace > 0 {
-		op.UndoUntil = w.now.Add(grace).UnixNano()
+	if op.Kind == pb.Operation_KIND_DELETE {
+		op.UndoFor = max(0, w.Settings().DeleteGrace).Nanoseconds()
 	}
 	if op.Kind != pb.Operation_KIND_REDIRECT {
 		if op.Destination != "" || op.Address != "" {

@@ -121,7 +121,7 @@ func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, index uint64) op
 		}
 		count.messages++
 		count.last = m.id
-		t.addOperation(m, op, historyKind(op.Kind), changed, operationText(op))
+		t.addOperation(m, op, historyKind(op.Kind), changed, t.operationText(op))
 		t.addOperation(m, op, pb.HistoryRecord_KIND_ORDERED, waiting,
 			OperationWord(op.Kind)+" waits for the end of the attempt under way")
 		t.saveMessage(m)
@@ -184,7 +184,7 @@ func (t *tx) operate(op *pb.Operation, m *message, r *recipient) (waits bool, wh
 	case pb.Operation_KIND_DELETE:
 		rec.UndoState, rec.State = rec.State, pb.RecipientState_RECIPIENT_STATE_DELETED
 		rec.EndedAt, rec.NextAttempt = t.event.Time, 0
-		rec.UndoUntil = max(0, op.UndoUntil)
+		rec.UndoUntil = t.undoUntil(op)
 	case pb.Operation_KIND_UNDELETE:
 		return false, t.undelete(rec)
 	case pb.Operation_KIND_REDIRECT:
@@ -193,6 +193,15 @@ func (t *tx) operate(op *pb.Operation, m *message, r *recipient) (waits bool, wh
 		return false, t.thaw(m, rec)
 	}
 	return false, ""
+}
+
+// undoUntil is until when what an operation deletes now can come back, however long
+// ago it was ordered. Logs from before undo_for say it as a time.
+func (t *tx) undoUntil(op *pb.Operation) int64 {
+	if op.GetUndoFor() > 0 {
+		return max(0, t.event.Time+op.UndoFor)
+	}
+	return max(0, op.GetUndoUntil())
 }
 
 // ordered is an operation as its recipients keep it: the domains were for picking
@@ -214,7 +223,7 @@ func (t *tx) carryOut(m *message, r *recipient) {
 	}
 	op := waiting.Operation
 	r.rec.Ordered = nil
-	kind, text := historyKind(op.GetKind()), operationText(op)
+	kind, text := historyKind(op.GetKind()), t.operationText(op)
 	if _, why := t.operate(op, m, r); why != "" {
 		kind, text = pb.HistoryRecord_KIND_ORDERED, OperationWord(op.GetKind())+" was not carried out: it "+why
 	}
@@ -355,14 +364,15 @@ func historyKind(kind pb.Operation_Kind) pb.HistoryRecord_Kind {
 }
 
 // operationText is what a history row adds to its kind.
-func operationText(op *pb.Operation) string {
+func (t *tx) operationText(op *pb.Operation) string {
+	until := t.undoUntil(op)
 	switch {
 	case op.GetDestination() != "":
 		return "to destination " + op.Destination
 	case op.GetAddress() != "":
 		return "to " + op.Address
-	case op.GetUndoUntil() > 0:
-		return "can be undone until " + time.Unix(0, op.UndoUntil).UTC().Format(time.RFC3339)
+	case until > 0:
+		return "can be undone until " + time.Unix(0, until).UTC().Format(time.RFC3339)
 	}
 	return ""
 }

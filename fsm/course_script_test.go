@@ -22,7 +22,7 @@ func (g *script) course() []scriptEvent {
 	e.Recipients[0].Spam = g.pick(2) == 0
 	id := g.ids[len(g.ids)-1]
 	if g.pick(5) == 0 {
-		deleting := &pb.Operation{Kind: pb.Operation_KIND_DELETE, By: "ann", UndoUntil: g.now.Add(time.Minute).UnixNano()}
+		deleting := &pb.Operation{Kind: pb.Operation_KIND_DELETE, By: "ann", UndoFor: int64(time.Minute)}
 		purging := g.send(n, &pb.Event{Kind: &pb.Event_Purged{Purged: &pb.Purged{Targets: []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}}}}}, nil)
 		purging.event.Time = g.now.Add(time.Duration(g.pick(3)) * time.Minute).UnixNano()
 		return []scriptEvent{accepting, g.send(n, operated(deleting, id, 0), nil), purging}

@@ -22,7 +22,7 @@ func (g *script) operation() *pb.Operation {
 			op.Address = []string{"new@example.test", "one@other.test", "x@unknown.test"}[g.pick(3)]
 		}
 	case pb.Operation_KIND_DELETE:
-		op.UndoUntil = g.now.Add(time.Duration(g.pick(20)-2) * time.Second).UnixNano()
+		op.UndoFor = int64(time.Duration(g.pick(20)-2) * time.Second)
 	}
 	return op
 }
@@ -104,7 +104,7 @@ var (
 	opHold     = &pb.Operation{Kind: pb.Operation_KIND_HOLD, By: "ann", Reason: "looks odd"}
 	opRelease  = &pb.Operation{Kind: pb.Operation_KIND_RELEASE, By: "bob"}
 	opBounce   = &pb.Operation{Kind: pb.Operation_KIND_BOUNCE, By: "ann", Reason: "moved away"}
-	opDelete   = &pb.Operation{Kind: pb.Operation_KIND_DELETE, By: "ann", Reason: "spam", UndoUntil: time.Unix(1_700_000_600, 0).UnixNano()}
+	opDelete   = &pb.Operation{Kind: pb.Operation_KIND_DELETE, By: "ann", Reason: "spam", UndoFor: int64(10 * time.Minute)}
 	opUndelete = &pb.Operation{Kind: pb.Operation_KIND_UNDELETE, By: "bob"}
 	opThaw     = &pb.Operation{Kind: pb.Operation_KIND_THAW, By: "ann"}
 )

@@ -77,7 +77,7 @@ func TestPrunesTheLog(t *testing.T) {
 func deletedUntil(w *admintest.World, undo time.Duration) relay.MessageID {
 	id := w.Accept(time.Hour, "s@x.test", "r@one.test")
 	w.FoldAs(1, -time.Hour, &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{
-		Operation: &pb.Operation{Kind: pb.Operation_KIND_DELETE, UndoUntil: admintest.Now.Add(undo).UnixNano()},
+		Operation: &pb.Operation{Kind: pb.Operation_KIND_DELETE, UndoFor: int64(time.Hour + undo)},
 		Targets:   []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}},
 	}}}, nil)
 	return id

@@ -5415,10 +5415,13 @@ type Operation struct {
 	// Of a redirection: one of the two.
 	Destination string `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
 	Address     string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
-	// Of a deletion: until when it can be undone, nanoseconds since 1970.
+	// Of a deletion in logs from before undo_for: until when it can be undone,
+	// nanoseconds since 1970.
 	UndoUntil int64 `protobuf:"varint,6,opt,name=undo_until,json=undoUntil,proto3" json:"undo_until,omitempty"`
 	// The relay domain of the address where it isn't the part behind the "@".
 	Domain string `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Of a deletion: how long it can be undone, in nanoseconds, whenever it comes.
+	UndoFor int64 `protobuf:"varint,8,opt,name=undo_for,json=undoFor,proto3" json:"undo_for,omitempty"`
 	// Recipients of other domains are left out; none is no limit.
 	Domains       []string `protobuf:"bytes,20,rep,name=domains,proto3" json:"domains,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -5502,6 +5505,13 @@ func (x *Operation) GetDomain() string {
 		return x.Domain
 	}
 	return ""
+}
+
+func (x *Operation) GetUndoFor() int64 {
+	if x != nil {
+		return x.UndoFor
+	}
+	return 0
 }
 
 func (x *Operation) GetDomains() []string {
@@ -7350,7 +7360,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x04hold\x18\x03 \x01(\v2\x16.holdfast.v1.OperationR\x04hold\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12\x1d\n" +
 	"\n" +
-	"ends_bulks\x18\x05 \x01(\bR\tendsBulks\"\x98\x03\n" +
+	"ends_bulks\x18\x05 \x01(\bR\tendsBulks\"\xb3\x03\n" +
 	"\tOperation\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.holdfast.v1.Operation.KindR\x04kind\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x12\x16\n" +
@@ -7359,7 +7369,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
 	"undo_until\x18\x06 \x01(\x03R\tundoUntil\x12\x16\n" +
-	"\x06domain\x18\a \x01(\tR\x06domain\x12\x18\n" +
+	"\x06domain\x18\a \x01(\tR\x06domain\x12\x19\n" +
+	"\bundo_for\x18\b \x01(\x03R\aundoFor\x12\x18\n" +
 	"\adomains\x18\x14 \x03(\tR\adomains\"\xa4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
