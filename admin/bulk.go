@@ -43,14 +43,14 @@ func (s *queueService) PreviewBulk(req *pb.PreviewBulkRequest, stream grpc.Serve
 	}
 	out := &pb.PreviewBulkResponse{Stale: !w.quorum}
 	bulk := &pb.BulkRecord{Filter: fsm.NewBulkFilter(f), Operation: op, Limit: req.Limit, Index: w.Index()}
-	for !out.Finished {
-		piece, err := w.BulkPiece(fsm.Bulk{Record: bulk}, previewPiece)
+	for piece, err := range w.PreviewBulk(bulk, previewPiece) {
 		if err != nil {
 			return readError(err, "the queue")
 		}
-		if err := w.preview(out, bulk, piece); err != nil {
+		if err := w.sample(out, piece); err != nil {
 			return err
 		}
+		out.Messages, out.Recipients, out.Finished = bulk.Messages, bulk.Changed, piece.Finished
 		if err := stream.Send(proto.CloneOf(out)); err != nil {
 			return err
 		}
@@ -58,27 +58,19 @@ func (s *queueService) PreviewBulk(req *pb.PreviewBulkRequest, stream grpc.Serve
 	return nil
 }
 
-// preview adds a piece to the count, and moves the operation on as if it had
-// been applied.
-func (w window) preview(out *pb.PreviewBulkResponse, bulk *pb.BulkRecord, piece *pb.BulkProgressed) error {
+// sample adds the first messages that an operation would hit.
+func (w window) sample(out *pb.PreviewBulkResponse, piece *pb.BulkProgressed) error {
 	for _, target := range piece.Targets {
-		out.Recipients += uint64(len(target.Recipients))
-		if string(bulk.LastMessage) == string(target.MessageId) {
-			continue // the rest of it
-		}
-		bulk.LastMessage = target.MessageId
-		bulk.Messages++
-		if len(out.Sample) == sampleSize {
+		id := relay.MessageID(target.MessageId)
+		if len(out.Sample) == sampleSize || slices.ContainsFunc(out.Sample, func(m *pb.Message) bool { return m.Id == id.String() }) {
 			continue
 		}
-		m, _, err := w.message(relay.MessageID(target.MessageId))
+		m, _, err := w.message(id)
 		if err != nil {
 			return err
 		}
 		out.Sample = append(out.Sample, m)
 	}
-	bulk.Cursor, bulk.CursorRecipient = piece.Cursor, piece.CursorRecipient
-	out.Messages, out.Finished = bulk.Messages, piece.Finished
 	return nil
 }
 

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -80,7 +81,7 @@ func (t *tx) bulkProgressed(e *pb.BulkProgressed) *pb.EventResult {
 	if len(e.Failure) > MaxReason || e.Failure != "" && len(e.Targets) > 0 {
 		return invalid("a bulk operation that ends before its time says why in %d bytes at most, and changes nothing", MaxReason)
 	}
-	count := t.operateAll(bulk.Operation, e.Targets, bulk.Index)
+	count := t.operateAll(bulk.Operation, e.Targets, bulkPart{id: id, index: bulk.Index, noted: e.Noted})
 	bulk = proto.Clone(bulk).(*pb.BulkRecord)
 	bulk.Cursor, bulk.CursorRecipient = e.Cursor, e.CursorRecipient
 	addToBulk(bulk, count)
@@ -116,6 +117,16 @@ func (t *tx) bulkStopped(e *pb.BulkStopped) *pb.EventResult {
 	bulk.Stopped, bulk.StoppedBy, bulk.StopReason = true, t.event.By, e.Reason
 	t.put(key, raw, encode(bulk))
 	return resultOK
+}
+
+// note keeps with a message that a bulk operation has met it, in place of those
+// that have ended.
+func (t *tx) note(m *message, bulk relay.MessageID) {
+	m.rec.Bulks = slices.DeleteFunc(m.rec.Bulks, func(met []byte) bool {
+		record := &pb.BulkRecord{}
+		return bytes.Equal(met, bulk[:]) || t.load(keyOfID(famBulks, relay.MessageID(met)), record) == nil || record.FinishedAt != 0
+	})
+	m.rec.Bulks = append(m.rec.Bulks, bulk[:])
 }
 
 func addToBulk(bulk *pb.BulkRecord, count operatedCount) {

@@ -28,7 +28,7 @@ func (t *tx) operated(e *pb.Operated) *pb.EventResult {
 	if n := countTargets(e.Targets); n == 0 || n > maxOperated {
 		return invalid("an operation is on 1 to %d recipients, not %d", maxOperated, n)
 	}
-	done := t.operateAll(e.Operation, e.Targets, 0)
+	done := t.operateAll(e.Operation, e.Targets, bulkPart{})
 	if done.changed+done.waiting == 0 {
 		return stale("nothing was changed: %s", done.refusal)
 	}
@@ -81,9 +81,20 @@ type operatedCount struct {
 	refusal                             string          // of the first that was refused
 }
 
-// operateAll carries out an operation on targets. Where an index is given, it
-// leaves out what no longer is as it was then.
-func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, index uint64) operatedCount {
+// bulkPart is the bulk operation of which targets are a part; none has index 0.
+type bulkPart struct {
+	id    relay.MessageID
+	index uint64 // at which it began
+	noted bool
+}
+
+// changed reports whether a recipient no longer is as it was when the operation began.
+func (b bulkPart) changed(m *message, r *recipient) bool {
+	return b.index != 0 && (r.rec.ChangedIndex > b.index || m.rec.AcceptedIndex > b.index)
+}
+
+// operateAll carries out an operation on targets.
+func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, of bulkPart) operatedCount {
 	var count operatedCount
 	for _, target := range targets {
 		m := t.messageOf(target.MessageId)
@@ -91,11 +102,14 @@ func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, index uint64) op
 			count.refuse(len(target.Recipients), "the message is gone")
 			continue
 		}
+		if of.noted {
+			t.note(m, of.id)
+		}
 		var changed, waiting []uint32
 		before := count
 		for _, number := range target.Recipients {
 			r := t.recipient(m, number)
-			if r == nil || index != 0 && (r.rec.ChangedIndex > index || m.rec.AcceptedIndex > index) || !concerns(op, r.rec) {
+			if r == nil || of.changed(m, r) || !concerns(op, r.rec) {
 				count.refuse(1, "the recipient has changed meanwhile")
 				continue
 			}
@@ -114,6 +128,9 @@ func (t *tx) operateAll(op *pb.Operation, targets []*pb.Target, index uint64) op
 			t.saveRecipient(m, r)
 		}
 		if count.changed+count.waiting == before.changed+before.waiting {
+			if of.noted {
+				t.saveMessage(m)
+			}
 			continue
 		}
 		if count.messages == 0 {

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"errors"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -87,33 +88,59 @@ func bulkFilter(bulk *pb.BulkRecord) Filter {
 // BulkPiece is the next piece of a bulk operation, of up to limit recipients. It
 // may be empty where much was read in vain.
 func (v *View) BulkPiece(b Bulk, limit int) (*pb.BulkProgressed, error) {
-	c := cutter{
-		filter: bulkFilter(b.Record), bulk: b.Record, room: limit, messages: b.Record.Messages,
-		piece: &pb.BulkProgressed{BulkId: b.ID[:], From: b.Record.Cursor, FromRecipient: b.Record.CursorRecipient},
+	return v.cut(b, limit, make(map[relay.MessageID]bool))
+}
+
+// PreviewBulk are the pieces that an operation would have if nothing changed
+// meanwhile. Each moves the operation on as if it had been applied.
+func (v *View) PreviewBulk(operation *pb.BulkRecord, limit int) iter.Seq2[*pb.BulkProgressed, error] {
+	return func(yield func(*pb.BulkProgressed, error) bool) {
+		met := make(map[relay.MessageID]bool) // no message keeps it
+		for {
+			piece, err := v.cut(Bulk{Record: operation}, limit, met)
+			if err == nil {
+				preview(operation, piece)
+			}
+			if !yield(piece, err) || err != nil || piece.Finished {
+				return
+			}
+		}
 	}
-	from, begun := b.Record.Cursor, relay.MessageID{}
+}
+
+func preview(operation *pb.BulkRecord, piece *pb.BulkProgressed) {
+	for _, target := range piece.Targets {
+		if !bytes.Equal(operation.LastMessage, target.MessageId) {
+			operation.Messages++
+		}
+		operation.LastMessage = target.MessageId
+		operation.Changed += uint64(len(target.Recipients))
+	}
+	operation.Cursor, operation.CursorRecipient = piece.Cursor, piece.CursorRecipient
+}
+
+func (v *View) cut(b Bulk, limit int, met map[relay.MessageID]bool) (*pb.BulkProgressed, error) {
+	c := cutter{
+		view: v, filter: bulkFilter(b.Record), bulk: b, met: met, room: limit, messages: b.Record.Messages,
+		piece: &pb.BulkProgressed{BulkId: b.ID[:], From: b.Record.Cursor, FromRecipient: b.Record.CursorRecipient, Noted: true},
+	}
+	from := b.Record.Cursor
 	if b.Record.CursorRecipient > 0 && len(from) >= tailSize {
 		// The last piece had only a part of a message. Its rows may have moved by that.
-		_, begun, _ = tailOf(from)
-		recipients, err := v.Recipients(begun)
-		if err != nil {
+		_, begun, _ := tailOf(from)
+		c.met[begun] = true
+		switch where, err := c.take(begun, b.Record.CursorRecipient); {
+		case err != nil:
 			return nil, err
-		}
-		switch c.take(begun, recipients, b.Record.CursorRecipient) {
-		case stopBefore:
+		case where == stopBefore:
 			c.piece.Cursor = from
 			return c.piece, nil
-		case stopAfter:
+		case where == stopAfter:
 			return c.piece, nil
 		}
 		from = append(slices.Clone(from), 0)
 	}
-	next, err := v.scanQueue(c.filter, from, func(id relay.MessageID, recipients []*pb.RecipientRecord) visit {
-		if id == begun {
-			return goOn // all of it is in the piece
-		}
-		return c.take(id, recipients, 0)
-	})
+	next, err := v.scanQueue(c.filter, from, c.meet)
 	if errors.Is(err, ErrCursor) {
 		// The log gave a cursor that no scan did; nothing can follow it.
 		err, next = nil, nil
@@ -125,31 +152,67 @@ func (v *View) BulkPiece(b Bulk, limit int) (*pb.BulkProgressed, error) {
 
 // cutter fills a piece with the recipients of one message after the other.
 type cutter struct {
+	view     *View
 	filter   Filter
-	bulk     *pb.BulkRecord
+	bulk     Bulk
+	met      map[relay.MessageID]bool // that have more than one recipient, in this view
+	last     relay.MessageID          // whose row came last
+	wanted   bool                     // the filter means it, and it wasn't met
 	room     int
 	messages uint64
 	piece    *pb.BulkProgressed
 }
 
-func (c *cutter) take(id relay.MessageID, recipients []*pb.RecipientRecord, first uint32) visit {
+// meet comes to the row of a recipient. If the filter means that, its message is
+// taken with all of its recipients that are meant, wherever their rows are: between
+// two pieces any of them may lose its own.
+func (c *cutter) meet(id relay.MessageID, number uint32) (visit, error) {
+	if c.last != id {
+		m, err := c.view.Message(id)
+		if err != nil {
+			return goOn, err
+		}
+		met := slices.ContainsFunc(m.Bulks, func(bulk []byte) bool { return bytes.Equal(bulk, c.bulk.ID[:]) })
+		c.last, c.wanted = id, !met && c.filter.matchesMessage(m)
+	}
+	if !c.wanted || c.met[id] {
+		return goOn, nil
+	}
+	r, err := c.view.Recipient(id, number)
+	if err != nil || !c.filter.MatchesQueued(r) {
+		return goOn, err
+	}
+	return c.take(id, 0)
+}
+
+// take takes the recipients of a message from one of them on.
+func (c *cutter) take(id relay.MessageID, first uint32) (visit, error) {
+	recipients, err := c.view.Recipients(id)
+	if err != nil {
+		return goOn, err
+	}
+	taken := false
 	for number := first; int(number) < len(recipients); number++ {
 		if !c.filter.MatchesQueued(recipients[number]) {
 			continue
 		}
 		if c.room == 0 {
 			c.piece.CursorRecipient = number
-			return stopBefore
+			return stopBefore, nil
 		}
 		c.room--
 		c.piece.Targets = AddTarget(c.piece.Targets, id, number)
+		taken = true
 	}
-	if !bytes.Equal(c.bulk.LastMessage, id[:]) {
+	if len(recipients) > 1 {
+		c.met[id] = true
+	}
+	if taken && !bytes.Equal(c.bulk.Record.LastMessage, id[:]) {
 		c.messages++
 	}
-	if c.bulk.Limit != 0 && c.messages >= c.bulk.Limit {
+	if c.bulk.Record.Limit != 0 && c.messages >= c.bulk.Record.Limit {
 		c.piece.Finished = true
-		return stopAfter
+		return stopAfter, nil
 	}
-	return goOn
+	return goOn, nil
 }

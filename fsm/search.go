@@ -47,12 +47,22 @@ func (v *View) Queue(f Filter, cursor []byte, limit int) (ids []relay.MessageID,
 	if v.past {
 		return v.queueAt(f, cursor, limit)
 	}
-	next, err = v.scanQueue(f, cursor, func(id relay.MessageID, _ []*pb.RecipientRecord) visit {
+	var last listing
+	next, err = v.scanQueue(f, cursor, func(id relay.MessageID, number uint32) (visit, error) {
+		if last.id != id {
+			// The rows of one message in a domain lie together: it is read once for them.
+			if last, err = v.listing(f, id); err != nil {
+				return goOn, err
+			}
+		}
+		if !last.matches || last.number != number {
+			return goOn, nil
+		}
 		ids = append(ids, id)
 		if len(ids) == limit {
-			return stopAfter
+			return stopAfter, nil
 		}
-		return goOn
+		return goOn, nil
 	})
 	return ids, next, err
 }
@@ -62,12 +72,13 @@ type visit int
 
 const (
 	goOn       visit = iota
-	stopAfter        // this message
+	stopAfter        // this row
 	stopBefore       // it: the next scan begins with it again
 )
 
-// scanQueue calls each with the messages that Queue lists and all their recipients.
-func (v *View) scanQueue(f Filter, cursor []byte, each func(relay.MessageID, []*pb.RecipientRecord) visit) (next []byte, err error) {
+// scanQueue calls each with the message and the number of the recipients that have a
+// row where the filter may mean them.
+func (v *View) scanQueue(f Filter, cursor []byte, each func(relay.MessageID, uint32) (visit, error)) (next []byte, err error) {
 	ranges := f.queueRanges()
 	if cursor != nil {
 		if ranges = from(ranges, cursor); ranges == nil {
@@ -75,7 +86,6 @@ func (v *View) scanQueue(f Filter, cursor []byte, each func(relay.MessageID, []*
 		}
 	}
 	scanned, stopped := 0, false
-	var last listing
 	visitRow := func(key, _ []byte) error {
 		if stopped || scanned == maxScanned {
 			next = slices.Clone(key)
@@ -83,27 +93,15 @@ func (v *View) scanQueue(f Filter, cursor []byte, each func(relay.MessageID, []*
 		}
 		scanned++
 		_, id, number := tailOf(key)
-		if last.id != id {
-			// The rows of one message in a domain lie together: it is read once for them.
-			if last, err = v.listing(f, id); err != nil {
-				return err
-			}
-		}
-		if !last.matches || last.number != number {
-			return nil
-		}
-		recipients, err := v.Recipients(id)
-		if err != nil {
-			return err
-		}
-		switch each(id, recipients) {
+		where, err := each(id, number)
+		switch where {
 		case stopAfter:
 			stopped = true
 		case stopBefore:
 			next = slices.Clone(key)
 			return errStop
 		}
-		return nil
+		return err
 	}
 	for _, r := range ranges {
 		if err = scanFrom(v.snap, r.lower, r.upper, visitRow); err != nil || next != nil {

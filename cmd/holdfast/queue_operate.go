@@ -42,6 +42,7 @@ func (a *app) operationCommand(op operation) *cobra.Command {
 	}
 	c.filter.add(cmd)
 	flags := cmd.Flags()
+	flags.Lookup("limit").Usage = "messages at most, each with all recipients that match (default all)"
 	flags.BoolVar(&c.all, "all", false, "the whole queue")
 	flags.BoolVar(&c.yes, "yes", false, "don't ask")
 	flags.BoolVar(&c.dryRun, "dry-run", false, "only count")

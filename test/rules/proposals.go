@@ -208,6 +208,18 @@ func outcomes() []rule {
 			test:    "fsm.TestOperationWaitsForTheAttempt", says: "operator_test.go",
 		},
 		{
+			text:    "A bulk operation comes to a message by the row of any recipient that it means, and takes all of them",
+			in:      "meet",
+			without: []change{{"fsm/bulk.go", "if err != nil || !c.filter.MatchesQueued(r) {", "if err != nil || number > 0 || !c.filter.MatchesQueued(r) {"}},
+			test:    "fsm.TestBulkMeetsAMessageAtAnyOfItsRows", says: "recipient 1 is",
+		},
+		{
+			text:    "It meets a message once, wherever its other rows are and go",
+			in:      "note",
+			without: []change{{"fsm/apply_bulk.go", "\tm.rec.Bulks = append(m.rec.Bulks, bulk[:])\n", ""}},
+			test:    "fsm.TestBulkMeetsAMessageOnce", says: "it hit [",
+		},
+		{
 			text:    "A bounce holds for all of its recipients or for none",
 			in:      "endingOf",
 			without: []change{{"fsm/ending.go", "\t\t\treturn nil, stale(\"recipient %d of %s is not under this claim\", n.GetRecipient(), m.id)\n", "\t\t\tcontinue\n"}},

@@ -5924,7 +5924,10 @@ type BulkProgressed struct {
 	// Nothing is left to do.
 	Finished bool `protobuf:"varint,7,opt,name=finished,proto3" json:"finished,omitempty"`
 	// Why it ends before its time, "" where it doesn't. It goes with no targets.
-	Failure       string `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure string `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The messages of targets keep that the operation has met them: their other rows,
+	// and rows that move, would bring it to them again. Not set in logs from before that.
+	Noted         bool `protobuf:"varint,9,opt,name=noted,proto3" json:"noted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6013,6 +6016,13 @@ func (x *BulkProgressed) GetFailure() string {
 		return x.Failure
 	}
 	return ""
+}
+
+func (x *BulkProgressed) GetNoted() bool {
+	if x != nil {
+		return x.Noted
+	}
+	return false
 }
 
 // BulkStopped ends a bulk operation where it stands, on the word of an operator:
@@ -7411,7 +7421,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x06filter\x18\x02 \x01(\v2\x17.holdfast.v1.BulkFilterR\x06filter\x124\n" +
 	"\toperation\x18\x03 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x1a\n" +
-	"\bexpected\x18\x05 \x01(\x04R\bexpected\"\x8c\x02\n" +
+	"\bexpected\x18\x05 \x01(\x04R\bexpected\"\xa2\x02\n" +
 	"\x0eBulkProgressed\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\fR\x06bulkId\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12%\n" +
@@ -7420,7 +7430,8 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12)\n" +
 	"\x10cursor_recipient\x18\x06 \x01(\rR\x0fcursorRecipient\x12\x1a\n" +
 	"\bfinished\x18\a \x01(\bR\bfinished\x12\x18\n" +
-	"\afailure\x18\b \x01(\tR\afailure\">\n" +
+	"\afailure\x18\b \x01(\tR\afailure\x12\x14\n" +
+	"\x05noted\x18\t \x01(\bR\x05noted\">\n" +
 	"\vBulkStopped\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\fR\x06bulkId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\")\n" +

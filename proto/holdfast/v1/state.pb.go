@@ -278,7 +278,10 @@ type MessageRecord struct {
 	// Domains with open recipients, in the order of RCPT.
 	Shares []*MessageRecord_Share `protobuf:"bytes,30,rep,name=shares,proto3" json:"shares,omitempty"`
 	// The raft index at which the last recipient ended, 0 before.
-	EndedIndex    uint64 `protobuf:"varint,41,opt,name=ended_index,json=endedIndex,proto3" json:"ended_index,omitempty"`
+	EndedIndex uint64 `protobuf:"varint,41,opt,name=ended_index,json=endedIndex,proto3" json:"ended_index,omitempty"`
+	// Bulk operations that have met it, by id. Those that have ended go when another
+	// one comes.
+	Bulks         [][]byte `protobuf:"bytes,42,rep,name=bulks,proto3" json:"bulks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -409,6 +412,13 @@ func (x *MessageRecord) GetEndedIndex() uint64 {
 		return x.EndedIndex
 	}
 	return 0
+}
+
+func (x *MessageRecord) GetBulks() [][]byte {
+	if x != nil {
+		return x.Bulks
+	}
+	return nil
 }
 
 // RecipientRecord is one recipient of a message.
@@ -3055,7 +3065,7 @@ var File_holdfast_v1_state_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\xd0\x04\n" +
+	"\x17holdfast/v1/state.proto\x12\vholdfast.v1\x1a\x17holdfast/v1/event.proto\"\xe6\x04\n" +
 	"\rMessageRecord\x121\n" +
 	"\benvelope\x18\x01 \x01(\v2\x15.holdfast.v1.EnvelopeR\benvelope\x12.\n" +
 	"\acontent\x18\x02 \x01(\v2\x14.holdfast.v1.ContentR\acontent\x12+\n" +
@@ -3075,7 +3085,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\faccepted_row\x18( \x01(\rR\vacceptedRow\x128\n" +
 	"\x06shares\x18\x1e \x03(\v2 .holdfast.v1.MessageRecord.ShareR\x06shares\x12\x1f\n" +
 	"\vended_index\x18) \x01(\x04R\n" +
-	"endedIndex\x1a3\n" +
+	"endedIndex\x12\x14\n" +
+	"\x05bulks\x18* \x03(\fR\x05bulks\x1a3\n" +
 	"\x05Share\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\rR\x04open\"\xf3\a\n" +
