@@ -233,8 +233,11 @@ func (w window) rowAddresses(id relay.MessageID, row fsm.HistoryRow) ([]string, 
 }
 
 func (w window) rowRecipient(id relay.MessageID, number uint32, row fsm.HistoryRow) (*pb.RecipientRecord, error) {
-	if w.caller.limited() {
-		return w.RecipientFor(w.caller.domains, id, number, row)
+	switch {
+	case !w.caller.limited():
+		return w.Recipient(id, number)
+	case row.OfEarlierAddress():
+		return nil, fsm.ErrNotFound
 	}
-	return w.Recipient(id, number)
+	return w.RecipientFor(w.caller.domains, id, number, row)
 }

@@ -409,6 +409,11 @@ func TestRedirectedRecipientsBringNothingAlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	redirect(held)
+	// One whose node died is told of only now.
+	v.FoldAs(v.Owner("two"), 0, &pb.Event{Kind: &pb.Event_Delivered{Delivered: &pb.Delivered{
+		Claim: &pb.ClaimRef{Incarnation: v.Owner("two"), Attempt: 99}, MessageId: held[:],
+		Recipients: []*pb.Delivered_Recipient{{Code: 250, Text: "taken for secret@two.test", Earlier: proto.Uint32(0)}},
+	}}}, nil)
 
 	for name, id := range map[string]relay.MessageID{"after": after, "meanwhile": meanwhile, "held": held} {
 		message, err := v.GetQueued(ctx, &pb.GetQueuedRequest{Id: id.String()})
@@ -419,7 +424,7 @@ func TestRedirectedRecipientsBringNothingAlong(t *testing.T) {
 		history, err := v.GetLog(ctx, &pb.GetLogRequest{Id: id.String()})
 		v.wantOwn(t, history, err, "KIND_REDIRECTED")
 	}
-	for reply, want := range map[string]int{"over quota": 0, "": 5} {
+	for reply, want := range map[string]int{"over quota": 0, "taken for": 0, "": 5} {
 		found, err := v.SearchLog(ctx, &pb.SearchLogRequest{Reply: reply, Filter: &pb.MessageFilter{
 			Since: timestamppb.New(admintest.Now.Add(-24 * time.Hour)),
 		}})
@@ -433,6 +438,10 @@ func TestRedirectedRecipientsBringNothingAlong(t *testing.T) {
 	}})
 	if err != nil || len(all.Messages) != 2 {
 		t.Errorf("who isn't limited finds %v: %v", all, err)
+	}
+	whole, err := dial(t, v.World).GetLog(ctx, &pb.GetLogRequest{Id: held.String()})
+	if last := whole.GetHistory()[len(whole.GetHistory())-1]; err != nil || last.Kind != pb.HistoryRecord_KIND_DELIVERED_ELSEWHERE || !strings.Contains(last.Text, "secret@two.test took it") {
+		t.Errorf("who isn't limited is told %v: %v", whole, err)
 	}
 	tail, err := v.TailLog(ctx, &pb.TailLogRequest{Index: 1})
 	if err != nil {

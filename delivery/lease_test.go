@@ -134,39 +134,68 @@ func TestBodyEndsOnlyWithTheClaim(t *testing.T) {
 }
 
 // A node falls silent after the dot and is declared down; another one delivers
-// once the attempt is in doubt. What the first one has to say counts as a duplicate.
+// once the attempt is in doubt. What the first one has to say counts as a duplicate,
+// unless it went to an address that the recipient has no longer.
 func TestNodeDeath(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "a", "b")
-	answer, reached, release := holdAt(sink.Dot)
-	s := w.sink(sink.Config{Answer: answer})
-	w.route("example.test", "dest", 2, s.Addr())
-	id := w.accept(testSender, "user@example.test")
-	w.runAll()
-	w.receive("the dot", reached)
-	dead := w.owner("dest")
-	dead.awaitAcknowledged()
-	dead.lose()
-	s.SetAnswer(nil)
-	dead.down()
-	w.awaitState(id, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
-	if record := w.recipient(id, 0); record.InDoubt != 1 {
-		t.Errorf("in doubt %d times, want 1", record.InDoubt)
+	const (
+		accepted  = pb.HistoryRecord_KIND_ACCEPTED
+		moved     = pb.HistoryRecord_KIND_REDIRECTED
+		inDoubt   = pb.HistoryRecord_KIND_IN_DOUBT
+		delivered = pb.HistoryRecord_KIND_DELIVERED
+		duplicate = pb.HistoryRecord_KIND_DUPLICATE
+	)
+	nothing := func(*world, relay.MessageID) {}
+	redirect := func(w *world, id relay.MessageID) {
+		w.must(w.any(), &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{
+			Operation: &pb.Operation{Kind: pb.Operation_KIND_REDIRECT, Address: "other@example.test"},
+			Targets:   []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}},
+		}}}, nil)
 	}
-	close(release)
-	must(t, s.WaitStats(w.ctx, func(s sink.Stats) bool { return s.Committed == 2 }))
-	dead.up()
-	w.await("the duplicate is counted", func() bool { return w.counter("dest").Duplicates == 1 })
-	var kinds []pb.HistoryRecord_Kind
-	for _, row := range w.history(id) {
-		kinds = append(kinds, row.Kind)
-	}
-	want := []pb.HistoryRecord_Kind{
-		pb.HistoryRecord_KIND_ACCEPTED, pb.HistoryRecord_KIND_IN_DOUBT,
-		pb.HistoryRecord_KIND_DELIVERED, pb.HistoryRecord_KIND_DUPLICATE,
-	}
-	if !slices.Equal(kinds, want) {
-		t.Errorf("history %v, want %v", kinds, want)
+	for name, tt := range map[string]struct {
+		before, during func(*world, relay.MessageID)
+		want           []pb.HistoryRecord_Kind
+	}{
+		"to its only address":           {nothing, nothing, []pb.HistoryRecord_Kind{accepted, inDoubt, delivered, duplicate}},
+		"redirected before the attempt": {redirect, nothing, []pb.HistoryRecord_Kind{accepted, moved, inDoubt, delivered, duplicate}},
+		"redirected when the node died": {nothing, redirect, []pb.HistoryRecord_Kind{
+			accepted, pb.HistoryRecord_KIND_ORDERED, moved, inDoubt, delivered, pb.HistoryRecord_KIND_DELIVERED_ELSEWHERE,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "a", "b")
+			answer, reached, release := holdAt(sink.Dot)
+			s := w.sink(sink.Config{Answer: answer})
+			w.route("example.test", "dest", 2, s.Addr())
+			id := w.accept(testSender, "user@example.test")
+			tt.before(w, id)
+			w.runAll()
+			w.receive("the dot", reached)
+			tt.during(w, id)
+			dead := w.owner("dest")
+			dead.awaitAcknowledged()
+			dead.lose()
+			s.SetAnswer(nil)
+			dead.down()
+			w.awaitState(id, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+			if record := w.recipient(id, 0); record.InDoubt != 1 {
+				t.Errorf("in doubt %d times, want 1", record.InDoubt)
+			}
+			close(release)
+			must(t, s.WaitStats(w.ctx, func(s sink.Stats) bool { return s.Committed == 2 }))
+			dead.up()
+			w.await("the late delivery is in the log", func() bool { return len(w.history(id)) == len(tt.want) })
+			var kinds []pb.HistoryRecord_Kind
+			for _, row := range w.history(id) {
+				kinds = append(kinds, row.Kind)
+			}
+			if !slices.Equal(kinds, tt.want) {
+				t.Errorf("history %v, want %v", kinds, tt.want)
+			}
+			if n := w.counter("dest").Duplicates; n > 0 != slices.Contains(tt.want, duplicate) {
+				t.Errorf("%d duplicates are counted", n)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -138,6 +140,7 @@ func (s *Scheduler) sort(a *attempt, v verdict) outcome {
 			reply := a.result.Outcomes[i].Reply
 			o.delivered = append(o.delivered, &pb.Delivered_Recipient{
 				Recipient: number, Code: uint32(reply.Code), Text: printable(reply.String()),
+				Earlier: proto.Uint32(uint32(len(record.Earlier))),
 			})
 			continue
 		}

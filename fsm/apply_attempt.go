@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -149,7 +150,8 @@ func (t *tx) markDoubt(m *message, r *recipient, attempt *pb.Attempt, failure *p
 
 // delivered ends recipients whoever sends it: a message that has arrived must
 // not be sent again. One for a recipient that had ended is a duplicate, unless
-// it is the same attempt told twice.
+// it is the same attempt told twice. One that went to an address that the recipient
+// no longer has ends nothing.
 func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 	m := t.messageOf(e.MessageId)
 	if m == nil {
@@ -159,6 +161,10 @@ func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 	for _, d := range e.Recipients {
 		r := t.recipient(m, d.Recipient)
 		if r == nil {
+			continue
+		}
+		if earlier := addressTaken(r, e.Claim, d); earlier != nil {
+			t.deliveredElsewhere(m, r, e, d, earlier)
 			continue
 		}
 		if !isOpen(r.rec.State) {
@@ -179,8 +185,41 @@ func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 	return resultOK
 }
 
+// addressTaken is the address that took a message, nil where it is the recipient's
+// own: it may have been redirected since its claim was revoked. Under the current
+// claim it can't be, redirections wait for that.
+func addressTaken(r *recipient, claim *pb.ClaimRef, d *pb.Delivered_Recipient) *pb.Recipient {
+	if holds(r, claim) || d.Earlier == nil || int(*d.Earlier) >= len(r.rec.Earlier) {
+		return nil
+	}
+	return r.rec.Earlier[*d.Earlier]
+}
+
+// deliveredElsewhere keeps that an address took the message which was the
+// recipient's own then. The one that it has now is owed it as before.
+func (t *tx) deliveredElsewhere(m *message, r *recipient, e *pb.Delivered, d *pb.Delivered_Recipient, earlier *pb.Recipient) {
+	if toldBefore(r, e.Claim) {
+		return
+	}
+	if isOpen(r.rec.State) {
+		r.rec.DeliveredBy = e.Claim
+		t.saveRecipient(m, r)
+	}
+	row := deliveryRow(pb.HistoryRecord_KIND_DELIVERED_ELSEWHERE, e, d)
+	row.Text = fmt.Sprintf("%s took it, which it was for until it was redirected", earlier.GetAddress())
+	if d.Text != "" {
+		row.Text += ": " + d.Text
+	}
+	t.addHistory(m, row)
+}
+
+// toldBefore reports whether it is known of this very attempt that it delivered.
+func toldBefore(r *recipient, claim *pb.ClaimRef) bool {
+	return claim != nil && proto.Equal(r.rec.DeliveredBy, claim)
+}
+
 func (t *tx) countDuplicate(m *message, r *recipient, e *pb.Delivered, d *pb.Delivered_Recipient) {
-	if e.Claim != nil && proto.Equal(r.rec.DeliveredBy, e.Claim) {
+	if toldBefore(r, e.Claim) {
 		return
 	}
 	t.counter('d', countedDomain(r.rec)).Duplicates++

@@ -60,7 +60,7 @@ func (t *tx) relayed(m *message, e *pb.Delivered) []byte {
 		return nil
 	}
 	for _, d := range e.Recipients {
-		if r := t.recipient(m, d.Recipient); r != nil && isOpen(r.rec.State) {
+		if r := t.recipient(m, d.Recipient); r != nil && isOpen(r.rec.State) && addressTaken(r, e.Claim, d) == nil {
 			report, refusal := t.fileNotice(m, e.Report)
 			if refusal != nil {
 				t.s.log.Error("report refused", "about", m.id, "reason", refusal.Text)

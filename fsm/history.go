@@ -29,6 +29,12 @@ type HistoryRow struct {
 	Record *pb.HistoryRecord
 }
 
+// OfEarlierAddress: the row tells of an address that its recipient had before, and
+// isn't for somebody who is limited to the domain of the one that it has now.
+func (r HistoryRow) OfEarlierAddress() bool {
+	return r.Record.Kind == pb.HistoryRecord_KIND_DELIVERED_ELSEWHERE
+}
+
 // History reads a message's log from a position on, oldest first, at most limit
 // rows. Its first row is the acceptance, which is kept in the message's own
 // record.

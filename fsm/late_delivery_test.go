@@ -1,9 +1,14 @@
 package fsm
 
 import (
+	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 // TestDeliveredByEndedIncarnation: a node that was declared down while the
@@ -38,5 +43,94 @@ func TestDeliveredByEndedIncarnation(t *testing.T) {
 			t.Errorf("taken over %v: a claim of an ended incarnation: %v", taken, r)
 		}
 		w.checkConsistent()
+	}
+}
+
+// deliveredAt is a delivery of the first recipient by its address after so many others.
+func deliveredAt(earlier uint32, claim *pb.ClaimRef, id relay.MessageID) *pb.Event {
+	event := delivered(claim, id, 0)
+	event.GetDelivered().Recipients[0].Earlier = proto.Uint32(earlier)
+	return event
+}
+
+// A delivery that is told late went to the address which the recipient had then. The
+// one that it was redirected to meanwhile has got nothing by it: it is tried, and
+// what is known of it stays as it was.
+func TestLateDeliveryToAnEarlierAddress(t *testing.T) {
+	redirect := &pb.Operation{Kind: pb.Operation_KIND_REDIRECT, By: "ann", Address: "Ann@example.test"}
+	for name, ordered := range map[string]bool{"redirected after it was taken over": false, "ordered during the attempt": true} {
+		t.Run(name, func(t *testing.T) {
+			w, first, second := twoNodes(t)
+			w.must(second, w.renewed(domainVerify("example.test", "dest", callout)), nil)
+			w.verify("Ann", valid, selective, 47*time.Hour)
+			known := w.verified("Ann")
+			id, report := w.acceptFrom("boss@example.test", "x@example.test"), w.newID()
+			w.must(first, claimOf(1, id, 0), nil)
+			if ordered {
+				w.must(second, operated(redirect, id, 0), nil)
+			}
+			w.down(nameOf(first), first)
+			if !ordered {
+				w.must(second, operated(redirect, id, 0), nil)
+			}
+			w.must(second, claimOf(2, id, 0), nil)
+
+			late := deliveredAt(0, ref(first, 1), id)
+			late.GetDelivered().Report = reportOf(report)
+			w.must(first, late, testBody)
+			w.up(nameOf(first), 7, first)
+			w.must(7, deliveredAt(0, ref(first, 1), id), nil) // told twice
+			r := w.wantState(id, 0, pending)
+			if !proto.Equal(r.Claim, ref(second, 2)) || r.InDoubt != 1 || r.Attempts != 0 {
+				t.Errorf("after the late delivery: %v", r)
+			}
+			if w.exists(report) {
+				t.Error("the sender is told that it was relayed")
+			}
+			if now := w.verified("Ann"); !proto.Equal(now, known) {
+				t.Errorf("it is known as %v, was %v", now, known)
+			}
+			kinds := w.historyKinds(id)
+			row := w.lastRow(id)
+			if row.Kind != pb.HistoryRecord_KIND_DELIVERED_ELSEWHERE || kinds[len(kinds)-2] == row.Kind || !strings.Contains(row.Text, "x@example.test") {
+				t.Errorf("history %v, last %v", kinds, row)
+			}
+
+			w.must(second, deliveredAt(1, ref(second, 2), id), nil)
+			w.wantState(id, 0, done)
+			w.must(7, deliveredAt(0, ref(first, 9), id), nil)
+			if c := w.view().DestinationCounter("dest"); c.Delivered != 1 || c.Duplicates != 0 {
+				t.Errorf("counters %v", c)
+			}
+			if row := w.lastRow(id); row.Kind != pb.HistoryRecord_KIND_DELIVERED_ELSEWHERE {
+				t.Errorf("a late delivery after its own: %v", row)
+			}
+		})
+	}
+}
+
+// Redirected before its attempt, or only to another destination, a late delivery is
+// the recipient's own.
+func TestLateDeliveryToThePresentAddress(t *testing.T) {
+	for name, redirect := range map[string]*pb.Operation{
+		"another address":     {Kind: pb.Operation_KIND_REDIRECT, Address: "new@example.test"},
+		"another destination": {Kind: pb.Operation_KIND_REDIRECT, Destination: "other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := operatorWorld(t)
+			id := w.accept(1, "x@example.test")
+			earlier := uint32(0)
+			if redirect.Address != "" {
+				w.must(1, operated(redirect, id, 0), nil)
+				earlier = 1
+			}
+			w.must(1, claimOf(1, id, 0), nil)
+			w.up("a", 2, 1)
+			if redirect.Destination != "" {
+				w.must(2, operated(redirect, id, 0), nil)
+			}
+			w.must(1, deliveredAt(earlier, ref(1, 1), id), nil)
+			w.wantState(id, 0, done)
+		})
 	}
 }

@@ -78,7 +78,8 @@ func (v *View) heard(f Filter, id relay.MessageID, recipients map[uint32]bool) (
 	reply := strings.ToLower(f.Reply)
 	err = scan(v.snap, keyOfID(famHistory, id), func(key, value []byte) error {
 		row, err := historyRow(key, value)
-		if err != nil || !strings.Contains(strings.ToLower(replyOf(row.Record)), reply) {
+		if err != nil || !strings.Contains(strings.ToLower(replyOf(row.Record)), reply) ||
+			f.Domains != nil && row.OfEarlierAddress() {
 			return err
 		}
 		for _, number := range row.Record.Recipients {

@@ -191,9 +191,21 @@ func outcomes() []rule {
 		},
 		{
 			text:    "The same delivery told twice is no duplicate",
-			in:      "countDuplicate",
-			without: []change{{"fsm/apply_attempt.go", "if e.Claim != nil && proto.Equal(r.rec.DeliveredBy, e.Claim) {", "if false {"}},
+			in:      "toldBefore",
+			without: []change{{"fsm/apply_attempt.go", "return claim != nil && proto.Equal(r.rec.DeliveredBy, claim)\n", "return false\n"}},
 			test:    "fsm.TestOutcomesAfterATakeover", says: "told twice",
+		},
+		{
+			text:    "Delivered for an address that the recipient no longer has ends nothing",
+			in:      "addressTaken",
+			without: []change{{"fsm/apply_attempt.go", "return r.rec.Earlier[*d.Earlier]\n", "return nil\n"}},
+			test:    "fsm.TestLateDeliveryToAnEarlierAddress", says: "recipient 0 is RECIPIENT_STATE_DELIVERED",
+		},
+		{
+			text:    "Delivered says which of its addresses was tried",
+			in:      "sort",
+			without: []change{{"delivery/outcome.go", "\t\t\t\tEarlier: proto.Uint32(uint32(len(record.Earlier))),\n", "\t\t\t\tEarlier: proto.Uint32(9),\n"}},
+			test:    "delivery.TestNodeDeath", says: "history [",
 		},
 		{
 			text:    "Expiry waits for a live claim",

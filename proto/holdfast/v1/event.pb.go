@@ -6404,8 +6404,12 @@ type Delivered_Recipient struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Recipient uint32                 `protobuf:"varint,1,opt,name=recipient,proto3" json:"recipient,omitempty"`
 	// The remote's last reply.
-	Code          uint32 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
-	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Code uint32 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// How many addresses it had had before the one that took it. Where it has more
+	// by now, and the claim isn't the current one, it went to an address that was
+	// its own then, and isn't ended. Not set in logs from before that.
+	Earlier       *uint32 `protobuf:"varint,4,opt,name=earlier,proto3,oneof" json:"earlier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6459,6 +6463,13 @@ func (x *Delivered_Recipient) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *Delivered_Recipient) GetEarlier() uint32 {
+	if x != nil && x.Earlier != nil {
+		return *x.Earlier
+	}
+	return 0
 }
 
 type Bounced_Recipient struct {
@@ -7085,7 +7096,7 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12.\n" +
 	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure\x12!\n" +
-	"\fnext_attempt\x18\x03 \x01(\x03R\vnextAttempt\"\xd1\x02\n" +
+	"\fnext_attempt\x18\x03 \x01(\x03R\vnextAttempt\"\xfc\x02\n" +
 	"\tDelivered\x12+\n" +
 	"\x05claim\x18\x01 \x01(\v2\x15.holdfast.v1.ClaimRefR\x05claim\x12\x1d\n" +
 	"\n" +
@@ -7094,11 +7105,14 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"recipients\x18\x03 \x03(\v2 .holdfast.v1.Delivered.RecipientR\n" +
 	"recipients\x12.\n" +
 	"\aattempt\x18\x04 \x01(\v2\x14.holdfast.v1.AttemptR\aattempt\x123\n" +
-	"\x06report\x18\x05 \x01(\v2\x1b.holdfast.v1.Bounced.ReportR\x06report\x1aQ\n" +
+	"\x06report\x18\x05 \x01(\v2\x1b.holdfast.v1.Bounced.ReportR\x06report\x1a|\n" +
 	"\tRecipient\x12\x1c\n" +
 	"\trecipient\x18\x01 \x01(\rR\trecipient\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\x81\x01\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1d\n" +
+	"\aearlier\x18\x04 \x01(\rH\x00R\aearlier\x88\x01\x01B\n" +
+	"\n" +
+	"\b_earlier\"\x81\x01\n" +
 	"\vDelayWarned\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x1e\n" +
@@ -7769,6 +7783,7 @@ func file_holdfast_v1_event_proto_init() {
 		(*Event_HistoryPruned)(nil),
 	}
 	file_holdfast_v1_event_proto_msgTypes[50].OneofWrappers = []any{}
+	file_holdfast_v1_event_proto_msgTypes[72].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -172,7 +172,10 @@ const (
 	HistoryRecord_KIND_PURGED HistoryRecord_Kind = 47
 	// Frozen for too long, and dropped.
 	HistoryRecord_KIND_FROZEN_EXPIRED HistoryRecord_Kind = 48
-	HistoryRecord_KIND_DELAY_WARNED   HistoryRecord_Kind = 31
+	// Delivered to an address that it had before it was redirected: the one that it
+	// has now is still owed the message.
+	HistoryRecord_KIND_DELIVERED_ELSEWHERE HistoryRecord_Kind = 49
+	HistoryRecord_KIND_DELAY_WARNED        HistoryRecord_Kind = 31
 )
 
 // Enum value maps for HistoryRecord_Kind.
@@ -199,31 +202,33 @@ var (
 		46: "KIND_ORDERED",
 		47: "KIND_PURGED",
 		48: "KIND_FROZEN_EXPIRED",
+		49: "KIND_DELIVERED_ELSEWHERE",
 		31: "KIND_DELAY_WARNED",
 	}
 	HistoryRecord_Kind_value = map[string]int32{
-		"KIND_UNSPECIFIED":     0,
-		"KIND_ACCEPTED":        1,
-		"KIND_ATTEMPT_FAILED":  2,
-		"KIND_DELIVERED":       3,
-		"KIND_BOUNCED":         4,
-		"KIND_FROZEN":          5,
-		"KIND_IN_DOUBT":        6,
-		"KIND_DUPLICATE":       7,
-		"KIND_ABORTED":         8,
-		"KIND_RETRY_REQUESTED": 9,
-		"KIND_HELD":            10,
-		"KIND_DROPPED":         30,
-		"KIND_RELEASED":        40,
-		"KIND_RETURN_ORDERED":  41,
-		"KIND_DELETED":         42,
-		"KIND_UNDELETED":       43,
-		"KIND_REDIRECTED":      44,
-		"KIND_THAWED":          45,
-		"KIND_ORDERED":         46,
-		"KIND_PURGED":          47,
-		"KIND_FROZEN_EXPIRED":  48,
-		"KIND_DELAY_WARNED":    31,
+		"KIND_UNSPECIFIED":         0,
+		"KIND_ACCEPTED":            1,
+		"KIND_ATTEMPT_FAILED":      2,
+		"KIND_DELIVERED":           3,
+		"KIND_BOUNCED":             4,
+		"KIND_FROZEN":              5,
+		"KIND_IN_DOUBT":            6,
+		"KIND_DUPLICATE":           7,
+		"KIND_ABORTED":             8,
+		"KIND_RETRY_REQUESTED":     9,
+		"KIND_HELD":                10,
+		"KIND_DROPPED":             30,
+		"KIND_RELEASED":            40,
+		"KIND_RETURN_ORDERED":      41,
+		"KIND_DELETED":             42,
+		"KIND_UNDELETED":           43,
+		"KIND_REDIRECTED":          44,
+		"KIND_THAWED":              45,
+		"KIND_ORDERED":             46,
+		"KIND_PURGED":              47,
+		"KIND_FROZEN_EXPIRED":      48,
+		"KIND_DELIVERED_ELSEWHERE": 49,
+		"KIND_DELAY_WARNED":        31,
 	}
 )
 
@@ -442,7 +447,8 @@ type RecipientRecord struct {
 	ClaimedAt int64     `protobuf:"varint,11,opt,name=claimed_at,json=claimedAt,proto3" json:"claimed_at,omitempty"`
 	Probe     bool      `protobuf:"varint,12,opt,name=probe,proto3" json:"probe,omitempty"`
 	EndedAt   int64     `protobuf:"varint,13,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
-	// The claim that delivered it, to tell a repeated event from a duplicate.
+	// The claim that delivered it, here or to an address that it had before, to tell a
+	// repeated event from a duplicate.
 	DeliveredBy *ClaimRef `protobuf:"bytes,14,opt,name=delivered_by,json=deliveredBy,proto3" json:"delivered_by,omitempty"`
 	// An operator's order that waits: for the end of the attempt under way, or to
 	// be returned for its report. It is not tried meanwhile.
@@ -3285,7 +3291,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\vdestination\x18\x04 \x01(\tR\vdestination\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x12.\n" +
 	"\afailure\x18\x06 \x01(\v2\x14.holdfast.v1.FailureR\afailure\x12\x14\n" +
-	"\x05index\x18\a \x01(\x04R\x05index\"\xba\x06\n" +
+	"\x05index\x18\a \x01(\x04R\x05index\"\xd8\x06\n" +
 	"\rHistoryRecord\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.holdfast.v1.HistoryRecord.KindR\x04kind\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -3301,7 +3307,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x06report\x18\n" +
 	" \x01(\fR\x06report\x12\x0e\n" +
 	"\x02by\x18\x1e \x01(\tR\x02by\x12\x16\n" +
-	"\x06reason\x18\x1f \x01(\tR\x06reason\"\xbe\x03\n" +
+	"\x06reason\x18\x1f \x01(\tR\x06reason\"\xdc\x03\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rKIND_ACCEPTED\x10\x01\x12\x17\n" +
@@ -3324,7 +3330,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\vKIND_THAWED\x10-\x12\x10\n" +
 	"\fKIND_ORDERED\x10.\x12\x0f\n" +
 	"\vKIND_PURGED\x10/\x12\x17\n" +
-	"\x13KIND_FROZEN_EXPIRED\x100\x12\x15\n" +
+	"\x13KIND_FROZEN_EXPIRED\x100\x12\x1c\n" +
+	"\x18KIND_DELIVERED_ELSEWHERE\x101\x12\x15\n" +
 	"\x11KIND_DELAY_WARNED\x10\x1f\"\xe1\x02\n" +
 	"\rAppliedRecord\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
