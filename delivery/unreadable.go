@@ -34,11 +34,9 @@ func hasEnded(f *relay.Failure) bool {
 	return errors.Is(f, smtpout.ErrBody) && errors.Is(f, fsm.ErrNotFound)
 }
 
-// failedWith is the first failure of an attempt's transaction for which is holds.
+// failedWith is the first failure of an attempt's transaction for which is holds;
+// there are none where no transaction took place.
 func (a *attempt) failedWith(is func(*relay.Failure) bool) *relay.Failure {
-	if a.failure != nil {
-		return nil
-	}
 	for _, outcome := range a.result.Outcomes {
 		if outcome.Failure != nil && is(outcome.Failure) {
 			return outcome.Failure

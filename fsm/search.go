@@ -251,7 +251,7 @@ const anyoneAt = "*@"
 // matchesAddress compares without regard to case; "*@domain" matches a domain.
 func matchesAddress(pattern, address string) bool {
 	if domain, ok := strings.CutPrefix(pattern, anyoneAt); ok {
-		return relay.DomainOf(address) == strings.ToLower(domain)
+		return strings.EqualFold(relay.DomainOf(address), domain)
 	}
 	return strings.EqualFold(pattern, address)
 }

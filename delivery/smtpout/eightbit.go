@@ -44,7 +44,7 @@ func (d *delivery) isPlain(ctx context.Context) (bool, error) {
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // a wrapped io.EOF is an error of the body, not its end
+		case err == io.EOF: // a wrapped one is an error of the body, not its end
 			return true, nil
 		case err != nil:
 			return false, err
