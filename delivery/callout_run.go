@@ -73,7 +73,7 @@ func (s *Scheduler) mayProbeByCallout(q *queue) bool {
 	if err != nil {
 		s.log.Error("read queue", "destination", q.name, "error", err)
 	}
-	return err == nil && (first == nil || first.unreadable)
+	return err == nil && (first == nil || first.unreadable || q.silent)
 }
 
 // probeAlone probes a destination for which nothing waits and nobody is asked for: it
@@ -84,16 +84,23 @@ func (s *Scheduler) probeAlone(q *queue) bool {
 	if len(q.callouts) > 0 || s.cfg.State.Probing(q.name) {
 		return true // its end comes back here
 	}
-	for _, domain := range s.cfg.State.Domains() {
-		if domain.Destination != q.name || domain.Name == relay.DefaultRoute {
-			continue
-		}
-		c := &callout{domain: domain.Name, address: s.stranger(domain.Name)}
+	domain, found := s.askable(q)
+	if found {
+		c := &callout{domain: domain, address: s.stranger(domain)}
 		q.callouts[c.address] = c
 		s.startCallout(q, c, true)
-		return true
 	}
-	return false
+	return found
+}
+
+// askable is a domain of which a destination can be asked for a stranger.
+func (s *Scheduler) askable(q *queue) (domain string, found bool) {
+	for _, domain := range s.cfg.State.Domains() {
+		if domain.Destination == q.name && domain.Name != relay.DefaultRoute {
+			return domain.Name, true
+		}
+	}
+	return "", false
 }
 
 func (s *Scheduler) startCallout(q *queue, c *callout, probe bool) {

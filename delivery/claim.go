@@ -149,7 +149,7 @@ func (s *Scheduler) claimProbe(q *queue) {
 		s.log.Error("read queue", "destination", q.name, "error", err)
 		return
 	}
-	if first == nil || first.unreadable {
+	if first == nil || first.unreadable || q.silent {
 		if alone := s.probeAlone(q); alone || first == nil {
 			return // or the next acceptance comes back here
 		}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"holdfast/fsm"
@@ -69,7 +70,8 @@ func (s *Scheduler) expireMessage(rows []fsm.OpenRecipient) error {
 }
 
 // expired leaves out recipients with an attempt that is under way or about to
-// be made: that one has the last word. And those whose body only this node can't read.
+// be made: that one has the last word. And those whose body another node may yet
+// deliver, where this one can't read it.
 func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ended, error) {
 	view, err := s.cfg.State.View()
 	if err != nil {
@@ -80,6 +82,10 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 	if err != nil {
 		return nil, nil, err
 	}
+	isSomewhere := sync.OnceValues(func() (bool, error) {
+		found, err := s.copiesOf(view, rows[0].ID)
+		return found.somewhere, err
+	})
 	var expired []ended
 	for _, row := range rows {
 		record, err := view.Recipient(row.ID, row.Recipient)
@@ -91,13 +97,16 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 			s.attemptComes(record, destination) {
 			continue
 		}
-		awaits, err := s.awaitsCopy(view, row.ID, record, destination)
-		if err != nil {
-			return nil, nil, err
+		if mayAwaitCopy(record, destination) {
+			awaits, err := isSomewhere()
+			if err != nil {
+				return nil, nil, err
+			}
+			if awaits {
+				continue
+			}
 		}
-		if !awaits {
-			expired = append(expired, ended{number: row.Recipient, record: record})
-		}
+		expired = append(expired, ended{number: row.Recipient, record: record})
 	}
 	return message, expired, nil
 }

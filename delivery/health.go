@@ -65,6 +65,11 @@ func (s *Scheduler) judge(a *attempt) {
 	if !a.skipped && !a.wasInterrupted() {
 		v = s.verdictOn(q, a)
 	}
+	if _, found := s.askable(q); q.silent && !found {
+		// Nobody else can be asked for, and the host greets: it isn't kept down by message
+		// after message that it can't be given.
+		q.silent, v = false, verdict{recovered: true}
+	}
 	s.metrics.observe(a)
 	if a.probe {
 		s.metrics.probed(v)
@@ -107,6 +112,7 @@ func (a *attempt) isSilent() bool { return a.failure == nil && !a.result.Answere
 // verdictOnSilence: a probe that said nothing to the host ends no outage.
 func (s *Scheduler) verdictOnSilence(q *queue, a *attempt) verdict {
 	if a.probe {
+		q.silent = true
 		return verdict{failed: q.outage(a)}
 	}
 	return s.passOn(q, a, verdict{delay: s.cfg.Timing.HostDelay})

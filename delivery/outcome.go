@@ -150,7 +150,7 @@ func (s *Scheduler) sort(a *attempt, v verdict) outcome {
 }
 
 func (s *Scheduler) sortFailure(o *outcome, a *attempt, v verdict, chance float64, e ended) {
-	if interrupted(e.failure) || e.failure.Untried {
+	if interrupted(e.failure) || e.failure.Untried || hasEnded(e.failure) {
 		if e.failure.InDoubt {
 			o.doubted = append(o.doubted, e.number)
 		} else {

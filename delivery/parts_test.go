@@ -194,6 +194,8 @@ func TestSortFailure(t *testing.T) {
 		{"body unreadable", unreadable, time.Hour, "uncounted"},
 		{"body unreadable, too old", unreadable, 9 * 24 * time.Hour, "uncounted"},
 		{"body unreadable everywhere, too old", unreadable, 9 * 24 * time.Hour, "expired"},
+		{"body took too long", failure(relay.PhaseData, 0, relay.CauseDeferred, false, fmt.Errorf("%w: %w", smtpout.ErrBody, errTooLong)), time.Hour, "deferred"},
+		{"body is gone", failure(relay.PhaseData, 0, relay.CauseDeferred, false, fmt.Errorf("%w: %w", smtpout.ErrBody, fsm.ErrNotFound)), time.Hour, "interrupted"},
 		{"4xx to RCPT", failure(relay.PhaseRcpt, 450, relay.CauseDeferred, false, nil), time.Hour, "deferred"},
 		{"4xx, too old", failure(relay.PhaseRcpt, 450, relay.CauseDeferred, false, nil), 5 * 24 * time.Hour, "expired"},
 		{"5xx to RCPT", failure(relay.PhaseRcpt, 550, relay.CauseRejected, false, nil), time.Hour, "rejected"},

@@ -41,6 +41,9 @@ type queue struct {
 	hosts       hostTrouble
 	mx          []*pb.DestinationConfig_Host // as of the last look at the DNS
 	refusals    refusals
+	// silent: a probe of this outage said nothing to the host. The next ones ask for a
+	// stranger, since what waits behind that message may be of its kind.
+	silent bool
 }
 
 func newQueue(name string, record *pb.DestinationRecord) *queue {
@@ -65,7 +68,7 @@ func (q *queue) update(record *pb.DestinationRecord) (reconfigured bool) {
 	q.record = record
 	switch {
 	case !wasUp && q.up():
-		q.limit = 1
+		q.limit, q.silent = 1, false
 		clear(q.refusals)
 		q.rewind()
 	case wasUp && !q.up():

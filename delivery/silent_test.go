@@ -134,6 +134,65 @@ func TestSilentProbeEndsNoOutage(t *testing.T) {
 	w.awaitState(small, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
 }
 
+// A host that is back isn't kept waiting until all messages that it can't be given have
+// had their turn as a probe: after the first it is asked for a stranger.
+func TestSilentProbesDontDelayRecovery(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	s := w.sink(sink.Config{
+		Offer:  []string{"PIPELINING", "CHUNKING", "SIZE 1000"},
+		Answer: sink.On("MAIL", sink.Reply{Code: 421, Text: "shutting down", Hangup: true}),
+	})
+	w.route("example.test", "dest", 5, s.Addr())
+	w.runAll()
+	small := w.accept("", "small@example.test")
+	w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
+	var large []relay.MessageID
+	for range 4 {
+		large = append(large, w.acceptBody("", strings.Repeat("x", 998)+"\r\n", "large@example.test"))
+	}
+	w.awaitState(large[0], 0, pb.RecipientState_RECIPIENT_STATE_BOUNCED)
+	s.SetAnswer(nil)
+	w.awaitState(small, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+	bounced, silent := 0, -1
+	w.log.count(func(e *pb.Event) bool {
+		switch {
+		case e.GetBounced() != nil:
+			bounced++
+		case e.GetDestinationRecovered() != nil && silent < 0:
+			silent = bounced
+		}
+		return false
+	})
+	if silent != 1 {
+		t.Errorf("%d probes said nothing to the host", silent)
+	}
+}
+
+// A destination of all other domains has no stranger to ask for: a host that greets
+// isn't kept down.
+func TestSilentProbeWithoutAStranger(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	s := w.sink(sink.Config{
+		Offer:  []string{"PIPELINING", "CHUNKING", "SIZE 1000"},
+		Answer: sink.On("MAIL", sink.Reply{Code: 421, Text: "shutting down", Hangup: true}),
+	})
+	w.route(relay.DefaultRoute, "dest", 5, s.Addr())
+	w.runAll()
+	accept := func(text string) {
+		event, payload := w.acceptance("", text, "anna@example.test")
+		event.GetMessageAccepted().Recipients[0].Domain = relay.DefaultRoute
+		w.must(w.any(), event, payload)
+	}
+	accept("small\r\n")
+	w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
+	accept(strings.Repeat("x", 998) + "\r\n")
+	w.await("it has recovered", func() bool {
+		return w.log.count(func(e *pb.Event) bool { return e.GetDestinationRecovered() != nil }) > 0
+	})
+}
+
 // What this side refuses says nothing of the host, be it a message or a call-out: no
 // answer is noted, and a probe leaves the outage as it was.
 func TestVerdictWithoutAnAnswer(t *testing.T) {

@@ -13,20 +13,31 @@ import (
 	"holdfast/relay"
 )
 
-// unreadableAgain is the time to the next try of a message whose body can't be read
-// here and that no other node can be given now.
-const unreadableAgain = 5 * time.Minute
+const (
+	// unreadableAgain is the time to the next try of a message whose body can't be read
+	// here and that no other node can be given now. It doubles up to longestUnreadable:
+	// each try adds to the message's log.
+	unreadableAgain   = 5 * time.Minute
+	longestUnreadable = time.Hour
+	// passAgain is the time after which a node that has passed a destination on for a
+	// message does so once more. Had the next one delivered it, it wouldn't be back here:
+	// that one can't reach the host, and the other mail pays for each change of owner.
+	passAgain = time.Hour
+)
 
 // copies says where a body may be whole that a node couldn't read: each node has one
 // of its own, and what is damaged on one disk isn't on the others.
 type copies struct {
 	somewhere bool // at a node of the cluster, even if that is away
 	elsewhere bool // at another node that may own destinations now
+	tried     int  // how often it couldn't be read, by any node
+	// passed is when this node couldn't read it the last time before.
+	passed time.Time
 }
 
 // isUnreadable: the body couldn't be read in full and as it was accepted.
 func isUnreadable(f *relay.Failure) bool {
-	return errors.Is(f, smtpout.ErrBody) && !interrupted(f) && !hasEnded(f)
+	return errors.Is(f, smtpout.ErrBody) && !interrupted(f) && !hasEnded(f) && !errors.Is(f, errTooLong)
 }
 
 // hasEnded: there is no body any more, since the message has none that wait for it.
@@ -47,7 +58,7 @@ func (a *attempt) failedWith(is func(*relay.Failure) bool) *relay.Failure {
 
 // lookIntoBody finds out what it means that an attempt couldn't read its body.
 func (s *Scheduler) lookIntoBody(a *attempt) {
-	if a.failedWith(hasEnded) != nil {
+	if a.failedWith(hasEnded) != nil && a.result.Accepted() == 0 && !inDoubt(a.result) {
 		a.skipped = true
 		return
 	}
@@ -79,13 +90,18 @@ func (s *Scheduler) copiesOf(view *fsm.View, id relay.MessageID, more ...string)
 	if err != nil {
 		return copies{}, fmt.Errorf("log of %s: %w", id, err)
 	}
-	couldNot := more
+	couldNot, found := more, copies{}
 	for _, row := range rows {
-		if wasUnreadable(row.Record.Failure) {
-			couldNot = append(couldNot, row.Record.Attempt.GetNode())
+		if !wasUnreadable(row.Record.Failure) {
+			continue
+		}
+		node := row.Record.Attempt.GetNode()
+		couldNot = append(couldNot, node)
+		found.tried++
+		if node == s.cfg.Node {
+			found.passed = time.Unix(0, row.Record.Time)
 		}
 	}
-	var found copies
 	for _, node := range view.Nodes() {
 		found.somewhere = found.somewhere || !slices.Contains(couldNot, node.Name)
 	}
@@ -99,7 +115,8 @@ func (s *Scheduler) copiesOf(view *fsm.View, id relay.MessageID, more ...string)
 // can't read. In the log that is a failed attempt to reach it: the other one's probe
 // is another message or none, so that all goes on at once.
 func (s *Scheduler) passOn(q *queue, a *attempt, v verdict) verdict {
-	if a.copies.elsewhere && !a.probe && q.up() {
+	lately := a.ended.Sub(a.copies.passed) < passAgain
+	if a.copies.elsewhere && !lately && !a.probe && q.up() {
 		return verdict{failed: a.failedWith(isUnreadable), passedOn: true}
 	}
 	return v
@@ -113,7 +130,7 @@ func (s *Scheduler) sortUnreadable(o *outcome, a *attempt, v verdict, e ended) {
 		o.expired = append(o.expired, e)
 		return
 	}
-	delay := unreadableAgain
+	delay := min(unreadableAgain<<min(a.copies.tried, 4), longestUnreadable)
 	if v.passedOn {
 		delay = s.cfg.Timing.HostDelay
 	}
@@ -122,15 +139,10 @@ func (s *Scheduler) sortUnreadable(o *outcome, a *attempt, v verdict, e ended) {
 	})
 }
 
-// awaitsCopy keeps from its end what another node may yet deliver. While its
-// destination is down that is what keeps it, and not the body.
-func (s *Scheduler) awaitsCopy(view *fsm.View, id relay.MessageID, record *pb.RecipientRecord, destination *pb.DestinationRecord) (bool, error) {
-	if !lastUnreadable(record) || destination.GetSuspended() != nil ||
-		destination.GetHealth().GetState() == pb.DestinationHealth_STATE_DOWN {
-		return false, nil
-	}
-	found, err := s.copiesOf(view, id)
-	return found.somewhere, err
+// mayAwaitCopy: while its destination is down that is what keeps it, and not the body.
+func mayAwaitCopy(record *pb.RecipientRecord, destination *pb.DestinationRecord) bool {
+	return lastUnreadable(record) && destination.GetSuspended() == nil &&
+		destination.GetHealth().GetState() != pb.DestinationHealth_STATE_DOWN
 }
 
 // lastUnreadable: the latest attempt's node couldn't read the body.

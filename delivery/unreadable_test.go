@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/delivery/smtpout"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -110,6 +111,14 @@ func TestUnreadableEndsOnlyWhenEveryNodeHasTried(t *testing.T) {
 			w.clock.advance(2 * time.Minute) // past its retention, before the next attempt
 			scheduler, err := New(here.config())
 			must(t, err)
+			view, err := here.state.View()
+			must(t, err)
+			found, err := scheduler.copiesOf(view, id)
+			view.Close()
+			must(t, err)
+			if found.tried != 1 || found.passed.IsZero() || found.somewhere != (away != nil) || found.elsewhere {
+				t.Errorf("copies: %+v", found)
+			}
 			_, expired, err := scheduler.expired([]fsm.OpenRecipient{{ID: id}})
 			must(t, err)
 			if away == nil {
@@ -128,6 +137,43 @@ func TestUnreadableEndsOnlyWhenEveryNodeHasTried(t *testing.T) {
 			w.awaitDelivered("dest", 1)
 			w.checkOnce([]relay.MessageID{id}, s)
 		})
+	}
+}
+
+// Where only this node reaches the host, a message that it can't read comes back to it:
+// the destination isn't passed on again at once.
+func TestPassedOnOnceAnHour(t *testing.T) {
+	unreadable := &relay.Failure{Phase: relay.PhaseData, Cause: relay.CauseDeferred, Own: true, Err: smtpout.ErrBody}
+	for passed, want := range map[time.Time]bool{
+		{}: true, base.Add(-time.Minute): false, base.Add(-passAgain): true,
+	} {
+		a := &attempt{
+			ended: base, copies: copies{somewhere: true, elsewhere: true, passed: passed},
+			result: smtpout.Result{Outcomes: []smtpout.Outcome{{Failure: unreadable}}},
+		}
+		if v := fixed(base, 0.5).passOn(upQueue(1), a, verdict{}); v.passedOn != want {
+			t.Errorf("passed on at %v: %+v", passed, v)
+		}
+	}
+}
+
+// What one transaction has delivered is told, though the message has ended before the
+// next one.
+func TestMessageEndsBetweenTransactions(t *testing.T) {
+	gone := &relay.Failure{Phase: relay.PhaseData, Err: fmt.Errorf("%w: %w", smtpout.ErrBody, fsm.ErrNotFound)}
+	for name, tt := range map[string]struct {
+		outcome smtpout.Outcome
+		skipped bool
+	}{
+		"nothing was sent": {smtpout.Outcome{Failure: gone}, true},
+		"one was taken":    {smtpout.Outcome{Reply: relay.Reply{Code: 250}}, false},
+		"one is in doubt":  {smtpout.Outcome{Failure: &relay.Failure{Phase: relay.PhaseDot, InDoubt: true}}, false},
+	} {
+		a := &attempt{result: smtpout.Result{Outcomes: []smtpout.Outcome{tt.outcome, {Failure: gone}}}}
+		fixed(base, 0.5).lookIntoBody(a)
+		if a.skipped != tt.skipped {
+			t.Errorf("%s: skipped %v", name, a.skipped)
+		}
 	}
 }
 

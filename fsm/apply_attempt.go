@@ -192,11 +192,21 @@ func addressTaken(r *recipient, claim *pb.ClaimRef, d *pb.Delivered_Recipient) *
 	if holds(r, claim) || d.Earlier == nil || int(*d.Earlier) >= len(r.rec.Earlier) {
 		return nil
 	}
-	return r.rec.Earlier[*d.Earlier]
+	if earlier := r.rec.Earlier[*d.Earlier]; !sameMailbox(earlier, r.rec.Recipient) {
+		return earlier
+	}
+	return nil // it was redirected there and back
+}
+
+func sameMailbox(a, b *pb.Recipient) bool {
+	localA, domainA, errA := relay.SplitAddress(a.GetAddress())
+	localB, domainB, errB := relay.SplitAddress(b.GetAddress())
+	return errA == nil && errB == nil && localA == localB && domainA == domainB
 }
 
 // deliveredElsewhere keeps that an address took the message which was the
-// recipient's own then. The one that it has now is owed it as before.
+// recipient's own then. The one that it has now is owed it as before. Told twice it
+// makes one row, or two where the recipient had ended.
 func (t *tx) deliveredElsewhere(m *message, r *recipient, e *pb.Delivered, d *pb.Delivered_Recipient, earlier *pb.Recipient) {
 	if toldBefore(r, e.Claim) {
 		return

@@ -83,6 +83,9 @@ func (t *tx) bulkProgressed(e *pb.BulkProgressed) *pb.EventResult {
 	}
 	count := t.operateAll(bulk.Operation, e.Targets, bulkPart{id: id, index: bulk.Index, noted: e.Noted})
 	bulk = proto.Clone(bulk).(*pb.BulkRecord)
+	if e.Noted {
+		bulk.Met += messagesBegun(e)
+	}
 	bulk.Cursor, bulk.CursorRecipient = e.Cursor, e.CursorRecipient
 	addToBulk(bulk, count)
 	if e.Finished || e.Failure != "" {
@@ -92,6 +95,18 @@ func (t *tx) bulkProgressed(e *pb.BulkProgressed) *pb.EventResult {
 	return &pb.EventResult{
 		Code: pb.EventResult_CODE_OK, Changed: uint32(count.changed), Waiting: uint32(count.waiting),
 	}
+}
+
+// messagesBegun counts the messages of a piece, without one that the piece before had
+// a part of.
+func messagesBegun(e *pb.BulkProgressed) uint64 {
+	begun := uint64(len(e.Targets))
+	if begun > 0 && e.FromRecipient > 0 && len(e.From) >= tailSize {
+		if _, last, _ := tailOf(e.From); bytes.Equal(e.Targets[0].MessageId, last[:]) {
+			begun--
+		}
+	}
+	return begun
 }
 
 // bulkStopped ends an operation wherever it stands. A piece that was cut before and

@@ -113,7 +113,7 @@ func preview(operation *pb.BulkRecord, piece *pb.BulkProgressed) {
 		if !bytes.Equal(operation.LastMessage, target.MessageId) {
 			operation.Messages++
 		}
-		operation.LastMessage = target.MessageId
+		operation.LastMessage, operation.Met = target.MessageId, operation.Messages
 		operation.Changed += uint64(len(target.Recipients))
 	}
 	operation.Cursor, operation.CursorRecipient = piece.Cursor, piece.CursorRecipient
@@ -121,7 +121,7 @@ func preview(operation *pb.BulkRecord, piece *pb.BulkProgressed) {
 
 func (v *View) cut(b Bulk, limit int, met map[relay.MessageID]bool) (*pb.BulkProgressed, error) {
 	c := cutter{
-		view: v, filter: bulkFilter(b.Record), bulk: b, met: met, room: limit, messages: b.Record.Messages,
+		view: v, filter: bulkFilter(b.Record), bulk: b, met: met, room: limit, messages: b.Record.Met,
 		piece: &pb.BulkProgressed{BulkId: b.ID[:], From: b.Record.Cursor, FromRecipient: b.Record.CursorRecipient, Noted: true},
 	}
 	from := b.Record.Cursor
@@ -197,7 +197,9 @@ func (c *cutter) take(id relay.MessageID, first uint32) (visit, error) {
 			continue
 		}
 		if c.room == 0 {
-			c.piece.CursorRecipient = number
+			if taken {
+				c.piece.CursorRecipient = number
+			}
 			return stopBefore, nil
 		}
 		c.room--
@@ -207,7 +209,7 @@ func (c *cutter) take(id relay.MessageID, first uint32) (visit, error) {
 	if len(recipients) > 1 {
 		c.met[id] = true
 	}
-	if taken && !bytes.Equal(c.bulk.Record.LastMessage, id[:]) {
+	if taken && first == 0 {
 		c.messages++
 	}
 	if c.bulk.Record.Limit != 0 && c.messages >= c.bulk.Record.Limit {

@@ -178,6 +178,22 @@ func TestBulkLimitIsOfWholeMessages(t *testing.T) {
 	}
 }
 
+// A message that can't be changed counts in the limit, as in the preview: behind it
+// nothing is hit that nobody has seen.
+func TestBulkLimitCountsWhatIsRefused(t *testing.T) {
+	w := operatorWorld(t)
+	tried := w.accept(1, "a@example.test")
+	w.accept(1, "b@example.test")
+	w.must(1, claimOf(9, tried, 0), nil)
+	for size := 1; size <= 2; size++ {
+		bulk := w.startBulk(Filter{}, opRetry, 1)
+		record, pieces := w.disturbBulk(bulk, size, func() {})
+		if hit := targetsOf(pieces); !slices.Equal(hit, []target{{tried, 0}}) || record.Met != 1 || record.Messages != 0 || record.Refused != 1 {
+			t.Errorf("pieces of %d: came to %v: %v", size, hit, record)
+		}
+	}
+}
+
 // previewed is what an operation would hit now.
 func (w *world) previewed(operation *pb.BulkRecord, size int) (all []target) {
 	w.t.Helper()

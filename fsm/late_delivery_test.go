@@ -134,3 +134,32 @@ func TestLateDeliveryToThePresentAddress(t *testing.T) {
 		})
 	}
 }
+
+// Redirected there and back, or once more to where it goes, it has the address that
+// took it.
+func TestLateDeliveryToTheAddressItHasAgain(t *testing.T) {
+	const there, back = "ann@example.test", "x@example.test"
+	for name, tt := range map[string]struct {
+		before, after []string
+		earlier       uint32
+	}{
+		"there and back": {nil, []string{there, back}, 0}, "once more": {[]string{there}, []string{there}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, first, second := twoNodes(t)
+			id := w.accept(first, back)
+			redirect := func(addresses []string) {
+				for _, address := range addresses {
+					w.must(second, operated(&pb.Operation{Kind: pb.Operation_KIND_REDIRECT, By: "ann", Address: address}, id, 0), nil)
+				}
+			}
+			redirect(tt.before)
+			w.must(first, claimOf(1, id, 0), nil)
+			w.down(nameOf(first), first)
+			redirect(tt.after)
+			w.must(first, deliveredAt(tt.earlier, ref(first, 1), id), nil)
+			w.wantState(id, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+			w.checkConsistent()
+		})
+	}
+}

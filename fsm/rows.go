@@ -28,7 +28,7 @@ const (
 // step is called with what was read since the last call, and may pause; its
 // error ends the check. at is the time of the result, nanoseconds since 1970.
 func (s *State) CheckRows(ctx context.Context, at func() int64, step func(rows, bytes int) error) (*pb.RowCheck, error) {
-	check := &pb.RowCheck{}
+	check, found := &pb.RowCheck{}, s.unreadable.Load()
 	for _, f := range replicated {
 		err := s.checkFamily(ctx, f.family, f.name, check, step)
 		if err != nil {
@@ -37,7 +37,7 @@ func (s *State) CheckRows(ctx context.Context, at func() int64, step func(rows, 
 	}
 	check.Time = at()
 	s.rowCheck.Store(check)
-	s.unreadable.Store(nil)
+	s.unreadable.CompareAndSwap(found, nil) // what was found meanwhile it may have passed before
 	return proto.Clone(check).(*pb.RowCheck), nil
 }
 

@@ -248,6 +248,28 @@ func TestReplyToContentIsNotKeptBack(t *testing.T) {
 	}
 }
 
+// Behind a chunk that wasn't taken none is, even if the gate has opened meanwhile: the
+// rest isn't the message.
+func TestChunksBehindARefusedOne(t *testing.T) {
+	h := start(t, nil)
+	c := h.greeted(t)
+	c.envelope()
+	h.setGate(notNow)
+	c.ask("BDAT 5\r\nabc", "451 4.3.2 ")
+	h.setGate(nil)
+	c.ask("DATA", "451 4.3.2 ")
+	c.ask("BDAT 3\r\nd", "451 4.3.2 ")
+	c.ask("BDAT 3 LAST\r\ne", "451 4.3.2 ")
+	if n := len(h.accepted()); n != 0 {
+		t.Errorf("%d messages were accepted in part", n)
+	}
+	c.envelope()
+	c.ask("BDAT 3 LAST\r\nf", "250 2.0.0 ")
+	if m := h.accepted(); len(m) != 1 || withoutReceived(t, m[0].body) != "f\r\n" {
+		t.Errorf("accepted: %v", m)
+	}
+}
+
 // TestClientGoneAfterDot: the message is accepted though nobody hears the 250.
 func TestClientGoneAfterDot(t *testing.T) {
 	proposed, release := make(chan struct{}), make(chan struct{})

@@ -29,8 +29,10 @@ type transaction struct {
 	declared   int64 // SIZE of the content, 0 where not given
 	deferred   bool  // a recipient was refused with 4xx
 	body       *body // once BDAT has begun
-	rules      spamRules
-	verifying  time.Duration // spent on the verification of recipients
+	// refused is why a chunk wasn't taken: none of those behind it is either.
+	refused   *relay.Reply
+	rules     spamRules
+	verifying time.Duration // spent on the verification of recipients
 }
 
 // add takes a recipient into the envelope, once if it is named twice.
@@ -74,6 +76,9 @@ func (s *session) data(rest string) (*relay.Reply, error) {
 		refusal = badSequence
 	}
 	if refusal == nil {
+		refusal = s.tx.refused
+	}
+	if refusal == nil {
 		refusal = s.beginBody()
 	}
 	if refusal != nil {
@@ -94,7 +99,9 @@ func (s *session) bdat(rest string) (*relay.Reply, error) {
 	}
 	refusal = s.readyForContent()
 	if refusal == nil && s.tx.body == nil {
-		refusal = s.beginBody()
+		if refusal = s.beginChunks(); refusal != nil && last {
+			s.tx = nil
+		}
 	}
 	if refusal != nil {
 		return s.skipChunk(size, refusal)
@@ -107,6 +114,16 @@ func (s *session) bdat(rest string) (*relay.Reply, error) {
 		return reply(250, "2.0.0", strconv.FormatUint(size, 10)+" octets received"), nil
 	}
 	return s.endBody(), nil
+}
+
+// beginChunks begins a body, unless an earlier chunk of it was refused. The client may
+// have sent all of them at once (RFC 3030 section 2): what is behind the first would
+// else be taken for the whole message once the gate is open.
+func (s *session) beginChunks() *relay.Reply {
+	if s.tx.refused == nil {
+		s.tx.refused = s.beginBody()
+	}
+	return s.tx.refused
 }
 
 // skipChunk reads a chunk that won't be taken: it follows its command whatever

@@ -27,25 +27,22 @@ func (d *delivery) lighten(ctx context.Context) error {
 	return nil
 }
 
-// isPlain reads the content up to the first octet above 127.
+// isPlain looks for octets above 127. It reads on behind the first one: whether that
+// is what was accepted, or damage, is known only at the end.
 func (d *delivery) isPlain(ctx context.Context) (bool, error) {
 	body, err := d.t.Body()
 	if err != nil {
 		return false, err
 	}
 	defer body.Close()
-	c := d.c
+	c, plain := d.c, true
 	c.in = slices.Grow(c.in[:0], maxBlock)
 	for {
 		n, err := body.Read(c.in[:maxBlock])
-		for _, octet := range c.in[:n] {
-			if octet > 127 {
-				return false, nil
-			}
-		}
+		plain = plain && !slices.ContainsFunc(c.in[:n], func(octet byte) bool { return octet > 127 })
 		switch {
 		case err == io.EOF: // a wrapped one is an error of the body, not its end
-			return true, nil
+			return plain, nil
 		case err != nil:
 			return false, err
 		case ctx.Err() != nil:

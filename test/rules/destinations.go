@@ -106,8 +106,20 @@ func destinations() []rule {
 		{
 			text:    "What its owner can't read another node delivers",
 			in:      "passOn",
-			without: []change{{"delivery/unreadable.go", "if a.copies.elsewhere && !a.probe && q.up() {", "if false {"}},
+			without: []change{{"delivery/unreadable.go", "if a.copies.elsewhere && !lately && !a.probe && q.up() {", "if false && !lately {"}},
 			test:    "delivery.TestAnotherNodeDeliversWhatTheOwnerCannotRead", says: "waited in vain",
+		},
+		{
+			text:    "For one message a destination is passed on once an hour",
+			in:      "passOn",
+			without: []change{{"delivery/unreadable.go", "lately := a.ended.Sub(a.copies.passed) < passAgain", "lately := false"}},
+			test:    "delivery.TestPassedOnOnceAnHour", says: "passed on at",
+		},
+		{
+			text:    "After a probe that said nothing to the host the next one asks for a stranger",
+			in:      "claimProbe",
+			without: []change{{"delivery/claim.go", "first.unreadable || q.silent {", "first.unreadable {"}},
+			test:    "delivery.TestSilentProbesDontDelayRecovery", says: "probes said nothing to the host",
 		},
 		{
 			text:    "While a node may have it whole, no attempt is its last",
@@ -118,7 +130,7 @@ func destinations() []rule {
 		{
 			text:    "Nor does it end by its age",
 			in:      "expired",
-			without: []change{{"delivery/expiry.go", "if !awaits {", "if !awaits || true {"}},
+			without: []change{{"delivery/expiry.go", "if mayAwaitCopy(record, destination) {", "if false {"}},
 			test:    "delivery.TestUnreadableEndsOnlyWhenEveryNodeHasTried", says: "it ends while another node",
 		},
 		{
@@ -130,7 +142,7 @@ func destinations() []rule {
 		{
 			text:    "Concurrency begins at 1 after an outage and rises with success",
 			in:      "update",
-			without: []change{{"delivery/queue.go", "\t\tq.limit = 1\n\t\tclear(q.refusals)\n", "\t\tq.limit = q.slots()\n\t\tclear(q.refusals)\n"}},
+			without: []change{{"delivery/queue.go", "q.limit, q.silent = 1, false", "q.limit, q.silent = q.slots(), false"}},
 			test:    "delivery.TestConcurrency", says: "after an outage",
 		},
 		{

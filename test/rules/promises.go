@@ -19,6 +19,12 @@ func promises() []rule {
 			note: "model 19; `make diskfault` blocks fsync on a majority",
 		},
 		{
+			text:    "Behind a chunk that wasn't taken none is: the rest isn't the message",
+			in:      "session.beginChunks",
+			without: []change{{"smtpd/transaction.go", "\tif s.tx.refused == nil {\n", "\tif true {\n"}},
+			test:    "smtpd.TestChunksBehindARefusedOne", says: "want \"451",
+		},
+		{
 			text:    "P3: a node without a quorum answers 4xx",
 			in:      "gate.Check",
 			without: []change{{"node/seams.go", "if !g.n.cluster.Current() {", "if false {"}},

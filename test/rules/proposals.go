@@ -198,8 +198,14 @@ func outcomes() []rule {
 		{
 			text:    "Delivered for an address that the recipient no longer has ends nothing",
 			in:      "addressTaken",
-			without: []change{{"fsm/apply_attempt.go", "return r.rec.Earlier[*d.Earlier]\n", "return nil\n"}},
+			without: []change{{"fsm/apply_attempt.go", "!sameMailbox(earlier, r.rec.Recipient) {", "false {"}},
 			test:    "fsm.TestLateDeliveryToAnEarlierAddress", says: "recipient 0 is RECIPIENT_STATE_DELIVERED",
+		},
+		{
+			text:    "Unless it has it again",
+			in:      "addressTaken",
+			without: []change{{"fsm/apply_attempt.go", "!sameMailbox(earlier, r.rec.Recipient) {", "true {"}},
+			test:    "fsm.TestLateDeliveryToTheAddressItHasAgain", says: "recipient 0 is RECIPIENT_STATE_PENDING",
 		},
 		{
 			text:    "Delivered says which of its addresses was tried",

@@ -769,9 +769,12 @@ type BulkRecord struct {
 	// Why it ended before its time, "" where it didn't.
 	Failure string `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"`
 	// An operator ended it before its time: who and why.
-	Stopped       bool   `protobuf:"varint,17,opt,name=stopped,proto3" json:"stopped,omitempty"`
-	StoppedBy     string `protobuf:"bytes,18,opt,name=stopped_by,json=stoppedBy,proto3" json:"stopped_by,omitempty"`
-	StopReason    string `protobuf:"bytes,19,opt,name=stop_reason,json=stopReason,proto3" json:"stop_reason,omitempty"`
+	Stopped    bool   `protobuf:"varint,17,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	StoppedBy  string `protobuf:"bytes,18,opt,name=stopped_by,json=stoppedBy,proto3" json:"stopped_by,omitempty"`
+	StopReason string `protobuf:"bytes,19,opt,name=stop_reason,json=stopReason,proto3" json:"stop_reason,omitempty"`
+	// Messages that it came to, also those of which no recipient could be changed:
+	// the limit is one of these, as the preview counts them.
+	Met           uint64 `protobuf:"varint,20,opt,name=met,proto3" json:"met,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -937,6 +940,13 @@ func (x *BulkRecord) GetStopReason() string {
 		return x.StopReason
 	}
 	return ""
+}
+
+func (x *BulkRecord) GetMet() uint64 {
+	if x != nil {
+		return x.Met
+	}
+	return 0
 }
 
 // UploadRecord is a body that arrives in pieces.
@@ -3131,7 +3141,7 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\x06warned\x182 \x01(\bR\x06warned\"W\n" +
 	"\x0fOperationRecord\x124\n" +
 	"\toperation\x18\x01 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x03R\x02at\"\xd9\x04\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\xeb\x04\n" +
 	"\n" +
 	"BulkRecord\x12/\n" +
 	"\x06filter\x18\x01 \x01(\v2\x17.holdfast.v1.BulkFilterR\x06filter\x124\n" +
@@ -3157,7 +3167,8 @@ const file_holdfast_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"stopped_by\x18\x12 \x01(\tR\tstoppedBy\x12\x1f\n" +
 	"\vstop_reason\x18\x13 \x01(\tR\n" +
-	"stopReason\"^\n" +
+	"stopReason\x12\x10\n" +
+	"\x03met\x18\x14 \x01(\x04R\x03met\"^\n" +
 	"\fUploadRecord\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x16\n" +
 	"\x06pieces\x18\x02 \x01(\rR\x06pieces\x12\x14\n" +
