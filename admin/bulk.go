@@ -65,10 +65,17 @@ func (w window) sample(out *pb.PreviewBulkResponse, piece *pb.BulkProgressed) er
 		if len(out.Sample) == sampleSize || slices.ContainsFunc(out.Sample, func(m *pb.Message) bool { return m.Id == id.String() }) {
 			continue
 		}
-		m, _, err := w.message(id)
+		m, recipients, err := w.message(id)
 		if err != nil {
 			return err
 		}
+		var hit []*pb.MessageRecipient
+		for i, r := range recipients {
+			if slices.Contains(target.Recipients, r.number) {
+				hit = append(hit, m.Recipients[i])
+			}
+		}
+		m.Recipients = hit
 		out.Sample = append(out.Sample, m)
 	}
 	return nil

@@ -215,8 +215,8 @@ func (w window) Counters() *pb.CounterRecord {
 }
 
 // rowAddresses are a history row's recipients that existed for the caller after
-// it. Of a limited caller they are the addresses of then: a recipient that came
-// from elsewhere, or has gone elsewhere, shows no more than its time here.
+// it, by the addresses of then. To a limited caller a recipient that came from
+// elsewhere, or has gone elsewhere, shows no more than its time here.
 func (w window) rowAddresses(id relay.MessageID, row fsm.HistoryRow) ([]string, error) {
 	var addresses []string
 	for _, number := range row.Record.Recipients {
@@ -233,11 +233,19 @@ func (w window) rowAddresses(id relay.MessageID, row fsm.HistoryRow) ([]string, 
 }
 
 func (w window) rowRecipient(id relay.MessageID, number uint32, row fsm.HistoryRow) (*pb.RecipientRecord, error) {
-	switch {
-	case !w.caller.limited():
-		return w.Recipient(id, number)
-	case row.OfEarlierAddress():
-		return nil, fsm.ErrNotFound
+	if w.caller.limited() {
+		if row.OfEarlierAddress() {
+			return nil, fsm.ErrNotFound
+		}
+		return w.RecipientFor(w.caller.domains, id, number, row)
 	}
-	return w.RecipientFor(w.caller.domains, id, number, row)
+	r, err := w.Recipient(id, number)
+	if err != nil || len(r.Earlier) == 0 {
+		return r, err // it has had this address all the time
+	}
+	then, err := w.RecipientFor(nil, id, number, row)
+	if errors.Is(err, fsm.ErrNotFound) {
+		return r, nil // what was then is beyond the log's retention
+	}
+	return then, err
 }

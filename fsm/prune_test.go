@@ -324,7 +324,7 @@ func TestSettings(t *testing.T) {
 		{LogRetention: proto.Int64(int64(time.Hour))}, {DeleteGrace: proto.Int64(-1)},
 		{MaxMessageSize: proto.Int64(1)}, {FrozenAge: proto.Int64(0)}, {WarnOldest: proto.Int64(-5)},
 		{Postmaster: proto.String("postmaster")}, {Postmaster: proto.String("a b@example.test")}, {Postmaster: proto.String("ä@example.test")},
-		{Postmaster: proto.String("anna@*")},
+		{Postmaster: proto.String("anna@*")}, {Postmaster: proto.String("*@example.test")},
 		{RelayNetworks: &pb.RelayNetworks{Networks: []string{"192.0.2.1", "::/0"}}},
 	} {
 		if r := w.fold(1, settingsChanged(wrong), nil); r.Code != pb.EventResult_CODE_INVALID || r.Text == "" {

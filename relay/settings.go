@@ -80,5 +80,5 @@ func (s Settings) Validate() error {
 func isMailbox(address string) bool {
 	unfit := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`<>()[]\,;:"`, r) }
 	local, _, err := SplitAddress(address)
-	return err == nil && RelayDomain(address) != "" && len(address) <= MaxPath && !strings.ContainsFunc(address, unfit) && !strings.Contains(local, "@")
+	return err == nil && local != "*" && RelayDomain(address) != "" && len(address) <= MaxPath && !strings.ContainsFunc(address, unfit) && !strings.Contains(local, "@")
 }

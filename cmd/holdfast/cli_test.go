@@ -223,6 +223,7 @@ func TestUsage(t *testing.T) {
 		"queue list --since yesterday":                         "--since: time",
 		"queue list --older 2h --until 3h":                     "give one of them",
 		"queue list --limit -1":                                "want 1 or more",
+		"queue delete --all --yes --limit 0":                   "want 1 or more",
 		"queue count --by sender":                              "want domain or destination",
 		"queue count --by domain --to a@b.c":                   "without a filter",
 		"queue retry":                                          "say which messages",

@@ -64,7 +64,7 @@ func (f *filterFlags) filter(a *app) (*pb.MessageFilter, error) {
 	if err := f.refuseEmpty(); err != nil {
 		return nil, err
 	}
-	if f.limit < 0 {
+	if f.limit < 0 || f.limit == 0 && f.flags.Changed("limit") {
 		return nil, usage("--limit %d: want 1 or more", f.limit)
 	}
 	out := &pb.MessageFilter{Domain: f.domain, Destination: f.destination, From: f.from, To: f.to}

@@ -76,6 +76,12 @@ func TestOperations(t *testing.T) {
 			t.Errorf("the log lacks %q:\n%s", want, r.out)
 		}
 	}
+	// Each row names the address that it was for.
+	for line := range strings.Lines(r.out) {
+		if strings.Contains(line, "accepted ") && strings.Contains(line, "other@two.test") {
+			t.Errorf("accepted for an address that it was redirected to: %s", line)
+		}
+	}
 }
 
 // A variable that isn't set must not widen what is hit.
