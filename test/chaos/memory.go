@@ -174,8 +174,27 @@ func (m *meter) settle(ctx context.Context, into map[string]int64) error {
 			return err
 		}
 		into[n.Name] = memory.Resident
+		if err := m.explain(ctx, n, memory); err != nil {
+			return err
+		}
 	}
 	return m.begin()
+}
+
+// explain says what a node's memory at rest is made of.
+func (m *meter) explain(ctx context.Context, n *harness.Node, memory harness.Memory) error {
+	values := map[string]int64{}
+	for _, name := range []string{"go_memstats_heap_alloc_bytes", "go_memstats_heap_idle_bytes", "go_memstats_heap_released_bytes"} {
+		value, err := n.Metric(ctx, name)
+		if err != nil {
+			return err
+		}
+		values[name] = int64(value) >> 20
+	}
+	m.Say("node %s at rest: resident %d MB, of it %d MB pages of files; heap: %d MB in use, %d MB free and not given back", n.Name,
+		memory.Resident>>20, memory.Mapped>>20, values["go_memstats_heap_alloc_bytes"],
+		values["go_memstats_heap_idle_bytes"]-values["go_memstats_heap_released_bytes"])
+	return nil
 }
 
 // gone compares memory at rest with and without the queue.

@@ -64,6 +64,7 @@ func (n *Node) Collect(ctx context.Context) error {
 type Memory struct {
 	Resident int64
 	Peak     int64 // since the start, or the last ResetPeak
+	Mapped   int64 // of what is resident: pages of files, which the kernel takes back when it likes
 }
 
 // Memory reads the process's resident memory from the kernel.
@@ -80,6 +81,8 @@ func (n *Node) Memory() (m Memory, err error) {
 			into = &m.Resident
 		case "VmHWM":
 			into = &m.Peak
+		case "RssFile":
+			into = &m.Mapped
 		default:
 			continue
 		}
