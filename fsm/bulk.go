@@ -88,16 +88,15 @@ func bulkFilter(bulk *pb.BulkRecord) Filter {
 // BulkPiece is the next piece of a bulk operation, of up to limit recipients. It
 // may be empty where much was read in vain.
 func (v *View) BulkPiece(b Bulk, limit int) (*pb.BulkProgressed, error) {
-	return v.cut(b, limit, make(map[relay.MessageID]bool))
+	return v.cut(b, limit, false)
 }
 
 // PreviewBulk are the pieces that an operation would have if nothing changed
 // meanwhile. Each moves the operation on as if it had been applied.
 func (v *View) PreviewBulk(operation *pb.BulkRecord, limit int) iter.Seq2[*pb.BulkProgressed, error] {
 	return func(yield func(*pb.BulkProgressed, error) bool) {
-		met := make(map[relay.MessageID]bool) // no message keeps it
 		for {
-			piece, err := v.cut(Bulk{Record: operation}, limit, met)
+			piece, err := v.cut(Bulk{Record: operation}, limit, true)
 			if err == nil {
 				preview(operation, piece)
 			}
@@ -119,9 +118,10 @@ func preview(operation *pb.BulkRecord, piece *pb.BulkProgressed) {
 	operation.Cursor, operation.CursorRecipient = piece.Cursor, piece.CursorRecipient
 }
 
-func (v *View) cut(b Bulk, limit int, met map[relay.MessageID]bool) (*pb.BulkProgressed, error) {
+func (v *View) cut(b Bulk, limit int, oneState bool) (*pb.BulkProgressed, error) {
 	c := cutter{
-		view: v, filter: bulkFilter(b.Record), bulk: b, met: met, room: limit, messages: b.Record.Met,
+		view: v, filter: bulkFilter(b.Record), bulk: b, oneState: oneState, room: limit, messages: b.Record.Met,
+		met:   make(map[relay.MessageID]bool),
 		piece: &pb.BulkProgressed{BulkId: b.ID[:], From: b.Record.Cursor, FromRecipient: b.Record.CursorRecipient, Noted: true},
 	}
 	from := b.Record.Cursor
@@ -155,8 +155,10 @@ type cutter struct {
 	view     *View
 	filter   Filter
 	bulk     Bulk
-	met      map[relay.MessageID]bool // that have more than one recipient, in this view
+	oneState bool                     // all pieces are of this view, and no message keeps that it was met
+	met      map[relay.MessageID]bool // that have more than one recipient, in this piece
 	last     relay.MessageID          // whose row came last
+	record   *pb.MessageRecord        // its record
 	wanted   bool                     // the filter means it, and it wasn't met
 	room     int
 	messages uint64
@@ -173,7 +175,7 @@ func (c *cutter) meet(id relay.MessageID, number uint32) (visit, error) {
 			return goOn, err
 		}
 		met := slices.ContainsFunc(m.Bulks, func(bulk []byte) bool { return bytes.Equal(bulk, c.bulk.ID[:]) })
-		c.last, c.wanted = id, !met && c.filter.matchesMessage(m)
+		c.last, c.record, c.wanted = id, m, !met && c.filter.matchesMessage(m)
 	}
 	if !c.wanted || c.met[id] {
 		return goOn, nil
@@ -182,7 +184,35 @@ func (c *cutter) meet(id relay.MessageID, number uint32) (visit, error) {
 	if err != nil || !c.filter.MatchesQueued(r) {
 		return goOn, err
 	}
+	if c.oneState && c.record.Recipients > 1 {
+		if first, err := c.isFirst(id, number); err != nil || !first {
+			c.met[id] = true // nor is any row behind this one
+			return goOn, err
+		}
+	}
 	return c.take(id, 0)
+}
+
+// isFirst reports whether no row before a recipient's brings its message: within one
+// state that tells from the rows alone what was met, however long the queue is.
+func (c *cutter) isFirst(id relay.MessageID, number uint32) (bool, error) {
+	recipients, err := c.view.Recipients(id)
+	if err != nil {
+		return false, err
+	}
+	rowOf := openKey
+	if c.filter.isForDeleted() {
+		rowOf = leavingKey
+	}
+	m := &message{id: id, rec: c.record}
+	row := rowOf(m, number, recipients[number])
+	for other, r := range recipients {
+		key := rowOf(m, uint32(other), r)
+		if key != nil && bytes.Compare(key, row) < 0 && c.filter.MatchesQueued(r) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // take takes the recipients of a message from one of them on.
