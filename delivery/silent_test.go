@@ -107,17 +107,23 @@ func TestDamagedMessageEnds(t *testing.T) {
 	}
 }
 
-// While a destination is down for what it says to MAIL, a probe whose message is refused
-// on this side, before MAIL, finds nothing out: the outage goes on.
-func TestSilentProbeEndsNoOutage(t *testing.T) {
-	t.Parallel()
+// shutsDown is a domain's destination that takes nothing for now, and nothing large ever.
+func shutsDown(t *testing.T, domain string) (*world, *sink.Server) {
 	w := newWorld(t, "a")
 	s := w.sink(sink.Config{
 		Offer:  []string{"PIPELINING", "CHUNKING", "SIZE 1000"},
 		Answer: sink.On("MAIL", sink.Reply{Code: 421, Text: "shutting down", Hangup: true}),
 	})
-	w.route("example.test", "dest", 5, s.Addr())
+	w.route(domain, "dest", 5, s.Addr())
 	w.runAll()
+	return w, s
+}
+
+// While a destination is down for what it says to MAIL, a probe whose message is refused
+// on this side, before MAIL, finds nothing out: the outage goes on.
+func TestSilentProbeEndsNoOutage(t *testing.T) {
+	t.Parallel()
+	w, s := shutsDown(t, "example.test")
 	small := w.accept("", "small@example.test")
 	w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
 	large := w.acceptBody("", strings.Repeat("x", 998)+"\r\n", "large@example.test")
@@ -138,13 +144,7 @@ func TestSilentProbeEndsNoOutage(t *testing.T) {
 // had their turn as a probe: after the first it is asked for a stranger.
 func TestSilentProbesDontDelayRecovery(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "a")
-	s := w.sink(sink.Config{
-		Offer:  []string{"PIPELINING", "CHUNKING", "SIZE 1000"},
-		Answer: sink.On("MAIL", sink.Reply{Code: 421, Text: "shutting down", Hangup: true}),
-	})
-	w.route("example.test", "dest", 5, s.Addr())
-	w.runAll()
+	w, s := shutsDown(t, "example.test")
 	small := w.accept("", "small@example.test")
 	w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
 	var large []relay.MessageID
@@ -173,13 +173,7 @@ func TestSilentProbesDontDelayRecovery(t *testing.T) {
 // isn't kept down.
 func TestSilentProbeWithoutAStranger(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "a")
-	s := w.sink(sink.Config{
-		Offer:  []string{"PIPELINING", "CHUNKING", "SIZE 1000"},
-		Answer: sink.On("MAIL", sink.Reply{Code: 421, Text: "shutting down", Hangup: true}),
-	})
-	w.route(relay.DefaultRoute, "dest", 5, s.Addr())
-	w.runAll()
+	w, _ := shutsDown(t, relay.DefaultRoute)
 	accept := func(text string) {
 		event, payload := w.acceptance("", text, "anna@example.test")
 		event.GetMessageAccepted().Recipients[0].Domain = relay.DefaultRoute
