@@ -78,29 +78,26 @@ func (s *Scheduler) mayProbeByCallout(q *queue) bool {
 
 // probeAlone probes a destination for which nothing waits and nobody is asked for: it
 // would be shown as down, and those who come next told so, however long it has been
-// back. Any reply to MAIL proves it up, whatever it says of the stranger. It is false
-// where there is nobody to ask for.
-func (s *Scheduler) probeAlone(q *queue) bool {
+// back. Any reply to MAIL proves it up, whatever it says of the recipient.
+func (s *Scheduler) probeAlone(q *queue) {
 	if len(q.callouts) > 0 || s.cfg.State.Probing(q.name) {
-		return true // its end comes back here
+		return // its end comes back here
 	}
-	domain, found := s.askable(q)
-	if found {
-		c := &callout{domain: domain, address: s.stranger(domain)}
-		q.callouts[c.address] = c
-		s.startCallout(q, c, true)
-	}
-	return found
+	c := s.nobody(q)
+	q.callouts[c.address] = c
+	s.startCallout(q, c, true)
 }
 
-// askable is a domain of which a destination can be asked for a stranger.
-func (s *Scheduler) askable(q *queue) (domain string, found bool) {
+// nobody is who is asked for where nobody is: a stranger of one of the destination's
+// domains. Where it has none, or those of others, it is the recipient without a domain
+// that every server knows (RFC 5321 section 4.5.1).
+func (s *Scheduler) nobody(q *queue) *callout {
 	for _, domain := range s.cfg.State.Domains() {
 		if domain.Destination == q.name && domain.Name != relay.DefaultRoute {
-			return domain.Name, true
+			return &callout{domain: domain.Name, address: s.stranger(domain.Name)}
 		}
 	}
-	return "", false
+	return &callout{address: "postmaster"}
 }
 
 func (s *Scheduler) startCallout(q *queue, c *callout, probe bool) {

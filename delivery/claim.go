@@ -150,9 +150,8 @@ func (s *Scheduler) claimProbe(q *queue) {
 		return
 	}
 	if first == nil || first.unreadable || q.silent {
-		if alone := s.probeAlone(q); alone || first == nil {
-			return // or the next acceptance comes back here
-		}
+		s.probeAlone(q)
+		return
 	}
 	claim := s.newClaim(q, first.Due)
 	q.claim(claim.Attempt, first.lane)

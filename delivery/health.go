@@ -65,13 +65,6 @@ func (s *Scheduler) judge(a *attempt) {
 	if !a.skipped && !a.wasInterrupted() {
 		v = s.verdictOn(q, a)
 	}
-	if a.probe && v.failed != nil && q.silent && a.isSilent() {
-		// Where nobody else can be asked for, a host that greets isn't kept down by message
-		// after message that it can't be given.
-		if _, found := s.askable(q); !found {
-			q.silent, v = false, verdict{recovered: true}
-		}
-	}
 	s.metrics.observe(a)
 	if a.probe {
 		s.metrics.probed(v)

@@ -169,22 +169,47 @@ func TestSilentProbesDontDelayRecovery(t *testing.T) {
 	}
 }
 
-// A destination of all other domains has no stranger to ask for: a host that greets
-// isn't kept down.
-func TestSilentProbeWithoutAStranger(t *testing.T) {
+// A destination of all other domains has no stranger to ask for: it is asked for the
+// recipient that every server has, and stays down for as long as it refuses MAIL.
+func TestProbeWithoutAStranger(t *testing.T) {
 	t.Parallel()
-	w, _ := shutsDown(t, relay.DefaultRoute)
-	accept := func(text string) {
+	w, s := shutsDown(t, relay.DefaultRoute)
+	accept := func(text string) relay.MessageID {
 		event, payload := w.acceptance("", text, "anna@example.test")
 		event.GetMessageAccepted().Recipients[0].Domain = relay.DefaultRoute
 		w.must(w.any(), event, payload)
+		return relay.MessageID(event.GetMessageAccepted().MessageId)
 	}
-	accept("small\r\n")
+	small := accept("small\r\n")
 	w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
-	accept(strings.Repeat("x", 998) + "\r\n")
-	w.await("it has recovered", func() bool {
-		return w.log.count(func(e *pb.Event) bool { return e.GetDestinationRecovered() != nil }) > 0
-	})
+	large := accept(strings.Repeat("x", 998) + "\r\n")
+	w.awaitState(large, 0, pb.RecipientState_RECIPIENT_STATE_BOUNCED)
+	failed := w.health("dest").Failed
+	w.await("the next probe", func() bool { return w.health("dest").Failed > failed })
+	if n := w.log.count(func(e *pb.Event) bool { return e.GetDestinationRecovered() != nil }); n != 0 {
+		t.Errorf("it has recovered %d times", n)
+	}
+	s.SetAnswer(nil)
+	w.awaitState(small, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+}
+
+// Nobody's destination is shown as down until it is back, and no longer.
+func TestDestinationOutOfUseRecovers(t *testing.T) {
+	t.Parallel()
+	w, s := shutsDown(t, "example.test")
+	id := w.accept("", "small@example.test")
+	w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
+	elsewhere := w.sink(sink.Config{})
+	w.route("example.test", "elsewhere", 5, elsewhere.Addr())
+	w.must(w.any(), &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{
+		Operation: &pb.Operation{Kind: pb.Operation_KIND_REDIRECT, Address: "small@example.test", By: "ann"},
+		Targets:   []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}},
+	}}}, nil)
+	w.awaitState(id, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+	failed := w.health("dest").Failed
+	w.await("the next probe", func() bool { return w.health("dest").Failed > failed+1 })
+	s.SetAnswer(nil)
+	w.await("it has recovered", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_UP })
 }
 
 // What this side refuses says nothing of the host, be it a message or a call-out: no
