@@ -83,7 +83,10 @@ func (r requests) ended(ctx context.Context, method string, made *request, err e
 	if err == nil {
 		return nil
 	}
-	s := status.Convert(err)
+	s, ok := status.FromError(err)
+	if !ok {
+		s = status.FromContextError(err) // unless the time was over, one that nobody has named
+	}
 	switch s.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.DataLoss, codes.Internal, codes.Unknown:
 		if !wentAway(ctx, s) {

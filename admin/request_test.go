@@ -2,12 +2,16 @@ package admin_test
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"net"
 	"strings"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -77,5 +81,47 @@ func TestRequestIDs(t *testing.T) {
 	}
 	if log := w.Log(); !strings.Contains(log, `msg="administration failed" call=holdfast.v1.QueueService/OperateQueued request=in-the-night by="local user`) {
 		t.Errorf("log %s", log)
+	}
+}
+
+// outOfTime ends every call as a handler does whose context is over.
+type outOfTime struct {
+	pb.UnimplementedQueueServiceServer
+}
+
+func (outOfTime) GetQueued(context.Context, *pb.GetQueuedRequest) (*pb.GetQueuedResponse, error) {
+	return nil, fmt.Errorf("wait: %w", context.DeadlineExceeded)
+}
+
+func (outOfTime) WatchBulk(*pb.WatchBulkRequest, grpc.ServerStreamingServer[pb.WatchBulkResponse]) error {
+	return context.DeadlineExceeded
+}
+
+// A call whose time is over says so, whoever of the two notices first.
+func TestTimeOverIsNoUnknownError(t *testing.T) {
+	server := grpc.NewServer(admin.RequestIDs(slog.New(slog.DiscardHandler))...)
+	pb.RegisterQueueServiceServer(server, outOfTime{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	defer func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	c := pb.NewQueueServiceClient(connect(t, listener.Addr().String(), insecure.NewCredentials()))
+	_, err = c.GetQueued(t.Context(), &pb.GetQueuedRequest{})
+	wantCode(t, err, codes.DeadlineExceeded, "wait: context deadline exceeded")
+	stream, err := c.WatchBulk(t.Context(), &pb.WatchBulkRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	wantCode(t, err, codes.DeadlineExceeded, "context deadline exceeded")
+	if requestInfo(err) == "" {
+		t.Errorf("without an id: %v", err)
 	}
 }
