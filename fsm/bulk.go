@@ -71,7 +71,7 @@ func bulkFilter(bulk *pb.BulkRecord) Filter {
 	b := bulk.Filter
 	f := Filter{
 		Domain: b.GetDomain(), Destination: b.GetDestination(), From: b.GetFrom(), To: b.GetTo(), Index: bulk.Index,
-		Domains: bulk.Operation.GetDomains(),
+		Domains: bulk.Operation.GetDomains(), Waiting: takesBack[bulk.Operation.GetKind()],
 	}
 	for _, state := range b.GetStates() {
 		f.States = append(f.States, pb.RecipientState(state))
@@ -200,14 +200,16 @@ func (c *cutter) isFirst(id relay.MessageID, number uint32) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	rowOf := openKey
-	if c.filter.isForDeleted() {
-		rowOf = leavingKey
-	}
 	m := &message{id: id, rec: c.record}
-	row := rowOf(m, number, recipients[number])
+	rowOf := func(number uint32) []byte {
+		if key := openKey(m, number, recipients[number]); key != nil || !c.filter.isForDeleted() {
+			return key
+		}
+		return leavingKey(m, number, recipients[number])
+	}
+	row := rowOf(number)
 	for other, r := range recipients {
-		key := rowOf(m, uint32(other), r)
+		key := rowOf(uint32(other))
 		if key != nil && bytes.Compare(key, row) < 0 && c.filter.MatchesQueued(r) {
 			return false, nil
 		}

@@ -53,7 +53,7 @@ func TestBulkIsExact(t *testing.T) {
 
 		bulk := w.startBulk(f, op, limit)
 		began := w.index
-		due := w.picked(all, f)
+		due := w.picked(all, f, takesBack[op.Kind])
 		shown := &pb.BulkRecord{Filter: NewBulkFilter(f), Operation: op, Limit: limit, Index: began}
 		meant := w.previewed(shown, size)
 		record, pieces := w.disturbBulk(bulk, size, func() {
@@ -91,10 +91,11 @@ func TestBulkIsExact(t *testing.T) {
 }
 
 // picked looks at every recipient, the slow and plain way.
-func (w *world) picked(all []target, f Filter) []target {
+func (w *world) picked(all []target, f Filter, waiting pb.Operation_Kind) []target {
 	return slices.DeleteFunc(slices.Clone(all), func(t target) bool {
 		r := w.recipientOf(t.id, t.number)
-		return !slices.Contains(f.States, r.State) || r.State == deletedSt && r.UndoUntil == 0 ||
+		waits := waiting != 0 && r.Claim != nil && r.Ordered.GetOperation().GetKind() == waiting
+		return !waits && !slices.Contains(f.States, r.State) || r.State == deletedSt && r.UndoUntil == 0 ||
 			f.Domain != "" && r.Domain != f.Domain ||
 			f.To != "" && r.Recipient.Address != f.To && !slices.ContainsFunc(r.Earlier, func(e *pb.Recipient) bool { return e.Address == f.To })
 	})

@@ -125,6 +125,71 @@ func TestBulkCountsWhatItCouldNot(t *testing.T) {
 	}
 }
 
+// What takes an operation by filter back reaches those too that are still being tried,
+// and for which it waits: they would be held or deleted later, after all was well.
+func TestBulkTakesBackWhatWaits(t *testing.T) {
+	for _, tt := range []struct {
+		op, undo *pb.Operation
+		states   []pb.RecipientState
+	}{
+		{opDelete, opUndelete, []pb.RecipientState{deletedSt}}, {opHold, opRelease, []pb.RecipientState{held}},
+	} {
+		for _, filter := range []Filter{{}, {Domain: "example.test"}, {Destination: "dest"}} {
+			for _, size := range []int{1, 2, 100} {
+				w := operatorWorld(t)
+				tried, other := w.accept(1, "a@example.test", "b@example.test"), w.accept(1, "c@example.test")
+				w.must(1, claimOf(1, tried, 1), nil)
+				if r := w.carryOnBulk(w.startBulk(filter, tt.op, 0), size); r.Changed != 2 || r.Waiting != 1 {
+					t.Fatalf("%v: %v", tt.op.Kind, r)
+				}
+				undo := filter
+				undo.States = tt.states
+				preview := &pb.BulkRecord{Operation: tt.undo, Filter: NewBulkFilter(undo)}
+				if got := w.previewed(preview, size); len(got) != 3 || preview.Messages != 2 {
+					t.Errorf("the preview of %v has %v in %d messages", tt.undo.Kind, got, preview.Messages)
+				}
+				if r := w.carryOnBulk(w.startBulk(undo, tt.undo, 0), size); r.Changed != 3 || r.Messages != 2 || r.Refused != 0 {
+					t.Errorf("%v in pieces of %d: %v", tt.undo.Kind, size, r)
+				}
+				w.must(1, deferred(ref(1, 1), tried, w.now.Add(time.Hour), 1), nil)
+				w.wantState(tried, 0, pending)
+				w.wantState(tried, 1, pending)
+				w.wantState(other, 0, pending)
+			}
+		}
+	}
+}
+
+// What was ordered after an operation by filter began stays ordered, also where a piece
+// was cut before it came into the log.
+func TestBulkLeavesLaterOrders(t *testing.T) {
+	for _, cutFirst := range []bool{false, true} {
+		w := operatorWorld(t)
+		id := w.accept(1, "a@example.test")
+		w.must(1, claimOf(1, id, 0), nil)
+		w.must(1, operated(opDelete, id, 0), nil)
+		bulk := w.startBulk(Filter{States: []pb.RecipientState{deletedSt}}, opUndelete, 0)
+		record, err := w.view().Bulk(bulk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		piece, err := w.view().BulkPiece(Bulk{ID: bulk, Record: record}, 10)
+		if err != nil || len(piece.Targets) != 1 {
+			t.Fatalf("%v, %v", piece, err)
+		}
+		w.must(1, operated(opUndelete, id, 0), nil)
+		w.must(1, operated(opDelete, id, 0), nil)
+		if cutFirst {
+			w.must(1, &pb.Event{Kind: &pb.Event_BulkProgressed{BulkProgressed: piece}}, nil)
+		}
+		if record := w.carryOnBulk(bulk, 10); record.Changed != 0 {
+			t.Errorf("cut before it was ordered anew (%v): %v", cutFirst, record)
+		}
+		w.must(1, deferred(ref(1, 1), id, w.now.Add(time.Hour), 0), nil)
+		w.wantState(id, 0, deletedSt)
+	}
+}
+
 // Two nodes that both believe to lead: the piece of the second is stale.
 func TestBulkPieceHoldsOnce(t *testing.T) {
 	w := operatorWorld(t)

@@ -142,7 +142,15 @@ func (t *tx) saveRecipient(m *message, r *recipient) {
 // sameToFilters: no filter can tell the two apart.
 func sameToFilters(a, b *pb.RecipientRecord) bool {
 	return a.State == b.State && a.Destination == b.Destination && a.UndoUntil == b.UndoUntil &&
-		a.Recipient.GetAddress() == b.Recipient.GetAddress()
+		a.Recipient.GetAddress() == b.Recipient.GetAddress() && waitsFor(a) == waitsFor(b)
+}
+
+// waitsFor is the operation that is carried out when the attempt under way ends, 0 for none.
+func waitsFor(r *pb.RecipientRecord) pb.Operation_Kind {
+	if r.Claim == nil {
+		return 0
+	}
+	return r.Ordered.GetOperation().GetKind()
 }
 
 // queueKey is a recipient's place in the queue, nil while it has none: only

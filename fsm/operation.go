@@ -29,14 +29,19 @@ var operable = map[pb.Operation_Kind][]pb.RecipientState{
 // OperableStates are the states that an operation is for.
 func OperableStates(kind pb.Operation_Kind) []pb.RecipientState { return operable[kind] }
 
+// takesBack is what an operation calls off where it still waits for the end of an attempt.
+var takesBack = map[pb.Operation_Kind]pb.Operation_Kind{
+	pb.Operation_KIND_RELEASE:  pb.Operation_KIND_HOLD,
+	pb.Operation_KIND_UNDELETE: pb.Operation_KIND_DELETE,
+}
+
 // Refusal says why an operation doesn't fit a recipient, as what follows its
 // address in a sentence; "" where it does. What depends on the configuration
 // shows only when the event is applied.
 func Refusal(op *pb.Operation, m *pb.MessageRecord, r *pb.RecipientRecord) string {
 	waiting := r.Ordered.GetOperation().GetKind()
 	switch {
-	case op.Kind == pb.Operation_KIND_RELEASE && r.Claim != nil && waiting == pb.Operation_KIND_HOLD,
-		op.Kind == pb.Operation_KIND_UNDELETE && r.Claim != nil && waiting == pb.Operation_KIND_DELETE:
+	case waitsFor(r) != 0 && waitsFor(r) == takesBack[op.Kind]:
 		return ""
 	case !slices.Contains(operable[op.Kind], r.State):
 		return "is " + StateWord(r.State)

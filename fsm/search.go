@@ -24,6 +24,9 @@ type Filter struct {
 	Domains []string
 	// Index leaves out what came or changed after a raft index; 0 for none.
 	Index uint64
+	// Waiting means, in whatever state, also recipients that are being tried and for which
+	// such an operation waits until that is over; 0 for none.
+	Waiting pb.Operation_Kind
 
 	// Of the log's listing alone.
 	HeaderMessageID string // with or without its brackets
@@ -120,10 +123,14 @@ type keyRange struct{ lower, upper []byte }
 func (f Filter) queueRanges() []keyRange {
 	var ranges []keyRange
 	add := func(prefix []byte) { ranges = append(ranges, keyRange{prefix, after(prefix)}) }
-	switch {
-	case f.Domain != "" && !f.allows(f.Domain):
-	case f.isForDeleted():
+	if f.Domain != "" && !f.allows(f.Domain) {
+		return nil
+	}
+	if f.isForDeleted() {
 		add(leavingPrefix(leavingDeleted))
+	}
+	switch {
+	case f.isForDeleted() && f.Waiting == 0:
 	case f.Domain != "":
 		add(openPrefix(f.Domain))
 	case f.Domains != nil:
@@ -162,6 +169,9 @@ func (f Filter) isForDeleted() bool {
 // MatchesQueued reports whether the filter means a recipient that is in the
 // queue, or can come back to it.
 func (f Filter) MatchesQueued(r *pb.RecipientRecord) bool {
+	if f.Waiting != 0 && waitsFor(r) == f.Waiting {
+		return f.meansRecipient(r)
+	}
 	if f.isForDeleted() {
 		return r.UndoUntil != 0 && f.MatchesRecipient(r)
 	}
@@ -228,11 +238,15 @@ func (f Filter) aboutRecipients() bool {
 // MatchesRecipient reports whether the filter means a recipient; sender and time
 // are the message's.
 func (f Filter) MatchesRecipient(r *pb.RecipientRecord) bool {
+	return f.meansRecipient(r) && (len(f.States) == 0 || slices.Contains(f.States, r.State))
+}
+
+// meansRecipient is MatchesRecipient whatever the state.
+func (f Filter) meansRecipient(r *pb.RecipientRecord) bool {
 	return f.allows(r.Domain) && (f.Domain == "" || r.Domain == f.Domain) &&
 		(f.Destination == "" || r.Destination == f.Destination) &&
 		(f.Index == 0 || r.ChangedIndex <= f.Index) &&
-		(f.To == "" || f.matchesTo(r)) &&
-		(len(f.States) == 0 || slices.Contains(f.States, r.State))
+		(f.To == "" || f.matchesTo(r))
 }
 
 // matchesTo: a redirected recipient is found by the addresses that it had, too, as

@@ -238,6 +238,18 @@ func outcomes() []rule {
 			test:    "fsm.TestBulkMeetsAMessageOnce", says: "it hit [",
 		},
 		{
+			text:    "What takes an operation back means those too for which it still waits",
+			in:      "MatchesQueued",
+			without: []change{{"fsm/search.go", "if f.Waiting != 0 && waitsFor(r) == f.Waiting {", "if false {"}},
+			test:    "fsm.TestBulkTakesBackWhatWaits", says: "the preview of KIND_UNDELETE has",
+		},
+		{
+			text:    "And leaves what was ordered after it began",
+			in:      "sameToFilters",
+			without: []change{{"fsm/message.go", " && waitsFor(a) == waitsFor(b)\n", "\n"}},
+			test:    "fsm.TestBulkLeavesLaterOrders", says: "ordered anew",
+		},
+		{
 			text:    "A bounce holds for all of its recipients or for none",
 			in:      "endingOf",
 			without: []change{{"fsm/ending.go", "\t\t\treturn nil, stale(\"recipient %d of %s is not under this claim\", n.GetRecipient(), m.id)\n", "\t\t\tcontinue\n"}},
