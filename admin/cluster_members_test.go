@@ -53,3 +53,15 @@ func TestMemberWarnings(t *testing.T) {
 		})
 	}
 }
+
+// A node that is joining isn't one that can't keep up.
+func TestWarningOfALaggingNode(t *testing.T) {
+	var out warner
+	warnOfLag(&out, []*pb.GetStatusResponse_Node{
+		{Name: "a", Alive: true, AppliedIndex: 1_000_000}, {Name: "b", Alive: true, AppliedIndex: 1_000_000 - entriesLate},
+		{Name: "c", AppliedIndex: 1}, {Name: "new", Alive: true}, {Name: "slow", Alive: true, AppliedIndex: 1_000_000 - entriesLate - 1},
+	})
+	if len(out.list) != 1 || out.list[0].Subject != "slow" {
+		t.Errorf("%v", out.list)
+	}
+}

@@ -66,10 +66,6 @@ func (w window) warnOfNodes(out *warner, status *pb.GetStatusResponse, members [
 	if status.Leader == "" {
 		out.warn("no-leader", "", "node %s knows no leader", status.Node)
 	}
-	most := uint64(0)
-	for _, node := range status.Nodes {
-		most = max(most, node.AppliedIndex)
-	}
 	warnOfMembers(out, status.Nodes)
 	warnOfPrograms(out, status)
 	if drill, ok := w.Drill(); ok && w.now.UnixNano() < drill.Until {
@@ -81,8 +77,17 @@ func (w window) warnOfNodes(out *warner, status *pb.GetStatusResponse, members [
 			out.warn("no-lease", member.Name, "node %s accepts and delivers nothing: %s", member.Name, member.NoLease)
 		}
 	}
-	for _, node := range status.Nodes {
-		if node.Alive && most-node.AppliedIndex > entriesLate {
+	warnOfLag(out, status.Nodes)
+}
+
+// warnOfLag: where a node is isn't known (0) while it is new and gets the state.
+func warnOfLag(out *warner, nodes []*pb.GetStatusResponse_Node) {
+	most := uint64(0)
+	for _, node := range nodes {
+		most = max(most, node.AppliedIndex)
+	}
+	for _, node := range nodes {
+		if node.Alive && node.AppliedIndex != 0 && most-node.AppliedIndex > entriesLate {
 			out.warn("node-lags", node.Name, "node %s is %d entries behind: its disk or its network can't keep up", node.Name, most-node.AppliedIndex)
 		}
 	}

@@ -171,6 +171,10 @@ func generationName(number uint64) string {
 	return generationPrefix + strconv.FormatUint(number, 10)
 }
 
+// joinAnew is what becomes of a damaged folder. Its log and its votes go with it: an old
+// copy of them would elect a leader without what was acknowledged since.
+const joinAnew = "empty the node's whole data folder, and let it join anew; never put an older copy in its place"
+
 // currentGeneration reads CURRENT, 1 in a new folder, and deletes what a crash
 // left of other generations and of transfers. CURRENT is on disk before the first
 // generation, and each later generation before CURRENT names it: one without the
@@ -191,16 +195,15 @@ func currentGeneration(cfg Config) (uint64, error) {
 	isGeneration := func(name string) bool { return strings.HasPrefix(name, generationPrefix) }
 	switch {
 	case number == 0 && slices.ContainsFunc(names, isGeneration):
-		return 0, fmt.Errorf("%s is missing in %s: restore the folder from a backup, or empty it and let this node join anew",
-			currentFile, cfg.Dir)
+		return 0, fmt.Errorf("%s is missing in %s: %s", currentFile, cfg.Dir, joinAnew)
 	case number == 0:
 		number = 1
 		if err := writeCurrent(cfg, number); err != nil {
 			return 0, err
 		}
 	case number > 1 && !slices.Contains(names, generationName(number)):
-		return 0, fmt.Errorf("%s in %s names %s, which is missing: restore the folder from a backup, or empty it and let this node join anew",
-			currentFile, cfg.Dir, generationName(number))
+		return 0, fmt.Errorf("%s in %s names %s, which is missing: %s",
+			currentFile, cfg.Dir, generationName(number), joinAnew)
 	}
 	for _, name := range names {
 		leftover := isGeneration(name) && name != generationName(number) ||

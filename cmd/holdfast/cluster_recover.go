@@ -74,16 +74,26 @@ func (c *recoverCommand) run(ctx context.Context) (err error) {
 	if err := c.compare(survivors); err != nil {
 		return err
 	}
-	best := survivors[0]
+	best, err := furthest(survivors)
+	if err != nil {
+		return err
+	}
+	return c.recover(ctx, best)
+}
+
+// furthest is the one that has the most of the log of the cluster that all are of.
+func furthest(survivors []*node.Survivor) (*node.Survivor, error) {
+	first := survivors[0]
+	best := first
 	for _, s := range survivors {
+		if s.Cluster != first.Cluster {
+			return nil, fmt.Errorf("%s is of cluster %s, %s of %s", s.DataDir, s.Cluster, first.DataDir, first.Cluster)
+		}
 		if s.Exceeds(best) {
 			best = s
 		}
-		if s.Cluster != best.Cluster {
-			return fmt.Errorf("%s is of cluster %s, %s of %s", s.DataDir, s.Cluster, best.DataDir, best.Cluster)
-		}
 	}
-	return c.recover(ctx, best)
+	return best, nil
 }
 
 // compare shows how far each goes.

@@ -87,13 +87,15 @@ func (a *app) kill() {
 
 // serve runs one node until ctx ends or the node fails.
 func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
+	// Before the state is opened, which takes a while: whoever starts a node and has it
+	// reload at once would else end it, and systemd takes that for a clean exit.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	n, err := node.New(cfg, logger)
 	if err != nil {
 		return err
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
 	for running := true; running; {

@@ -77,7 +77,7 @@ func toSnapshotJSON(h *pb.SnapshotHeader, size uint64) snapshotJSON {
 		Version: h.Program, State: h.Version, ClusterID: h.ClusterId, Index: h.Index, Term: h.Term,
 		SavedAt: timeJSON(timestamppb.New(savedAt(h))), Node: h.Node, Stale: h.Stale, Size: size,
 		Pending: h.Counts.GetPending(), Held: h.Counts.GetHeld(), Frozen: h.Counts.GetFrozen(),
-		Delivered: h.Counts.GetDelivered(), Failed: h.Counts.GetEnded(), InDoubt: h.Counts.GetInDoubt(),
+		Delivered: h.Counts.GetDelivered(), Failed: failedIn(h.Counts), InDoubt: h.Counts.GetInDoubt(),
 		Digests: []digestJSON{},
 	}
 	for _, d := range h.Digests {
@@ -85,6 +85,9 @@ func toSnapshotJSON(h *pb.SnapshotHeader, size uint64) snapshotJSON {
 	}
 	return out
 }
+
+// failedIn has the frozen among them, as everywhere.
+func failedIn(c *pb.CounterRecord) uint64 { return c.GetEnded() + c.GetFrozen() }
 
 func (a *app) showSnapshot(path string, h *pb.SnapshotHeader, size uint64) error {
 	stale := ""
@@ -100,7 +103,7 @@ func (a *app) showSnapshot(path string, h *pb.SnapshotHeader, size uint64) error
 	t.row("version", fmt.Sprintf("%s, state %d", dash(h.Program), h.Version))
 	c := h.Counts
 	t.row("recipients", fmt.Sprintf("%d pending, %d held, %d frozen, %d in doubt; %d delivered, %d failed",
-		c.GetPending(), c.GetHeld(), c.GetFrozen(), c.GetInDoubt(), c.GetDelivered(), c.GetEnded()))
+		c.GetPending(), c.GetHeld(), c.GetFrozen(), c.GetInDoubt(), c.GetDelivered(), failedIn(c)))
 	if err := t.flush(); err != nil {
 		return err
 	}

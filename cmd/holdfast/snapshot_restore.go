@@ -75,7 +75,7 @@ func (a *app) tellRestored(cfg node.Config, r *node.Restored, deliver bool) erro
 		cfg.NodeID, r.ClusterID, r.Header.ClusterId, r.Header.Index, savedAt(r.Header).Format("2006-01-02T15:04:05Z"))
 	c := r.Header.Counts
 	fmt.Fprintf(a.out, "in the snapshot: %d pending, %d held, %d frozen, %d delivered, %d failed\n",
-		c.GetPending(), c.GetHeld(), c.GetFrozen(), c.GetDelivered(), c.GetEnded())
+		c.GetPending(), c.GetHeld(), c.GetFrozen(), c.GetDelivered(), failedIn(c))
 	fmt.Fprintf(a.out, "in doubt now: %s; %s under way in the snapshot\n",
 		plural(r.InDoubt, "recipient"), plural(uint64(r.Revoked), "attempt"))
 	next := "pending mail is held: `holdfast queue list --state held`, then `holdfast queue release`"

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/node"
+	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/admintest"
 )
 
@@ -131,5 +133,30 @@ func TestSnapshotRestoreOffline(t *testing.T) {
 	r = sh.run(t, "cluster", "recover", "--data-dir", data, "--dry-run")
 	if r.status != exitDone || !strings.Contains(r.out, "The voters are n.") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// The one that goes furthest is of the cluster that all are of, whatever their order.
+func TestFurthestSurvivor(t *testing.T) {
+	of := func(cluster string, term, index uint64) *node.Survivor {
+		return &node.Survivor{Cluster: cluster, LastTerm: term, LastIndex: index}
+	}
+	short, long := of("x", 5, 80), of("x", 5, 90)
+	for _, all := range [][]*node.Survivor{{short, long}, {long, short}} {
+		if best, err := furthest(all); best != long || err != nil {
+			t.Errorf("%v, %v", best, err)
+		}
+	}
+	for _, all := range [][]*node.Survivor{{short, of("y", 9, 1)}, {of("y", 9, 1), short}, {short, of("y", 1, 1)}} {
+		if best, err := furthest(all); err == nil {
+			t.Errorf("of two clusters %v is taken", best)
+		}
+	}
+}
+
+// A snapshot's words are those of the queue's counts.
+func TestFailedInASnapshot(t *testing.T) {
+	if got := toSnapshotJSON(&pb.SnapshotHeader{Counts: &pb.CounterRecord{Ended: 2, Frozen: 3}}, 0); got.Failed != 5 || got.Frozen != 3 {
+		t.Errorf("%+v", got)
 	}
 }

@@ -1,10 +1,14 @@
 package operate_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"holdfast/test/harness"
@@ -127,4 +131,34 @@ func logOf(t *testing.T, n *harness.Node) string {
 		t.Fatal(err)
 	}
 	return string(log)
+}
+
+// Who restarts a node and has it reload at once, as programs do that renew certificates,
+// doesn't end it: it is still opening its state.
+func TestReloadWhileANodeStarts(t *testing.T) {
+	w := startWith(t, harness.Config{TLS: true})
+	c := w.Nodes[2]
+	w.must(c.Stop(w.ctx))
+	w.must(c.Start())
+	w.must(harness.Eventually(w.ctx, "the node opens its folder", func(context.Context) error {
+		return opens(c.PID(), c.Data())
+	}))
+	w.must(syscall.Kill(c.PID(), syscall.SIGHUP))
+	w.must(c.WaitReady(w.ctx))
+	w.awaitSaid(c, "certificates reloaded")
+}
+
+// opens fails until a process has a file of a folder open.
+func opens(pid int, dir string) error {
+	descriptors := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	links, err := os.ReadDir(descriptors)
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		if target, err := os.Readlink(filepath.Join(descriptors, link.Name())); err == nil && strings.HasPrefix(target, dir+"/") {
+			return nil
+		}
+	}
+	return errors.New("none is open")
 }
