@@ -145,7 +145,13 @@ func TestReloadWhileANodeStarts(t *testing.T) {
 	}))
 	w.must(syscall.Kill(c.PID(), syscall.SIGHUP))
 	w.must(c.WaitReady(w.ctx))
-	w.awaitSaid(c, "certificates reloaded")
+	w.must(harness.Eventually(w.ctx, "its certificates are read again", func(ctx context.Context) error {
+		done, err := c.Metric(ctx, `holdfast_certificate_reloads_total{result="done"}`)
+		if err == nil && done == 0 {
+			err = errors.New("they weren't yet")
+		}
+		return err
+	}))
 }
 
 // opens fails until a process has a file of a folder open.
