@@ -211,6 +211,12 @@ func TestAbortAfterTheAcceptance(t *testing.T) {
 	if r := w.fold(1, aborted(ended), nil); r.Code != codeStale {
 		t.Fatalf("abort of a delivered message: %v", r)
 	}
+	if r := w.recipientOf(ended, 0); r.State != done || r.InDoubt != 1 {
+		t.Errorf("what its client sends once more isn't marked: %v", r)
+	}
+	if row := w.lastRow(ended); row.Kind != pb.HistoryRecord_KIND_ABORTED || len(row.Recipients) != 1 {
+		t.Errorf("its log ends with %v", row)
+	}
 	checkState(t, w.state)
 }
 

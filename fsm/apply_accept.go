@@ -169,13 +169,13 @@ func (t *tx) acceptanceAborted(e *pb.AcceptanceAborted) *pb.EventResult {
 	return resultOK
 }
 
-// countAbortedAttempts marks the open recipients of an aborted message that is
-// already on its way.
+// countAbortedAttempts marks the recipients of an aborted message that is already on its
+// way or has arrived: the client, which was told 451, sends it to them again.
 func (t *tx) countAbortedAttempts(m *message) {
 	var numbers []uint32
 	for number := range m.rec.Recipients {
 		r := t.recipient(m, number)
-		if r == nil || !isOpen(r.rec.State) {
+		if r == nil || !isOpen(r.rec.State) && r.rec.State != pb.RecipientState_RECIPIENT_STATE_DELIVERED {
 			continue
 		}
 		r.rec.InDoubt++

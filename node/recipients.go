@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"holdfast/admin"
+	"holdfast/delivery"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
 	"holdfast/smtpd"
@@ -25,7 +26,9 @@ func (n *Node) askOwner(ctx context.Context, destination, address string, anew b
 	if !ok {
 		return 0, nil, errNoOwner
 	}
-	said, err := n.cluster.VerifyRecipient(ctx, owner, &pb.VerifyRecipientRequest{Destination: destination, Address: address, Anew: anew})
+	said, err := n.cluster.VerifyRecipient(ctx, owner, &pb.VerifyRecipientRequest{
+		Destination: destination, Address: address, Anew: anew, AppliedIndex: n.state.AppliedIndex(),
+	})
 	switch status.Code(err) {
 	case codes.OK:
 		return said.Verdict, said.Failure, nil
@@ -39,7 +42,11 @@ func (n *Node) askOwner(ctx context.Context, destination, address string, anew b
 
 // verifyRecipient asks a destination that this node owns, for any node.
 func (n *Node) verifyRecipient(ctx context.Context, req *pb.VerifyRecipientRequest) (*pb.VerifyRecipientResponse, error) {
-	said, err := n.scheduler.Ask(ctx, req.Destination, req.Address, req.Anew)
+	err := n.state.WaitApplied(ctx, req.AppliedIndex)
+	var said delivery.Said
+	if err == nil {
+		said, err = n.scheduler.Ask(ctx, req.Destination, req.Address, req.Anew)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, status.FromContextError(ctx.Err()).Err()

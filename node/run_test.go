@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// One node of three, the others of which aren't there, takes no mail, and
-// refuses none for good.
-func TestNodeWithoutAClusterDefers(t *testing.T) {
+// alone runs one node of three, the others of which aren't there.
+func alone(t *testing.T) *Node {
+	t.Helper()
 	c := DefaultConfig()
 	c.NodeID, c.DataDir = "a", t.TempDir()
 	ports := freePorts(t, 6)
@@ -25,15 +25,21 @@ func TestNodeWithoutAClusterDefers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- n.Run(ctx) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		if err := <-ran; err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return n
+}
+
+// Where the others aren't there, a node takes no mail, and refuses none for good.
+func TestNodeWithoutAClusterDefers(t *testing.T) {
+	n := alone(t)
 	conn, err := net.Dial("tcp", n.SMTPAddr())
 	if err != nil {
 		t.Fatal(err)

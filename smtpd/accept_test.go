@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -267,6 +268,32 @@ func TestChunksBehindARefusedOne(t *testing.T) {
 	c.ask("BDAT 3 LAST\r\nf", "250 2.0.0 ")
 	if m := h.accepted(); len(m) != 1 || withoutReceived(t, m[0].body) != "f\r\n" {
 		t.Errorf("accepted: %v", m)
+	}
+}
+
+// What is under way when the disks reach their reserve isn't stored on. A quorum that is
+// gone for a moment is waited for, as before.
+func TestDiskReserveInTheMidstOfContent(t *testing.T) {
+	for _, tt := range []struct {
+		gate         *relay.Reply
+		answer, last string
+	}{
+		{&relay.Reply{Code: 452, Enhanced: "4.3.1", Text: "short of disk space"}, "452 4.3.1 short of disk space", "503 "},
+		{notNow, "250 ", "250 2.0.0 "},
+	} {
+		h := start(t, nil)
+		c := h.greeted(t)
+		c.envelope()
+		content := text(pieceSize)
+		c.ask(fmt.Sprintf("BDAT %d\r\n%s", len(content)+2, content), "250 ")
+		h.setGate(tt.gate)
+		c.ask(fmt.Sprintf("BDAT %d\r\n%s", len(content)+2, content), tt.answer)
+		h.setGate(nil)
+		c.ask("BDAT 0 LAST", tt.last)
+		later := func(e *pb.Event) bool { return e.GetContentAppended().GetPiece() > 0 }
+		if stored := slices.ContainsFunc(h.seen(), later); stored != (tt.answer[0] == '2') {
+			t.Errorf("%s: more was stored: %v", tt.answer, stored)
+		}
 	}
 }
 

@@ -104,7 +104,7 @@ func (b *body) store(p []byte) {
 
 // moreRoom changes a short buffer for a large one, and sends a large one off.
 func (b *body) moreRoom() bool {
-	if cap(b.buf.data) == pieceSize && !b.sendPiece(b.server.proposing) {
+	if cap(b.buf.data) == pieceSize && !(b.hasDisk() && b.sendPiece(b.server.proposing)) {
 		return false
 	}
 	large, err := b.server.buffers.getLarge(b.server.proposing, b.server.cfg.AcceptTimeout)
@@ -119,6 +119,18 @@ func (b *body) moreRoom() bool {
 	}
 	b.buf = large
 	return true
+}
+
+// hasDisk refuses what is under way, too, once the disks have reached their reserve: a
+// thousand such messages may be larger than that, and what the log can't be written for
+// ends the nodes. A quorum that is gone right now may be back by the end.
+func (b *body) hasDisk() bool {
+	closed := b.server.cfg.Gate.Check()
+	if closed == nil || closed.Code != 452 {
+		return true
+	}
+	b.refuse(closed)
+	return false
 }
 
 // sendPiece proposes the buffer as the next piece and gives the buffer away. ctx

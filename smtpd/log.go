@@ -32,7 +32,7 @@ func (s *session) logRefused(r *relay.Reply) {
 	if s.claimed != "" {
 		attributes = append(attributes, "account", s.claimed)
 	}
-	if tx := s.refused; tx != nil {
+	if tx := s.within; tx != nil {
 		attributes = append(attributes, "from", tx.envelope.From, "nrcpt", len(tx.recipients))
 		if tx.body != nil {
 			attributes = append(attributes, "id", tx.body.id.String())

@@ -201,6 +201,13 @@ func (c *cluster) apply(event *pb.Event, payload []byte) *pb.EventResult {
 	return result(pb.EventResult_CODE_OK)
 }
 
+// seen returns the events that came into the log.
+func (c *cluster) seen() []*pb.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.events)
+}
+
 // accepted returns the messages there are, in the order of the log.
 func (c *cluster) accepted() []*stored {
 	c.mu.Lock()

@@ -99,6 +99,9 @@ func (s *session) full(domain *pb.DomainConfig) *relay.Reply {
 	if domain.MaxMessages == 0 && domain.MaxBytes == 0 {
 		return nil
 	}
+	if domain.MaxBytes > 0 && uint64(s.tx.declared) >= domain.MaxBytes {
+		return domainTooSmall // waiting makes no room
+	}
 	messages, bytes := s.server.cfg.Directory.Queued(domain.Name)
 	return Full(domain, messages, bytes+uint64(s.tx.declared))
 }

@@ -38,7 +38,7 @@ type session struct {
 
 	// What is being answered, for the log.
 	command string
-	refused *transaction // that the command belongs to
+	within  *transaction // that the command came in, nil for none
 	claimed string       // the account's name, for AUTH
 }
 
@@ -81,8 +81,8 @@ func (s *session) dialogue() error {
 func (s *session) answer(r *relay.Reply, err error) error {
 	if r != nil {
 		s.reply(r)
-		if s.refused != nil && s.tx == nil {
-			// A transaction has ended. What it ended with isn't kept back until the commands
+		if s.within != nil && s.tx == nil {
+			// It has ended a transaction. What it ended with isn't kept back until the commands
 			// that follow in the buffer are answered: they may wait long for a destination or a
 			// quorum, and a client that never saw its 250 sends the message again.
 			s.conn.flush()
@@ -150,7 +150,7 @@ func (s *session) refuseAndEnd(r *relay.Reply) {
 // handle carries out one command. The reply is nil where it is given already;
 // an error ends the session after it.
 func (s *session) handle(line []byte) (*relay.Reply, error) {
-	s.command, s.refused, s.claimed = describeCommand(line), s.tx, ""
+	s.command, s.within, s.claimed = describeCommand(line), s.tx, ""
 	verb, rest, refusal := splitCommand(line)
 	if refusal != nil {
 		return refusal, nil

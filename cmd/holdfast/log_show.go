@@ -95,7 +95,7 @@ func eventLook(kind pb.HistoryRecord_Kind) look {
 	case pb.HistoryRecord_KIND_ATTEMPT_FAILED, pb.HistoryRecord_KIND_HELD, pb.HistoryRecord_KIND_DELAY_WARNED:
 		return yellow
 	case pb.HistoryRecord_KIND_BOUNCED, pb.HistoryRecord_KIND_DROPPED, pb.HistoryRecord_KIND_FROZEN,
-		pb.HistoryRecord_KIND_IN_DOUBT, pb.HistoryRecord_KIND_DUPLICATE, pb.HistoryRecord_KIND_DELIVERED_ELSEWHERE,
+		pb.HistoryRecord_KIND_IN_DOUBT, pb.HistoryRecord_KIND_ABORTED, pb.HistoryRecord_KIND_DUPLICATE, pb.HistoryRecord_KIND_DELIVERED_ELSEWHERE,
 		pb.HistoryRecord_KIND_DELETED:
 		return red
 	}

@@ -1777,7 +1777,9 @@ type VerifyRecipientRequest struct {
 	Destination string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
 	Address     string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// Ask the destination whatever is known.
-	Anew          bool `protobuf:"varint,4,opt,name=anew,proto3" json:"anew,omitempty"`
+	Anew bool `protobuf:"varint,4,opt,name=anew,proto3" json:"anew,omitempty"`
+	// How far the asking node is. What it has seen forgotten refuses nobody any more.
+	AppliedIndex  uint64 `protobuf:"varint,5,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1838,6 +1840,13 @@ func (x *VerifyRecipientRequest) GetAnew() bool {
 		return x.Anew
 	}
 	return false
+}
+
+func (x *VerifyRecipientRequest) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
+	}
+	return 0
 }
 
 type VerifyRecipientResponse struct {
@@ -2097,13 +2106,14 @@ const file_holdfast_v1_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
 	"\x05drill\x18\x02 \x01(\tR\x05drill\"(\n" +
 	"\x14ListAnsweredResponse\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x87\x01\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xac\x01\n" +
 	"\x16VerifyRecipientRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x12\n" +
-	"\x04anew\x18\x04 \x01(\bR\x04anew\"y\n" +
+	"\x04anew\x18\x04 \x01(\bR\x04anew\x12#\n" +
+	"\rapplied_index\x18\x05 \x01(\x04R\fappliedIndex\"y\n" +
 	"\x17VerifyRecipientResponse\x12.\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x14.holdfast.v1.VerdictR\averdict\x12.\n" +
 	"\afailure\x18\x02 \x01(\v2\x14.holdfast.v1.FailureR\afailure2\x9c\a\n" +
