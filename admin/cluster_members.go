@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net"
+	"slices"
 
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -82,9 +83,13 @@ func (s *clusterService) JoinCluster(ctx context.Context, req *pb.JoinClusterReq
 func warnOfMembers(out *warner, nodes []*pb.GetStatusResponse_Node) {
 	voters, alive := 0, 0
 	for _, node := range nodes {
-		if !node.Alive {
+		isReplacement := func(other *pb.GetStatusResponse_Node) bool { return other.Name == node.Name && other.Alive }
+		switch {
+		case !node.Alive && slices.ContainsFunc(nodes, isReplacement):
+			out.warn("node-down", node.Name, "the data folder that node %s lost counts as a voter until the new one has caught up", node.Name)
+		case !node.Alive:
 			out.warn("node-down", node.Name, "node %s does not answer", node.Name)
-		} else if !node.Voter {
+		case !node.Voter:
 			out.warn("node-joining", node.Name, "node %s doesn't vote yet: it catches up", node.Name)
 		}
 		if !node.Voter {

@@ -32,6 +32,8 @@ func TestMemberWarnings(t *testing.T) {
 		{"the quorum is gone", append(up("a"), dead("b"), dead("c")), []string{"node-down b", "node-down c"}},
 		{"a cluster of one", up("a"), nil},
 		{"one catches up", append(up("a", "b", "c"), node("d", false, true, false)), []string{"node-joining d"}},
+		{"one is replaced", append(up("a", "b"), dead("c"), node("c", false, true, false)),
+			[]string{"node-down c", "node-joining c", "redundancy : 1 of 3 nodes is down: one more loss stops the cluster"}},
 		{"one is drained", append(up("a", "b"), node("c", true, true, true)), []string{"node-draining c"}},
 		{"one was stopped", append(up("a", "b"), node("c", true, false, true)),
 			[]string{"node-down c", "redundancy : 1 of 3 nodes is down: one more loss stops the cluster"}},

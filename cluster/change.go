@@ -141,7 +141,9 @@ func (c *Cluster) removeNode(ctx context.Context, node string, force bool) error
 
 // checkRemoval refuses to leave fewer voters that answer than a majority of
 // those that would be left. It asks each of them: one that has just died looks
-// alive to raft, and with it a removal could not even be taken back.
+// alive to raft, and with it a removal could not even be taken back. A node that
+// was wiped and is being replaced still votes as the data folder that it lost, and
+// that one is silent.
 func (c *Cluster) checkRemoval(ctx context.Context, node string, force bool) error {
 	voters, voted := 0, false
 	var alive, silent []string
@@ -151,7 +153,7 @@ func (c *Cluster) checkRemoval(ctx context.Context, node string, force bool) err
 		case server.Suffrage != raft.Voter:
 		case name == node:
 			voted = true
-		case c.answers(ctx, name):
+		case c.answers(ctx, server.ID):
 			voters++
 			alive = append(alive, name)
 		default:
@@ -173,11 +175,11 @@ func (c *Cluster) checkRemoval(ctx context.Context, node string, force bool) err
 	return nil
 }
 
-// answers reports whether a node answers now.
-func (c *Cluster) answers(ctx context.Context, node string) bool {
+// answers reports whether a server answers now.
+func (c *Cluster) answers(ctx context.Context, id raft.ServerID) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
 	defer cancel()
-	_, err := c.Condition(ctx, node)
+	_, err := c.ConditionOf(ctx, string(id))
 	return err == nil
 }
 
@@ -223,7 +225,7 @@ func (c *Cluster) transferTo(ctx context.Context, node string) error {
 		return c.noMember(node)
 	case target.Suffrage != raft.Voter:
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't vote yet: it can't lead", node)
-	case !c.answers(ctx, node):
+	case !c.answers(ctx, target.ID):
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't answer: it can't lead", node)
 	}
 	return c.giveTo(target)

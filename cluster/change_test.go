@@ -153,6 +153,33 @@ func TestRemovalThatBreaksTheQuorum(t *testing.T) {
 	dead.expectRemoval(t)
 }
 
+// A wiped node answers at the address of the voter that it was, and that voter is gone
+// for good: with one of the other two removed nothing would be committed any more.
+func TestRemovalWhileANodeIsReplaced(t *testing.T) {
+	w := steadyWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) { c.Timing.Stable = time.Hour }
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	wiped, other := w.nodes[w.others(leader.name)[0]], w.others(leader.name)[1]
+	lost := wiped.cluster.raftID
+	wiped.stop()
+	wiped.wipe()
+	wiped.start()
+	eventually(t, "the wiped node is a member anew", func() bool { return len(leader.cluster.serversOf(wiped.name)) == 2 })
+	eventually(t, "it answers as what it is now", func() bool {
+		condition, err := leader.cluster.ConditionOf(t.Context(), wiped.cluster.raftID)
+		return err == nil && condition.RaftID == wiped.cluster.raftID
+	})
+	if _, err := leader.cluster.ConditionOf(t.Context(), lost); err == nil {
+		t.Error("it answers as the data folder that it lost, too")
+	}
+	err := leader.cluster.RemoveNode(within(t, 20*time.Second), other, false)
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), wiped.name+" doesn't") {
+		t.Errorf("got %v, want a refusal that names node %s", err, wiped.name)
+	}
+}
+
 func TestTransferLeadership(t *testing.T) {
 	w := newWorld(t, "a", "b", "c")
 	w.startAll()

@@ -13,6 +13,7 @@ import (
 
 // Condition is how a node says it is.
 type Condition struct {
+	RaftID       string // which of the node's data folders it runs on
 	AppliedIndex uint64 // up to which its state has the log
 	NoLease      string // why it has no lease, in words, "" where it has one
 	Sessions     int    // at its front door
@@ -24,11 +25,24 @@ type Condition struct {
 	Certificates []pki.Expiry
 }
 
+// ConditionOf asks a server of the configuration. A node that was wiped answers as
+// its new data folder: under its earlier raft id nobody is there any more.
+func (c *Cluster) ConditionOf(ctx context.Context, raftID string) (Condition, error) {
+	condition, err := c.Condition(ctx, nodeOf(raftID))
+	if err != nil {
+		return Condition{}, err
+	}
+	if condition.RaftID != raftID {
+		return Condition{}, fmt.Errorf("node %s answers as %s, not as %s", nodeOf(raftID), condition.RaftID, raftID)
+	}
+	return condition, nil
+}
+
 // Condition asks a node.
 func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error) {
 	if node == c.cfg.Node {
 		return Condition{
-			AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: c.whyNoLease(), Sessions: c.cfg.Sessions(),
+			RaftID: c.raftID, AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: c.whyNoLease(), Sessions: c.cfg.Sessions(),
 			StuckBulks: c.cfg.StuckBulks(), Mismatches: c.mismatches(), Certificates: c.cfg.Certificates(),
 		}, nil
 	}
@@ -41,7 +55,7 @@ func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error)
 		return Condition{}, fmt.Errorf("node %s: %w", node, err)
 	}
 	condition := Condition{
-		AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions),
+		RaftID: answer.RaftId, AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions),
 		StuckBulks: answer.StuckBulks, Mismatches: answer.Mismatches,
 	}
 	for _, end := range answer.CertificateEnds {

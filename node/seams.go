@@ -167,8 +167,8 @@ func (o operators) Health() admin.Health {
 // memberTimeout is how long a node that hangs may hold up a status.
 const memberTimeout = time.Second
 
-// Members asks every node of the configuration how far it is; one that doesn't
-// answer isn't alive.
+// Members asks every server of the configuration how far it is; one that doesn't
+// answer isn't alive. While a node is being replaced there are two of its name.
 func (o operators) Members(ctx context.Context) []admin.Member {
 	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
 	defer cancel()
@@ -177,7 +177,7 @@ func (o operators) Members(ctx context.Context) []admin.Member {
 	done := make(chan struct{})
 	for i, server := range servers {
 		go func() {
-			condition, err := o.n.cluster.Condition(ctx, server.Node)
+			condition, err := o.n.cluster.ConditionOf(ctx, server.RaftID)
 			members[i] = admin.Member{
 				Name: server.Node, Voter: server.Voter,
 				// The state doesn't know a node yet that is catching up.
