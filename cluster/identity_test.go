@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
@@ -82,6 +83,43 @@ func TestSecondDataFolderRefused(t *testing.T) {
 	}
 	if n := len(leader.cluster.Members()); n != 3 {
 		t.Errorf("%d members, want 3", n)
+	}
+}
+
+// The same raft id at two addresses would be two voters that know nothing of each
+// other's votes: the copy waits until the node is gone.
+func TestCopiedDataFolderRefused(t *testing.T) {
+	w := steadyWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) { c.Limits.TrailingBytes = 1 << 20 } // small files to copy
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	n := w.nodes[w.others(leader.name)[0]]
+	n.stop()
+	moved := w.add("moved")
+	moved.name, moved.join = n.name, []string{leader.admin}
+	must(t, os.CopyFS(moved.dir, os.DirFS(n.dir)))
+	n.start()
+	w.awaitLeased(n.name)
+	moved.start()
+	eventually(t, "the copy says who is up where", func() bool {
+		voter, waitsFor, err := moved.cluster.JoinVia(within(t, 50*time.Millisecond), moved.join)
+		if voter || err != nil {
+			t.Fatalf("the copy: voter %v, %v", voter, err)
+		}
+		return strings.Contains(waitsFor, "node "+n.name+" is up already, at "+n.admin+",")
+	})
+	at := func(address string) bool {
+		servers := leader.cluster.serversOf(n.name)
+		return len(servers) == 1 && string(servers[0].Address) == raftAddress(n.cluster.raftID, address)
+	}
+	if !at(n.raft) {
+		t.Errorf("members %+v, want node %s at %s", leader.cluster.Members(), n.name, n.raft)
+	}
+	n.stop()
+	w.awaitLeased("moved")
+	if !at(moved.raft) {
+		t.Errorf("members %+v, want node %s at %s", leader.cluster.Members(), n.name, moved.raft)
 	}
 }
 

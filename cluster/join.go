@@ -69,17 +69,28 @@ func (l *leadership) takeIn(ctx context.Context, req *pb.JoinRequest) (bool, err
 		}
 		c.log.Info("takes a node in", "joins", req.Node, "raft_id", req.RaftId)
 		return false, c.change(r.AddNonvoter(id, address, 0, c.cfg.Timing.RPC))
-	case self.Suffrage == raft.Voter && self.Address == address:
-		return true, nil
-	case self.Suffrage == raft.Voter:
-		return true, c.change(r.AddVoter(id, address, 0, c.cfg.Timing.RPC))
 	case self.Address != address:
-		return false, c.change(r.AddNonvoter(id, address, 0, c.cfg.Timing.RPC))
+		return self.Suffrage == raft.Voter, c.move(ctx, req, self.Suffrage)
+	case self.Suffrage == raft.Voter:
+		return true, nil
 	}
 	if !l.keepsUp(ctx, req) {
 		return false, nil
 	}
 	return true, c.makeVoter(req)
+}
+
+// move brings the configuration up to the address where a node is now.
+func (c *Cluster) move(ctx context.Context, req *pb.JoinRequest, suffrage raft.ServerSuffrage) error {
+	if err := c.checkMoved(ctx, req); err != nil {
+		return err
+	}
+	c.log.Info("a node has a new address", "moves", req.Node, "to", req.RaftAddress)
+	r, id, address := c.raft.Load(), raft.ServerID(req.RaftId), raft.ServerAddress(raftAddress(req.RaftId, req.RaftAddress))
+	if suffrage == raft.Voter {
+		return c.change(r.AddVoter(id, address, 0, c.cfg.Timing.RPC))
+	}
+	return c.change(r.AddNonvoter(id, address, 0, c.cfg.Timing.RPC))
 }
 
 // keepsUp reports whether a non-voter has had all that was committed each time
@@ -145,6 +156,30 @@ func (c *Cluster) checkGone(node string, predecessor raft.Server) error {
 		return status.Errorf(codes.AlreadyExists, "node %s is up already, with another data folder (raft id %s): stop it or choose another node_id", node, predecessor.ID)
 	}
 	return nil
+}
+
+// checkMoved refuses a new address to a node that is up where it was: then a copy of
+// its data folder asks, and both would vote under one raft id, each with votes of its
+// own. A node that has really moved is declared down soon, or answers at its earlier
+// admin address itself. One that is there without being up, as where its clock is
+// wrong, votes all the same.
+func (c *Cluster) checkMoved(ctx context.Context, req *pb.JoinRequest) error {
+	record, ok := c.cfg.State.Node(req.Node)
+	if !ok || record.RaftId != req.RaftId {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
+	defer cancel()
+	stays := record.Active
+	if answer, err := c.helloTo(ctx, peerAt{req.Node, record.AdminAddress}); err == nil && answer.RaftId == req.RaftId {
+		stays = answer.RaftAddress != req.RaftAddress
+	}
+	if !stays {
+		return nil
+	}
+	return status.Errorf(codes.AlreadyExists,
+		"node %s is up already, at %s, with the same data folder (raft id %s): if it has moved, stop it there, and its new address counts within seconds; another node needs an empty data folder and a node_id of its own",
+		req.Node, record.AdminAddress, req.RaftId)
 }
 
 // checkReachable wants the node to answer where it says it is.
