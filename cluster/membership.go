@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -70,10 +72,8 @@ func (c *Cluster) enter(ctx context.Context) string {
 		}
 	}
 	answers, failure := c.hello(ctx, addresses)
-	for _, answer := range answers {
-		if answer.ClusterId != "" && answer.ClusterId != clusterUnnamed {
-			return c.join(ctx, answer)
-		}
+	if said := c.joinBy(ctx, answers); said != "" {
+		return said
 	}
 	if c.hasData() {
 		return failure
@@ -183,37 +183,63 @@ func (c *Cluster) bootstrap(others []*pb.HelloResponse) string {
 	return fmt.Sprintf("makes a new cluster of %d", len(configuration.Servers))
 }
 
-// join asks the leader to take this node in.
-func (c *Cluster) join(ctx context.Context, known *pb.HelloResponse) string {
+// joinBy asks the leaders that the answers name to take this node in, one after the
+// other until one does: a node whose raft port is blocked still answers here, and knows
+// no leader or an earlier one. It is "" where no answer knows a cluster. The first that
+// does says which cluster it is.
+func (c *Cluster) joinBy(ctx context.Context, answers []*pb.HelloResponse) string {
+	cluster, leaderless := "", ""
+	var asked, refusals []string
+	for _, answer := range answers {
+		if answer.ClusterId == "" || answer.ClusterId == clusterUnnamed {
+			continue
+		}
+		cluster = cmp.Or(cluster, answer.ClusterId)
+		switch {
+		case answer.ClusterId != cluster || slices.Contains(asked, answer.LeaderAddress):
+			continue
+		case answer.LeaderAddress == "":
+			leaderless = cmp.Or(leaderless, fmt.Sprintf("node %s knows the cluster but no leader", answer.Node))
+			continue
+		}
+		asked = append(asked, answer.LeaderAddress)
+		step, err := c.join(ctx, answer)
+		if err == nil {
+			return step
+		}
+		refusals = append(refusals, fmt.Sprintf("couldn't join yet: %v", err))
+	}
+	return cmp.Or(strings.Join(refusals, "; "), leaderless)
+}
+
+// join asks the leader that an answer names to take this node in.
+func (c *Cluster) join(ctx context.Context, known *pb.HelloResponse) (step string, err error) {
 	if known.StateVersion > fsm.Version {
 		err := fmt.Errorf("the state of the cluster is of version %d, this program knows up to %d: start the newer program", known.StateVersion, fsm.Version)
 		c.cfg.Fatal(err)
-		return err.Error()
-	}
-	if known.LeaderAddress == "" {
-		return fmt.Sprintf("node %s knows the cluster but no leader", known.Node)
+		return err.Error(), nil
 	}
 	req := &pb.JoinRequest{
 		ClusterId: c.clusterID(), Node: c.cfg.Node, RaftId: c.raftID,
 		RaftAddress: c.cfg.RaftAdvertise, AdminAddress: c.cfg.AdminAdvertise, Reads: fsm.Version,
 	}
 	var resp *pb.JoinResponse
-	err := c.callPeer(ctx, peerAt{known.LeaderNode, known.LeaderAddress}, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
+	err = c.callPeer(ctx, peerAt{known.LeaderNode, known.LeaderAddress}, func(ctx context.Context, peer pb.PeerServiceClient) (err error) {
 		resp, err = peer.Join(ctx, req)
 		return err
 	})
 	if err != nil {
-		return fmt.Sprintf("couldn't join yet: %v", err)
+		return "", err
 	}
 	if err := c.meet(resp.ClusterId); err != nil {
-		return err.Error()
+		return "", err
 	}
 	if resp.Removed {
 		c.cfg.Fatal(fmt.Errorf("node %s %w: it stops; to let it join anew, empty %s first", c.cfg.Node, ErrRemoved, c.cfg.DataDir))
-		return ErrRemoved.Error()
+		return ErrRemoved.Error(), nil
 	}
 	if !resp.Voter {
-		return "joins the cluster: catches up"
+		return "joins the cluster: catches up", nil
 	}
-	return "joined the cluster"
+	return "joined the cluster", nil
 }
