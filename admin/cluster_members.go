@@ -16,7 +16,7 @@ type Membership interface {
 	// TransferLeadership returns once another node leads, and names it.
 	TransferLeadership(ctx context.Context, node string) (leader string, err error)
 	// JoinVia makes this node join a cluster; where it doesn't vote when ctx ends
-	// it says what it waits for.
+	// it says what it waits for, and where it voted before, that.
 	JoinVia(ctx context.Context, addresses []string) (voter bool, waitsFor string, err error)
 	// Sessions counts the SMTP sessions of a node.
 	Sessions(ctx context.Context, node string) (int, error)

@@ -286,12 +286,25 @@ func TestJoinByAnOperator(t *testing.T) {
 		}
 		return strings.Contains(waitsFor, "join address")
 	})
-	for range 2 {
-		if voter, waitsFor, err := d.cluster.JoinVia(within(t, 20*time.Second), []string{w.nodes["b"].admin}); !voter || err != nil {
-			t.Fatalf("not a voter: %q, %v", waitsFor, err)
+	b := []string{w.nodes["b"].admin}
+	for _, want := range []string{"", "node d is a member already, and votes"} {
+		if voter, text, err := d.cluster.JoinVia(within(t, 20*time.Second), b); !voter || err != nil || text != want {
+			t.Fatalf("voter %v, %q, %v; want a voter and %q", voter, text, err, want)
 		}
 	}
 	w.awaitLeased("d")
+	others := newWorld(t, "z")
+	others.startAll()
+	others.awaitLeased("z")
+	for what, address := range map[string]string{"another cluster's": others.nodes["z"].admin, "nobody's": nobody} {
+		voter, _, err := d.cluster.JoinVia(within(t, 20*time.Second), []string{address})
+		if voter || status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), address) {
+			t.Errorf("%s address: voter %v, %v; want a refusal that names it", what, voter, err)
+		}
+	}
+	if invited := d.cluster.invitation(); !slices.Equal(invited, b) {
+		t.Errorf("it asks %v for a cluster, want %v", invited, b)
+	}
 }
 
 // A node that isn't stable is promoted at an operator's word.

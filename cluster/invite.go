@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
@@ -11,11 +13,18 @@ import (
 
 // JoinVia makes this node join the cluster that the addresses know, and returns
 // once it votes, or with what it waits for when ctx ends. It is for a node
-// without join addresses of its own, and safe to repeat; until the node is a
-// member a restart forgets the addresses.
+// without join addresses of its own, and safe to repeat: of a node that voted
+// before the text says so. Until the node is a member a restart forgets the
+// addresses.
 func (c *Cluster) JoinVia(ctx context.Context, addresses []string) (voter bool, waitsFor string, err error) {
 	if id := c.clusterID(); id != "" && len(c.configuration()) == 1 && c.isVoterHere() {
 		return false, "", status.Errorf(codes.FailedPrecondition, "node %s is a cluster of its own (%s): empty %s first to let it join another one", c.cfg.Node, id, c.cfg.DataDir)
+	}
+	if c.clusterID() != "" && c.isVoterHere() {
+		if err := c.checkMember(ctx, addresses); err != nil {
+			return false, "", err
+		}
+		return true, fmt.Sprintf("node %s is a member already, and votes", c.cfg.Node), nil
 	}
 	c.inviteMu.Lock()
 	c.invited = slices.Clone(addresses)
@@ -30,6 +39,24 @@ func (c *Cluster) JoinVia(ctx context.Context, addresses []string) (voter bool, 
 			return false, c.step, nil
 		}
 	}
+}
+
+// checkMember refuses to let a member join a cluster that isn't known to be its own.
+func (c *Cluster) checkMember(ctx context.Context, addresses []string) error {
+	var others []string
+	for _, address := range addresses {
+		answer, err := c.helloTo(ctx, peerAt{address: address})
+		switch {
+		case err != nil:
+			others = append(others, fmt.Sprintf("%s: %s", address, status.Convert(err).Message()))
+		case answer.ClusterId == c.clusterID():
+			return nil
+		default:
+			others = append(others, fmt.Sprintf("%s: node %s belongs to no cluster", address, answer.Node))
+		}
+	}
+	return status.Errorf(codes.FailedPrecondition, "node %s is a member of cluster %s, and none of its nodes answers there (%s): empty %s first to let it join another one",
+		c.cfg.Node, c.clusterID(), strings.Join(others, "; "), c.cfg.DataDir)
 }
 
 func (c *Cluster) invitation() []string {

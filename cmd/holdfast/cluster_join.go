@@ -34,13 +34,17 @@ const joinTries = 6
 
 func (a *app) joinCluster(ctx context.Context, cluster pb.ClusterServiceClient, addresses []string) error {
 	said := ""
-	for range joinTries {
+	for try := range joinTries {
 		r, err := cluster.JoinCluster(ctx, &pb.JoinClusterRequest{Addresses: addresses})
 		if err != nil {
 			return err
 		}
 		if r.Voter {
-			_, err := fmt.Fprintln(a.out, "joined: the node votes")
+			done := "joined: the node votes"
+			if try == 0 && r.Text != "" {
+				done = printable(r.Text) // it voted before
+			}
+			_, err := fmt.Fprintln(a.out, done)
 			return err
 		}
 		if said = r.Text; said != "" {

@@ -7434,7 +7434,7 @@ type JoinClusterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Joining is complete: the node votes.
 	Voter bool `protobuf:"varint,1,opt,name=voter,proto3" json:"voter,omitempty"`
-	// What it waits for where it doesn't vote yet.
+	// What it waits for where it doesn't vote yet; else, where it voted before, that.
 	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
