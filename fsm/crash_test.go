@@ -1,8 +1,10 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -271,5 +273,34 @@ func TestPersistOfAReplacedStateFails(t *testing.T) {
 	}
 	if err := snapshot.Persist(sink); err == nil {
 		t.Error("the snapshot of the replaced state was persisted")
+	}
+}
+
+// lockedAbove is a disk on which the folder above can't be opened.
+type lockedAbove struct{ vfs.FS }
+
+func (lockedAbove) OpenDir(string) (vfs.File, error) { return nil, os.ErrPermission }
+
+// A data folder that the node made itself is there after a power cut, also where the
+// node was killed before it came to the sync; what others made needn't be synced.
+func TestDataFolderAfterPowerCut(t *testing.T) {
+	const dir = "/srv/mail/holdfast"
+	for name, before := range map[string]func(fs vfs.FS) error{
+		"new":    func(vfs.FS) error { return nil },
+		"killed": func(fs vfs.FS) error { return errors.Join(makeDir(fs, "/srv/mail"), fs.MkdirAll(dir, 0o700)) },
+	} {
+		disk := vfs.NewCrashableMem()
+		if err := errors.Join(before(disk), makeDataDir(disk, dir)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := disk.CrashClone(vfs.CrashCloneCfg{}).Stat(dir); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := makeDataDir(lockedAbove{disk}, dir); err != nil {
+			t.Errorf("%s, the folder above is locked: %v", name, err)
+		}
+		if err := makeDataDir(lockedAbove{disk}, dir+"/data"); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("%s, no sync of a folder that was made: %v", name, err)
+		}
 	}
 }

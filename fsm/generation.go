@@ -254,6 +254,20 @@ func writeCurrent(cfg Config, number uint64) error {
 	return syncDir(cfg.FS, cfg.Dir)
 }
 
+// MakeDataDir creates a node's data folder as makeDir does. Where an earlier start
+// made it, that may have been killed before the sync; where somebody else did, the
+// folder above it may not be ours to open, and needn't be.
+func MakeDataDir(dir string) error { return makeDataDir(vfs.Default, dir) }
+
+func makeDataDir(fs vfs.FS, dir string) error {
+	info, err := fs.Stat(dir)
+	isThere := err == nil && info.IsDir()
+	if err := makeDir(fs, dir); err != nil && !isThere {
+		return err
+	}
+	return nil
+}
+
 // makeDir creates a folder, with the missing ones above it, so that a crash
 // doesn't take it away again.
 func makeDir(fs vfs.FS, dir string) error {

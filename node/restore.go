@@ -52,7 +52,7 @@ const commandOfRestore = "holdfast snapshot restore"
 // the folder meanwhile. Where it is interrupted the node doesn't start, and
 // Restore begins anew; where it fails the folder is empty again.
 func Restore(ctx context.Context, cfg Config, r Restoration) (_ *Restored, err error) {
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+	if err := fsm.MakeDataDir(cfg.DataDir); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	unlock, err := lockFolder(cfg.DataDir)
