@@ -25,10 +25,15 @@ func TestRestoredAWeekLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const week = 7 * 24 * time.Hour
 		w := newWorld(t, "a", "b")
-		w.ctx, w.timing.Reconcile = t.Context(), time.Hour
+		w.ctx, w.timing = t.Context(), slow
+		w.timing.Idle = time.Minute
 		server := &awayServer{}
 		w.dial = server.dial
-		w.route("example.test", "dest", 5, "192.0.2.1:25")
+		w.set(&pb.DestinationConfig{
+			Name: "dest", Slots: 5, Tls: string(relay.TLSNone), ProbeMax: int64(5 * time.Minute),
+			Hosts: []*pb.DestinationConfig_Host{{Address: "192.0.2.1:25", Weight: 1}},
+		})
+		w.route("example.test", "dest", 5)
 		released, left := w.accept(testSender, "one@example.test"), w.accept(testSender, "two@example.test")
 		late := w.accept(testSender, "three@example.test") // restored with --deliver
 		pass(week)
