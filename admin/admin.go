@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 
 	"holdfast/fsm"
 	"holdfast/pki"
@@ -66,6 +68,9 @@ type Config struct {
 	Cluster Cluster
 	// Trial makes a test delivery and hands on each step of it; nil refuses.
 	Trial func(context.Context, Trial, func(*pb.TestDestinationResponse) error) error
+	// TakesNothing is what RCPT would be answered now whatever the address, nil where
+	// that depends on it. It is asked before the state is read, as RCPT does; nil is never.
+	TakesNothing func() *pb.CheckRecipientResponse
 	// CheckRecipient says to who asks, by name, what RCPT would be answered now to an
 	// address of a domain, or asks the destination whatever is known; nil refuses.
 	CheckRecipient func(ctx context.Context, who string, domain *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse
@@ -83,8 +88,8 @@ type Config struct {
 }
 
 // Register adds the services, the standard health service and reflection to a
-// server that has the interceptors of an Access: without them every caller is
-// nobody. The health service is the caller's to shut down ahead of the server.
+// server that has the interceptors of an Access, and behind them those of Misses:
+// without the first every caller is nobody. The health service is the caller's to shut down ahead of the server.
 func Register(server *grpc.Server, cfg Config) *health.Server {
 	n := newNode(cfg)
 	pb.RegisterQueueServiceServer(server, &queueService{node: n})
@@ -149,6 +154,7 @@ func (n *node) proposeContent(ctx context.Context, event *pb.Event, payload []by
 	defer cancel()
 	kind := kindOf(event) // the event is the cluster's from here on
 	event.By = operatorOf(ctx)
+	requestOf(ctx).proposed.Store(true)
 	result, index, err := n.Cluster.Propose(ctx, event, payload)
 	if err != nil {
 		return nil, 0, proposeError(err)
@@ -199,6 +205,17 @@ func (n *node) applied(ctx context.Context, index uint64) error {
 	defer cancel()
 	if err := n.State.WaitApplied(ctx, index); err != nil {
 		return notHere(index, err)
+	}
+	return nil
+}
+
+// overtaken returns once this node's own state is at the index of an event that was
+// refused because another change came first: from there the caller sees that one.
+func (n *node) overtaken(ctx context.Context, index uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, n.Patience)
+	defer cancel()
+	if err := n.State.WaitApplied(ctx, index); err != nil {
+		return status.Errorf(codes.Unavailable, "nothing was changed: another change came first, and this node is behind, it hasn't come to that one yet: %v; repeating it is safe", err)
 	}
 	return nil
 }

@@ -30,10 +30,13 @@ func (s *queueService) StopBulk(ctx context.Context, req *pb.StopBulkRequest) (*
 		index, err := s.propose(ctx, &pb.Event{Kind: &pb.Event_BulkStopped{BulkStopped: &pb.BulkStopped{
 			BulkId: id[:], Reason: reason,
 		}}}, fmt.Sprintf("bulk %s", id))
-		if err != nil && (index == 0 || status.Code(err) != codes.Aborted) {
-			return nil, err // else it ended before the event
+		switch {
+		case err == nil:
+			err = s.applied(ctx, index)
+		case index != 0 && status.Code(err) == codes.Aborted: // it ended before the event
+			err = s.overtaken(ctx, index)
 		}
-		if err := s.applied(ctx, index); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		if bulk, err = s.readBulk(ctx, id); err != nil {

@@ -62,6 +62,11 @@ func (s *settingsService) ApplyConfiguration(stream pb.SettingsService_ApplyConf
 		return err
 	}
 	ctx := stream.Context()
+	if !options.DryRun && s.upToNow(ctx) != nil {
+		// What this node has may be as the file wants it though the cluster's isn't, and
+		// then nothing is proposed that would tell.
+		return behind("")
+	}
 	file := configfile.Read(text)
 	var p *plan
 	var summary *pb.ConfigurationSummary
@@ -78,7 +83,7 @@ func (s *settingsService) ApplyConfiguration(stream pb.SettingsService_ApplyConf
 		index, err := s.carryOut(ctx, p.change, summary.Revision)
 		if status.Code(err) == codes.Aborted && index != 0 {
 			// Changed meanwhile: whether by something that matters, a new plan shows.
-			if err := s.applied(ctx, index); err != nil {
+			if err := s.overtaken(ctx, index); err != nil {
 				return err
 			}
 			continue

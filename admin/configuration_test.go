@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
 
@@ -457,7 +458,8 @@ func TestConfigurationHasThePostmastersDomain(t *testing.T) {
 }
 
 func TestConfigurationWithoutAQuorum(t *testing.T) {
-	w := created(t, "cluster")
+	w := admintest.StartImpatient(t, time.Millisecond)
+	create(w, "cluster")
 	w.Configure()
 	w.LoseQuorum(admintest.ErrNoQuorum)
 	e := connected(t, w)
@@ -465,8 +467,32 @@ func TestConfigurationWithoutAQuorum(t *testing.T) {
 	if _, s, err := e.apply(file, &pb.ApplyConfigurationRequest_Options{DryRun: true}); err != nil || !s.Stale || s.Changed != 1 {
 		t.Errorf("%v %v", s, err)
 	}
-	if _, _, err := e.apply(file, &pb.ApplyConfigurationRequest_Options{}); status.Code(err) != codes.Unavailable {
-		t.Error(err)
+	// Nor does a file that is as this node has it do nothing, and say that all is well.
+	for _, text := range []string{file, e.export(false)} {
+		for _, force := range []bool{false, true} {
+			_, _, err := e.apply(text, &pb.ApplyConfigurationRequest_Options{Force: force})
+			wantCode(t, err, codes.Unavailable, "nothing was changed")
+		}
+	}
+}
+
+// What a node that is behind has may be what the file says: it is applied to what the
+// cluster has.
+func TestConfigurationAsTheNodeHasIt(t *testing.T) {
+	w := created(t, "cluster")
+	w.Configure()
+	e := connected(t, w)
+	record, _ := w.State.Destination("one")
+	changed := proto.CloneOf(record.Config)
+	changed.Slots = 5
+	w.ArriveLate(func() {
+		w.Fold(&pb.Event{Kind: &pb.Event_DestinationSet{DestinationSet: &pb.DestinationSet{Destination: changed}}}, nil)
+	}, nil)
+	if _, s, err := e.apply(e.export(true), &pb.ApplyConfigurationRequest_Options{}); err != nil || s.Changed != 1 {
+		t.Errorf("%v, %v", s, err)
+	}
+	if record, _ := w.State.Destination("one"); record.Config.Slots != 20 {
+		t.Errorf("slots %d", record.Config.Slots)
 	}
 }
 

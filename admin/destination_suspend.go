@@ -27,11 +27,15 @@ func (s *destinationService) ResumeDestination(ctx context.Context, req *pb.Resu
 	return &pb.ResumeDestinationResponse{Destination: destination}, err
 }
 
-// switched proposes a suspension or its end. One that changes nothing is no
-// error: repeating it is safe.
+// switched proposes a suspension or its end, and returns once it is in effect on every
+// leased node. One that changes nothing is no error: repeating it is safe. The change
+// that made it so may not be everywhere yet either.
 func (s *destinationService) switched(ctx context.Context, name string, event *pb.Event) (*pb.Destination, error) {
-	err := s.configure(ctx, event, "destination "+name)
-	if err != nil && status.Code(err) != codes.Aborted {
+	index, err := s.propose(ctx, event, "destination "+name)
+	if err != nil && (index == 0 || status.Code(err) != codes.Aborted) {
+		return nil, err
+	}
+	if err := s.inEffect(ctx, index); err != nil {
 		return nil, err
 	}
 	return s.show(ctx, name)

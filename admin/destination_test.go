@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -130,5 +131,22 @@ func TestSuspendAndResume(t *testing.T) {
 		if err != nil || r.Destination.SuspendedSince != nil {
 			t.Fatalf("%v, %v", r, err)
 		}
+	}
+}
+
+// Nobody says that a destination is suspended before every node has that, the second
+// time neither.
+func TestSuspensionThatIsNotEverywhere(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	c := dial(t, w)
+	w.FallBehind(errors.New("node b is behind"))
+	for range 2 {
+		_, err := c.SuspendDestination(t.Context(), &pb.SuspendDestinationRequest{Name: "one"})
+		wantCode(t, err, codes.Unavailable, "node b is behind; repeating it is safe")
+	}
+	w.FallBehind(nil)
+	if r, err := c.SuspendDestination(t.Context(), &pb.SuspendDestinationRequest{Name: "one"}); err != nil || r.Destination.SuspendedSince == nil {
+		t.Errorf("%v, %v", r, err)
 	}
 }

@@ -29,7 +29,7 @@ func (n *node) merge(ctx context.Context, subject string, change func() (*pb.Eve
 			return err
 		}
 		// This node may not have what came in between yet.
-		if err := n.applied(waiting, index); err != nil {
+		if err := n.overtaken(waiting, index); err != nil {
 			return err
 		}
 	}

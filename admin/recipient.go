@@ -212,6 +212,11 @@ func (s *recipientService) CheckRecipient(ctx context.Context, req *pb.CheckReci
 		return nil, status.Errorf(codes.PermissionDenied, "to ask the destination anew needs the role %s; %s has %s",
 			roleWord(operator), c.name, roleWord(c.role))
 	}
+	if s.TakesNothing != nil {
+		if refused := s.TakesNothing(); refused != nil {
+			return refused, nil
+		}
+	}
 	w, err := s.window(ctx)
 	if err != nil {
 		return nil, err

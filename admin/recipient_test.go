@@ -303,3 +303,20 @@ func TestRecipientsOfLimitedCallers(t *testing.T) {
 	_, err = viewer.CheckRecipient(t.Context(), &pb.CheckRecipientRequest{Address: "anna"})
 	wantCode(t, err, codes.InvalidArgument, `"anna" is not a mail address`)
 }
+
+// A node that takes no mail at all answers so for every address: of a domain that it
+// doesn't have it may just not know yet.
+func TestCheckOfARecipientWhileNothingIsTaken(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	recipients := pb.NewRecipientServiceClient(dial(t, w).conn)
+	w.LoseQuorum(admintest.ErrNoQuorum)
+	r, err := recipients.CheckRecipient(t.Context(), &pb.CheckRecipientRequest{Address: "anna@none.test"})
+	if err != nil || r.Code != 451 || r.Reason != pb.CheckRecipientResponse_REASON_UNKNOWN {
+		t.Errorf("%v, %v", r, err)
+	}
+	w.LoseQuorum(nil)
+	if r, err = recipients.CheckRecipient(t.Context(), &pb.CheckRecipientRequest{Address: "anna@none.test"}); err != nil || r.Code != 550 {
+		t.Errorf("%v, %v", r, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -29,7 +30,10 @@ type requestContext struct{}
 
 // request is a call as its end is logged. Who made it is known once Access, which
 // comes behind, has let it in.
-type request struct{ id, by string }
+type request struct {
+	id, by   string
+	proposed atomic.Bool // something, whatever it came to
+}
 
 // requestOf is the call that a context belongs to, one without an id outside of any.
 func requestOf(ctx context.Context) *request {

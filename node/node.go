@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -193,13 +194,13 @@ func (n *Node) serveServices() {
 	n.flow = admin.NewFlow(n.state)
 	cfg := admin.Config{
 		Node: n.cfg.NodeID, State: n.state, Cluster: operators{n}, Membership: operators{n}, Drills: n.cluster, Now: n.cluster.Now,
-		Logger: n.log.With("component", "admin"), Trial: n.trial, CheckRecipient: n.checkRecipient, Flow: n.flow,
+		Logger: n.log.With("component", "admin"), Trial: n.trial, TakesNothing: n.takesNothing, CheckRecipient: n.checkRecipient, Flow: n.flow,
 	}
 	n.verification = admin.NewVerification(cfg, admin.DefaultVerificationTimes(), n.registry)
 	n.access = admin.NewAccess(admin.AccessConfig{
 		State: n.state, Logger: cfg.Logger, Metrics: n.registry, Now: n.cluster.Now, Open: n.cfg.OpenAdmin,
 	})
-	calls := append(admin.RequestIDs(cfg.Logger), n.access.Interceptors()...)
+	calls := slices.Concat(admin.RequestIDs(cfg.Logger), n.access.Interceptors(), admin.Misses(cfg))
 	n.peers = grpc.NewServer(append(n.cluster.ServerOptions(), calls...)...)
 	n.admins = grpc.NewServer(calls...)
 	n.cluster.RegisterPeer(n.peers)

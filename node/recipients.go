@@ -61,9 +61,32 @@ func (n *Node) recipient(ctx context.Context, client netip.Addr, domain *pb.Doma
 	return n.verifier.Recipient(ctx, client, domain, address).Reply
 }
 
+// everyRecipient is what is answered to every RCPT now, nil where that depends on the
+// recipient, in the order in which a session asks.
+func (n *Node) everyRecipient() *relay.Reply {
+	if closed := (gate{n}).Check(); closed != nil {
+		return closed
+	}
+	if !n.state.Configured() {
+		return smtpd.NotConfigured()
+	}
+	return nil
+}
+
+// takesNothing is everyRecipient for operators.
+func (n *Node) takesNothing() *pb.CheckRecipientResponse {
+	reply := n.everyRecipient()
+	if reply == nil {
+		return nil
+	}
+	return &pb.CheckRecipientResponse{
+		Code: uint32(reply.Code), Enhanced: reply.Enhanced, Text: reply.Text, Reason: pb.CheckRecipientResponse_REASON_UNKNOWN,
+	}
+}
+
 // checkRecipient says what RCPT would be answered here, for operators.
 func (n *Node) checkRecipient(ctx context.Context, who string, domain *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse {
-	answer := verify.Answer{Reply: gate{n}.Check(), Reason: pb.CheckRecipientResponse_REASON_UNKNOWN}
+	answer := verify.Answer{Reply: n.everyRecipient(), Reason: pb.CheckRecipientResponse_REASON_UNKNOWN}
 	if answer.Reply == nil {
 		messages, bytes := n.state.Queued(domain.Name)
 		answer.Reply = smtpd.Full(domain, messages, bytes)

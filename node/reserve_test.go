@@ -51,8 +51,15 @@ func TestDiskReserveAtTheFrontDoor(t *testing.T) {
 		}
 	}()
 	wantMail(t, n, "250 ")
+	// Operators are told what RCPT is answered, in its order.
+	if r := n.takesNothing(); r.GetCode() != 451 || !strings.Contains(r.GetText(), "no domain is configured yet") {
+		t.Errorf("%v", r)
+	}
 	free.Store(1 << 20)
 	wantMail(t, n, "452 4.3.1 ")
+	if r := n.takesNothing(); r.GetCode() != 452 {
+		t.Errorf("%v", r)
+	}
 	if code := ready(t, n); code != http.StatusServiceUnavailable {
 		t.Errorf("/readyz answers %d", code)
 	}

@@ -5,6 +5,9 @@ import "holdfast/relay"
 // RecipientTaken is the answer to RCPT for a recipient that is taken.
 func RecipientTaken() *relay.Reply { return reply(250, "2.1.5", "recipient ok") }
 
+// NotConfigured is the answer to every RCPT while there is no domain.
+func NotConfigured() *relay.Reply { return notConfigured }
+
 // reply is short for a Reply, of which a session writes many.
 func reply(code int, enhanced, text string) *relay.Reply {
 	return &relay.Reply{Code: code, Enhanced: enhanced, Text: text}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/admintest"
@@ -68,7 +69,7 @@ func TestApplyAsks(t *testing.T) {
 
 // An export goes through a pipe back into the cluster.
 func TestExportThroughAPipe(t *testing.T) {
-	w := admintest.Start(t)
+	w := admintest.StartImpatient(t, 50*time.Millisecond)
 	w.FoldAs(0, 0, &pb.Event{Kind: &pb.Event_ClusterCreated{ClusterCreated: &pb.ClusterCreated{ClusterId: "cluster"}}}, nil)
 	w.Configure()
 	sh := shellFor(w)
@@ -94,6 +95,12 @@ func TestExportThroughAPipe(t *testing.T) {
 	if r := sh.run(t, "apply", "-f", name, "--yes", "--force"); r.status != exitNoAnswer {
 		t.Errorf("%+v", r)
 	}
+	// Also where it is as the node here has it.
+	now := sh.run(t, "export")
+	if err := os.WriteFile(name, []byte(now.out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, sh.run(t, "apply", "-f", name, "--yes"), exitNoAnswer, "no quorum, or this node is behind: nothing was changed")
 }
 
 func lastLine(s string) string {

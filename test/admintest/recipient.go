@@ -19,6 +19,16 @@ func (w *World) SetAnswer(address string, answer *pb.CheckRecipientResponse) {
 	w.answers[address] = answer
 }
 
+// takesNothing closes the gate without a quorum, as a node's is.
+func (w *World) takesNothing() *pb.CheckRecipientResponse {
+	if w.Leased() {
+		return nil
+	}
+	return &pb.CheckRecipientResponse{
+		Code: 451, Enhanced: "4.3.2", Text: "no quorum right now, try again later", Reason: pb.CheckRecipientResponse_REASON_UNKNOWN,
+	}
+}
+
 // checkRecipient answers as SetAnswer said, and that others can't be asked for now.
 func (w *World) checkRecipient(_ context.Context, _ string, _ *pb.DomainConfig, address string, anew bool) *pb.CheckRecipientResponse {
 	w.mu.Lock()

@@ -34,16 +34,18 @@ func (w *World) ServeTCP(options ...grpc.ServerOption) (address string) {
 }
 
 func (w *World) serveOn(listener net.Listener, options ...grpc.ServerOption) {
-	w.server = grpc.NewServer(slices.Concat(options, admin.RequestIDs(w.logger()), w.access.Interceptors())...)
-	server, patience := w.server, w.patience
+	patience := w.patience
 	if w.lags() {
 		patience = 20 * time.Millisecond
 	}
-	pb.RegisterPeerServiceServer(server, pb.UnimplementedPeerServiceServer{})
-	admin.Register(server, admin.Config{
+	cfg := admin.Config{
 		Node: "a", State: w.State, Cluster: w, Membership: w, Logger: w.logger(), Now: w.now, Patience: patience,
-		Trial: tryDelivery, CheckRecipient: w.checkRecipient, Flow: w.Flow,
-	})
+		Trial: tryDelivery, TakesNothing: w.takesNothing, CheckRecipient: w.checkRecipient, Flow: w.Flow,
+	}
+	w.server = grpc.NewServer(slices.Concat(options, admin.RequestIDs(w.logger()), w.access.Interceptors(), admin.Misses(cfg))...)
+	server := w.server
+	pb.RegisterPeerServiceServer(server, pb.UnimplementedPeerServiceServer{})
+	admin.Register(server, cfg)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	w.StopServing = sync.OnceFunc(func() {

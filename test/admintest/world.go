@@ -5,6 +5,7 @@ package admintest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,7 @@ type World struct {
 	behind    error
 	lagging   bool
 	unfolded  []func() (*pb.EventResult, uint64, error) // while lagging
+	overtaken bool
 	late      func()
 	barrier   error
 	tampered  string
@@ -228,6 +230,14 @@ func (w *World) CatchUp() {
 	w.lagging, w.unfolded = false, nil
 }
 
+// Overtake has what is proposed from then on be refused as stale: another change came
+// first, to which node a doesn't come.
+func (w *World) Overtake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.overtaken = true
+}
+
 // SetStuck has node a, which leads, be unable to read bulk operations on.
 func (w *World) SetStuck(ids ...string) {
 	w.mu.Lock()
@@ -306,6 +316,9 @@ func (w *World) Propose(_ context.Context, event *pb.Event, payload []byte) (*pb
 		return nil, 0, w.lost
 	}
 	w.proposed = append(w.proposed, proto.CloneOf(event))
+	if w.overtaken {
+		return &pb.EventResult{Code: pb.EventResult_CODE_STALE, Text: "changed meanwhile"}, w.index + 1, nil
+	}
 	if w.lagging {
 		w.unfolded = append(w.unfolded, func() (*pb.EventResult, uint64, error) { return w.fold(1, Now, event, payload) })
 		return &pb.EventResult{Code: pb.EventResult_CODE_OK}, w.index + uint64(len(w.unfolded)), nil
@@ -328,16 +341,21 @@ func (w *World) ArriveLate(fold func(), err error) {
 	w.late, w.barrier = fold, err
 }
 
-// Barrier is behind what ArriveLate says.
-func (w *World) Barrier(context.Context) error {
+// Barrier is behind what ArriveLate says, and what LagBehind keeps back. There is none
+// without a quorum.
+func (w *World) Barrier(ctx context.Context) error {
 	w.mu.Lock()
-	late, err := w.late, w.barrier
+	late, err, last := w.late, cmp.Or(w.barrier, w.lost), w.index+uint64(len(w.unfolded))
 	w.late = nil
 	w.mu.Unlock()
-	if late != nil && err == nil {
+	switch {
+	case err != nil:
+		return err
+	case late != nil:
 		late()
+		return nil
 	}
-	return err
+	return w.State.WaitApplied(ctx, last)
 }
 
 // Leased is true until LoseQuorum.

@@ -109,4 +109,5 @@ func TestRecipientsAtEveryNode(t *testing.T) {
 	}))
 	// As RCPT says it.
 	w.refused(left[0], 1, "451 4.3.2", "recipient", "check", "anna@sink.test")
+	w.refused(left[0], 1, "451 4.3.2", "recipient", "check", "anna@nowhere.test")
 }

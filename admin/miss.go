@@ -1,0 +1,165 @@
+package admin
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// Misses are the options of a server whose calls look twice for what isn't there: this
+// node may be behind, and "no such token" lets an operator leave while the token lives.
+// They come behind those of an Access.
+func Misses(cfg Config) []grpc.ServerOption {
+	m := misses{newNode(cfg)}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(m.call), grpc.ChainStreamInterceptor(m.stream)}
+}
+
+type misses struct{ *node }
+
+func (m misses) call(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	answer, err := handle(ctx, req)
+	err = m.again(ctx, info.FullMethod, req, err, func() (err error) {
+		answer, err = handle(ctx, req)
+		return err
+	})
+	return answer, err
+}
+
+func (m misses) stream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if info.IsClientStream {
+		return handle(server, stream)
+	}
+	kept := &replayed{ServerStream: stream}
+	err := handle(server, kept)
+	if kept.sent.Load() {
+		return err
+	}
+	return m.again(stream.Context(), info.FullMethod, kept.request, err, func() error {
+		kept.replay = true
+		return handle(server, kept)
+	})
+}
+
+// again has a call that missed something made once more when this node has all that was
+// committed before. Where it can't come to that, nobody knows: who wanted to change
+// something is told that, who reads what this node has. A call that has proposed
+// something isn't made again; what it missed it knows from the log.
+func (m misses) again(ctx context.Context, method string, req any, missed error, call func() error) error {
+	if !isMiss(missed) || requestOf(ctx).proposed.Load() {
+		return missed
+	}
+	s := status.Convert(missed)
+	if reads(method, req) {
+		if m.barrier(ctx) == nil {
+			return call()
+		}
+		stale := s.Proto()
+		stale.Message += " (stale: this node has no quorum and may be behind)"
+		return status.ErrorProto(stale)
+	}
+	if m.upToNow(ctx) == nil {
+		return call()
+	}
+	return behind("by what this node has itself, " + s.Message())
+}
+
+// isMiss: what this node's state hasn't; notFound says so.
+func isMiss(err error) bool {
+	s := status.Convert(err)
+	if s.Code() != codes.NotFound {
+		return false
+	}
+	for _, detail := range s.Details() {
+		if _, ok := detail.(*errdetails.ResourceInfo); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// reads reports whether a call changes nothing.
+func reads(method string, req any) bool {
+	if dry, ok := req.(interface{ GetDryRun() bool }); ok && dry.GetDryRun() {
+		return true
+	}
+	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+	if err != nil {
+		return false
+	}
+	options, ok := found.Options().(*descriptorpb.MethodOptions)
+	return ok && options.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+}
+
+// behind is why a change isn't begun on a node that can't come to what was committed.
+func behind(more string) error {
+	text := "no quorum, or this node is behind: nothing was changed; "
+	if more != "" {
+		text += more + "; "
+	}
+	return status.Error(codes.Unavailable, text+"`holdfast status` shows which nodes answer")
+}
+
+// barrier brings this node's state to what was committed before the call; it asks once.
+func (n *node) barrier(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.patience())
+	defer cancel()
+	return n.Cluster.Barrier(ctx)
+}
+
+// upToNow is barrier for a change, which waits for an election as proposing it would.
+func (n *node) upToNow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.patience())
+	defer cancel()
+	pause := time.NewTicker(barrierPause)
+	defer pause.Stop()
+	for {
+		err := n.Cluster.Barrier(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// replayed is a stream whose request can be read twice.
+type replayed struct {
+	grpc.ServerStream
+	request proto.Message // nil before it came
+	replay  bool
+	sent    atomic.Bool
+}
+
+// RecvMsg reads the request, or what it was.
+func (s *replayed) RecvMsg(to any) error {
+	message, ok := to.(proto.Message)
+	if ok && s.replay && s.request != nil {
+		proto.Merge(message, s.request)
+		return nil
+	}
+	err := s.ServerStream.RecvMsg(to)
+	if ok && err == nil {
+		s.request = proto.Clone(message)
+	}
+	return err
+}
+
+// SendMsg notes that an answer has begun.
+func (s *replayed) SendMsg(m any) error {
+	s.sent.Store(true)
+	return s.ServerStream.SendMsg(m)
+}
