@@ -47,6 +47,24 @@ func openWindow(t *testing.T) window {
 	return v
 }
 
+// How busy a destination is says something of others' mail.
+func TestSlotsOfLimitedCallers(t *testing.T) {
+	v := openWindow(t)
+	own, err := v.GetQueued(t.Context(), &pb.GetQueuedRequest{Id: v.own.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := v.GetLog(t.Context(), &pb.GetLogRequest{Id: v.own.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*pb.Message{own.Message, log.Message} {
+		if causes := strings.Join(m.Recipients[0].Causes, "\n"); !strings.Contains(causes, "waiting for a slot of destination one") || strings.Contains(causes, "in use") {
+			t.Errorf("causes %q", causes)
+		}
+	}
+}
+
 func createToken(t *testing.T, w *admintest.World, req *pb.CreateTokenRequest) string {
 	t.Helper()
 	r, err := pb.NewAccessServiceClient(dial(t, w).conn).CreateToken(t.Context(), req)

@@ -25,7 +25,7 @@ type window struct {
 	log    *slog.Logger
 	flow   *Flow // nil where the node has none
 	// claims counts the live claims on a destination but those of an incarnation;
-	// nil in listings, which say the same of now and of the past.
+	// nil in listings, which say the same of now and of the past, and for limited callers.
 	claims func(destination string, but uint64) int
 }
 
@@ -38,10 +38,13 @@ func (n *node) window(ctx context.Context) (window, error) {
 	return window{View: view, now: n.Now(), quorum: n.Cluster.Leased(), caller: callerOf(ctx), log: n.Logger, flow: n.Flow}, nil
 }
 
-// closeLook is a window for one message, which tells more of why it waits.
+// closeLook is a window for one message, which tells more of why it waits. How much of
+// a shared destination others' mail takes is nothing for limited callers.
 func (n *node) closeLook(ctx context.Context) (window, error) {
 	w, err := n.window(ctx)
-	w.claims = n.State.ForeignClaims
+	if !w.caller.limited() {
+		w.claims = n.State.ForeignClaims
+	}
 	return w, err
 }
 
