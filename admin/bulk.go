@@ -26,7 +26,7 @@ const (
 )
 
 // PreviewBulk cuts the same pieces as the operation would at this index, and
-// proposes none.
+// proposes none. What the operation would leave out isn't counted with the rest.
 func (s *queueService) PreviewBulk(req *pb.PreviewBulkRequest, stream grpc.ServerStreamingServer[pb.PreviewBulkResponse]) error {
 	w, err := s.window(stream.Context())
 	if err != nil {
@@ -51,6 +51,7 @@ func (s *queueService) PreviewBulk(req *pb.PreviewBulkRequest, stream grpc.Serve
 			return err
 		}
 		out.Messages, out.Recipients, out.Finished = bulk.Messages, bulk.Changed, piece.Finished
+		out.Refused, out.Refusal = bulk.Refused, bulk.Refusal
 		if err := stream.Send(proto.CloneOf(out)); err != nil {
 			return err
 		}

@@ -2,7 +2,9 @@ package fsm
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"slices"
@@ -92,13 +94,13 @@ func (v *View) BulkPiece(b Bulk, limit int) (*pb.BulkProgressed, error) {
 }
 
 // PreviewBulk are the pieces that an operation would have if nothing changed
-// meanwhile. Each moves the operation on as if it had been applied.
+// meanwhile, without what it would leave out. Each moves the operation on as if it had been applied.
 func (v *View) PreviewBulk(operation *pb.BulkRecord, limit int) iter.Seq2[*pb.BulkProgressed, error] {
 	return func(yield func(*pb.BulkProgressed, error) bool) {
 		for {
 			piece, err := v.cut(Bulk{Record: operation}, limit, true)
 			if err == nil {
-				preview(operation, piece)
+				err = v.preview(operation, piece)
 			}
 			if !yield(piece, err) || err != nil || piece.Finished {
 				return
@@ -107,15 +109,42 @@ func (v *View) PreviewBulk(operation *pb.BulkRecord, limit int) iter.Seq2[*pb.Bu
 	}
 }
 
-func preview(operation *pb.BulkRecord, piece *pb.BulkProgressed) {
+// preview leaves in a piece what applying it would change.
+func (v *View) preview(operation *pb.BulkRecord, piece *pb.BulkProgressed) error {
+	operation.Met += messagesBegun(piece)
+	var hit []*pb.Target
 	for _, target := range piece.Targets {
+		id := relay.MessageID(target.MessageId)
+		m, err := v.Message(id)
+		if err != nil {
+			return err
+		}
+		var fit []uint32
+		for _, number := range target.Recipients {
+			r, err := v.Recipient(id, number)
+			if err != nil {
+				return err
+			}
+			if why := Refusal(operation.Operation, m, r); why != "" {
+				operation.Refused++
+				operation.Refusal = cmp.Or(operation.Refusal, fmt.Sprintf("%s of %s %s", r.Recipient.GetAddress(), id, why))
+				continue
+			}
+			fit = append(fit, number)
+		}
+		if len(fit) == 0 {
+			continue
+		}
 		if !bytes.Equal(operation.LastMessage, target.MessageId) {
 			operation.Messages++
 		}
-		operation.LastMessage, operation.Met = target.MessageId, operation.Messages
-		operation.Changed += uint64(len(target.Recipients))
+		operation.LastMessage = target.MessageId
+		operation.Changed += uint64(len(fit))
+		hit = append(hit, &pb.Target{MessageId: target.MessageId, Recipients: fit})
 	}
+	piece.Targets = hit
 	operation.Cursor, operation.CursorRecipient = piece.Cursor, piece.CursorRecipient
+	return nil
 }
 
 func (v *View) cut(b Bulk, limit int, oneState bool) (*pb.BulkProgressed, error) {

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -186,6 +187,11 @@ func TestBulkLimitCountsWhatIsRefused(t *testing.T) {
 	w.accept(1, "b@example.test")
 	w.must(1, claimOf(9, tried, 0), nil)
 	for size := 1; size <= 2; size++ {
+		shown := &pb.BulkRecord{Filter: &pb.BulkFilter{}, Operation: opRetry, Limit: 1, Index: w.index}
+		if meant := w.previewed(shown, size); len(meant) != 0 || shown.Met != 1 || shown.Messages != 0 || shown.Changed != 0 || shown.Refused != 1 ||
+			!strings.HasSuffix(shown.Refusal, " is being tried right now") {
+			t.Errorf("pieces of %d: shown %v: %v", size, meant, shown)
+		}
 		bulk := w.startBulk(Filter{}, opRetry, 1)
 		record, pieces := w.disturbBulk(bulk, size, func() {})
 		if hit := targetsOf(pieces); !slices.Equal(hit, []target{{tried, 0}}) || record.Met != 1 || record.Messages != 0 || record.Refused != 1 {

@@ -19,11 +19,14 @@ func (c *operateCommand) inBulk(ctx context.Context, queue pb.QueueServiceClient
 		if meant, err = c.preview(ctx, queue, f); err != nil {
 			return err
 		}
-		count := operated{messages: meant.Messages, recipients: meant.Recipients}
-		switch {
-		case c.dryRun:
+		count := operated{messages: meant.Messages, recipients: meant.Recipients, refused: meant.Refused, refusal: meant.Refusal}
+		if c.dryRun {
 			return c.report(count)
-		case meant.Messages == 0:
+		}
+		if err := count.nothing(c.op); err != nil {
+			return err
+		}
+		if meant.Messages == 0 {
 			_, err := fmt.Fprintln(c.out, "no message matches")
 			return err
 		}
@@ -93,6 +96,7 @@ func (c *operateCommand) confirm(count operated, sample []*pb.Message) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	fmt.Fprint(c.out, count.left(c.op))
 	return c.ask()
 }
 
@@ -131,7 +135,7 @@ func (c *operateCommand) watch(ctx context.Context, queue pb.QueueServiceClient,
 			c.endProgress()
 			return b, nil
 		}
-		seen := b.Recipients + b.Waiting + b.Refused
+		seen := b.Recipients + b.Waiting
 		if b.Expected == 0 {
 			c.progress("%s", plural(seen, "recipient"))
 			continue

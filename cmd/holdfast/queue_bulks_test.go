@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
+	"holdfast/test/admintest"
 )
 
 // What was done to many messages can be looked up: what it was, on what, by whom
@@ -142,5 +144,29 @@ func TestStoppedWhileFollowed(t *testing.T) {
 	if err := failed(b, queueHold); err == nil || err.Error() !=
 		"the operation was stopped by token ann (no) (before that, 2 messages with 3 recipients held)" {
 		t.Errorf("%v", err)
+	}
+}
+
+// What an operation by filter leaves out isn't said to be done, nor that it would be.
+func TestOperationByFilterThatFitsNothing(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	sh := shellFor(w)
+	refused := w.Accept(time.Minute, "sender@one.test", "gone@two.test")
+	w.Bounce(1, refused, "two") // its report waits for one.test
+	const why = "1 recipient left out, the first because sender@one.test of "
+	for _, end := range []string{"--dry-run", "--yes"} {
+		r := sh.run(t, "queue", "bounce", "--domain", "one.test", end)
+		wantError(t, r, exitFailed, why)
+		if r.out != "" || !strings.Contains(r.err, "is a report, which causes none itself: delete it") {
+			t.Errorf("%+v", r)
+		}
+	}
+	w.Accept(time.Minute, "s@x.test", "r@one.test")
+	for _, c := range []struct{ end, done string }{{"--dry-run", "would be returned"}, {"--yes", "to be returned"}} {
+		r := sh.run(t, "queue", "bounce", "--domain", "one.test", c.end)
+		if r.status != exitDone || !strings.HasPrefix(r.out, "1 message with 1 recipient "+c.done+"\n"+why) {
+			t.Errorf("%s: %+v", c.end, r)
+		}
 	}
 }

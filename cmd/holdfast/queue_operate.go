@@ -122,9 +122,21 @@ func (o operated) wrap(err error, op operation) error {
 	return fmt.Errorf("%w (before that, %s %s)", err, o, op.done)
 }
 
+// nothing is the error of an operation that fits none of what matches, as of one by id;
+// nil where it fits some.
+func (o operated) nothing(op operation) error {
+	if o.refused == 0 || o.recipients+o.waiting > 0 {
+		return nil
+	}
+	return fmt.Errorf("nothing is %s: %s left out, the first because %s", op.would, plural(o.refused, "recipient"), printable(o.refusal))
+}
+
 func (c *operateCommand) report(o operated) error {
+	if err := o.nothing(c.op); err != nil {
+		return err
+	}
 	if c.dryRun {
-		_, err := fmt.Fprintf(c.out, "%s would be %s\n", o, c.op.would)
+		_, err := fmt.Fprintf(c.out, "%s would be %s\n%s", o, c.op.would, o.left(c.op))
 		return err
 	}
 	text := fmt.Sprintf("%s %s", o, c.op.done)
