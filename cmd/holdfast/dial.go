@@ -110,7 +110,7 @@ func connectTo(ctx context.Context, patience time.Duration, address string, secu
 		}),
 		// A page of messages ends at 1 MiB, but a single message may add to it.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
-		grpc.WithUnaryInterceptor(limitTime),
+		grpc.WithUnaryInterceptor(limitTime), grpc.WithStreamInterceptor(tellUnanswered),
 	)...)
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func connectTo(ctx context.Context, patience time.Duration, address string, secu
 func limitTime(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
-	return invoke(ctx, method, req, reply, conn, opts...)
+	return unanswered(method, req, invoke(ctx, method, req, reply, conn, opts...))
 }
 
 // failure is why the last attempt to connect failed, which gRPC keeps to itself.
