@@ -15,7 +15,7 @@ import (
 // CountQueue answers from the counters where they have it, and reads the queue
 // for any other filter.
 func (s *queueService) CountQueue(ctx context.Context, req *pb.CountQueueRequest) (*pb.CountQueueResponse, error) {
-	f, err := toFilter(req.Filter)
+	f, err := queueFilter(req.Filter, false)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,34 @@ func toFilter(f *pb.MessageFilter) (fsm.Filter, error) {
 	return filter, nil
 }
 
+// queueFilter is a filter for a listing of the queue: its states are those that the
+// queue has, or it is for deleted recipients alone, which can come back, where the
+// listing is able to show those.
+func queueFilter(f *pb.MessageFilter, deletedToo bool) (fsm.Filter, error) {
+	filter, err := toFilter(f)
+	if err != nil {
+		return filter, err
+	}
+	const removed = pb.RecipientState_RECIPIENT_STATE_DELETED
+	for _, state := range filter.States {
+		switch {
+		case slices.Contains(queueStates, state), state == removed && deletedToo && len(filter.States) == 1:
+		case state == removed && deletedToo:
+			return filter, invalid("filter.states", "deleted recipients are listed on their own: give no other state with it, or search in `holdfast log search`")
+		case state == removed:
+			return filter, invalid("filter.states", "deleted recipients aren't counted here: `holdfast queue list --state deleted` shows those that can come back, `holdfast log search --state deleted` has them all")
+		default:
+			return filter, invalid("filter.states", "no recipient of the queue is %s, it has those that are %s: `holdfast log search --state %s` has them",
+				fsm.StateWord(state), stateList(queueStates), fsm.StateWord(state))
+		}
+	}
+	return filter, nil
+}
+
+var queueStates = []pb.RecipientState{
+	pb.RecipientState_RECIPIENT_STATE_PENDING, pb.RecipientState_RECIPIENT_STATE_HELD, pb.RecipientState_RECIPIENT_STATE_FROZEN,
+}
+
 // bulkFilter is a filter for an operation: its states are among those that the
 // operation is for, all of them where none is given.
 func bulkFilter(f *pb.MessageFilter, kind pb.Operation_Kind) (fsm.Filter, error) {

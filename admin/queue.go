@@ -24,9 +24,9 @@ type lister func(f fsm.Filter, cursor []byte, limit int) ([]relay.MessageID, []b
 // goes on with the next one.
 const maxSearch = 200 * time.Millisecond
 
-// page reads a page of messages.
+// page reads a page of messages of the queue.
 func (w window) page(name string, list lister, filter *pb.MessageFilter, size uint32, token string) ([]*pb.Message, string, error) {
-	f, err := toFilter(filter)
+	f, err := queueFilter(filter, true)
 	if err != nil {
 		return nil, "", err
 	}

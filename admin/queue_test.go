@@ -63,7 +63,7 @@ func TestQueueAndLogByFilter(t *testing.T) {
 		{"sender's domain", &pb.MessageFilter{From: "*@y.test"}, []string{"both"}, []string{"both"}},
 		{"null sender", &pb.MessageFilter{From: "<>"}, []string{"null"}, []string{"null"}},
 		{"recipient", &pb.MessageFilter{To: "r@one.test"}, []string{"old", "both"}, []string{"both", "old"}},
-		{"state", &pb.MessageFilter{States: []pb.RecipientState{delivered}}, nil, []string{"done"}},
+		{"state", &pb.MessageFilter{States: []pb.RecipientState{pending}}, []string{"old", "both", "null"}, []string{"null", "both", "old"}},
 		{"since", &pb.MessageFilter{Since: timestampAt(2 * time.Hour)}, []string{"both", "null"}, []string{"null", "both"}},
 		{"until", &pb.MessageFilter{Until: timestampAt(2 * time.Hour)}, []string{"old"}, []string{"done", "old"}},
 		{"nothing", &pb.MessageFilter{To: "nobody@one.test"}, nil, nil},
@@ -96,6 +96,14 @@ func TestQueueAndLogByFilter(t *testing.T) {
 				t.Errorf("log %v, want %v", got, test.log)
 			}
 		})
+	}
+	ended := &pb.MessageFilter{States: []pb.RecipientState{delivered}}
+	_, err := c.ListQueue(t.Context(), &pb.ListQueueRequest{Filter: ended})
+	wantCode(t, err, codes.InvalidArgument, "`holdfast log search --state delivered` has them")
+	_, err = c.CountQueue(t.Context(), &pb.CountQueueRequest{Filter: ended})
+	wantCode(t, err, codes.InvalidArgument, "`holdfast log search --state delivered` has them")
+	if log, err := c.SearchLog(t.Context(), &pb.SearchLogRequest{Filter: ended}); err != nil || !slices.Equal(name(log.Messages), []string{"done"}) {
+		t.Errorf("%v, %v", log, err)
 	}
 }
 

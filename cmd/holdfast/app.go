@@ -48,6 +48,7 @@ and delivers it to each domain's own mail server, however long that is away.
 
 Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no quorum or no answer.`)
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRunE = refuseEmpty
 	root.Version = versionString() + " (" + runtime.Version() + ")"
 	root.SetVersionTemplate("holdfast {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -92,6 +92,7 @@ when it is given again.`,
 	cmd.Flags().StringVar(&on5xx, "on-5xx", "", "bounce, or hold what is refused as if it were deferred (default bounce for a new destination)")
 	cmd.Flags().StringVar(&user, "auth-user", "", "user name for AUTH, \"\" to end it")
 	cmd.Flags().StringVar(&passwordFile, "auth-password-file", "", "file with the password for AUTH in its first line, - is stdin")
+	allowEmpty(cmd.Flags(), "auth-user")
 	return cmd
 }
 

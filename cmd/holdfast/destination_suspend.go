@@ -35,6 +35,7 @@ retention meanwhile is returned.`,
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever asks")
+	allowEmpty(cmd.Flags(), "reason")
 	return cmd
 }
 

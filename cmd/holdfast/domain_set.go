@@ -107,6 +107,7 @@ later, and --domain '*' means that mail and not all.`,
 	cmd.Flags().StringVar(&policy, "policy", "", "retry policy, as policy list shows them (default "+relay.DefaultPolicy+" for a new domain)")
 	cmd.Flags().StringVar(&verify, "verify", "", "which recipients are taken: off, callout or listed (default callout for a new domain)")
 	cmd.Flags().StringArrayVar(&spamIf, "spam-if", nil, "rule on a header that marks mail as spam, such as 'X-Spam-Score>5'; several must all hold")
+	allowEmpty(cmd.Flags(), "spam-if")
 	cmd.Flags().Var(&spamRetention, "spam-retention", "age at which marked mail is dropped (default 5d for a new domain)")
 	cmd.Flags().Uint64Var(&maxMessages, "max-messages", 0, "messages held at a time, 0 for no limit")
 	cmd.Flags().Uint64Var(&maxBytes, "max-bytes", 0, "bytes held at a time, 0 for no limit")

@@ -12,12 +12,24 @@ import (
 	pb "holdfast/proto/holdfast/v1"
 )
 
-const filterHelp = `
+// States as --state takes them in a listing of the queue, in a count of it, and where
+// all messages are searched.
+const (
+	listedStates = `pending, held and frozen, or deleted alone for what
+"queue undelete" can still bring back`
+	countedStates  = "pending, held and frozen"
+	searchedStates = `pending, held, delivered, bounced, dropped, frozen,
+deleted, or failed for all that is neither in the queue nor delivered`
+)
+
+// filterHelp is about the filters of a command, given the states that it takes.
+func filterHelp(states string) string {
+	return `
 Filters: --from and --to take an address or *@domain, --from also <> for the
-null sender. --state takes pending, held, delivered, bounced, dropped, frozen,
-deleted, or failed for all that is neither in the queue nor delivered. --since
-and --until take a time (2006-01-02T15:04:05Z, 2006-01-02) or how long ago (2h),
---older how long ago at least; they go by the time of acceptance.`
+null sender. --state takes ` + states + `.
+--since and --until take a time (2006-01-02T15:04:05Z, 2006-01-02) or how long
+ago (2h), --older how long ago at least; they go by the time of acceptance.`
+}
 
 // filterFlags pick messages.
 type filterFlags struct {
@@ -43,27 +55,8 @@ func (f *filterFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.limit, "limit", 0, "messages at most (default all)")
 }
 
-// refuseEmpty: --domain "$NAME" without a NAME isn't meant for all domains.
-func (f *filterFlags) refuseEmpty() error {
-	for _, name := range []string{"domain", "destination", "from", "to", "state", "since", "until"} {
-		flag := f.flags.Lookup(name)
-		if text := flag.Value.String(); !flag.Changed || text != "" && text != "[]" {
-			continue
-		}
-		hint := ""
-		if name == "from" {
-			hint = ` (the null sender is "<>")`
-		}
-		return usage("--%s is given, and empty%s: it would pick nothing out", name, hint)
-	}
-	return nil
-}
-
 // filter is nil where no flag picks anything.
 func (f *filterFlags) filter(a *app) (*pb.MessageFilter, error) {
-	if err := f.refuseEmpty(); err != nil {
-		return nil, err
-	}
 	if f.limit < 0 || f.limit == 0 && f.flags.Changed("limit") {
 		return nil, usage("--limit %d: want 1 or more", f.limit)
 	}

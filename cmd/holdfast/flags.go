@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -15,4 +17,42 @@ func hide(flags *pflag.FlagSet, name string) {
 
 func addJSON(cmd *cobra.Command, to *bool) {
 	cmd.Flags().BoolVar(to, "json", false, "write JSON, one object a line")
+}
+
+// emptyIsMeant marks flags for which "" is a value as any other: it ends what they set,
+// or is a text.
+const emptyIsMeant = "holdfast-empty"
+
+// allowEmpty has flags take "". SetAnnotation fails only for one that isn't defined.
+func allowEmpty(flags *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		if err := flags.SetAnnotation(name, emptyIsMeant, []string{"yes"}); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// refuseEmpty is for all commands: --domain "$NAME" without a NAME isn't meant for all
+// domains, --at "$BEFORE" not for now, and --addr "$NODE" not for the node here.
+func refuseEmpty(cmd *cobra.Command, _ []string) error {
+	var refused error
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if refused != nil || flag.Annotations[emptyIsMeant] != nil || !isEmptyValue(flag.Value) {
+			return
+		}
+		hint := ""
+		if flag.Name == "from" {
+			hint = ` (the null sender is "<>")`
+		}
+		refused = usage("--%s is given, and empty%s", flag.Name, hint)
+	})
+	return refused
+}
+
+func isEmptyValue(value pflag.Value) bool {
+	if list, ok := value.(pflag.SliceValue); ok {
+		items := list.GetSlice()
+		return len(items) == 0 || slices.Contains(items, "")
+	}
+	return value.Type() == "string" && value.String() == ""
 }

@@ -20,7 +20,7 @@ func (a *app) logSearchCommand() *cobra.Command {
 		Long: `Search messages, pending and finished, newest first. All that is given must fit.
 --reply looks for part of what a remote server replied, its codes included, in
 every message that the rest picks, and so needs --since.
-` + filterHelp,
+` + filterHelp(searchedStates),
 		Example: `  holdfast log search --to user@example.com --since 2d
   holdfast log search --domain example.com --state failed --json
   holdfast log search --since 2h --reply 'greylisted'

@@ -32,7 +32,7 @@ It goes on until it is interrupted. When the node goes away it goes on at the
 next address without a gap and without a repetition: give the addresses of all.
 
 --state picks what brought a recipient to that state, or left it there.
-` + filterHelp,
+` + filterHelp(searchedStates),
 		Example: `  holdfast log tail
   holdfast log tail --since 10m --domain example.com
   holdfast log tail --from 1234 --from alice@example.org

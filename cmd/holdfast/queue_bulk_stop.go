@@ -36,6 +36,7 @@ with "holdfast queue release".`,
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever asks later")
+	allowEmpty(cmd.Flags(), "reason")
 	return cmd
 }
 

@@ -51,7 +51,7 @@ func (a *app) queueCountCommand() *cobra.Command {
 		Long: `Count waiting recipients, of all, of those that a filter picks, or by domain or
 destination; the latter also counts what was delivered and what failed
 (returned, dropped, deleted or frozen).
-` + filterHelp,
+` + filterHelp(countedStates),
 		Example: `  holdfast queue count
   holdfast queue count --by domain --watch
   holdfast queue count --at 2026-01-31T03:12:00Z

@@ -17,7 +17,7 @@ func (a *app) queueListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List waiting messages, by domain, oldest first",
 		Long: "List waiting messages by domain, oldest first, with the reason why each waits.\n" +
-			"With --at, the queue as it was then, in order of acceptance.\n" + filterHelp,
+			"With --at, the queue as it was then, in order of acceptance.\n" + filterHelp(listedStates),
 		Example: `  holdfast queue list
   holdfast queue list --domain example.com --older 4h
   holdfast queue list --destination office --limit 20 --watch

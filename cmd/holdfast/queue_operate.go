@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -36,7 +37,7 @@ func (a *app) operationCommand(op operation) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     word + " (ID... | --all | FILTER)",
 		Short:   op.short,
-		Long:    op.long + operationHelp + filterHelp,
+		Long:    op.long + operationHelp + filterHelp(wordsOf(op.states)),
 		Example: "  holdfast queue " + word + " 01KAP4T8B3Q6W5CEXJ2MRZ7HDV" + c.exampleFlags() + "\n" + op.example,
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.run(cmd, args) },
 	}
@@ -47,11 +48,22 @@ func (a *app) operationCommand(op operation) *cobra.Command {
 	flags.BoolVar(&c.yes, "yes", false, "don't ask")
 	flags.BoolVar(&c.dryRun, "dry-run", false, "only count")
 	flags.StringVar(&c.request.Reason, "reason", "", "why, for the log")
+	allowEmpty(flags, "reason")
 	if op.kind == pb.Operation_KIND_REDIRECT {
 		flags.StringVar(&c.request.Destination, "destination-new", "", "destination to send them to")
 		flags.StringVar(&c.request.Address, "rcpt-new", "", "address to send them to")
 	}
 	return cmd
+}
+
+// wordsOf lists states in a sentence.
+func wordsOf(states []pb.RecipientState) string {
+	names := stateNames(states)
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 func (c *operateCommand) exampleFlags() string {

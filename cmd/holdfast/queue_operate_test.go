@@ -92,12 +92,54 @@ func TestEmptyValuesPickNothing(t *testing.T) {
 		wantError(t, sh.run(t, "queue", "bounce", "--older", "1m", "--yes", "--"+flag, ""), exitUsage, "--"+flag+" is given, and empty")
 		wantError(t, sh.run(t, "log", "search", "--"+flag, ""), exitUsage, "--"+flag+" is given, and empty")
 	}
+	for _, line := range []string{
+		"log search --id", "log search --message-id", "log search --since 1d --reply",
+		"queue list --at", "queue count --at", "queue count --by", "queue list --addr", "status --token-file", "snapshot save f --addr",
+		"destination set one --tls", "domain set one.test --policy",
+	} {
+		args := strings.Fields(line)
+		wantError(t, sh.run(t, append(args, "")...), exitUsage, args[len(args)-1]+" is given, and empty")
+	}
 	for _, command := range []string{"node drain", "node resume", "cluster transfer"} {
 		wantError(t, sh.run(t, append(strings.Fields(command), "")...), exitUsage, "is given, and empty")
 	}
 	wantError(t, sh.run(t, "dev", "--nodes", "2"), exitUsage, "--nodes 2: want 1, or 3 to 5")
 	if n := len(w.Proposed()); n != 0 {
 		t.Errorf("%d events", n)
+	}
+	// It is a value where it ends something, or is a text; and 0 isn't empty.
+	for _, line := range []string{"destination set one --auth-user", "settings set --delete-grace 0s --relay-networks", "queue hold --all --yes --reason"} {
+		if r := sh.run(t, append(strings.Fields(line), "")...); r.status != exitDone {
+			t.Errorf("%s: %+v", line, r)
+		}
+	}
+}
+
+// Deleted recipients aren't in the queue, and those that have come to another end never
+// are: that there are none of them would be no answer.
+func TestStatesOfTheQueue(t *testing.T) {
+	w, ids := scene(t)
+	sh := shellFor(w)
+	if r := sh.run(t, "queue", "delete", ids["WAITING"]); r.status != exitDone {
+		t.Fatalf("%+v", r)
+	}
+	if r := sh.run(t, "queue", "list", "--state", "deleted"); r.status != exitDone || !strings.Contains(r.out, ids["WAITING"]) {
+		t.Errorf("%+v", r)
+	}
+	for _, line := range []string{"list --state pending,held,frozen", "count --state held,frozen"} {
+		if r := sh.run(t, append([]string{"queue"}, strings.Fields(line)...)...); r.status != exitDone {
+			t.Errorf("%s: %+v", line, r)
+		}
+	}
+	for line, text := range map[string]string{
+		"list --state delivered":            "`holdfast log search --state delivered` has them",
+		"list --state bounced":              "`holdfast log search --state bounced` has them",
+		"list --state failed":               "`holdfast log search",
+		"list --state deleted,held":         "give no other state with it",
+		"count --state deleted":             "`holdfast queue list --state deleted` shows those that can come back",
+		"count --state dropped --to r@a.de": "`holdfast log search --state dropped` has them",
+	} {
+		wantError(t, sh.run(t, append([]string{"queue"}, strings.Fields(line)...)...), exitUsage, text)
 	}
 }
 

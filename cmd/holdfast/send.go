@@ -42,6 +42,7 @@ accepted, 1 where one was refused, 4 where the server doesn't answer before that
 	flags.StringSliceVar(&s.to, "to", nil, "recipient, several are allowed")
 	flags.StringVar(&s.subject, "subject", "test message", "subject")
 	flags.StringVar(&s.body, "body", "This is a test message.", "text of the message")
+	allowEmpty(flags, "subject", "body")
 	flags.StringVar(&s.file, "file", "", "send this whole message, with its headers; - is stdin")
 	flags.DurationVar(&s.timeout, "timeout", time.Minute, "longest wait for one reply")
 	return cmd

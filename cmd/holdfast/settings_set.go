@@ -96,6 +96,7 @@ none. What is known already keeps its time.`,
 	flags.StringVar(&drill, "drill-consent", "", "yes or no: whether drills may kill or cut off a node (default no)")
 	flags.StringVar(&postmaster, "postmaster", "", "who gets mail to <Postmaster> without a domain")
 	flags.StringVar(&networks, "relay-networks", "", "addresses and networks whose clients may send to any domain, '' for none")
+	allowEmpty(flags, "postmaster", "relay-networks")
 	flags.Var(&valid, "verify-valid", "how long a recipient that a destination took is known as valid (default 4d)")
 	flags.Var(&invalid, "verify-invalid", "how long one that it refused is known as invalid (default 2h)")
 	return cmd
