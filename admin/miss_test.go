@@ -150,6 +150,22 @@ func TestMissesOfANodeThatIsBehind(t *testing.T) {
 	wantCode(t, err, codes.NotFound, "no token ci")
 }
 
+// A call that has changed something isn't made again for what it misses then.
+func TestMissBehindAChange(t *testing.T) {
+	w := admintest.Start(t)
+	access := pb.NewAccessServiceClient(dial(t, w).conn)
+	w.Meanwhile(func() {
+		for _, record := range view(t, w).Tokens() {
+			w.Fold(&pb.Event{Kind: &pb.Event_TokenRevoked{TokenRevoked: &pb.TokenRevoked{Id: record.Config.Id, By: "ann"}}}, nil)
+		}
+	})
+	_, err := access.CreateToken(t.Context(), &pb.CreateTokenRequest{Name: "ci", Role: pb.Role_ROLE_VIEWER})
+	wantCode(t, err, codes.NotFound, "no token ci")
+	if n := len(w.Proposed()); n != 1 {
+		t.Errorf("%d events: it was made %d times", n, n)
+	}
+}
+
 // accepted is the id of the nth message that a world accepts.
 func accepted(n byte) string {
 	return relay.MessageID(append(relay.LowestMessageID(admintest.Now)[:15:15], n)).String()

@@ -65,6 +65,7 @@ type World struct {
 	unfolded  []func() (*pb.EventResult, uint64, error) // while lagging
 	overtaken bool
 	late      func()
+	meanwhile func()
 	barrier   error
 	tampered  string
 	health    admin.Health
@@ -329,8 +330,20 @@ func (w *World) Propose(_ context.Context, event *pb.Event, payload []byte) (*pb
 // WaitEverywhere has nothing to wait for: folding is immediate.
 func (w *World) WaitEverywhere(context.Context, uint64) error {
 	w.mu.Lock()
+	meanwhile, behind := w.meanwhile, w.behind
+	w.meanwhile = nil
+	w.mu.Unlock()
+	if meanwhile != nil {
+		meanwhile()
+	}
+	return behind
+}
+
+// Meanwhile has something happen between the next change and the look at what it came to.
+func (w *World) Meanwhile(happens func()) {
+	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.behind
+	w.meanwhile = happens
 }
 
 // ArriveLate has events be on their way to node a: they are folded when a
