@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"hash/crc32"
 	"io"
+	"slices"
 	"testing"
 
 	pb "holdfast/proto/holdfast/v1"
+	"holdfast/relay"
 )
 
 func TestPieceMustMatchItsChecksum(t *testing.T) {
@@ -23,6 +25,23 @@ func TestPieceMustMatchItsChecksum(t *testing.T) {
 	checkState(t, w.state)
 }
 
+// acceptInPieces files a message whose body comes in pieces of a size.
+func (w *world) acceptInPieces(whole []byte, size int) relay.MessageID {
+	w.t.Helper()
+	id := w.newID()
+	event := accepted(id, nil, "a@b.test", "one@example.test")
+	content := &pb.Content{Size: uint64(len(whole)), Crc32C: crc32.Checksum(whole, castagnoli)}
+	for piece := range slices.Chunk(whole, size) {
+		w.must(1, &pb.Event{Kind: &pb.Event_ContentAppended{ContentAppended: &pb.ContentAppended{
+			MessageId: id[:], Piece: content.Pieces, Crc32C: crc32.Checksum(piece, castagnoli),
+		}}}, piece)
+		content.Pieces++
+	}
+	event.GetMessageAccepted().Content = content
+	w.must(1, event, nil)
+	return id
+}
+
 // A message ends while an attempt reads its body: the attempt reads on in the
 // state that it began with.
 func TestBodyOutlivesItsMessage(t *testing.T) {
@@ -30,18 +49,7 @@ func TestBodyOutlivesItsMessage(t *testing.T) {
 	w.up("a", 1, 0)
 	w.configure(1)
 	whole := bytes.Repeat([]byte("0123456789abcde\n"), 40_000)
-	id := w.newID()
-	event := accepted(id, nil, "a@b.test", "one@example.test")
-	content := &pb.Content{Size: uint64(len(whole)), Crc32C: crc32.Checksum(whole, castagnoli)}
-	for rest := whole; len(rest) > 0; content.Pieces++ {
-		piece := rest[:min(len(rest), MaxPiece)]
-		rest = rest[len(piece):]
-		w.must(1, &pb.Event{Kind: &pb.Event_ContentAppended{ContentAppended: &pb.ContentAppended{
-			MessageId: id[:], Piece: content.Pieces, Crc32C: crc32.Checksum(piece, castagnoli),
-		}}}, piece)
-	}
-	event.GetMessageAccepted().Content = content
-	w.must(1, event, nil)
+	id := w.acceptInPieces(whole, MaxPiece)
 	body, _, err := w.state.Body(id)
 	if err != nil {
 		t.Fatal(err)

@@ -68,3 +68,20 @@ func TestGraceBeginsWithTheDeletion(t *testing.T) {
 		}
 	}
 }
+
+// Few messages go with one event where they are long: their bodies go with them.
+func TestLongMessagesGoAFewAtATime(t *testing.T) {
+	w := operatorWorld(t)
+	for range 3 {
+		w.must(1, operated(opDelete, w.acceptInPieces(make([]byte, leavingPieces/2), 1), 0), nil)
+	}
+	w.now = w.now.Add(24 * time.Hour)
+	for _, want := range []int{2, 1} {
+		targets, err := w.state.UndoOver(w.now, 100)
+		if err != nil || len(targets) != want {
+			t.Fatalf("%d messages are to go with one event, want %d: %v", len(targets), want, err)
+		}
+		w.must(1, &pb.Event{Kind: &pb.Event_Purged{Purged: &pb.Purged{Targets: targets}}}, nil)
+	}
+	checkState(t, w.state)
+}

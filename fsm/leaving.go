@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/binary"
+	"errors"
 	"time"
 
 	pb "holdfast/proto/holdfast/v1"
@@ -128,6 +129,11 @@ func (s *State) AnyReturning() (bool, error) {
 	return len(found) > 0, err
 }
 
+// leavingPieces bounds the pieces of the bodies that go with one event: each is a row
+// that Apply reads and deletes, and no acceptance gets its 250 meanwhile.
+const leavingPieces = 1000
+
+// leaving lists up to limit recipients, or fewer where their messages are long.
 func (s *State) leaving(prefix []byte, before time.Time, limit int) ([]*pb.Target, error) {
 	gen, err := s.acquire()
 	if err != nil {
@@ -135,14 +141,22 @@ func (s *State) leaving(prefix []byte, before time.Time, limit int) ([]*pb.Targe
 	}
 	defer gen.release()
 	var found []*pb.Target
-	n := 0
+	n, pieces := 0, uint32(0)
 	err = scan(gen.db, prefix, func(key, _ []byte) error {
 		at, id, number := tailOf(key)
-		if n == limit || !before.IsZero() && at >= before.UnixNano() {
+		if n == limit || pieces >= leavingPieces || !before.IsZero() && at >= before.UnixNano() {
 			return errStop
 		}
 		n++
-		found = AddTarget(found, id, number)
+		messages := len(found)
+		if found = AddTarget(found, id, number); len(found) == messages {
+			return nil
+		}
+		message := &pb.MessageRecord{}
+		if err := readRow(gen.db, keyOfID(famMessages, id), message); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		pieces += message.GetContent().GetPieces()
 		return nil
 	})
 	return found, err
