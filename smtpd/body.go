@@ -104,7 +104,7 @@ func (b *body) store(p []byte) {
 
 // moreRoom changes a short buffer for a large one, and sends a large one off.
 func (b *body) moreRoom() bool {
-	if cap(b.buf.data) == pieceSize && !(b.hasDisk() && b.sendPiece(b.server.proposing)) {
+	if cap(b.buf.data) == pieceSize && (!b.hasDisk() || !b.sendPiece(b.server.proposing)) {
 		return false
 	}
 	large, err := b.server.buffers.getLarge(b.server.proposing, b.server.cfg.AcceptTimeout)
