@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -33,16 +34,33 @@ func sizeOf(m proto.Message) int { return proto.Size(m) }
 // waitForMetric looks again and again until a metric has a value.
 func waitForMetric(t *testing.T, h *harness, name string, want float64) {
 	t.Helper()
+	lookUntil(t, fmt.Sprintf("%s is %v", name, want), func() bool { return h.metric(t, name) == want })
+}
+
+func lookUntil(t *testing.T, what string, is func() bool) {
+	t.Helper()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	timeout := time.After(10 * time.Second)
-	for h.metric(t, name) != want {
+	for !is() {
 		select {
 		case <-ticker.C:
 		case <-timeout:
-			t.Fatalf("%s is %v, want %v", name, h.metric(t, name), want)
+			t.Fatalf("waited in vain for: %s", what)
 		}
 	}
+}
+
+// allStopping reports whether every session that is left knows of the stop.
+func (h *harness) allStopping() bool {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	for c := range h.server.conns {
+		if !c.isStopping() {
+			return false
+		}
+	}
+	return true
 }
 
 func TestReceivedOfIPv6(t *testing.T) {
@@ -317,6 +335,7 @@ func TestShutdown(t *testing.T) {
 	if _, err := net.Dial("tcp", h.address); err == nil {
 		t.Error("still listening")
 	}
+	lookUntil(t, "the others are told to stop", h.allStopping) // one after the other
 	close(release)
 	atDot.want("250 ")
 	atDot.want("421 4.3.2 ")
