@@ -51,8 +51,12 @@ func (s *Scheduler) expireClass(ctx context.Context, domain string, class fsm.Cl
 		for n < len(rows) && n < maxRecipients && rows[n].ID == rows[0].ID {
 			n++
 		}
-		if err := s.expireMessage(rows[:n]); err != nil && !errors.Is(err, fsm.ErrNotFound) {
+		switch err := s.expireMessage(rows[:n]); {
+		case errors.Is(err, fsm.ErrClosed):
 			return err
+		case err != nil && !errors.Is(err, fsm.ErrNotFound):
+			// Those behind it end all the same.
+			s.log.Error("expire", "id", rows[0].ID, "error", err)
 		}
 		rows = rows[n:]
 	}

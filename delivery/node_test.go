@@ -16,6 +16,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -29,6 +30,7 @@ import (
 type node struct {
 	w         *world
 	name      string
+	disk      *disk
 	state     *fsm.State
 	scheduler *Scheduler
 	dials     atomic.Int64
@@ -46,19 +48,24 @@ type node struct {
 }
 
 func (w *world) addNode(name string) *node {
-	n := &node{w: w, name: name, changed: make(chan struct{})}
+	n := &node{w: w, name: name, disk: &disk{FS: vfs.NewMem()}, changed: make(chan struct{})}
+	n.state = n.open()
+	w.nodes[name] = n
+	w.log.states = append(w.log.states, n.state)
+	return n
+}
+
+func (n *node) open() *fsm.State {
+	n.w.t.Helper()
 	state, err := fsm.Open(fsm.Config{
-		Dir: "state", Node: name, FS: vfs.NewMem(),
+		Dir: "state", Node: n.name, FS: errorfs.Wrap(n.disk.FS, n.disk),
 		// Nothing ticks, so that weeks of synctest's time take no time.
 		Compactions: pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest(),
 		Logger:      slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
-		Fatal: func(err error) { w.t.Errorf("node %s: %v", name, err) },
+		Fatal: func(err error) { n.w.t.Errorf("node %s: %v", n.name, err) },
 	})
-	must(w.t, err)
-	n.state = state
-	w.nodes[name] = n
-	w.log.states = append(w.log.states, state)
-	return n
+	must(n.w.t, err)
+	return state
 }
 
 func (n *node) config() Config {

@@ -29,8 +29,12 @@ func (s *Scheduler) warnDomain(ctx context.Context, domain string) error {
 			continue // all of its recipients are in one report
 		}
 		warned = row.ID
-		if err := s.warn(row.ID); err != nil && !errors.Is(err, fsm.ErrNotFound) {
+		switch err := s.warn(row.ID); {
+		case errors.Is(err, fsm.ErrClosed):
 			return err
+		case err != nil && !errors.Is(err, fsm.ErrNotFound):
+			// Those behind it are warned of all the same.
+			s.log.Error("warn of a delay", "id", row.ID, "error", err)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -14,8 +15,9 @@ import (
 )
 
 // ErrBody is wrapped by the errors of a body that doesn't match its length or
-// checksum. No part of such a body may be acknowledged by a remote.
-var ErrBody = errors.New("the stored body doesn't match its length and checksum")
+// checksum, or that the disk doesn't give back. No part of such a body may be
+// acknowledged by a remote.
+var ErrBody = errors.New("the stored body is damaged")
 
 // body reads a message's content piece by piece: one piece in memory at a time.
 // Before the end is reported, length and checksum have matched.
@@ -75,11 +77,8 @@ func (b *body) pieces() uint32 { return max(1, b.content.Pieces) }
 
 // advance fetches the next piece, or checks the whole at the end.
 func (b *body) advance() error {
-	if b.closer != nil {
-		if err := b.closer.Close(); err != nil {
-			return err
-		}
-		b.closer = nil
+	if err := b.release(); err != nil {
+		return err
 	}
 	if b.next == b.pieces() {
 		if b.read != b.content.Size || b.sum.Sum32() != b.content.Crc32C {
@@ -92,13 +91,42 @@ func (b *body) advance() error {
 		return fmt.Errorf("%s: piece %d: %w", b.id, b.next, ErrBody)
 	}
 	if err != nil {
-		return fmt.Errorf("read piece %d of %s: %w", b.next, b.id, err)
+		return b.unreadable(err)
 	}
 	b.piece, b.closer = piece, closer
+	if len(piece) == 0 {
+		// It is an empty one, or one that can't be read: see readValue.
+		if err := b.release(); err != nil {
+			return err
+		}
+	}
 	b.next++
 	b.read += uint64(len(piece))
 	b.sum.Write(piece)
 	return nil
+}
+
+// release gives back the piece in memory.
+func (b *body) release() error {
+	if b.closer == nil {
+		return nil
+	}
+	err := b.closer.Close()
+	b.closer = nil
+	if err != nil {
+		return b.unreadable(err)
+	}
+	return nil
+}
+
+// unreadable is a read of the present piece that failed: damage to this body, found by
+// Pebble's own checksums or the disk itself, unless this process lacks what it needs to
+// read anything at all.
+func (b *body) unreadable(err error) error {
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) {
+		return fmt.Errorf("read piece %d of %s: %w", b.next, b.id, err)
+	}
+	return fmt.Errorf("read piece %d of %s: %w: %w", b.next, b.id, ErrBody, err)
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -115,11 +143,7 @@ func (b *body) Read(p []byte) (int, error) {
 
 // Close releases the piece in memory and the state.
 func (b *body) Close() error {
-	var err error
-	if b.closer != nil {
-		err = b.closer.Close()
-		b.closer = nil
-	}
+	err := b.release()
 	b.piece, b.err = nil, io.ErrClosedPipe
 	if b.owned {
 		err = errors.Join(err, b.view.Close())

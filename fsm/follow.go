@@ -96,16 +96,13 @@ func (v *View) followed(at Position, kind byte, id relay.MessageID) (FollowedRow
 		return FollowedRow{HistoryRow: row, ID: id, Message: m}, nil
 	}
 	key := keyOfHistory(id, at.Index, at.Row)
-	value, closer, err := v.snap.Get(key)
+	var row HistoryRow
+	var damaged error
+	err = readValue(v.snap, key, func(value []byte) { row, damaged = historyRow(key, value) })
 	if errors.Is(err, pebble.ErrNotFound) {
 		return FollowedRow{}, ErrNotFound
 	}
-	if err != nil {
-		return FollowedRow{}, err
-	}
-	defer closer.Close()
-	row, err := historyRow(key, value)
-	return FollowedRow{HistoryRow: row, ID: id, Message: m}, err
+	return FollowedRow{HistoryRow: row, ID: id, Message: m}, errors.Join(err, damaged)
 }
 
 // Forgotten is the index before which the past can't be shown any more.

@@ -106,6 +106,12 @@ func databaseEvents(cfg Config) *pebble.EventListener {
 		// A flush or compaction that failed leaves the state behind the log: the
 		// log would be truncated by the next snapshot.
 		BackgroundError: func(err error) { cfg.Fatal(fmt.Errorf("state: background write: %w", err)) },
+		// Who reads gets the error, and knows what it means: a body that is damaged is
+		// delivered by another node, a row that Apply needs ends this one. Without this
+		// Pebble would have the node end at each try to read what is damaged.
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			cfg.Logger.Error("state: a file is damaged", "path", info.Path, "error", info.Details)
+		},
 		DiskSlow: func(info pebble.DiskSlowInfo) {
 			cfg.Logger.Warn("disk is slow", "path", info.Path, "op", info.OpType.String(), "duration", info.Duration)
 		},

@@ -10,18 +10,29 @@ import (
 
 // loadRecord reads a row into record; a missing row leaves it as it is.
 func loadRecord(db pebble.Reader, key []byte, record proto.Message) error {
-	value, closer, err := db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	var damaged error
+	err := readValue(db, key, func(value []byte) { damaged = proto.Unmarshal(value, record) })
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("read %q: %w", key[:1], err)
-	}
-	defer closer.Close()
-	if err := proto.Unmarshal(value, record); err != nil {
-		return fmt.Errorf("row %x is damaged: %w", key, err)
+	case damaged != nil:
+		return fmt.Errorf("row %x is damaged: %w", key, damaged)
 	}
 	return nil
+}
+
+// readValue hands a row's value to use, which is right only where there is no error: of a
+// value in a blob file that it can't read, Pebble says so at the close, and it is empty
+// until then.
+func readValue(db pebble.Reader, key []byte, use func(value []byte)) error {
+	value, closer, err := db.Get(key)
+	if err != nil {
+		return err
+	}
+	use(value)
+	return closer.Close()
 }
 
 // scan calls each with the rows whose keys begin with the prefix, in order.

@@ -62,7 +62,8 @@ func (t *tx) failedIf(err error) {
 
 // get reads a row as this batch has left it; nil where there is none.
 func (t *tx) get(key []byte) []byte {
-	value, closer, err := t.batch.Get(key)
+	var row []byte
+	err := readValue(t.batch, key, func(value []byte) { row = append(make([]byte, 0, len(value)), value...) })
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil
 	}
@@ -70,8 +71,7 @@ func (t *tx) get(key []byte) []byte {
 		t.failed(fmt.Errorf("read row %x: %w", key, err))
 		return nil
 	}
-	defer closer.Close()
-	return append(make([]byte, 0, len(value)), value...)
+	return row
 }
 
 // load reads a row into record and returns it as it stands, nil where there is none.

@@ -174,13 +174,13 @@ func (v *View) Recipients(id relay.MessageID) ([]*pb.RecipientRecord, error) {
 }
 
 func readRow(db pebble.Reader, key []byte, record proto.Message) error {
-	value, closer, err := db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
+	var damaged error
+	err := readValue(db, key, func(value []byte) { damaged = proto.Unmarshal(value, record) })
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
 		return ErrNotFound
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("read row %x: %w", key, err)
 	}
-	defer closer.Close()
-	return proto.Unmarshal(value, record)
+	return damaged
 }
