@@ -106,6 +106,7 @@ const (
 	probeJitter     = 0.1
 	claimPause      = time.Second // after claims of which none was granted
 	proposeRetry    = 200 * time.Millisecond
+	decisionHolds   = 30 * time.Second // an end that nobody's attempt came to isn't proposed for longer
 	defaultGrace    = 10 * time.Second
 )
 

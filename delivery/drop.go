@@ -36,7 +36,7 @@ func (s *Scheduler) drop(id relay.MessageID, claim *pb.ClaimRef, recipients []en
 	for _, e := range recipients {
 		dropped.Recipients = append(dropped.Recipients, &pb.Dropped_Recipient{Recipient: e.number, Failure: failureOf(e)})
 	}
-	_, taken = s.propose(func() *pb.Event {
+	taken = s.proposeEnd(claim, func() *pb.Event {
 		return s.event(&pb.Event{Kind: &pb.Event_Dropped{Dropped: dropped}})
 	}, nil)
 	if !taken {

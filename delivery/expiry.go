@@ -73,9 +73,10 @@ func (s *Scheduler) expireMessage(rows []fsm.OpenRecipient) error {
 	return nil
 }
 
-// expired leaves out recipients with an attempt that is under way or about to
-// be made: that one has the last word. And those whose body another node may yet
-// deliver, where this one can't read it.
+// expired leaves out recipients whose policy gives them longer by now: a round takes a
+// while, and the policy that it began with may be another one. And those with an attempt
+// that is under way or about to be made: that one has the last word. And those whose body
+// another node may yet deliver, where this one can't read it.
 func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ended, error) {
 	view, err := s.cfg.State.View()
 	if err != nil {
@@ -98,7 +99,7 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 		}
 		destination, _ := view.Destination(record.Destination)
 		if record.State != pb.RecipientState_RECIPIENT_STATE_PENDING || record.Claim != nil || record.Ordered != nil ||
-			s.attemptComes(record, destination) {
+			!s.isOver(view, message, record) || s.attemptComes(record, destination) {
 			continue
 		}
 		if mayAwaitCopy(record, destination) {

@@ -79,7 +79,7 @@ func (s *Scheduler) warn(id relay.MessageID) error {
 			return err
 		}
 	}
-	s.propose(func() *pb.Event {
+	s.proposeEnd(nil, func() *pb.Event {
 		return s.event(&pb.Event{Kind: &pb.Event_DelayWarned{DelayWarned: event}})
 	}, body)
 	return nil

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -196,6 +197,12 @@ func (s *Scheduler) sortDeferred(o *outcome, a *attempt, chance float64, e ended
 	}
 }
 
+// isOver: the recipient's retention has ended.
+func (s *Scheduler) isOver(view *fsm.View, message *pb.MessageRecord, record *pb.RecipientRecord) bool {
+	policy := view.PolicyFor(record.Domain, fsm.PendingClass(message, record))
+	return s.cfg.Now().Sub(fsm.RetentionFrom(message, record)) >= policy.Retention
+}
+
 func isReport(m *pb.MessageRecord) bool { return len(m.GetReportOn()) > 0 }
 
 // classOf is the failure's class for the recipient; an attempt that was cut off
@@ -239,25 +246,47 @@ func (s *Scheduler) proposeReleased(a *attempt, numbers []uint32, inDoubt bool) 
 // and holds once. One that the log doesn't take goes without the remote's words: an
 // outcome that never came into the log would be an attempt made again and again.
 func (s *Scheduler) propose(build func() *pb.Event, payload []byte) (index uint64, taken bool) {
+	return s.proposeIn(s.outcomes, true, build, payload)
+}
+
+// proposeEnd is propose for an end under a claim, or without one (expiry, an operator's
+// order), which is good only for as long as what it was decided by. Nothing tells Apply
+// that it was overtaken: it may have held once, and have been undone by an operator since.
+// It is given up with its incarnation; the next round decides anew.
+func (s *Scheduler) proposeEnd(claim *pb.ClaimRef, build func() *pb.Event, payload []byte) (taken bool) {
+	if claim != nil {
+		_, taken = s.propose(build, payload)
+		return taken
+	}
+	ctx, cancel := context.WithTimeout(s.outcomes, decisionHolds)
+	defer cancel()
+	_, taken = s.proposeIn(ctx, false, build, payload)
+	return taken
+}
+
+func (s *Scheduler) proposeIn(ctx context.Context, anew bool, build func() *pb.Event, payload []byte) (index uint64, taken bool) {
 	wordless := false
 	for tries := 0; ; tries++ {
 		event := build()
 		if wordless {
 			leaveOutWords(event)
 		}
-		result, index, err := s.cfg.Proposer.Propose(s.outcomes, event, payload)
+		result, index, err := s.cfg.Proposer.Propose(ctx, event, payload)
 		switch {
 		case err == nil && result.Code == pb.EventResult_CODE_INVALID && !wordless:
 			s.log.Error("event refused, tries it without the remote's words", "reason", result.Text)
 			wordless = true
 			continue
-		case err == nil && result.Code == pb.EventResult_CODE_NOT_ACTIVE:
+		case err == nil && result.Code == pb.EventResult_CODE_NOT_ACTIVE && anew:
 			// The next incarnation says it again.
 		case err == nil:
 			if result.Code != pb.EventResult_CODE_OK && result.Code != pb.EventResult_CODE_STALE {
 				s.log.Error("event refused", "code", result.Code, "reason", result.Text)
 			}
 			return index, result.Code == pb.EventResult_CODE_OK
+		case !anew:
+			s.log.Info("gives up what it proposed, decides anew", "error", err)
+			return 0, false
 		case s.outcomes.Err() != nil:
 			s.log.Warn("stopped before the outcome of an attempt was in the log: it will be in doubt", "error", err)
 			return 0, false

@@ -55,10 +55,9 @@ func (s *Scheduler) bounce(id relay.MessageID, m *pb.MessageRecord, claim *pb.Cl
 			Recipient: e.number, Failure: failureOf(e),
 		})
 	}
-	_, taken = s.propose(func() *pb.Event {
+	return s.proposeEnd(claim, func() *pb.Event {
 		return s.event(&pb.Event{Kind: &pb.Event_Bounced{Bounced: bounced}})
 	}, body)
-	return taken
 }
 
 // failureOf is the failure that ends a recipient: the attempt's, or with expiry
@@ -172,10 +171,9 @@ func (s *Scheduler) freeze(id relay.MessageID, claim *pb.ClaimRef, recipients []
 			Recipient: e.number, Failure: failureOf(e),
 		})
 	}
-	_, taken = s.propose(func() *pb.Event {
+	return s.proposeEnd(claim, func() *pb.Event {
 		return s.event(&pb.Event{Kind: &pb.Event_Frozen{Frozen: frozen}})
 	}, nil)
-	return taken
 }
 
 // postpone gives recipients back whose end couldn't be recorded.

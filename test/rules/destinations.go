@@ -148,8 +148,17 @@ func destinations() []rule {
 		{
 			text:    "Expiry goes by the message's own age",
 			in:      "expireClass",
-			without: []change{{"delivery/expiry.go", "s.cfg.Now().Add(-retention)", "s.cfg.Now()"}},
-			test:    "delivery.TestExpiry", says: "the young message",
+			without: []change{
+				{"delivery/expiry.go", "s.cfg.Now().Add(-retention)", "s.cfg.Now()"},
+				{"delivery/outcome.go", "return s.cfg.Now().Sub(fsm.RetentionFrom(message, record)) >= policy.Retention", "return policy.Retention > 0"},
+			},
+			test: "delivery.TestExpiry", says: "the young message",
+		},
+		{
+			text:    "And by its policy at the moment when it ends",
+			in:      "expired",
+			without: []change{{"delivery/expiry.go", "!s.isOver(view, message, record) || ", ""}},
+			test:    "delivery.TestPolicyChangesWhileMailExpires", says: "were returned",
 		},
 		{
 			text:    "Where the destination has recovered since the last attempt, one more comes before expiry",

@@ -299,5 +299,11 @@ func outcomes() []rule {
 			without: []change{{"delivery/outcome.go", "pb.EventResult_CODE_INVALID && !wordless:", "pb.EventResult_CODE_INVALID && !wordless && false:"}},
 			test:    "delivery.TestOutcomeThatTheLogDoesNotTake", says: "waited in vain",
 		},
+		{
+			text:    "An end without a claim is given up with its incarnation",
+			in:      "proposeEnd",
+			without: []change{{"delivery/outcome.go", "s.proposeIn(ctx, false, build, payload)", "s.proposeIn(ctx, true, build, payload)"}},
+			test:    "delivery.TestEndWithoutAClaimIsProposedOnce", says: "frozen again",
+		},
 	}
 }
