@@ -55,7 +55,7 @@ func newQueue(name string, record *pb.DestinationRecord) *queue {
 }
 
 // update takes over a new record, and reports whether connections made under
-// the last one are of no use any more. After an outage concurrency begins at 1.
+// the last one, and what is asked over them, are of no use any more. After an outage concurrency begins at 1.
 func (q *queue) update(record *pb.DestinationRecord) (reconfigured bool) {
 	wasUp := q.up()
 	if !proto.Equal(q.record.GetConfig(), record.GetConfig()) {
@@ -198,6 +198,20 @@ func (q *queue) probing() bool {
 	return len(q.claiming) > 0 || slices.ContainsFunc(q.lanes[:], func(l lane) bool {
 		return slices.ContainsFunc(l.ready, isProbe)
 	})
+}
+
+// abortProbe ends a probe, which is the only one and may hang for minutes.
+func (q *queue) abortProbe() {
+	for _, a := range q.running {
+		if a.probe {
+			a.abortUnlessCommitted()
+		}
+	}
+	for c := range q.calling {
+		if c.probe {
+			c.abortUnlessCommitted()
+		}
+	}
 }
 
 // outage is why the destination isn't up, or else what an attempt there came to.

@@ -191,6 +191,7 @@ func (s *Scheduler) refresh(name string) {
 	}
 	if exists && q.update(record) {
 		s.closeConns(q, q.takeIdle(time.Time{}))
+		q.abortProbe()
 	}
 	if owned && !q.owned {
 		q.ownedSince = s.cfg.Now()

@@ -146,8 +146,8 @@ func destinations() []rule {
 			test:    "delivery.TestConcurrency", says: "after an outage",
 		},
 		{
-			text:    "Expiry goes by the message's own age",
-			in:      "expireClass",
+			text: "Expiry goes by the message's own age",
+			in:   "expireClass",
 			without: []change{
 				{"delivery/expiry.go", "s.cfg.Now().Add(-retention)", "s.cfg.Now()"},
 				{"delivery/outcome.go", "return s.cfg.Now().Sub(fsm.RetentionFrom(message, record)) >= policy.Retention", "return policy.Retention > 0"},
