@@ -78,7 +78,8 @@ func (s *Scheduler) mayProbeByCallout(q *queue) bool {
 
 // probeAlone probes a destination for which nothing waits and nobody is asked for: it
 // would be shown as down, and those who come next told so, however long it has been
-// back. Any reply to MAIL proves it up, whatever it says of the recipient.
+// back. Any reply to MAIL proves it up, whatever it says of the recipient; but a host that
+// answers that with 421, hangs up or says nothing fails as it would for a message.
 func (s *Scheduler) probeAlone(q *queue) {
 	if len(q.callouts) > 0 || s.cfg.State.Probing(q.name) {
 		return // its end comes back here

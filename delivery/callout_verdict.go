@@ -22,6 +22,7 @@ func (s *Scheduler) judgeCallout(c *callout) {
 	}
 	if c.probe {
 		s.metrics.probed(v)
+		q.silent = false // it is a message's turn
 	}
 	var event *pb.RecipientVerified
 	if c.local != "" { // else nobody has asked: probeAlone

@@ -3,6 +3,8 @@ package delivery
 import (
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/test/sink"
 )
@@ -31,5 +33,21 @@ func TestProbeEndsWithTheHosts(t *testing.T) {
 				t.Errorf("%d connections to the old host", n)
 			}
 		})
+	}
+}
+
+// Other hosts are a new beginning: what this side couldn't give the old ones they may take.
+func TestReconfigurationIsAskedWithAMessage(t *testing.T) {
+	q := upQueue(5)
+	q.record.Health.State = pb.DestinationHealth_STATE_DOWN
+	q.silent = true
+	same := proto.CloneOf(q.record)
+	if q.update(same); !q.silent {
+		t.Error("nothing was changed")
+	}
+	other := proto.CloneOf(q.record)
+	other.Config.Hosts = []*pb.DestinationConfig_Host{{Address: "127.0.0.2:25"}}
+	if q.update(other); q.silent {
+		t.Error("a stranger is next")
 	}
 }

@@ -41,8 +41,9 @@ type queue struct {
 	hosts       hostTrouble
 	mx          []*pb.DestinationConfig_Host // as of the last look at the DNS
 	refusals    refusals
-	// silent: a probe of this outage said nothing to the host. The next ones ask for a
-	// stranger, since what waits behind that message may be of its kind.
+	// silent: the latest probe said nothing to the host. The next one asks for a
+	// stranger, since what waits behind that message may be of its kind. One that fails is
+	// followed by a message again: a host may take that and no stranger.
 	silent bool
 }
 
@@ -62,7 +63,7 @@ func (q *queue) update(record *pb.DestinationRecord) (reconfigured bool) {
 		reconfigured = true
 		q.revision++
 		clear(q.hosts)
-		q.mx = nil
+		q.mx, q.silent = nil, false
 		clear(q.refusals)
 	}
 	q.record = record

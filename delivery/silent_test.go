@@ -140,19 +140,30 @@ func TestSilentProbeEndsNoOutage(t *testing.T) {
 	w.awaitState(small, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
 }
 
+// untilBounced answers MAIL with 421 until something was returned, and then as then does.
+func (w *world) untilBounced(then func(sink.Step) sink.Reply) func(sink.Step) sink.Reply {
+	return func(step sink.Step) sink.Reply {
+		switch {
+		case w.log.count(func(e *pb.Event) bool { return e.GetBounced() != nil }) > 0:
+			return then(step)
+		case step.Verb == "MAIL":
+			return sink.Reply{Code: 421, Text: "shutting down", Hangup: true}
+		}
+		return sink.Reply{}
+	}
+}
+
 // A host that is back isn't kept waiting until all messages that it can't be given have
 // had their turn as a probe: after the first it is asked for a stranger.
 func TestSilentProbesDontDelayRecovery(t *testing.T) {
 	t.Parallel()
 	w, s := shutsDown(t, "example.test")
+	s.SetAnswer(w.untilBounced(func(sink.Step) sink.Reply { return sink.Reply{} }))
 	small := w.accept("", "small@example.test")
 	w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
-	var large []relay.MessageID
 	for range 4 {
-		large = append(large, w.acceptBody("", strings.Repeat("x", 998)+"\r\n", "large@example.test"))
+		w.acceptBody("", strings.Repeat("x", 998)+"\r\n", "large@example.test")
 	}
-	w.awaitState(large[0], 0, pb.RecipientState_RECIPIENT_STATE_BOUNCED)
-	s.SetAnswer(nil)
 	w.awaitState(small, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
 	bounced, silent := 0, -1
 	w.log.count(func(e *pb.Event) bool {
@@ -166,6 +177,35 @@ func TestSilentProbesDontDelayRecovery(t *testing.T) {
 	})
 	if silent != 1 {
 		t.Errorf("%d probes said nothing to the host", silent)
+	}
+}
+
+// A host that takes mail and no stranger isn't asked for strangers for ever: after each
+// it is a message's turn.
+func TestHostThatTakesNoStranger(t *testing.T) {
+	t.Parallel()
+	for name, verb := range map[string]string{"refuses it": "RCPT", "refuses the null sender": "MAIL"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, s := shutsDown(t, "example.test")
+			strangers := 0
+			s.SetAnswer(w.untilBounced(func(step sink.Step) sink.Reply {
+				if step.Verb == verb && (step.Address == "" || strings.HasPrefix(step.Address, "holdfast")) {
+					strangers++
+					return sink.Reply{Code: 421, Text: "nobody I know", Hangup: true}
+				}
+				return sink.Reply{}
+			}))
+			small := w.accept(testSender, "small@example.test")
+			w.await("the destination is down", func() bool { return w.health("dest").State == pb.DestinationHealth_STATE_DOWN })
+			w.acceptBody(testSender, strings.Repeat("x", 998)+"\r\n", "large@example.test")
+			w.awaitState(small, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+			w.nodes["a"].stop()
+			must(t, s.Close())
+			if strangers != 1 {
+				t.Errorf("it was asked for %d strangers", strangers)
+			}
+		})
 	}
 }
 
