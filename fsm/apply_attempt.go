@@ -149,8 +149,8 @@ func (t *tx) markDoubt(m *message, r *recipient, attempt *pb.Attempt, failure *p
 }
 
 // delivered ends recipients whoever sends it: a message that has arrived must
-// not be sent again. One for a recipient that had ended is a duplicate, unless
-// it is the same attempt told twice. One that went to an address that the recipient
+// not be sent again, not even when its deletion is undone. One for a recipient that had
+// ended for good is a duplicate, unless it is the same attempt told twice. One that went to an address that the recipient
 // no longer has ends nothing.
 func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 	m := t.messageOf(e.MessageId)
@@ -167,7 +167,7 @@ func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 			t.deliveredElsewhere(m, r, e, d, earlier)
 			continue
 		}
-		if !isOpen(r.rec.State) {
+		if !keepsBody(r.rec) {
 			t.countDuplicate(m, r, e, d)
 			continue
 		}
@@ -175,6 +175,7 @@ func (t *tx) delivered(e *pb.Delivered) *pb.EventResult {
 		t.unclaim(r)
 		r.rec.State, r.rec.EndedAt = pb.RecipientState_RECIPIENT_STATE_DELIVERED, t.event.Time
 		r.rec.DeliveredBy, r.rec.NextAttempt = e.Claim, 0
+		r.rec.UndoUntil, r.rec.UndoState = 0, 0
 		r.rec.Attempts++
 		t.saveRecipient(m, r)
 		row := deliveryRow(pb.HistoryRecord_KIND_DELIVERED, e, d)
@@ -211,7 +212,7 @@ func (t *tx) deliveredElsewhere(m *message, r *recipient, e *pb.Delivered, d *pb
 	if toldBefore(r, e.Claim) {
 		return
 	}
-	if isOpen(r.rec.State) {
+	if keepsBody(r.rec) {
 		r.rec.DeliveredBy = e.Claim
 		t.saveRecipient(m, r)
 	}

@@ -163,3 +163,51 @@ func TestLateDeliveryToTheAddressItHasAgain(t *testing.T) {
 		})
 	}
 }
+
+// What an operator deletes while nobody knows that it has arrived is delivered, once that
+// is known, and can't come back. At the end of its undo time it can't anyhow.
+func TestLateDeliveryOfWhatWasDeleted(t *testing.T) {
+	for name, purged := range map[string]bool{"it could come back": false, "it couldn't": true} {
+		t.Run(name, func(t *testing.T) {
+			w, first, second := twoNodes(t)
+			id := w.accept(first, "x@example.test", "y@example.test")
+			w.must(first, claimOf(1, id, 0), nil)
+			w.down(nameOf(first), first)
+			remove := &pb.Operation{Kind: pb.Operation_KIND_DELETE, By: "ann", UndoFor: int64(time.Hour)}
+			w.must(second, operated(remove, id, 0), nil)
+			if purged {
+				w.now = w.now.Add(2 * time.Hour)
+				w.must(second, &pb.Event{Kind: &pb.Event_Purged{Purged: &pb.Purged{Targets: AddTarget(nil, id, 0)}}}, nil)
+			}
+			w.must(first, delivered(ref(first, 1), id, 0), nil)
+			got, n := w.recipientOf(id, 0), w.view().DomainCounter("example.test")
+			if purged {
+				if got.State != pb.RecipientState_RECIPIENT_STATE_DELETED || n.Delivered != 0 || n.Duplicates != 1 {
+					t.Errorf("recipient %v, counters %v", got, n)
+				}
+				w.checkConsistent()
+				return
+			}
+			if got.State != pb.RecipientState_RECIPIENT_STATE_DELIVERED || got.UndoUntil != 0 || got.UndoState != 0 || got.Attempts != 1 ||
+				n.Delivered != 1 || n.Duplicates != 0 || n.Undoable != 0 || n.Ended != 0 {
+				t.Errorf("recipient %v, counters %v", got, n)
+			}
+			if r := w.fold(second, operated(opUndelete, id, 0), nil); r.Code == pb.EventResult_CODE_OK {
+				t.Error("it has come back")
+			}
+			if kinds := w.historyKinds(id); kinds[len(kinds)-1] != pb.HistoryRecord_KIND_DELIVERED {
+				t.Errorf("history %v", kinds)
+			}
+			w.must(second, delivered(ref(first, 1), id, 0), nil)
+			if n := w.view().DomainCounter("example.test"); n.Duplicates != 0 {
+				t.Errorf("told twice: %v", n)
+			}
+			w.must(second, claimOf(2, id, 1), nil)
+			w.must(second, delivered(ref(second, 2), id, 1), nil)
+			if rows := w.state.digests[famContent].rows; rows != 0 {
+				t.Errorf("%d bodies are kept", rows)
+			}
+			w.checkConsistent()
+		})
+	}
+}

@@ -184,6 +184,12 @@ func outcomes() []rule {
 			note: "model 14",
 		},
 		{
+			text:    "And one that was deleted and could come back",
+			in:      "delivered",
+			without: []change{{"fsm/apply_attempt.go", "if !keepsBody(r.rec) {", "if !isOpen(r.rec.State) {"}},
+			test:    "fsm.TestLateDeliveryOfWhatWasDeleted", says: "it has come back",
+		},
+		{
 			text:    "Delivered for a recipient that has ended is a duplicate, in the history and counted",
 			in:      "countDuplicate",
 			without: []change{{"fsm/apply_attempt.go", "\tt.counter('d', countedDomain(r.rec)).Duplicates++\n", ""}},
