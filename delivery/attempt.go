@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"holdfast/delivery/smtpout"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
@@ -100,7 +102,7 @@ func (s *Scheduler) carry(ctx context.Context, a *attempt) {
 		a.skipped = true
 		return
 	}
-	if !s.holds(a) {
+	if len(a.recipients) == 0 || !s.holds(a) {
 		a.skipped = true
 		return
 	}
@@ -221,7 +223,9 @@ func asFailure(err error) *relay.Failure {
 	return nil
 }
 
-// transaction reads what is to be sent from the state.
+// transaction reads what is to be sent from the state. A recipient may have ended since
+// the grant, by a delivery of an earlier claim that was told late: it is left out, and
+// out of the attempt's grant.
 func (s *Scheduler) transaction(a *attempt) (smtpout.Transaction, error) {
 	view, err := s.cfg.State.View()
 	if err != nil {
@@ -239,11 +243,18 @@ func (s *Scheduler) transaction(a *attempt) (smtpout.Transaction, error) {
 		Size: int64(m.Content.GetSize()),
 		Body: func() (io.ReadCloser, error) { return s.openBody(a) },
 	}
-	for _, number := range a.grant.Record.Recipients {
+	granted := a.grant.Record
+	a.grant.Record = proto.CloneOf(granted)
+	a.grant.Record.Recipients = nil
+	for _, number := range granted.Recipients {
 		rec, err := view.Recipient(a.id, number)
 		if err != nil {
 			return smtpout.Transaction{}, fmt.Errorf("recipient %d of %s: %w", number, a.id, err)
 		}
+		if !proto.Equal(rec.Claim, a.grant.Claim) {
+			continue
+		}
+		a.grant.Record.Recipients = append(a.grant.Record.Recipients, number)
 		a.recipients = append(a.recipients, rec)
 		t.Recipients = append(t.Recipients, smtpout.Recipient{
 			Address: rec.Recipient.GetAddress(), Notify: rec.Recipient.GetNotify(), ORcpt: rec.Recipient.GetOrcpt(),

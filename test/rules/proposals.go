@@ -184,7 +184,7 @@ func outcomes() []rule {
 			note: "model 14",
 		},
 		{
-			text:    "And one that was deleted and could come back",
+			text:    "Delivered ends what was deleted and could come back",
 			in:      "delivered",
 			without: []change{{"fsm/apply_attempt.go", "if !keepsBody(r.rec) {", "if !isOpen(r.rec.State) {"}},
 			test:    "fsm.TestLateDeliveryOfWhatWasDeleted", says: "it has come back",
