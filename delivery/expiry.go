@@ -116,10 +116,11 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 	return message, expired, nil
 }
 
-// attemptComes: the destination is up and not suspended, and the recipient is
-// due, or hasn't been tried since an outage was over.
+// attemptComes: the destination isn't down and not suspended, and the recipient is
+// due, or hasn't been tried since an outage was over. One failure makes a destination
+// suspect; the next probe, which is due at once, shows whether it is down.
 func (s *Scheduler) attemptComes(record *pb.RecipientRecord, destination *pb.DestinationRecord) bool {
-	if destination.GetHealth().GetState() != pb.DestinationHealth_STATE_UP || destination.Suspended != nil {
+	if destination == nil || destination.Health.GetState() == pb.DestinationHealth_STATE_DOWN || destination.Suspended != nil {
 		return false
 	}
 	return !time.Unix(0, record.NextAttempt).After(s.cfg.Now()) ||

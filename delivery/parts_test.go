@@ -348,7 +348,7 @@ func TestVerdict(t *testing.T) {
 // One more attempt comes before a message is returned where its destination has
 // recovered since the last one.
 func TestAttemptComes(t *testing.T) {
-	up, down := pb.DestinationHealth_STATE_UP, pb.DestinationHealth_STATE_DOWN
+	up, suspect, down := pb.DestinationHealth_STATE_UP, pb.DestinationHealth_STATE_SUSPECT, pb.DestinationHealth_STATE_DOWN
 	for _, tt := range []struct {
 		name                 string
 		state                pb.DestinationHealth_State
@@ -358,6 +358,8 @@ func TestAttemptComes(t *testing.T) {
 		{"down", down, -time.Hour, -time.Hour, 0, false},
 		{"up and due", up, -time.Hour, -time.Hour, 0, true},
 		{"up and not due", up, time.Hour, -time.Hour, 0, false},
+		{"suspect and due", suspect, -time.Hour, -time.Hour, 0, true},
+		{"suspect and not due", suspect, time.Hour, -time.Hour, 0, false},
 		{"recovered since", up, time.Hour, -2 * time.Hour, -time.Hour, true},
 		{"recovered before", up, time.Hour, -time.Hour, -2 * time.Hour, false},
 		{"recovered since and down again", down, time.Hour, -2 * time.Hour, -time.Hour, false},
