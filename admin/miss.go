@@ -20,6 +20,7 @@ import (
 // node may be behind, and "no such token" lets an operator leave while the token lives.
 // They come behind those of an Access.
 func Misses(cfg Config) []grpc.ServerOption {
+	cfg.Cluster = shareBarrier(cfg.Cluster)
 	m := misses{newNode(cfg)}
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(m.call), grpc.ChainStreamInterceptor(m.stream)}
 }
@@ -64,7 +65,7 @@ func (m misses) again(ctx context.Context, method string, req any, missed error,
 			return call()
 		}
 		stale := s.Proto()
-		stale.Message += " (stale: this node has no quorum and may be behind)"
+		stale.Message += " (stale: this node may be behind)"
 		return status.ErrorProto(stale)
 	}
 	if m.upToNow(ctx) == nil {

@@ -243,10 +243,10 @@ func (s *Scheduler) transaction(a *attempt) (smtpout.Transaction, error) {
 		Size: int64(m.Content.GetSize()),
 		Body: func() (io.ReadCloser, error) { return s.openBody(a) },
 	}
-	granted := a.grant.Record
-	a.grant.Record = proto.CloneOf(granted)
-	a.grant.Record.Recipients = nil
-	for _, number := range granted.Recipients {
+	still := proto.CloneOf(a.grant.Record)
+	still.Recipients = nil
+	var records []*pb.RecipientRecord
+	for _, number := range a.grant.Record.Recipients {
 		rec, err := view.Recipient(a.id, number)
 		if err != nil {
 			return smtpout.Transaction{}, fmt.Errorf("recipient %d of %s: %w", number, a.id, err)
@@ -254,12 +254,13 @@ func (s *Scheduler) transaction(a *attempt) (smtpout.Transaction, error) {
 		if !proto.Equal(rec.Claim, a.grant.Claim) {
 			continue
 		}
-		a.grant.Record.Recipients = append(a.grant.Record.Recipients, number)
-		a.recipients = append(a.recipients, rec)
+		still.Recipients = append(still.Recipients, number)
+		records = append(records, rec)
 		t.Recipients = append(t.Recipients, smtpout.Recipient{
 			Address: rec.Recipient.GetAddress(), Notify: rec.Recipient.GetNotify(), ORcpt: rec.Recipient.GetOrcpt(),
 		})
 	}
+	a.grant.Record, a.recipients = still, records // else all of the grant is given back
 	return t, nil
 }
 

@@ -241,10 +241,29 @@ func (t *tx) carryOut(m *message, r *recipient) {
 	op := waiting.Operation
 	r.rec.Ordered = nil
 	kind, text := historyKind(op.GetKind()), t.operationText(op)
-	if _, why := t.operate(op, m, r); why != "" {
+	if id, ok := t.takenBack(op, m, r.rec); ok {
+		kind, text = pb.HistoryRecord_KIND_ORDERED, fmt.Sprintf("%s was not carried out: operation %s takes it back", OperationWord(op.GetKind()), id)
+	} else if _, why := t.operate(op, m, r); why != "" {
 		kind, text = pb.HistoryRecord_KIND_ORDERED, OperationWord(op.GetKind())+" was not carried out: it "+why
 	}
 	t.addOperation(m, op, kind, []uint32{r.number}, text)
+}
+
+// takenBack is the operation by filter under way that takes a waiting one back and means
+// the recipient: carried out before it gets there, it might be where that has been
+// already. One with a limit may never get there.
+func (t *tx) takenBack(op *pb.Operation, m *message, rec *pb.RecipientRecord) (by relay.MessageID, ok bool) {
+	for _, key := range t.keysOf([]byte{byte(famBulks)}, maxBulks+keptBulks+1) {
+		bulk := &pb.BulkRecord{}
+		if t.load(key, bulk) == nil || bulk.FinishedAt != 0 || bulk.Limit != 0 {
+			continue
+		}
+		f := bulkFilter(bulk)
+		if f.Waiting == op.GetKind() && f.meansRecipient(rec) && f.matchesMessage(m.rec) {
+			return relay.MessageID(key[1:]), true
+		}
+	}
+	return by, false
 }
 
 // undelete makes a deleted recipient what it was.

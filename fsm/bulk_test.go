@@ -160,6 +160,34 @@ func TestBulkTakesBackWhatWaits(t *testing.T) {
 	}
 }
 
+// Also where the attempt ends while the operation is under way.
+func TestBulkTakesBackWhatIsJustCarriedOut(t *testing.T) {
+	for _, tt := range []struct {
+		op, undo *pb.Operation
+		states   []pb.RecipientState
+	}{
+		{opDelete, opUndelete, []pb.RecipientState{deletedSt}}, {opHold, opRelease, []pb.RecipientState{held}},
+	} {
+		w := operatorWorld(t)
+		tried, elsewhere := w.accept(1, "a@example.test"), w.accept(1, "b@other.test")
+		for attempt, id := range []relay.MessageID{tried, elsewhere} {
+			event := claimOf(uint64(attempt+1), id, 0)
+			event.GetAttemptStarted().Claims[0].Destination = w.recipientOf(id, 0).Destination
+			w.must(1, event, nil)
+			w.must(1, operated(tt.op, id, 0), nil)
+		}
+		bulk := w.startBulk(Filter{Domain: "example.test", States: tt.states}, tt.undo, 0)
+		w.must(1, deferred(ref(1, 1), tried, w.now.Add(time.Hour), 0), nil)
+		w.must(1, deferred(ref(1, 2), elsewhere, w.now.Add(time.Hour), 0), nil)
+		w.carryOnBulk(bulk, 10)
+		w.wantState(tried, 0, pending)
+		if row := w.lastRow(tried); !strings.Contains(row.Text, "takes it back") {
+			t.Errorf("its log ends with %v", row)
+		}
+		w.wantState(elsewhere, 0, tt.states[0])
+	}
+}
+
 // What was ordered after an operation by filter began stays ordered, also where a piece
 // was cut before it came into the log.
 func TestBulkLeavesLaterOrders(t *testing.T) {

@@ -108,24 +108,24 @@ func (t *tx) letGo(targets []*pb.Target, kind pb.HistoryRecord_Kind, end func(*p
 // UndoOver lists deleted recipients whose undo time ended before a time, up to
 // limit of them.
 func (s *State) UndoOver(before time.Time, limit int) ([]*pb.Target, error) {
-	return s.leaving(leavingPrefix(leavingDeleted), before, limit)
+	return s.leaving(leavingPrefix(leavingDeleted), before, limit, leavingPieces)
 }
 
 // FrozenBefore lists recipients that were frozen before a time, longest first,
 // up to limit of them.
 func (s *State) FrozenBefore(before time.Time, limit int) ([]*pb.Target, error) {
-	return s.leaving(leavingPrefix(leavingFrozen), before, limit)
+	return s.leaving(leavingPrefix(leavingFrozen), before, limit, leavingPieces)
 }
 
 // Returning lists recipients of a destination that are to be returned by an
 // operator's order, up to limit of them.
 func (s *State) Returning(destination string, limit int) ([]*pb.Target, error) {
-	return s.leaving(returningPrefix(destination), time.Time{}, limit)
+	return s.leaving(returningPrefix(destination), time.Time{}, limit, 0) // each goes by itself
 }
 
 // AnyReturning reports whether there are some at any destination.
 func (s *State) AnyReturning() (bool, error) {
-	found, err := s.leaving(leavingPrefix(leavingReturning), time.Time{}, 1)
+	found, err := s.leaving(leavingPrefix(leavingReturning), time.Time{}, 1, 0)
 	return len(found) > 0, err
 }
 
@@ -133,8 +133,9 @@ func (s *State) AnyReturning() (bool, error) {
 // that Apply reads and deletes, and no acceptance gets its 250 meanwhile.
 const leavingPieces = 1000
 
-// leaving lists up to limit recipients, or fewer where their messages are long.
-func (s *State) leaving(prefix []byte, before time.Time, limit int) ([]*pb.Target, error) {
+// leaving lists up to limit recipients, or fewer where their bodies have so many pieces;
+// 0 is no bound.
+func (s *State) leaving(prefix []byte, before time.Time, limit int, most uint32) ([]*pb.Target, error) {
 	gen, err := s.acquire()
 	if err != nil {
 		return nil, err
@@ -144,12 +145,12 @@ func (s *State) leaving(prefix []byte, before time.Time, limit int) ([]*pb.Targe
 	n, pieces := 0, uint32(0)
 	err = scan(gen.db, prefix, func(key, _ []byte) error {
 		at, id, number := tailOf(key)
-		if n == limit || pieces >= leavingPieces || !before.IsZero() && at >= before.UnixNano() {
+		if n == limit || most > 0 && pieces >= most || !before.IsZero() && at >= before.UnixNano() {
 			return errStop
 		}
 		n++
 		messages := len(found)
-		if found = AddTarget(found, id, number); len(found) == messages {
+		if found = AddTarget(found, id, number); most == 0 || len(found) == messages {
 			return nil
 		}
 		message := &pb.MessageRecord{}

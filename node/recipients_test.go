@@ -15,16 +15,16 @@ import (
 // it first comes to where that one is.
 func TestVerifyRecipientWaitsForTheAsker(t *testing.T) {
 	n := alone(t)
-	ask := func(applied uint64) codes.Code {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ask := func(applied uint64, patience time.Duration) codes.Code {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		_, err := n.verifyRecipient(ctx, &pb.VerifyRecipientRequest{Destination: "dest", Address: "a@example.test", AppliedIndex: applied})
 		return status.Code(err)
 	}
-	if got := ask(n.state.AppliedIndex() + 1000); got != codes.DeadlineExceeded {
+	if got := ask(n.state.AppliedIndex()+1000, 50*time.Millisecond); got != codes.DeadlineExceeded {
 		t.Errorf("behind the asking node it answers %v", got)
 	}
-	if got := ask(0); got != codes.FailedPrecondition {
+	if got := ask(0, time.Minute); got != codes.FailedPrecondition {
 		t.Errorf("it answers %v, want that it doesn't own the destination", got)
 	}
 }

@@ -24,7 +24,7 @@ var (
 	noPostmaster   = reply(550, "5.1.1", "this relay has no postmaster mailbox: name a domain")
 	tooLarge       = reply(552, "5.3.4", "message is larger than this server takes")
 	tooManyRcpts   = reply(452, "4.5.3", "too many recipients, send the rest in another message")
-	domainTooSmall = reply(552, "5.3.4", "message is larger than this domain takes")
+	domainTooSmall = reply(552, "5.3.4", "message is as large as all that this domain may hold")
 	domainFull     = reply(452, "4.2.2", "too much mail is held for this domain, try again later")
 	noMemory       = reply(452, "4.3.1", "too much mail is arriving, try again later")
 	mailLoop       = reply(554, "5.4.6", "more than 50 Received headers: the message is in a loop")

@@ -44,7 +44,11 @@ func refuseEmpty(cmd *cobra.Command, _ []string) error {
 		if flag.Name == "from" {
 			hint = ` (the null sender is "<>")`
 		}
-		refused = usage("--%s is given, and empty%s", flag.Name, hint)
+		what := "is given, and empty"
+		if flag.Value.String() != "" && flag.Value.String() != "[]" {
+			what = "has an empty item"
+		}
+		refused = usage("--%s %s%s", flag.Name, what, hint)
 	})
 	return refused
 }

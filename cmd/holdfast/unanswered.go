@@ -75,7 +75,7 @@ func changes(method string, req any) bool {
 func lookFirst(req any) string {
 	switch r := req.(type) {
 	case *pb.StartBulkRequest:
-		return "`holdfast queue operations`: if it began it is the last there, and a second one would hit further messages"
+		return "`holdfast queue operations`: if it began it is there, and a second one would hit further messages"
 	case *pb.CreateTokenRequest:
 		return fmt.Sprintf("`holdfast token list`: if %s is there its secret is lost, revoke it and create it again", r.Name)
 	case *pb.CreateAccountRequest:

@@ -250,6 +250,12 @@ func outcomes() []rule {
 			test:    "fsm.TestBulkTakesBackWhatWaits", says: "the preview of KIND_UNDELETE has",
 		},
 		{
+			text:    "Nor is it carried out while such an operation is on its way there",
+			in:      "takenBack",
+			without: []change{{"fsm/apply_operator.go", "if f.Waiting == op.GetKind() && ", "if false && "}},
+			test:    "fsm.TestBulkTakesBackWhatIsJustCarriedOut", says: "recipient 0 is RECIPIENT_STATE_DELETED",
+		},
+		{
 			text:    "And leaves what was ordered after it began",
 			in:      "sameToFilters",
 			without: []change{{"fsm/message.go", " && waitsFor(a) == waitsFor(b)\n", "\n"}},
