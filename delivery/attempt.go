@@ -130,6 +130,9 @@ func (s *Scheduler) reach(ctx context.Context, a *attempt, say func(*smtpout.Con
 		s.metrics.connected(failure, s.cfg.Now().Sub(begin))
 		if failure != nil {
 			a.failure = failure
+			if isShort(failure) {
+				return
+			}
 			// The next attempt goes elsewhere first where the time was over at the first host.
 			if ctx.Err() == nil || errors.Is(context.Cause(ctx), errTooLong) && len(a.failedHosts) == 0 {
 				a.failedHosts = append(a.failedHosts, host)

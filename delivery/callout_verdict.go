@@ -100,6 +100,8 @@ func (c *callout) tell(said answer) {
 func (s *Scheduler) verdictOnCallout(q *queue, a *attempt) verdict {
 	failure := a.hostFailure()
 	switch {
+	case a.failure != nil && isShort(a.failure):
+		return s.verdictOnShortage(q, a)
 	case a.failure == nil && tooLong(a.result):
 		// That says nothing of the host, but as a probe it isn't one that came back.
 		if !a.probe {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	"holdfast/delivery/smtpout"
@@ -82,6 +83,8 @@ func (s *Scheduler) judge(a *attempt) {
 func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 	failure := a.hostFailure()
 	switch {
+	case a.failure != nil && isShort(a.failure):
+		return s.verdictOnShortage(q, a)
 	case failure == nil && a.isSilent():
 		return s.verdictOnSilence(q, a)
 	case failure == nil:
@@ -97,6 +100,17 @@ func (s *Scheduler) verdictOn(q *queue, a *attempt) verdict {
 		return verdict{delay: s.cfg.Timing.HostDelay}
 	}
 	return verdict{failed: failure}
+}
+
+// isShort: this process has as many files open as it may, which says nothing of any host.
+func isShort(f *relay.Failure) bool {
+	return errors.Is(f, syscall.EMFILE) || errors.Is(f, syscall.ENFILE)
+}
+
+// verdictOnShortage leaves the destination as it is, and has its mail wait a little.
+func (s *Scheduler) verdictOnShortage(q *queue, a *attempt) verdict {
+	q.pause = a.ended.Add(s.cfg.Timing.HostDelay)
+	return verdict{delay: s.cfg.Timing.HostDelay}
 }
 
 // isSilent reports whether an attempt ended before the host said anything to MAIL, and
