@@ -296,12 +296,25 @@ func TestJoinByAnOperator(t *testing.T) {
 	others := newWorld(t, "z")
 	others.startAll()
 	others.awaitLeased("z")
-	for what, address := range map[string]string{"another cluster's": others.nodes["z"].admin, "nobody's": nobody} {
-		voter, _, err := d.cluster.JoinVia(within(t, 20*time.Second), []string{address})
-		if voter || status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), address) {
-			t.Errorf("%s address: voter %v, %v; want a refusal that names it", what, voter, err)
-		}
+	z := others.nodes["z"].admin
+	for address, want := range map[string]string{z: "empty " + d.dir + " first", nobody: "try again"} {
+		eventually(t, address+" is refused with the words "+want, func() bool {
+			voter, _, err := d.cluster.JoinVia(within(t, 20*time.Second), []string{address})
+			if voter || err == nil {
+				t.Fatalf("at %s: voter %v, %v; want a refusal", address, voter, err)
+			}
+			return strings.Contains(err.Error(), address) && strings.Contains(err.Error(), want)
+		})
 	}
+	if _, _, err := d.cluster.JoinVia(within(t, 20*time.Second), []string{nobody}); status.Code(err) != codes.Unavailable || strings.Contains(err.Error(), "empty") {
+		t.Errorf("where nobody is: %v, want Unavailable and no word of emptying the folder", err)
+	}
+	w.net.own(nobody, "nobody")
+	w.net.isolate("d", "nobody") // as a host that is off: it takes the whole time of a call
+	eventually(t, "the second address counts where the first is silent", func() bool {
+		voter, _, err := d.cluster.JoinVia(within(t, time.Second), []string{nobody, b[0]})
+		return voter && err == nil
+	})
 	if invited := d.cluster.invitation(); !slices.Equal(invited, b) {
 		t.Errorf("it asks %v for a cluster, want %v", invited, b)
 	}

@@ -42,21 +42,37 @@ func (c *Cluster) JoinVia(ctx context.Context, addresses []string) (voter bool, 
 }
 
 // checkMember refuses to let a member join a cluster that isn't known to be its own.
+// It asks all the addresses at once, so that one where nobody is doesn't use up the
+// time of the others, and as a node of no cluster would: who belongs to another one
+// then says to which. Only there is an empty folder any help.
 func (c *Cluster) checkMember(ctx context.Context, addresses []string) error {
+	found, failures := c.helloAll(ctx, addresses, "")
 	var others []string
-	for _, address := range addresses {
-		answer, err := c.helloTo(ctx, peerAt{address: address})
+	foreign, again := false, false
+	for i, answer := range found {
+		other := ""
 		switch {
-		case err != nil:
-			others = append(others, fmt.Sprintf("%s: %s", address, status.Convert(err).Message()))
+		case failures[i] != nil:
+			again, other = true, status.Convert(failures[i]).Message()
 		case answer.ClusterId == c.clusterID():
 			return nil
+		case answer.ClusterId == "":
+			other = fmt.Sprintf("node %s belongs to no cluster", answer.Node)
+		case answer.ClusterId == clusterUnnamed:
+			again, other = true, fmt.Sprintf("node %s doesn't know its cluster yet", answer.Node)
 		default:
-			others = append(others, fmt.Sprintf("%s: node %s belongs to no cluster", address, answer.Node))
+			foreign, other = true, fmt.Sprintf("node %s belongs to cluster %s", answer.Node, answer.ClusterId)
 		}
+		others = append(others, addresses[i]+": "+other)
 	}
-	return status.Errorf(codes.FailedPrecondition, "node %s is a member of cluster %s, and none of its nodes answers there (%s): empty %s first to let it join another one",
-		c.cfg.Node, c.clusterID(), strings.Join(others, "; "), c.cfg.DataDir)
+	member := fmt.Sprintf("node %s is a member of cluster %s, and none of its nodes answers there (%s)", c.cfg.Node, c.clusterID(), strings.Join(others, "; "))
+	switch {
+	case foreign:
+		return status.Errorf(codes.FailedPrecondition, "%s: empty %s first to let it join another one", member, c.cfg.DataDir)
+	case again:
+		return status.Errorf(codes.Unavailable, "%s: try again once they do", member)
+	}
+	return status.Error(codes.FailedPrecondition, member)
 }
 
 func (c *Cluster) invitation() []string {

@@ -96,15 +96,7 @@ func (c *Cluster) askable() []string {
 // hello asks them all at once who they are. It leaves out this node's own
 // answer, and says why if any of the others didn't.
 func (c *Cluster) hello(ctx context.Context, addresses []string) (answers []*pb.HelloResponse, failure string) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
-	defer cancel()
-	found := make([]*pb.HelloResponse, len(addresses))
-	failures := make([]error, len(addresses))
-	var wg sync.WaitGroup
-	for i, address := range addresses {
-		wg.Go(func() { found[i], failures[i] = c.helloTo(ctx, peerAt{address: address}) })
-	}
-	wg.Wait()
+	found, failures := c.helloAll(ctx, addresses, c.clusterID())
 	for i, answer := range found {
 		if failures[i] != nil {
 			failure = fmt.Sprintf("join address %s: %v", addresses[i], failures[i])
@@ -115,10 +107,30 @@ func (c *Cluster) hello(ctx context.Context, addresses []string) (answers []*pb.
 	return answers, failure
 }
 
-func (c *Cluster) helloTo(ctx context.Context, to peerAt) (answer *pb.HelloResponse, err error) {
+// helloAll asks them all at once, for as long as a poll lasts: of each there is an
+// answer or a failure.
+func (c *Cluster) helloAll(ctx context.Context, addresses []string, as string) (found []*pb.HelloResponse, failures []error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
+	defer cancel()
+	found, failures = make([]*pb.HelloResponse, len(addresses)), make([]error, len(addresses))
+	var wg sync.WaitGroup
+	for i, address := range addresses {
+		wg.Go(func() { found[i], failures[i] = c.helloAs(ctx, peerAt{address: address}, as) })
+	}
+	wg.Wait()
+	return found, failures
+}
+
+func (c *Cluster) helloTo(ctx context.Context, to peerAt) (*pb.HelloResponse, error) {
+	return c.helloAs(ctx, to, c.clusterID())
+}
+
+// helloAs asks a node who it is. A node of another cluster than as refuses; to "" each
+// answers.
+func (c *Cluster) helloAs(ctx context.Context, to peerAt, as string) (answer *pb.HelloResponse, err error) {
 	var at peer.Peer
 	err = c.callPeer(ctx, to, func(ctx context.Context, client pb.PeerServiceClient) (err error) {
-		answer, err = client.Hello(ctx, &pb.HelloRequest{ClusterId: c.clusterID(), Node: c.cfg.Node}, grpc.Peer(&at))
+		answer, err = client.Hello(ctx, &pb.HelloRequest{ClusterId: as, Node: c.cfg.Node}, grpc.Peer(&at))
 		return err
 	})
 	if err != nil {
@@ -130,8 +142,8 @@ func (c *Cluster) helloTo(ctx context.Context, to peerAt) (answer *pb.HelloRespo
 	if err := c.checkName(peer.NewContext(ctx, &at), answer.Node); err != nil {
 		return nil, err
 	}
-	if own := c.clusterID(); own != "" && answer.ClusterId != own && answer.ClusterId != "" && answer.ClusterId != clusterUnnamed {
-		return nil, fmt.Errorf("cluster id %s is foreign, this node belongs to %s", answer.ClusterId, own)
+	if as != "" && answer.ClusterId != as && answer.ClusterId != "" && answer.ClusterId != clusterUnnamed {
+		return nil, fmt.Errorf("cluster id %s is foreign, this node belongs to %s", answer.ClusterId, as)
 	}
 	return answer, nil
 }
