@@ -38,6 +38,11 @@ func (p *peerServer) Join(ctx context.Context, req *pb.JoinRequest) (*pb.JoinRes
 		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
 	if c.wasRemoved(ctx, req) {
+		// The node ends by this answer: a leader that was stopped for a while, and has
+		// a successor since, knows nothing of whom that one took in.
+		if _, err := l.verify(ctx); err != nil {
+			return nil, status.Error(codes.Unavailable, err.Error())
+		}
 		return &pb.JoinResponse{ClusterId: c.clusterID(), Removed: true}, nil
 	}
 	voter, err := l.takeIn(ctx, req)

@@ -8,6 +8,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"holdfast/fsm"
+	pb "holdfast/proto/holdfast/v1"
 )
 
 func TestRaftAddressChanges(t *testing.T) {
@@ -47,6 +50,14 @@ func TestRemovedNodeStaysOut(t *testing.T) {
 	// It may not come in again with its old votes.
 	if servers := leader.cluster.serversOf(n.name); len(servers) != 0 {
 		t.Errorf("it is a member again: %v", servers)
+	}
+	// Nor is it told so by a leader that may have a successor, who took it in.
+	w.net.isolate(leader.name, w.others(leader.name)[1])
+	resp, err := (&peerServer{c: leader.cluster}).Join(within(t, leader.cluster.cfg.Timing.Poll), &pb.JoinRequest{
+		ClusterId: n.state.ClusterID(), Node: n.name, RaftId: n.cluster.raftID, RaftAddress: n.raft, AdminAddress: n.admin, Reads: fsm.Version,
+	})
+	if err == nil {
+		t.Errorf("a leader that is cut off answers %v", resp)
 	}
 }
 
