@@ -146,7 +146,7 @@ func (c *Cluster) removeNode(ctx context.Context, node string, force bool) error
 // that one is silent.
 func (c *Cluster) checkRemoval(ctx context.Context, node string, force bool) error {
 	voters, voted := 0, false
-	var alive, silent []string
+	var alive, silent, replaced []string
 	for _, server := range c.configuration() {
 		name := nodeOf(string(server.ID))
 		switch {
@@ -156,6 +156,9 @@ func (c *Cluster) checkRemoval(ctx context.Context, node string, force bool) err
 		case c.answers(ctx, server.ID):
 			voters++
 			alive = append(alive, name)
+		case c.isReplaced(ctx, server):
+			voters++
+			replaced = append(replaced, name)
 		default:
 			voters++
 			silent = append(silent, name)
@@ -168,11 +171,28 @@ func (c *Cluster) checkRemoval(ctx context.Context, node string, force bool) err
 	case voters == 0:
 		return status.Errorf(codes.FailedPrecondition, "node %s is the only voter: without it there is no cluster", node)
 	case len(alive) < quorum && !force:
+		var lacking, remedies []string
+		if len(silent) > 0 {
+			lacking = append(lacking, strings.Join(silent, ", ")+" doesn't")
+			remedies = append(remedies, "start it or remove it first")
+		}
+		if len(replaced) > 0 {
+			names := strings.Join(replaced, ", ")
+			lacking = append(lacking, names+" doesn't vote yet in the place of the data folder that it lost")
+			remedies = append(remedies, fmt.Sprintf("wait until %s votes, as `holdfast status` shows", names))
+		}
 		return status.Errorf(codes.FailedPrecondition,
-			"without node %s there would be %d voters, of which %d must answer, and %s doesn't: no mail would be accepted or delivered; start it or remove it first, or use --force",
-			node, voters, quorum, strings.Join(silent, ", "))
+			"without node %s there would be %d voters, of which %d must answer, and %s: no mail would be accepted or delivered; %s, or use --force",
+			node, voters, quorum, strings.Join(lacking, ", and "), strings.Join(remedies, ", "))
 	}
 	return nil
+}
+
+// isReplaced reports whether a silent server is a data folder that its node lost, and
+// the node is up with the next one.
+func (c *Cluster) isReplaced(ctx context.Context, silent raft.Server) bool {
+	now, ok := current(c.serversOf(nodeOf(string(silent.ID))))
+	return ok && now.ID != silent.ID && c.answers(ctx, now.ID)
 }
 
 // answers reports whether a server answers now.

@@ -174,10 +174,13 @@ func TestRemovalWhileANodeIsReplaced(t *testing.T) {
 	if _, err := leader.cluster.ConditionOf(t.Context(), lost); err == nil {
 		t.Error("it answers as the data folder that it lost, too")
 	}
-	err := leader.cluster.RemoveNode(within(t, 20*time.Second), other, false)
-	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), wiped.name+" doesn't") {
-		t.Errorf("got %v, want a refusal that names node %s", err, wiped.name)
-	}
+	eventually(t, "the refusal says to wait for the wiped node", func() bool { // once it answers within a poll
+		err := leader.cluster.RemoveNode(within(t, 20*time.Second), other, false)
+		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), wiped.name+" doesn't") {
+			t.Fatalf("got %v, want a refusal that names node %s", err, wiped.name)
+		}
+		return strings.Contains(err.Error(), "wait until "+wiped.name+" votes") && !strings.Contains(err.Error(), "start it")
+	})
 }
 
 func TestTransferLeadership(t *testing.T) {
