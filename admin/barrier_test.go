@@ -34,7 +34,7 @@ func TestBarriersAreShared(t *testing.T) {
 			ask := func(after time.Duration) {
 				<-time.After(after)
 				began := c.asked.Load()
-				if err := shared.Barrier(t.Context()); err != want {
+				if err := shared.Barrier(t.Context()); !errors.Is(err, want) {
 					t.Errorf("the answer is %v", err)
 				}
 				if c.asked.Load() == began {

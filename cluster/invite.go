@@ -50,7 +50,7 @@ func (c *Cluster) checkMember(ctx context.Context, addresses []string) error {
 	var others []string
 	foreign, again := false, false
 	for i, answer := range found {
-		other := ""
+		var other string
 		switch {
 		case failures[i] != nil:
 			again, other = true, status.Convert(failures[i]).Message()

@@ -78,7 +78,7 @@ func (n *node) reopen(meanwhile func(*disk) error) {
 // incompressible is text that files have as it is.
 func incompressible(seed byte, size int) string {
 	random := make([]byte, size*3/4)
-	rand.NewChaCha8([32]byte{seed}).Read(random)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(random) // never fails
 	return base64.RawStdEncoding.EncodeToString(random) + "\r\n"
 }
 

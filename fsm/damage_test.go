@@ -30,7 +30,7 @@ func TestByteFlippedBelowTheDatabase(t *testing.T) {
 			var bodies [3][]byte
 			for i := range ids {
 				bodies[i] = make([]byte, size)
-				random.Read(bodies[i])
+				_, _ = random.Read(bodies[i]) // never fails
 				ids[i] = w.newID()
 				w.must(1, accepted(ids[i], bodies[i], "sender@elsewhere.test", "one@example.test"), bodies[i])
 			}
@@ -70,7 +70,7 @@ func TestDamagedRowIsNoEmptyRow(t *testing.T) {
 	w.configure(1)
 	id := w.accept(1, "one@example.test")
 	random := make([]byte, maxOperationText/4*3-10)
-	rand.NewChaCha8([32]byte{1}).Read(random)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(random) // never fails
 	reason := base64.RawStdEncoding.EncodeToString(random) // as it is also on the disk
 	w.must(1, operated(&pb.Operation{Kind: pb.Operation_KIND_HOLD, By: "ann", Reason: reason}, id, 0), nil)
 	if err := w.state.Close(); err != nil {
