@@ -70,7 +70,7 @@ func TestDamagedRowIsNoEmptyRow(t *testing.T) {
 	w.configure(1)
 	id := w.accept(1, "one@example.test")
 	random := make([]byte, maxOperationText/4*3-10)
-	_, _ = rand.NewChaCha8([32]byte{1}).Read(random) // never fails
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(random)       // never fails
 	reason := base64.RawStdEncoding.EncodeToString(random) // as it is also on the disk
 	w.must(1, operated(&pb.Operation{Kind: pb.Operation_KIND_HOLD, By: "ann", Reason: reason}, id, 0), nil)
 	if err := w.state.Close(); err != nil {
