@@ -3,7 +3,38 @@ package admin
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
+
+// barrierPause is the time between two tries to find out what was committed: the
+// leader may be a new one.
+const barrierPause = 100 * time.Millisecond
+
+// barrier brings this node's state to what was committed before the call; it asks once.
+func (n *node) barrier(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.patience())
+	defer cancel()
+	return n.Cluster.Barrier(ctx)
+}
+
+// upToNow is barrier for a change, which waits for an election as proposing it would.
+func (n *node) upToNow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.patience())
+	defer cancel()
+	pause := time.NewTicker(barrierPause)
+	defer pause.Stop()
+	for {
+		err := n.Cluster.Barrier(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
 
 // sharedBarrier is a cluster that is asked one barrier at a time, however many callers
 // wait: whoever asks for things that aren't there, over and over, must not fill the

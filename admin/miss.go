@@ -2,18 +2,15 @@ package admin
 
 import (
 	"context"
-	"strings"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
+
+	pb "holdfast/proto/holdfast/v1"
 )
 
 // Misses are the options of a server whose calls look twice for what isn't there: this
@@ -93,13 +90,7 @@ func reads(method string, req any) bool {
 	if dry, ok := req.(interface{ GetDryRun() bool }); ok && dry.GetDryRun() {
 		return true
 	}
-	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
-	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
-	if err != nil {
-		return false
-	}
-	options, ok := found.Options().(*descriptorpb.MethodOptions)
-	return ok && options.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+	return pb.ReadsOnly(method)
 }
 
 // behind is why a change isn't begun on a node that can't come to what was committed.
@@ -109,32 +100,6 @@ func behind(more string) error {
 		text += more + "; "
 	}
 	return status.Error(codes.Unavailable, text+"`holdfast status` shows which nodes answer")
-}
-
-// barrier brings this node's state to what was committed before the call; it asks once.
-func (n *node) barrier(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, n.patience())
-	defer cancel()
-	return n.Cluster.Barrier(ctx)
-}
-
-// upToNow is barrier for a change, which waits for an election as proposing it would.
-func (n *node) upToNow(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, n.patience())
-	defer cancel()
-	pause := time.NewTicker(barrierPause)
-	defer pause.Stop()
-	for {
-		err := n.Cluster.Barrier(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return err
-		}
-	}
 }
 
 // replayed is a stream whose request can be read twice.

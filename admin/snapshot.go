@@ -21,10 +21,6 @@ const snapshotPiece = 256 << 10
 // that the database has replaced stay on the disk.
 const snapshotStall = time.Minute
 
-// barrierPause is the time between two tries to find out what was committed: the
-// leader may be a new one.
-const barrierPause = 100 * time.Millisecond
-
 // SaveSnapshot streams this node's own state, with a quorum or without.
 func (s *clusterService) SaveSnapshot(_ *pb.SaveSnapshotRequest, stream grpc.ServerStreamingServer[pb.SaveSnapshotResponse]) error {
 	current := s.upToDate(stream.Context())
@@ -50,23 +46,14 @@ func (s *clusterService) SaveSnapshot(_ *pb.SaveSnapshotRequest, stream grpc.Ser
 // answered 250 belongs into a backup that is begun after that. It reports false
 // where there is no quorum to ask, or no answer.
 func (n *node) upToDate(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, n.Patience)
-	defer cancel()
-	pause := time.NewTicker(barrierPause)
-	defer pause.Stop()
-	for n.Cluster.Leased() {
-		err := n.Cluster.Barrier(ctx)
-		if err == nil {
-			return true
-		}
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			n.Logger.Warn("snapshot: what the other nodes have taken may not be in it", "error", err)
-			return false
-		}
+	if !n.Cluster.Leased() {
+		return false
 	}
-	return false
+	err := n.upToNow(ctx)
+	if err != nil {
+		n.Logger.Warn("snapshot: what the other nodes have taken may not be in it", "error", err)
+	}
+	return err == nil
 }
 
 // sendSnapshot gives up on a client that takes nothing any more. Only its return

@@ -8,15 +8,24 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// loadRecord reads a row into record; a missing row leaves it as it is.
+// loadRecord is readRow where a missing row leaves record as it is.
 func loadRecord(db pebble.Reader, key []byte, record proto.Message) error {
+	err := readRow(db, key, record)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// readRow reads a row into record, or ErrNotFound.
+func readRow(db pebble.Reader, key []byte, record proto.Message) error {
 	var damaged error
 	err := readValue(db, key, func(value []byte) { damaged = proto.Unmarshal(value, record) })
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
-		return nil
+		return ErrNotFound
 	case err != nil:
-		return fmt.Errorf("read %q: %w", key[:1], err)
+		return fmt.Errorf("read row %x: %w", key, err)
 	case damaged != nil:
 		return fmt.Errorf("row %x is damaged: %w", key, damaged)
 	}

@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -171,16 +169,4 @@ func (v *View) Recipients(id relay.MessageID) ([]*pb.RecipientRecord, error) {
 		return proto.Unmarshal(value, record)
 	})
 	return records, err
-}
-
-func readRow(db pebble.Reader, key []byte, record proto.Message) error {
-	var damaged error
-	err := readValue(db, key, func(value []byte) { damaged = proto.Unmarshal(value, record) })
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-		return ErrNotFound
-	case err != nil:
-		return fmt.Errorf("read row %x: %w", key, err)
-	}
-	return damaged
 }

@@ -5,15 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	pb "holdfast/proto/holdfast/v1"
 )
@@ -61,13 +57,7 @@ func changes(method string, req any) bool {
 	case *pb.TestDestinationRequest: // has steps to show how far it came
 		return false
 	}
-	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
-	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
-	if err != nil {
-		return true
-	}
-	options, ok := found.Options().(*descriptorpb.MethodOptions)
-	return !ok || options.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+	return !pb.ReadsOnly(method)
 }
 
 // lookFirst is what shows whether a change is in effect, and what then, where repeating

@@ -15,7 +15,7 @@ var mayImport = map[string]struct {
 	"relay": {nil,
 		"relay is the vocabulary that all share, so it depends on nothing"},
 	"proto": {nil,
-		"proto is generated from the .proto files alone"},
+		"proto is what the .proto files say"},
 	"pki": {nil,
 		"pki says who is at the other end of a connection, and all that ask need it"},
 	"fsm": {[]string{"relay", "proto"},
