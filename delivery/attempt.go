@@ -52,8 +52,11 @@ type attempt struct {
 	failure        *relay.Failure               // no transaction took place
 	hosts          []*pb.DestinationConfig_Host // by MX; nil where a kept connection was good
 	failedHosts    []string
-	skipped        bool   // nothing was tried: the claim is gone, or the message
-	copies         copies // of a body that couldn't be read here
+	unfitHosts     []string       // that lack what the message needs
+	unfit          smtpout.Result // of the latest of them
+	hostsLeft      bool           // some were not asked that may have it
+	skipped        bool           // nothing was tried: the claim is gone, or the message
+	copies         copies         // of a body that couldn't be read here
 }
 
 func (s *Scheduler) startAttempt(q *queue, l fsm.Lane, grant fsm.Grant) {
@@ -114,15 +117,17 @@ func (s *Scheduler) carry(ctx context.Context, a *attempt) {
 // another.
 func (s *Scheduler) reach(ctx context.Context, a *attempt, say func(*smtpout.Conn) smtpout.Result) {
 	if a.conn != nil && a.said(a.conn, say) {
+		a.hostsLeft = a.config.Mx != "" || len(a.config.Hosts) > 1
 		return
 	}
 	hosts, failure := s.hostsOf(ctx, a)
 	if failure != nil {
 		a.failure = failure
+		a.fallBack(hosts)
 		return
 	}
 	for _, host := range hosts {
-		if slices.Contains(a.failedHosts, host) {
+		if slices.Contains(a.failedHosts, host) || slices.Contains(a.unfitHosts, host) {
 			continue
 		}
 		begin := s.cfg.Now()
@@ -148,9 +153,13 @@ func (s *Scheduler) reach(ctx context.Context, a *attempt, say func(*smtpout.Con
 			return
 		}
 		if a.said(conn, say) {
+			a.hostsLeft = slices.ContainsFunc(hosts, func(other string) bool {
+				return other != host && !slices.Contains(a.unfitHosts, other)
+			})
 			return
 		}
 	}
+	a.fallBack(hosts)
 	if a.failure == nil && len(a.result.Outcomes) == 0 {
 		a.failure = &relay.Failure{
 			Cause: relay.CauseDNS, Phase: relay.PhaseDNS, Text: "the destination has no host", At: s.cfg.Now(),
@@ -158,19 +167,44 @@ func (s *Scheduler) reach(ctx context.Context, a *attempt, say func(*smtpout.Con
 	}
 }
 
-// said is false where another host is to be tried: this one says no to everybody,
-// or it had closed the kept connection, which says nothing of it.
+// fallBack makes it the result where no host took the message, and some lack what it
+// needs: those are up, and say nothing of the destination. It is final only where no
+// other host is left, whose failure may be over by the next attempt.
+func (a *attempt) fallBack(hosts []string) {
+	if len(a.unfitHosts) == 0 {
+		return
+	}
+	a.hostsLeft = a.failure != nil || slices.ContainsFunc(hosts, func(host string) bool { return !slices.Contains(a.unfitHosts, host) })
+	a.failure, a.result = nil, a.unfit
+}
+
+// said is false where another host is to be tried: this one says no to everybody, or
+// lacks what the message needs, or it had closed the kept connection, which says
+// nothing of it.
 func (a *attempt) said(conn *smtpout.Conn, say func(*smtpout.Conn) smtpout.Result) bool {
 	a.failure, a.result = nil, say(conn)
-	if !a.result.Stale && a.hostFailure() == nil || inDoubt(a.result) || a.wasInterrupted() {
+	switch {
+	case isUnfit(a.result):
+		if a.config.Mx == "" && len(a.config.Hosts) == 1 {
+			return true // there is no other, and nothing is wrong with the connection
+		}
+		a.unfit = a.result
+		a.unfitHosts = append(a.unfitHosts, a.result.Host)
+	case !a.result.Stale && a.hostFailure() == nil, inDoubt(a.result), a.wasInterrupted():
 		return true
-	}
-	if !a.result.Stale {
+	case !a.result.Stale:
 		a.failedHosts = append(a.failedHosts, a.result.Host)
 	}
 	a.setConn(nil)
 	conn.Abort()
 	return false
+}
+
+// isUnfit: the host lacks what it needs for any of the recipients.
+func isUnfit(result smtpout.Result) bool {
+	return len(result.Outcomes) > 0 && !slices.ContainsFunc(result.Outcomes, func(o smtpout.Outcome) bool {
+		return o.Failure == nil || !errors.Is(o.Failure, smtpout.ErrUnfit)
+	})
 }
 
 // setConn makes a connection the attempt's, unless that was aborted meanwhile.

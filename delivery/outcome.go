@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/delivery/smtpout"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
 	"holdfast/relay"
@@ -206,12 +207,15 @@ func (s *Scheduler) isOver(view *fsm.View, message *pb.MessageRecord, record *pb
 func isReport(m *pb.MessageRecord) bool { return len(m.GetReportOn()) > 0 }
 
 // classOf is the failure's class for the recipient; an attempt that was cut off
-// for its length is tried again by the message's own schedule.
+// for its length is tried again by the message's own schedule, and so is what a host
+// lacks the means for where others are left.
 func (a *attempt) classOf(f *relay.Failure, v verdict) relay.Class {
 	switch class := f.Class(); {
 	case errors.Is(f, errTooLong):
 		return relay.TemporaryFailure
 	case class == relay.PermanentFailure && a.config.GetHoldRejected():
+		return relay.TemporaryFailure
+	case class == relay.PermanentFailure && errors.Is(f, smtpout.ErrUnfit) && a.hostsLeft:
 		return relay.TemporaryFailure
 	case class == relay.TemporaryFailure && v.refuses && !f.InDoubt:
 		return relay.HostFailure

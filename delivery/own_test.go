@@ -87,3 +87,50 @@ func TestRefusedEHLOHolds(t *testing.T) {
 		t.Errorf("the host counts as %s: %v", health.State, health.Failure)
 	}
 }
+
+// A host that lacks what a message needs is passed over for one that has it. While that
+// one is away the message waits, and the destination, which takes others, is up.
+func TestAnotherHostHasIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	lacks, has := w.sink(sink.Config{Offer: sink.OfferWithout("8BITMIME")}), w.sink(sink.Config{})
+	has.SetAnswer(sink.On(sink.Connect, sink.Reply{Code: 421, Text: "not now", Hangup: true}))
+	w.set(&pb.DestinationConfig{Name: "dest", Slots: 1, Tls: "none", Hosts: []*pb.DestinationConfig_Host{
+		{Address: lacks.Addr(), Priority: 1}, {Address: has.Addr(), Priority: 2},
+	}})
+	w.route("example.test", "dest", 0)
+	id := w.acceptDeclared("caf\xe9\r\n", "one@example.test")
+	w.runAll()
+	w.await("an attempt", func() bool { return w.recipient(id, 0).Attempts == 1 })
+	if r := w.recipient(id, 0); r.State != pb.RecipientState_RECIPIENT_STATE_PENDING || r.LastError.GetEnhanced() != "5.6.1" {
+		t.Errorf("%v, want it to wait", r)
+	}
+	if health := w.health("dest"); health.State != pb.DestinationHealth_STATE_UP {
+		t.Errorf("the destination counts as %s: %v", health.State, health.Failure)
+	}
+	plain := w.acceptDeclared("plain\r\n", "two@example.test")
+	w.awaitState(plain, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+	has.SetAnswer(nil)
+	w.must(w.any(), &pb.Event{Kind: &pb.Event_Operated{Operated: &pb.Operated{
+		Operation: &pb.Operation{Kind: pb.Operation_KIND_RETRY, By: "ann"},
+		Targets:   []*pb.Target{{MessageId: id[:], Recipients: []uint32{0}}},
+	}}}, nil)
+	w.awaitState(id, 0, pb.RecipientState_RECIPIENT_STATE_DELIVERED)
+	if n := len(has.Messages()); n != 1 {
+		t.Errorf("the host that has it took %d messages", n)
+	}
+}
+
+// Where no host has it, it is returned at once.
+func TestNoHostHasIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	offer := sink.OfferWithout("8BITMIME")
+	one, other := w.sink(sink.Config{Offer: offer}), w.sink(sink.Config{Offer: offer})
+	w.route("example.test", "dest", 1, one.Addr(), other.Addr())
+	id := w.acceptDeclared("caf\xe9\r\n", "one@example.test")
+	w.runAll()
+	if r := w.awaitState(id, 0, pb.RecipientState_RECIPIENT_STATE_BOUNCED); r.Attempts != 1 {
+		t.Errorf("%v", r)
+	}
+}

@@ -99,7 +99,7 @@ func (c *Conn) unfit(t *Transaction) *relay.Failure {
 	case t.Ret != "" && t.Ret != "FULL" && t.Ret != "HDRS":
 		return refuse(501, "5.5.4", fmt.Sprintf("RET %q: %v", t.Ret, errParameter))
 	case e.maxSize > 0 && t.Size > e.maxSize:
-		return refuse(552, "5.3.4", fmt.Sprintf("message of %d octets, the next hop takes %d", t.Size, e.maxSize))
+		return c.unfitFailure(relay.PhaseMail, 552, "5.3.4", fmt.Sprintf("message of %d octets, the next hop takes %d", t.Size, e.maxSize))
 	case t.BodyType == Body8BitMIME && !e.eightBit:
 		return c.lacks(relay.PhaseMail, 554, "5.6.1", "message declared 8BITMIME")
 	case t.BodyType == BodyBinaryMIME && (!e.binary || !e.chunking):
@@ -135,10 +135,16 @@ func (c *Conn) unfitRecipient(r *Recipient) *relay.Failure {
 // (R3: a 5xx to EHLO says nothing of the message).
 func (c *Conn) lacks(phase relay.Phase, code int, enhanced, what string) *relay.Failure {
 	if c.ext.refusedEHLO != 0 {
-		return c.ownFailure(phase, 451, "4.5.0",
+		return c.unfitFailure(phase, 451, "4.5.0",
 			fmt.Sprintf("%s, and the next hop answered EHLO with %d instead of what it supports", what, c.ext.refusedEHLO))
 	}
-	return c.ownFailure(phase, code, enhanced, what+", which the next hop does not support")
+	return c.unfitFailure(phase, code, enhanced, what+", which the next hop does not support")
+}
+
+func (c *Conn) unfitFailure(phase relay.Phase, code int, enhanced, text string) *relay.Failure {
+	f := c.ownFailure(phase, code, enhanced, text)
+	f.Err = ErrUnfit
+	return f
 }
 
 // checkAddress keeps an address from ending its command or adding to it: no

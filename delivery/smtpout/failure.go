@@ -21,6 +21,10 @@ var ErrAborted = errors.New("connection reset by this node")
 // read in full and as declared: the fault is here, not with the next hop.
 var ErrBody = errors.New("stored content unreadable")
 
+// ErrUnfit is wrapped by the failure of what this host lacks the means for, an extension
+// or the size: another host of the destination may have them.
+var ErrUnfit = errors.New("the next hop lacks what it needs")
+
 // causeOf names an error of the network in one word of the contract.
 func causeOf(err error) relay.Cause {
 	var dns *net.DNSError
