@@ -111,7 +111,7 @@ func (s *Scheduler) expired(rows []fsm.OpenRecipient) (*pb.MessageRecord, []ende
 				continue
 			}
 		}
-		expired = append(expired, ended{number: row.Recipient, record: record})
+		expired = append(expired, ended{number: row.Recipient, record: record, failure: failureFrom(finalFailure(view, record))})
 	}
 	return message, expired, nil
 }

@@ -92,3 +92,29 @@ func TestEndWithoutAClaimIsProposedOnce(t *testing.T) {
 		t.Errorf("frozen again: %d times, it is %s now", frozen, r.State)
 	}
 }
+
+// What expires in an outage was never tried: its report says why it waited, and not
+// that it may have arrived, as the message of the probe may have.
+func TestExpiredInAnOutage(t *testing.T) {
+	w := newWorld(t, "a")
+	w.route("example.test", "dest", 5, "127.0.0.1:1")
+	id := w.accept(testSender, "user@example.test")
+	for range 2 {
+		failed := destinationFailed(w)
+		failed.GetDestinationFailed().Failure = &pb.Failure{Cause: "timeout", Phase: "mail", Text: "no answer", InDoubt: true}
+		w.must(w.any(), failed, nil)
+	}
+	w.clock.advance(6 * 24 * time.Hour)
+	var why *pb.Failure
+	s := w.nodes["a"].hand(func(e *pb.Event) error {
+		if b := e.GetBounced(); b != nil {
+			why = b.Recipients[0].Failure
+		}
+		return nil
+	})
+	must(t, s.expireDomain(w.ctx, "example.test"))
+	r := w.recipient(id, 0)
+	if r.State != pb.RecipientState_RECIPIENT_STATE_BOUNCED || r.InDoubt != 0 || why.GetCause() != "timeout" || why.GetText() != "no answer" || why.GetInDoubt() {
+		t.Errorf("%v, for %v", r, why)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/protobuf/proto"
+
 	"holdfast/delivery/dsn"
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
@@ -96,13 +98,28 @@ func (s *Scheduler) isLate(message *pb.MessageRecord, record *pb.RecipientRecord
 	return policy.WarnAfter > 0 && s.cfg.Now().Sub(fsm.RetentionFrom(message, record)) > policy.WarnAfter
 }
 
-// latestFailure is why a recipient waits: while its destination is down, that.
+// latestFailure is why a recipient waits: while its destination is down, that. Which
+// message the probe had, and whether that one is in doubt, says nothing of this one.
 func latestFailure(view *fsm.View, record *pb.RecipientRecord) *pb.Failure {
 	destination, ok := view.Destination(record.Destination)
-	if ok && destination.Health.GetState() == pb.DestinationHealth_STATE_DOWN {
-		return destination.Health.Failure
+	if !ok || destination.Health.GetState() != pb.DestinationHealth_STATE_DOWN {
+		return record.LastError
 	}
-	return record.LastError
+	failure := destination.Health.Failure
+	if failure.GetInDoubt() {
+		failure = proto.CloneOf(failure)
+		failure.InDoubt = false
+	}
+	return failure
+}
+
+// finalFailure is what a report on a recipient that is given up says: why it waited, but
+// for one that may have arrived, that.
+func finalFailure(view *fsm.View, record *pb.RecipientRecord) *pb.Failure {
+	if record.LastError.GetInDoubt() {
+		return record.LastError
+	}
+	return latestFailure(view, record)
 }
 
 // deliver proposes what was delivered, with a report to a sender who asked for

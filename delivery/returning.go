@@ -69,8 +69,14 @@ func (s *Scheduler) returnFrom(ctx context.Context, destination string) error {
 			group.Go(func() { errs[i] = s.returnMessage(target) })
 		}
 		group.Wait()
-		if err := errors.Join(errs...); err != nil {
-			return err
+		for i, err := range errs {
+			switch {
+			case errors.Is(err, fsm.ErrClosed):
+				return err
+			case err != nil:
+				// Those behind it are returned all the same.
+				s.log.Error("return", "destination", destination, "id", relay.MessageID(part[i].MessageId), "error", err)
+			}
 		}
 	}
 	return nil
@@ -110,7 +116,7 @@ func (s *Scheduler) returned(id relay.MessageID, numbers []uint32) (*pb.MessageR
 		if err != nil {
 			return nil, nil, err
 		}
-		returned = append(returned, ended{number: number, record: record})
+		returned = append(returned, ended{number: number, record: record, failure: failureFrom(finalFailure(view, record))})
 	}
 	return message, returned, nil
 }

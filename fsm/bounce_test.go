@@ -203,3 +203,26 @@ func TestReportDeclaresItsBody(t *testing.T) {
 		t.Errorf("report: %v %v", m, err)
 	}
 }
+
+// What ends days after the attempt that left it in doubt isn't in doubt once more.
+func TestExpiryAddsNoDoubt(t *testing.T) {
+	w := newWorld(t)
+	w.up("a", 1, 0)
+	w.configure(1)
+	id := w.acceptFrom("boss@example.test", "one@example.test")
+	w.must(1, claimOf(1, id, 0), nil)
+	silent := deferred(ref(1, 1), id, w.now.Add(time.Hour), 0)
+	silent.GetAttemptFailed().Recipients[0].Failure = &pb.Failure{Cause: "timeout", Phase: "dot", InDoubt: true}
+	w.must(1, silent, nil)
+	record := w.recipientOf(id, 0)
+	if record.InDoubt != 1 {
+		t.Fatalf("in doubt %d times after one attempt", record.InDoubt)
+	}
+	expired := bounced(nil, id, w.newID(), 0)
+	expired.GetBounced().Reason, expired.GetBounced().Recipients[0].Failure = pb.Bounced_REASON_EXPIRED, record.LastError
+	w.must(1, expired, testBody)
+	if r := w.recipientOf(id, 0); r.State != returned || r.InDoubt != 1 || r.Attempts != 1 {
+		t.Errorf("expired: %v", r)
+	}
+	checkState(t, w.state)
+}

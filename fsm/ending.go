@@ -50,8 +50,9 @@ func (t *tx) end(m *message, r *recipient, e ending, state pb.RecipientState, fa
 	if failure != nil {
 		r.rec.LastError = failure
 	}
-	if e.GetClaim() != nil {
-		r.rec.Attempts++
+	if e.GetClaim() == nil {
+		return // the failure is of an attempt that was told before
 	}
+	r.rec.Attempts++
 	t.markDoubt(m, r, e.GetAttempt(), failure)
 }
