@@ -185,10 +185,15 @@ func (s *Scheduler) longestWaiting(q *queue) (first *candidate, err error) {
 		}
 		for _, row := range rows {
 			record, err := view.Recipient(row.ID, row.Recipient)
-			if err != nil && !errors.Is(err, fsm.ErrNotFound) {
+			damaged := err != nil && !errors.Is(err, fsm.ErrNotFound)
+			switch {
+			case errors.Is(err, fsm.ErrClosed):
 				return nil, err
+			case damaged:
+				// Without a probe the destination would stay down, and with this node.
+				s.log.Error("read queue", "destination", q.name, "id", row.ID, "error", err)
 			}
-			c := &candidate{Due: row, lane: l, unreadable: lastUnreadable(record)}
+			c := &candidate{Due: row, lane: l, unreadable: damaged || lastUnreadable(record)}
 			if first == nil || c.before(first) {
 				first = c
 			}
