@@ -19,6 +19,9 @@ func (t *tx) dropped(e *pb.Dropped) *pb.EventResult {
 		if !r.rec.Recipient.GetSpam() {
 			return invalid("recipient %d of %s is not marked as spam", r.number, m.id)
 		}
+		if e.Reason == pb.Dropped_REASON_RETURNED && !isReturning(r.rec) {
+			return stale("recipient %d of %s is not to be returned", r.number, m.id)
+		}
 	}
 	for i, r := range ending {
 		failure := e.Recipients[i].Failure

@@ -116,3 +116,25 @@ func TestWhatIsHeldForADomain(t *testing.T) {
 	held("taken back", "other.test", 0)
 	checkState(t, w.state)
 }
+
+// A return that an operator has taken back meanwhile drops nothing.
+func TestDropOfWhatIsNotReturnedAnyMore(t *testing.T) {
+	w := operatorWorld(t)
+	id := [16]byte(w.acceptMarked("one@example.test").GetMessageAccepted().MessageId)
+	drop := func() *pb.EventResult {
+		return w.fold(1, &pb.Event{Kind: &pb.Event_Dropped{Dropped: &pb.Dropped{
+			MessageId: id[:], Reason: pb.Dropped_REASON_RETURNED, Recipients: []*pb.Dropped_Recipient{{}},
+		}}}, nil)
+	}
+	w.must(1, operated(opBounce, id, 0), nil)
+	w.must(1, operated(&pb.Operation{Kind: pb.Operation_KIND_REDIRECT, By: "ann", Address: "New@other.test"}, id, 0), nil)
+	if r := drop(); r.Code != codeStale {
+		t.Errorf("dropped though it was redirected: %v", r)
+	}
+	w.wantState(id, 0, pending)
+	w.must(1, operated(opBounce, id, 0), nil)
+	if r := drop(); r.Code != codeOK {
+		t.Errorf("what is to be returned: %v", r)
+	}
+	w.wantState(id, 0, pb.RecipientState_RECIPIENT_STATE_DROPPED)
+}
