@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -309,12 +310,22 @@ func (t *tx) redirect(op *pb.Operation, m *message, rec *pb.RecipientRecord) str
 	now.Notify, now.Orcpt, now.Spam = old.GetNotify(), old.GetOrcpt(), old.GetSpam()
 	if now.Orcpt == "" {
 		// RFC 3461 section 5.2.7: reports are about the address that the sender gave.
-		now.Orcpt = "rfc822;" + old.GetAddress()
+		now.Orcpt = addressType(old.GetAddress()) + ";" + old.GetAddress()
 	}
 	rec.Recipient, rec.Domain, rec.Destination, rec.Elsewhere = now, domainOf(now), destination, false
 	t.setIndexes(m, rec)
 	t.resume(rec)
 	return ""
+}
+
+// addressType is that of an address in ORCPT (RFC 3461 section 4.2, RFC 6533 section 3).
+func addressType(address string) string {
+	for i := range len(address) {
+		if address[i] >= utf8.RuneSelf {
+			return "utf-8"
+		}
+	}
+	return "rfc822"
 }
 
 // newAddress is where a redirection goes.

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -49,8 +50,8 @@ func parseNotify(value string) (string, *relay.Reply) {
 	return notify, nil
 }
 
-// parseOrcpt reads ORCPT=type;xtext (RFC 3461 section 4.2). With SMTPUTF8 the
-// type utf-8 may have UTF-8 as it is (RFC 6533 section 3).
+// parseOrcpt reads ORCPT=type;xtext (RFC 3461 section 4.2). The type utf-8 has
+// characters by their number, and with SMTPUTF8 also as they are (RFC 6533 section 3).
 func parseOrcpt(value string, smtputf8 bool) (string, *relay.Reply) {
 	malformed := reply(501, "5.5.4", "ORCPT must be a type, a semicolon and xtext, of at most 500 octets")
 	kind, encoded, _ := strings.Cut(value, ";")
@@ -62,6 +63,9 @@ func parseOrcpt(value string, smtputf8 bool) (string, *relay.Reply) {
 		return "", malformed
 	}
 	address, ok := decodeXtext(encoded)
+	if ok && strings.EqualFold(kind, "utf-8") {
+		address, ok = decodeUnitext(address)
+	}
 	if !ok || !utf8.ValidString(address) || strings.ContainsFunc(address, unicode.IsControl) {
 		return "", malformed
 	}
@@ -89,6 +93,25 @@ func decodeXtext(s string) (string, bool) {
 		s = encoded[2:]
 	}
 	return b.String(), true
+}
+
+// decodeUnitext undoes RFC 6533 section 3: \x{FC} is the character of that number.
+func decodeUnitext(s string) (string, bool) {
+	var b strings.Builder
+	for {
+		plain, encoded, found := strings.Cut(s, `\x{`)
+		b.WriteString(plain)
+		if !found {
+			return b.String(), true
+		}
+		digits, rest, closed := strings.Cut(encoded, "}")
+		point, err := strconv.ParseInt(digits, 16, 32)
+		if !closed || err != nil || !utf8.ValidRune(rune(point)) {
+			return "", false
+		}
+		b.WriteRune(rune(point))
+		s = rest
+	}
 }
 
 // hexDigit is the value of a digit in upper case, as the RFC has it, or -1.

@@ -127,7 +127,7 @@ func TestGolden(t *testing.T) {
 		{name: "smtputf8", original: strings.Replace(original, "Subject: the plan", "Subject: der Plan für Grün", 1), change: func(r *Report) {
 			r.SMTPUTF8, r.To, r.Ret = true, "alíce@sender.test", "FULL"
 			r.Recipients[0].Address = "grün@example.test"
-			r.Recipients[0].ORcpt = `utf-8;gr\x{FC}n@example.test`
+			r.Recipients[0].ORcpt = "utf-8;grün@example.test"
 			r.Recipients[0].Failure.Text = "Den Nutzer »grün« gibt es nicht"
 		}},
 		{name: "smtputf8-hdrs", original: strings.Replace(original, "Subject: the plan", "Subject: der Plan für Grün", 1), change: func(r *Report) {

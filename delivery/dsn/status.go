@@ -100,10 +100,10 @@ func (r Report) writeFailure(b *bytes.Buffer, f *relay.Failure) {
 // addressType is an atom in the sense of RFC 3461 section 4.2.
 var addressType = regexp.MustCompile(`^[A-Za-z0-9-]{1,30}$`)
 
-// typedAddress writes an address of a type. One that isn't ASCII becomes type
-// utf-8, as it is in the international form, else escaped (RFC 6533 section 3).
+// typedAddress writes an address of a type. One that isn't ASCII becomes type utf-8,
+// which is as it is in the international form, else escaped (RFC 6533 section 3).
 func (r Report) typedAddress(kind, address string) string {
-	if !isASCII(address) {
+	if !isASCII(address) || strings.EqualFold(kind, "utf-8") {
 		kind = "utf-8"
 		address = escapeAddress(address, r.International())
 	}

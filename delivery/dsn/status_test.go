@@ -108,6 +108,8 @@ func TestStatusFields(t *testing.T) {
 		{"no ENVID", func(*Report) {}, 0, "Original-Envelope-Id", ""},
 		{"no ORCPT", func(*Report) {}, 1, "Original-Recipient", ""},
 		{"ORCPT", func(r *Report) { r.Recipients[0].ORcpt = "rfc822;B+x@a.test" }, 1, "Original-Recipient", "rfc822;B+x@a.test"},
+		{"ORCPT of type utf-8", func(r *Report) { r.Recipients[0].ORcpt = "utf-8;b+ü@a.test" }, 1, "Original-Recipient", `utf-8;b\x{2B}\x{FC}@a.test`},
+		{"ORCPT of type utf-8 in ASCII", func(r *Report) { r.Recipients[0].ORcpt = "utf-8;b+x@a.test" }, 1, "Original-Recipient", `utf-8;b\x{2B}x@a.test`},
 		{"ORCPT without a type", func(r *Report) { r.Recipients[0].ORcpt = "b@a.test" }, 1, "Original-Recipient", ""},
 		{"ORCPT with a broken type", func(r *Report) { r.Recipients[0].ORcpt = "a b;b@a.test" }, 1, "Original-Recipient", ""},
 		{"address in UTF-8, report in ASCII", func(r *Report) { r.Recipients[0].Address = `"a b+ü"@a.test` }, 1,
