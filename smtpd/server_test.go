@@ -148,6 +148,28 @@ func TestTooManyCommands(t *testing.T) {
 	c.wantClosed()
 }
 
+// How many chunks a message comes in is the client's affair, as long as they have content.
+func TestChunksAreNoTalk(t *testing.T) {
+	h := start(t, func(cfg *Config, _ *cluster) { cfg.MaxRecipients, cfg.MaxCommands = 100, 101 })
+	c := h.greeted(t)
+	c.envelope()
+	chunk := strings.Repeat(strings.Repeat("x", 62)+"\r\n", 16)
+	for range 300 {
+		c.send(fmt.Sprintf("BDAT %d\r\n%s", len(chunk), chunk))
+		c.want("250 ")
+	}
+	c.ask("BDAT 0 LAST", "250 ")
+	c.envelope()
+	for range 98 {
+		c.send("BDAT 1\r\nx")
+		c.want("250 ")
+	}
+	c.send("BDAT 1\r\nx")
+	c.want("250 ")
+	c.want("421 4.7.0 ")
+	c.wantClosed()
+}
+
 func TestLongLines(t *testing.T) {
 	h := start(t, nil)
 	c := h.greeted(t)

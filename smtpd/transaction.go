@@ -91,6 +91,9 @@ func (s *session) data(rest string) (*relay.Reply, error) {
 	return s.endBody(), nil
 }
 
+// smallChunk is the size in octets below which a chunk counts as a command as any other.
+const smallChunk = 1 << 10
+
 func (s *session) bdat(rest string) (*relay.Reply, error) {
 	size, last, refusal := parseBDAT(rest)
 	if refusal != nil {
@@ -111,6 +114,9 @@ func (s *session) bdat(rest string) (*relay.Reply, error) {
 		return refusal, err
 	}
 	if !last && s.tx.body.refusal == nil {
+		if size >= smallChunk {
+			s.commands-- // it is content: RFC 3030 leaves it to the client in how many chunks that comes
+		}
 		return reply(250, "2.0.0", strconv.FormatUint(size, 10)+" octets received"), nil
 	}
 	return s.endBody(), nil
