@@ -55,7 +55,7 @@ func (w window) checkRedirection(op *pb.Operation) error {
 		}
 		return nil
 	}
-	if _, _, err := relay.SplitAddress(op.Address); err != nil || len(op.Address) > relay.MaxPath || !isPlain(op.Address) {
+	if _, _, err := relay.ParseMailbox(op.Address); err != nil {
 		return invalid("operation.address", "%q is not an address", op.Address)
 	}
 	domain, found := w.RouteOf(op.Address)
@@ -65,9 +65,4 @@ func (w window) checkRedirection(op *pb.Operation) error {
 	}
 	op.Domain = relay.OtherDomain(op.Address, domain)
 	return nil
-}
-
-// isPlain: what goes into RCPT and reports has no control characters.
-func isPlain(text string) bool {
-	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' })
 }

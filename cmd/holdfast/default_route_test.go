@@ -21,7 +21,7 @@ func TestRedirectByTheDefaultRoute(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	wantError(t, redirect("r@[192.0.2.1]"), exitFailed, "isn't configured here")
-	wantError(t, redirect("r@*"), exitFailed, "isn't configured here")
+	wantError(t, redirect("r@*"), exitUsage, "is not an address")
 	if r := redirect("r@far.test"); r.status != exitDone {
 		t.Fatalf("%+v", r)
 	}
