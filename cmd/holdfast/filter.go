@@ -28,7 +28,8 @@ func filterHelp(states string) string {
 Filters: --from and --to take an address or *@domain, --from also <> for the
 null sender. --state takes ` + states + `.
 --since and --until take a time (2006-01-02T15:04:05Z, 2006-01-02) or how long
-ago (2h), --older how long ago at least; they go by the time of acceptance.`
+ago (2h), --older how long ago at least; they go by the time of acceptance. Times
+without a zone are UTC.`
 }
 
 // filterFlags pick messages.

@@ -58,14 +58,19 @@ destination; the latter also counts what was delivered and what failed
   holdfast queue count --to '*@example.com' --older 1d`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			req, err := countRequest(a, &filter, by)
+			if _, err := countRequest(a, &filter, by); err != nil {
+				return err
+			}
+			past, err := a.parsePast(at)
 			if err != nil {
 				return err
 			}
-			if req.At, err = a.parsePast(at); err != nil {
-				return err
-			}
 			return a.show(cmd, flags, func(ctx context.Context, conn *grpc.ClientConn) error {
+				req, err := countRequest(a, &filter, by) // each time anew: what --older says moves on
+				if err != nil {
+					return err
+				}
+				req.At = past
 				r, err := pb.NewQueueServiceClient(conn).CountQueue(ctx, req)
 				if err != nil {
 					return err

@@ -25,8 +25,7 @@ func (a *app) queueListCommand() *cobra.Command {
   holdfast queue list --from '<>' --state frozen --json`,
 		Args: noArguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := filter.filter(a)
-			if err != nil {
+			if _, err := filter.filter(a); err != nil {
 				return err
 			}
 			past, err := a.parsePast(at)
@@ -34,6 +33,10 @@ func (a *app) queueListCommand() *cobra.Command {
 				return err
 			}
 			return a.show(cmd, flags, func(ctx context.Context, conn *grpc.ClientConn) error {
+				f, err := filter.filter(a) // each time anew: what --older says moves on
+				if err != nil {
+					return err
+				}
 				queue := pb.NewQueueServiceClient(conn)
 				fetch := func(size uint32, token string) (page[*pb.Message], error) {
 					r, err := queue.ListQueue(ctx, &pb.ListQueueRequest{Filter: f, PageSize: size, PageToken: token, At: past})

@@ -65,7 +65,7 @@ none: delete it instead.`,
 minutes (settings: delete-grace) "holdfast queue undelete" brings them back; then
 they are gone.`,
 		done: "deleted", would: "deleted",
-		next:    "`holdfast queue undelete` can bring them back for a while",
+		next:    "`holdfast queue undelete` brings them back within delete-grace (`holdfast settings show`)",
 		late:    "deleted if that attempt fails",
 		example: `  holdfast queue delete --from spammer@example.net --reason spam`,
 	}
