@@ -41,7 +41,7 @@ func (s *queueService) PreviewBulk(req *pb.PreviewBulkRequest, stream grpc.Serve
 	if err != nil {
 		return err
 	}
-	out := &pb.PreviewBulkResponse{Stale: !w.quorum}
+	out := &pb.PreviewBulkResponse{Stale: !w.quorum, Index: w.Index()}
 	bulk := &pb.BulkRecord{Filter: fsm.NewBulkFilter(f), Operation: op, Limit: req.Limit, Index: w.Index()}
 	for piece, err := range w.PreviewBulk(bulk, previewPiece) {
 		if err != nil {
@@ -95,6 +95,7 @@ func (s *queueService) StartBulk(ctx context.Context, req *pb.StartBulkRequest) 
 	}
 	index, err := s.propose(ctx, &pb.Event{Kind: &pb.Event_BulkStarted{BulkStarted: &pb.BulkStarted{
 		BulkId: id[:], Filter: fsm.NewBulkFilter(f), Operation: op, Limit: req.Limit, Expected: req.Expected,
+		Index: req.Index,
 	}}}, fmt.Sprintf("bulk %s %s", fsm.OperationWord(op.Kind), id))
 	if err != nil {
 		return nil, lookFirst(err, fmt.Sprintf("`holdfast queue operations`: if it began it is %s, and a second one would hit further messages", id))

@@ -229,7 +229,12 @@ func runBulk(t *testing.T, c client, kind pb.Operation_Kind, filter *pb.MessageF
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := c.WatchBulk(t.Context(), &pb.WatchBulkRequest{BulkId: started.BulkId})
+	return endOfBulk(t, c, started)
+}
+
+func endOfBulk(t *testing.T, c client, started *pb.StartBulkResponse) *pb.Bulk {
+	t.Helper()
+	stream, err := c.WatchBulk(t.Context(), &pb.WatchBulkRequest{BulkId: started.BulkId, Index: started.Index})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,6 +299,63 @@ func TestBulk(t *testing.T) {
 	if m := stateOf(t, c, ids["both"]); m.State != pending {
 		t.Errorf("in the end: %v", m)
 	}
+}
+
+// What another operator holds while somebody looks at a preview isn't released by the
+// answer, nor what comes meanwhile returned by it.
+func TestBulkHitsWhatWasShown(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	c := dial(t, w)
+	shown := w.Accept(time.Hour, "a@x.test", "r@one.test").String()
+	held, found := holding(t, c, shown), &pb.MessageFilter{Domain: "one.test"}
+	op := &pb.QueueOperation{Kind: release}
+	meant, err := preview(t, c, &pb.PreviewBulkRequest{Operation: op, Filter: found})
+	if err != nil || meant.Messages != 1 || meant.Index < held {
+		t.Fatalf("%v, %v, held at %d", meant, err, held)
+	}
+	late := w.Accept(time.Minute, "b@x.test", "r@one.test").String()
+	holding(t, c, late)
+	started, err := c.StartBulk(t.Context(), &pb.StartBulkRequest{Operation: op, Filter: found, Index: meant.Index})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := endOfBulk(t, c, started); b.Messages != 1 || b.Recipients != 1 || b.Refused != 0 || b.Index != meant.Index {
+		t.Errorf("%v", b)
+	}
+	if m := stateOf(t, c, shown); m.State != pending {
+		t.Errorf("what was shown: %v", m)
+	}
+	if m := stateOf(t, c, late); m.State != pb.RecipientState_RECIPIENT_STATE_HELD {
+		t.Errorf("what was held after: %v", m)
+	}
+	// One who has seen nothing means what there is; an index to come is no better.
+	for _, index := range []uint64{0, started.Index + 1_000_000} {
+		holding(t, c, shown)
+		started, err := c.StartBulk(t.Context(), &pb.StartBulkRequest{Operation: op, Filter: found, Index: index})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := endOfBulk(t, c, started); b.Messages == 0 || b.Index != started.Index {
+			t.Errorf("index %d: %v", index, b)
+		}
+		if m := stateOf(t, c, shown); m.State != pending {
+			t.Errorf("index %d: %v", index, m)
+		}
+	}
+}
+
+// holding holds a message and returns the index of that.
+func holding(t *testing.T, c client, id string) (index uint64) {
+	t.Helper()
+	if _, err := c.OperateQueued(t.Context(), operate(hold, id)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.GetLog(t.Context(), &pb.GetLogRequest{Id: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.History[len(m.History)-1].Index
 }
 
 func TestBulkIsChecked(t *testing.T) {

@@ -17,8 +17,9 @@ const (
 )
 
 // bulkStarted fixes what a bulk operation is to hit: what its filter picks at
-// this index. A recipient says when it last changed, so that whoever carries the
-// operation on later can tell.
+// this index, or at the one before of which somebody saw a count and agreed. A
+// recipient says when it last changed, so that whoever carries the operation on later
+// can tell.
 func (t *tx) bulkStarted(e *pb.BulkStarted) *pb.EventResult {
 	id, err := relay.MessageIDFromBytes(e.BulkId)
 	if err != nil {
@@ -34,9 +35,13 @@ func (t *tx) bulkStarted(e *pb.BulkStarted) *pb.EventResult {
 	if !t.makeRoomForBulk() {
 		return refused(pb.EventResult_CODE_IN_USE, "%d bulk operations are under way: wait until one is done", maxBulks)
 	}
+	index := t.index
+	if e.Index != 0 {
+		index = min(index, e.Index)
+	}
 	t.put(key, nil, encode(&pb.BulkRecord{
 		Filter: e.Filter, Operation: e.Operation, Limit: e.Limit, Expected: e.Expected,
-		Index: t.index, StartedAt: t.event.Time,
+		Index: index, StartedAt: t.event.Time,
 	}))
 	t.staged.bulksChanged = true
 	return resultOK

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -38,6 +39,7 @@ type shell struct {
 	env      map[string]string
 	terminal bool
 	in       string
+	answer   func() string // typed once something asks, in place of in
 	// completing is what completion may take; 0 is as long as a machine at work needs
 	// to name all that there is.
 	completing time.Duration
@@ -51,14 +53,32 @@ type result struct {
 func (s shell) run(t *testing.T, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
+	var in io.Reader = strings.NewReader(s.in)
+	if s.answer != nil {
+		in = &typed{answer: s.answer}
+	}
 	a := &app{
-		in: strings.NewReader(s.in), out: &out, err: &errs,
+		in: in, out: &out, err: &errs,
 		now:      func() time.Time { return admintest.Now },
 		env:      func(name string) string { return s.env[name] },
 		terminal: func() bool { return s.terminal }, completing: cmp.Or(s.completing, 20*time.Second),
 	}
 	status := a.run(t.Context(), args)
 	return result{status: status, out: out.String(), err: errs.String()}
+}
+
+// typed is what somebody answers who is asked.
+type typed struct {
+	answer func() string
+	done   bool
+}
+
+func (t *typed) Read(p []byte) (int, error) {
+	if t.done {
+		return 0, io.EOF
+	}
+	t.done = true
+	return copy(p, t.answer()), nil
 }
 
 func shellFor(w *admintest.World) shell {

@@ -36,6 +36,7 @@ func (c *operateCommand) inBulk(ctx context.Context, queue pb.QueueServiceClient
 	}
 	started, err := queue.StartBulk(ctx, &pb.StartBulkRequest{
 		Operation: &c.request, Filter: f, All: c.all, Limit: uint64(c.filter.limit), Expected: meant.GetRecipients(),
+		Index: meant.GetIndex(),
 	})
 	if err != nil {
 		return err

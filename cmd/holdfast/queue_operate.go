@@ -16,10 +16,11 @@ const operationHelp = `
 Messages are named by id, or picked by a filter, of which only the matching
 recipients are touched, or --all means the whole queue. A filter or --all shows
 how many messages it means and some of them, and asks; --yes answers in advance,
---dry-run only counts. What is hit is fixed at the moment of the command; the
-cluster carries it out in pieces, and goes on if this command ends. Where an
-attempt is under way, the operation follows unless that attempt ends the
-recipient. Who did it, when and why is in "holdfast log show".
+--dry-run only counts. What is hit is fixed at the moment of the command: what
+comes or changes before the answer isn't hit. The cluster carries it out in
+pieces, and goes on if this command ends. Where an attempt is under way, the
+operation follows unless that attempt ends the recipient. Who did it, when and
+why is in "holdfast log show".
 `
 
 // operateCommand is one operation on the command line.

@@ -4,6 +4,7 @@ import (
 	"os/user"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/test/admintest"
 )
@@ -31,6 +32,41 @@ func TestBulkAsks(t *testing.T) {
 	}
 }
 
+// What comes while the question stands isn't hit by the answer.
+func TestBulkHitsWhatItAskedFor(t *testing.T) {
+	w, _ := scene(t)
+	sh := shellFor(w)
+	sh.terminal = true
+	late := ""
+	sh.answer = func() string {
+		late = w.Accept(0, "carl@x.test", "r@one.test").String()
+		return "y\n"
+	}
+	if r := sh.run(t, "queue", "hold", "--domain", "one.test"); r.status != exitDone || !strings.HasSuffix(r.out, "2 messages with 2 recipients held\n") {
+		t.Errorf("%+v", r)
+	}
+	if r := sh.run(t, "queue", "show", late); !strings.Contains(r.out, "pending") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A time of day is UTC, and of the day before where it is still to come: it says so.
+func TestTimeOfDaySaysWhichDay(t *testing.T) {
+	w, _ := scene(t)
+	sh := shellFor(w)
+	clock := admintest.Now.UTC().Add(time.Minute)
+	yesterday := clock.AddDate(0, 0, -1).Format("2006-01-02 15:04:00Z")
+	for _, command := range []string{"list", "count"} {
+		r := sh.run(t, "queue", command, "--at", clock.Format("15:04"))
+		if !strings.HasPrefix(r.err, "holdfast: the queue as it was at "+yesterday+"\n") {
+			t.Errorf("%+v", r)
+		}
+		if r := sh.run(t, "queue", command, "--at", "1h"); strings.Contains(r.err, "as it was at") {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
 func TestOperations(t *testing.T) {
 	w, ids := scene(t)
 	sh := shellFor(w)
@@ -46,7 +82,7 @@ func TestOperations(t *testing.T) {
 		{"release --domain one.test --yes", "2 messages with 2 recipients released"},
 		{"redirect --domain two.test --destination-new one --yes", "1 message with 1 recipient redirected"},
 		{"redirect WAITING --rcpt-new other@two.test", "1 message with 1 recipient redirected"},
-		{"delete --all --yes --reason spam", "3 messages with 3 recipients deleted; `holdfast queue undelete` can bring them back for a while"},
+		{"delete --all --yes --reason spam", "3 messages with 3 recipients deleted; `holdfast queue undelete` brings them back within delete-grace (`holdfast settings show`)"},
 		{"delete --all --yes", "0 messages with 0 recipients deleted"},
 		{"undelete DOWN", "1 message with 1 recipient brought back"},
 		{"undelete --all --yes", "2 messages with 2 recipients brought back"},

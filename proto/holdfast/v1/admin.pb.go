@@ -1613,8 +1613,10 @@ type PreviewBulkResponse struct {
 	Stale bool `protobuf:"varint,5,opt,name=stale,proto3" json:"stale,omitempty"`
 	// Recipients that match and that the operation would leave out, and why it would the
 	// first of them; they aren't among those above.
-	Refused       uint64 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`
-	Refusal       string `protobuf:"bytes,7,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Refused uint64 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refusal string `protobuf:"bytes,7,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// The raft index of the state that was counted.
+	Index         uint64 `protobuf:"varint,8,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1698,6 +1700,13 @@ func (x *PreviewBulkResponse) GetRefusal() string {
 	return ""
 }
 
+func (x *PreviewBulkResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type StartBulkRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Operation *QueueOperation        `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
@@ -1707,7 +1716,10 @@ type StartBulkRequest struct {
 	// Messages at most; 0 for all.
 	Limit uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Recipients that a preview found, for those who watch; 0 where unknown.
-	Expected      uint64 `protobuf:"varint,5,opt,name=expected,proto3" json:"expected,omitempty"`
+	Expected uint64 `protobuf:"varint,5,opt,name=expected,proto3" json:"expected,omitempty"`
+	// The index of the preview that somebody agreed to: what came or changed after it isn't
+	// hit. 0 for what there is when the operation begins.
+	Index         uint64 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1773,6 +1785,13 @@ func (x *StartBulkRequest) GetLimit() uint64 {
 func (x *StartBulkRequest) GetExpected() uint64 {
 	if x != nil {
 		return x.Expected
+	}
+	return 0
+}
+
+func (x *StartBulkRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
 	}
 	return 0
 }
@@ -10041,7 +10060,7 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\x12PreviewBulkRequest\x129\n" +
 	"\toperation\x18\x01 \x01(\v2\x1b.holdfast.v1.QueueOperationR\toperation\x122\n" +
 	"\x06filter\x18\x02 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x04R\x05limit\"\xe5\x01\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\"\xfb\x01\n" +
 	"\x13PreviewBulkResponse\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x1e\n" +
 	"\n" +
@@ -10051,13 +10070,15 @@ const file_holdfast_v1_admin_proto_rawDesc = "" +
 	"\bfinished\x18\x04 \x01(\bR\bfinished\x12\x14\n" +
 	"\x05stale\x18\x05 \x01(\bR\x05stale\x12\x18\n" +
 	"\arefused\x18\x06 \x01(\x04R\arefused\x12\x18\n" +
-	"\arefusal\x18\a \x01(\tR\arefusal\"\xc5\x01\n" +
+	"\arefusal\x18\a \x01(\tR\arefusal\x12\x14\n" +
+	"\x05index\x18\b \x01(\x04R\x05index\"\xdb\x01\n" +
 	"\x10StartBulkRequest\x129\n" +
 	"\toperation\x18\x01 \x01(\v2\x1b.holdfast.v1.QueueOperationR\toperation\x122\n" +
 	"\x06filter\x18\x02 \x01(\v2\x1a.holdfast.v1.MessageFilterR\x06filter\x12\x10\n" +
 	"\x03all\x18\x03 \x01(\bR\x03all\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x1a\n" +
-	"\bexpected\x18\x05 \x01(\x04R\bexpected\"d\n" +
+	"\bexpected\x18\x05 \x01(\x04R\bexpected\x12\x14\n" +
+	"\x05index\x18\x06 \x01(\x04R\x05index\"d\n" +
 	"\x11StartBulkResponse\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +

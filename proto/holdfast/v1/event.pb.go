@@ -5839,7 +5839,10 @@ type BulkStarted struct {
 	// Messages at most; 0 for all.
 	Limit uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Recipients that a count found just before, 0 where nobody counted.
-	Expected      uint64 `protobuf:"varint,5,opt,name=expected,proto3" json:"expected,omitempty"`
+	Expected uint64 `protobuf:"varint,5,opt,name=expected,proto3" json:"expected,omitempty"`
+	// Index of the state that was counted, 0 where nobody counted: what came or changed
+	// after it isn't meant.
+	Index         uint64 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5905,6 +5908,13 @@ func (x *BulkStarted) GetLimit() uint64 {
 func (x *BulkStarted) GetExpected() uint64 {
 	if x != nil {
 		return x.Expected
+	}
+	return 0
+}
+
+func (x *BulkStarted) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
 	}
 	return 0
 }
@@ -7429,13 +7439,14 @@ const file_holdfast_v1_event_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x16\n" +
 	"\x06states\x18\x05 \x03(\rR\x06states\x12\x14\n" +
 	"\x05since\x18\x06 \x01(\x03R\x05since\x12\x14\n" +
-	"\x05until\x18\a \x01(\x03R\x05until\"\xbf\x01\n" +
+	"\x05until\x18\a \x01(\x03R\x05until\"\xd5\x01\n" +
 	"\vBulkStarted\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\fR\x06bulkId\x12/\n" +
 	"\x06filter\x18\x02 \x01(\v2\x17.holdfast.v1.BulkFilterR\x06filter\x124\n" +
 	"\toperation\x18\x03 \x01(\v2\x16.holdfast.v1.OperationR\toperation\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x1a\n" +
-	"\bexpected\x18\x05 \x01(\x04R\bexpected\"\xa2\x02\n" +
+	"\bexpected\x18\x05 \x01(\x04R\bexpected\x12\x14\n" +
+	"\x05index\x18\x06 \x01(\x04R\x05index\"\xa2\x02\n" +
 	"\x0eBulkProgressed\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\fR\x06bulkId\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12%\n" +
