@@ -66,6 +66,9 @@ func (s *settingsService) checkRevision(ctx context.Context, p *plan, index uint
 		return err
 	}
 	defer base.release()
+	if index >= base.Configured() {
+		return nil // however long ago: what it was then is what it is
+	}
 	switch err := base.Rewind(index); {
 	case errors.Is(err, fsm.ErrForgotten):
 		return status.Errorf(codes.Aborted, "the file is of index %d, and what was changed since isn't kept so far back: make a new one with `holdfast export`, or add --force", index)

@@ -78,6 +78,34 @@ func TestStalePasswordIsRefused(t *testing.T) {
 	want("secret-before")
 }
 
+// What nobody has changed is no conflict, however long ago it was set: the revision of
+// an export stays that of the last change, while the log before it is forgotten.
+func TestConfigurationOlderThanTheLog(t *testing.T) {
+	w := created(t, "cluster")
+	w.Configure()
+	e := connected(t, w)
+	file := e.export(false)
+	id := w.Accept(0, "s@x.test", "r@one.test")
+	w.Claim(1, id, "one")
+	w.Deliver(1, id, "one")
+	w.Accept(-time.Hour, "s@x.test", "r@one.test")
+	w.FoldAs(1, 40*24*time.Hour, &pb.Event{Kind: &pb.Event_HistoryPruned{HistoryPruned: &pb.HistoryPruned{
+		Before: admintest.Now.Add(30 * time.Minute).UnixNano(),
+	}}}, nil)
+	if again := e.export(false); again != file {
+		t.Fatalf("another export: %s", again)
+	}
+	if s := e.mustApply(file, &pb.ApplyConfigurationRequest_Options{DryRun: true}); s.Changed != 0 {
+		t.Errorf("nothing differs: %v", s)
+	}
+	if s := e.mustApply(strings.Replace(file, "slots = 20", "slots = 7", 1), &pb.ApplyConfigurationRequest_Options{}); s.Changed != 1 {
+		t.Errorf("%v", s)
+	}
+	// Now somebody has changed something since, and what it was isn't known any more.
+	_, _, err := e.apply(file, &pb.ApplyConfigurationRequest_Options{})
+	wantCode(t, err, codes.Aborted, "isn't kept so far back")
+}
+
 // A file from a node that is ahead is planned once this node has its revision: what
 // was changed up to that isn't a change by others since.
 func TestConfigurationOfANodeAhead(t *testing.T) {

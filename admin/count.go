@@ -96,13 +96,30 @@ func (w window) count(ctx context.Context, f fsm.Filter) (*pb.QueueCount, error)
 	case !isEmpty(rest), domain != "" && destination != "":
 		return w.countByReading(ctx, f)
 	case domain != "":
-		return queueCount(w.DomainCounter(domain)), nil
+		return w.countDomain(ctx, domain)
 	case destination != "" && w.caller.limited():
 		return w.countByReading(ctx, f) // its counter has others' mail too
 	case destination != "":
 		return queueCount(w.DestinationCounter(destination)), nil
 	}
 	return queueCount(w.Counters()), nil
+}
+
+// countDomain reads what is frozen: the counter has no reports that went to the domain
+// while it wasn't configured, which share one with all such domains.
+func (w window) countDomain(ctx context.Context, domain string) (*pb.QueueCount, error) {
+	count := queueCount(w.DomainCounter(domain))
+	if w.View.DomainCounter("").Frozen == 0 {
+		return count, nil
+	}
+	frozen := fsm.Filter{Domain: domain, States: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_FROZEN}}
+	read, err := w.countByReading(ctx, frozen)
+	if err != nil {
+		return nil, err
+	}
+	count.Failed += read.Frozen - count.Frozen
+	count.Frozen = read.Frozen
+	return count, nil
 }
 
 func (w window) countByReading(ctx context.Context, f fsm.Filter) (*pb.QueueCount, error) {

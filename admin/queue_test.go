@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"holdfast/fsm"
 	pb "holdfast/proto/holdfast/v1"
@@ -212,6 +213,23 @@ func TestCount(t *testing.T) {
 	}
 	_, err = c.CountQueue(t.Context(), &pb.CountQueueRequest{By: pb.CountQueueRequest_BY_DOMAIN, Filter: &pb.MessageFilter{Domain: "one.test"}})
 	wantCode(t, err, codes.InvalidArgument, "without a filter")
+}
+
+// A report to a domain that isn't configured is frozen, and counted together with those
+// to all such domains: the count of its domain has it all the same, as the list has.
+func TestCountOfFrozenReports(t *testing.T) {
+	w := admintest.Start(t)
+	w.Configure()
+	w.Bounce(1, w.Accept(time.Hour, "s@x.test", "r@one.test"), "one")
+	c := dial(t, w)
+	for domain, want := range map[string]*pb.QueueCount{
+		"x.test": {Frozen: 1, Failed: 1}, "X.test": {Frozen: 1, Failed: 1}, "y.test": {}, "one.test": {Failed: 1},
+	} {
+		got, err := c.CountQueue(t.Context(), &pb.CountQueueRequest{Filter: &pb.MessageFilter{Domain: domain}})
+		if err != nil || !proto.Equal(got.Rows[0].Count, want) {
+			t.Errorf("%s: %v, %v, want %v", domain, got, err, want)
+		}
+	}
 }
 
 func TestEndedMessageIsNotInQueue(t *testing.T) {

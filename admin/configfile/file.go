@@ -187,7 +187,8 @@ const preface = `# The configuration of a Holdfast cluster, as written by "holdf
 # "holdfast apply -f FILE --dry-run" shows what this file would change, and
 # "holdfast apply -f FILE" changes it, all at once or nothing. What the file
 # doesn't mention stays, unless --prune removes it; a key that a table leaves out
-# has its default, a setting that is left out stays. Durations: 30s, 15m, 2h, 4d.
+# has its default; a setting, verify and recipients stay where they are left out.
+# Durations: 30s, 15m, 2h, 4d.
 `
 
 // Write writes a file.

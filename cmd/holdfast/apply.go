@@ -41,9 +41,10 @@ returns when every node has it.
 
 What the file doesn't mention stays, unless --prune removes it; that is refused
 where there is queued mail. A table of the file is whole: a key that it leaves out
-has its default. Settings that are left out stay, --prune or not, and so does the
-list of recipients of a domain whose table has none; recipients = [] empties it. A
-password for AUTH that the file doesn't have stays as long as its user does.
+has its default. Settings that are left out stay, --prune or not, and so do the
+verification and the list of recipients of a domain whose table has none;
+recipients = [] empties the list. A password for AUTH that the file doesn't have
+stays as long as its user does.
 
 If the file has a revision, nothing is overwritten that was changed since by
 others, or by yourself: make the file anew with "holdfast export", or add --force.

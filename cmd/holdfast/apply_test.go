@@ -88,7 +88,7 @@ func TestExportThroughAPipe(t *testing.T) {
 	}
 	r := sh.run(t, "apply", "-f", name, "--yes")
 	wantError(t, result{status: r.status, err: lastLine(r.err)}, exitFailed, "1 change made since the file's revision 7 would be overwritten, nothing was changed")
-	if !strings.Contains(r.err, "holdfast.toml:26: destination one was changed by local user ") || !strings.Contains(r.err, "slots 20 -> 5") {
+	if !strings.Contains(r.err, "holdfast.toml:27: destination one was changed by local user ") || !strings.Contains(r.err, "slots 20 -> 5") {
 		t.Error(r.err)
 	}
 	w.LoseQuorum(admintest.ErrNoQuorum)
