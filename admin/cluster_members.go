@@ -5,6 +5,9 @@ import (
 	"net"
 	"slices"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	pb "holdfast/proto/holdfast/v1"
 )
 
@@ -53,6 +56,9 @@ func (s *clusterService) PromoteNode(ctx context.Context, req *pb.PromoteNodeReq
 func (s *clusterService) TransferLeadership(ctx context.Context, req *pb.TransferLeadershipRequest) (*pb.TransferLeadershipResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
+	if record, ok := s.State.Node(req.Name); ok && record.DrainingSince != 0 {
+		return nil, status.Errorf(codes.FailedPrecondition, "node %s is out of service and would give leadership away at once: `holdfast node resume %s` first", req.Name, req.Name)
+	}
 	leader, err := s.Membership.TransferLeadership(ctx, req.Name)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func TestCatchUps(t *testing.T) {
@@ -109,4 +111,47 @@ func TestLogStaysWhileFollowerInstalls(t *testing.T) {
 	w.checkEqual(w.names...)
 	write()
 	eventually(t, "the log is truncated again", func() bool { return first() > sent+1 })
+}
+
+// A voter to which the state is on its way can't lead, and whoever asks for it keeps
+// nothing out of the log: raft, asked twice, would take nothing until the follower has it.
+func TestTransferToFollowerThatInstalls(t *testing.T) {
+	w := steadyWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) {
+		c.Limits.TrailingBytes, c.Limits.SnapshotBytes = 1<<20, 2<<20
+		c.Timing.RPC = time.Minute
+	}
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	leader.configure()
+	away := w.nodes[w.others(leader.name)[0]]
+	away.stop()
+	leader.accept(60, make([]byte, 200<<10))
+	eventually(t, "the log is truncated", func() bool {
+		index, err := leader.cluster.stores.log.FirstIndex()
+		must(t, err)
+		return index > 20
+	})
+	disk := &slowInstall{FS: vfs.Default, begun: make(chan struct{}), goOn: make(chan struct{})}
+	away.disk = disk
+	away.start()
+	<-disk.begun
+	eventually(t, "it is said to lag", func() bool { // once it answers within a poll
+		err := leader.cluster.TransferLeadership(within(t, 20*time.Second), away.name)
+		if status.Code(err) != codes.FailedPrecondition {
+			t.Fatalf("got %v, want a refusal", err)
+		}
+		return strings.Contains(err.Error(), "node "+away.name+" hasn't caught up with the log yet")
+	})
+	target, _ := current(leader.cluster.serversOf(away.name))
+	for range 2 { // as a leader that is to stop would
+		if err := leader.cluster.giveTo(t.Context(), target); err == nil {
+			t.Error("leadership went to a node that has no state")
+		}
+	}
+	leader.must(message(t, testBody), testBody)
+	close(disk.goOn)
+	w.awaitLeased(away.name)
+	leader.giveTo(t, away.name)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
@@ -116,7 +117,7 @@ func (c *Cluster) removeNode(ctx context.Context, node string, force bool) error
 		if string(server.ID) == c.raftID {
 			// A leader that removes itself would go on until the change is
 			// committed, and then be silent.
-			if err := c.transferTo(ctx, ""); err != nil {
+			if err := c.HandOver(ctx); err != nil {
 				return err
 			}
 			return status.Errorf(codes.Aborted, "node %s led and gave leadership away", node)
@@ -223,8 +224,8 @@ func (l *leadership) promoteNode(ctx context.Context, node string) error {
 	if !ok {
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't ask to join: is it running?", node)
 	}
-	if !c.hasCaughtUp(ctx, joiner.request) {
-		return status.Errorf(codes.FailedPrecondition, "node %s hasn't caught up with the log yet: `holdfast status` shows how far it is", node)
+	if !c.hasCaughtUp(ctx, placeIn(joiner.request), joiner.request.RaftId) {
+		return lags(node)
 	}
 	return c.makeVoter(joiner.request)
 }
@@ -235,7 +236,7 @@ func (l *leadership) promoteNode(ctx context.Context, node string) error {
 func (c *Cluster) transferTo(ctx context.Context, node string) error {
 	switch node {
 	case "":
-		return c.HandOver()
+		return c.HandOver(ctx)
 	case c.cfg.Node:
 		return nil // it leads already
 	}
@@ -247,14 +248,16 @@ func (c *Cluster) transferTo(ctx context.Context, node string) error {
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't vote yet: it can't lead", node)
 	case !c.answers(ctx, target.ID):
 		return status.Errorf(codes.FailedPrecondition, "node %s doesn't answer: it can't lead", node)
+	case !c.hasCaughtUp(ctx, c.placeOf(target.ID), string(target.ID)):
+		return lags(node)
 	}
-	return c.giveTo(target)
+	return c.giveTo(ctx, target)
 }
 
 // HandOver gives leadership away where this node has it: to the first of its
 // successors that takes it. It is done here or not at all: whoever leads by the time
 // that a call is passed on or repeated has no reason to.
-func (c *Cluster) HandOver() error {
+func (c *Cluster) HandOver(ctx context.Context) error {
 	if c.raft.Load().State() != raft.Leader {
 		return errNotLeader
 	}
@@ -264,7 +267,7 @@ func (c *Cluster) HandOver() error {
 	}
 	var failed error
 	for _, successor := range successors {
-		err := c.giveTo(successor)
+		err := c.giveTo(ctx, successor)
 		if err == nil || failed != nil && c.raft.Load().State() != raft.Leader {
 			return nil // the one before may have it after all, later than raft waits
 		}
@@ -273,11 +276,54 @@ func (c *Cluster) HandOver() error {
 	return failed
 }
 
-func (c *Cluster) giveTo(server raft.Server) error {
-	if err := c.raft.Load().LeadershipTransferToServer(server.ID, server.Address).Error(); err != nil {
-		return fmt.Errorf("transfer of leadership to node %s: %w", nodeOf(string(server.ID)), err)
+// giveTo gives leadership to a server. Nothing comes into the log while raft waits for
+// one that is behind: at the first try for as long as an election takes. At the second
+// its message to the one who replicates finds the first one still there, and raft takes
+// nothing until that server has caught up, be it minutes. So after a try that failed the
+// server is asked first.
+func (c *Cluster) giveTo(ctx context.Context, server raft.Server) error {
+	node, term := nodeOf(string(server.ID)), c.raft.Load().CurrentTerm()
+	if c.transfers.hasFailed(term, server.ID) {
+		ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Heartbeat)
+		defer cancel()
+		if !c.hasCaughtUp(ctx, c.placeOf(server.ID), string(server.ID)) {
+			return lags(node)
+		}
+	}
+	err := c.raft.Load().LeadershipTransferToServer(server.ID, server.Address).Error()
+	c.transfers.note(term, server.ID, err)
+	if err != nil {
+		return fmt.Errorf("transfer of leadership to node %s: %w", node, err)
 	}
 	return nil
+}
+
+func lags(node string) error {
+	return status.Errorf(codes.FailedPrecondition, "node %s hasn't caught up with the log yet: `holdfast status` shows how far it is", node)
+}
+
+// transfers are what became of transfers of leadership. They outlast a leader's work: one
+// that stops gives leadership away after that.
+type transfers struct {
+	mu     sync.Mutex // guards what follows
+	term   uint64     // that the others are of
+	failed map[raft.ServerID]bool
+}
+
+// hasFailed reports whether the latest transfer to a server in a term failed.
+func (t *transfers) hasFailed(term uint64, id raft.ServerID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.term == term && t.failed[id]
+}
+
+func (t *transfers) note(term uint64, id raft.ServerID, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.term != term {
+		t.term, t.failed = term, map[raft.ServerID]bool{}
+	}
+	t.failed[id] = err != nil
 }
 
 // successors are the other voters that answer and are in service, in the order of

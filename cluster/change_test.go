@@ -183,6 +183,40 @@ func TestRemovalWhileANodeIsReplaced(t *testing.T) {
 	})
 }
 
+// What takes the place of a lost data folder at another address is asked there, though
+// the state has the old one until it votes.
+func TestReplacedAtAnotherAddress(t *testing.T) {
+	w := steadyWorld(t, "a", "b", "c")
+	w.adjust = func(c *Config) { c.Timing.Stable = time.Hour }
+	w.startAll()
+	w.awaitLeased(w.names...)
+	leader := w.leader(w.names...)
+	moved, other := w.nodes[w.others(leader.name)[0]], w.others(leader.name)[1]
+	moved.stop()
+	moved.wipe()
+	moved.admin, moved.raft = freeAddress(t), freeAddress(t)
+	for _, address := range []string{moved.admin, moved.raft} {
+		w.net.own(address, moved.name)
+	}
+	moved.start()
+	eventually(t, "it answers at its new address", func() bool {
+		condition, err := leader.cluster.ConditionOf(t.Context(), moved.cluster.raftID)
+		return err == nil && condition.RaftID == moved.cluster.raftID
+	})
+	eventually(t, "the refusal says to wait for it", func() bool { // once it answers within a poll
+		err := leader.cluster.RemoveNode(within(t, 20*time.Second), other, false)
+		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), moved.name+" doesn't") {
+			t.Fatalf("got %v, want a refusal that names node %s", err, moved.name)
+		}
+		return strings.Contains(err.Error(), "wait until "+moved.name+" votes") && !strings.Contains(err.Error(), "start it")
+	})
+	eventually(t, "it is promoted", func() bool {
+		return leader.cluster.PromoteNode(within(t, 20*time.Second), moved.name) == nil
+	})
+	w.awaitLeased(moved.name)
+	w.checkEqual(w.names...)
+}
+
 func TestTransferLeadership(t *testing.T) {
 	w := newWorld(t, "a", "b", "c")
 	w.startAll()
@@ -211,12 +245,12 @@ func TestHandOverGoesRound(t *testing.T) {
 		leader := w.leader(w.names...)
 		led = append(led, leader.name)
 		for _, other := range w.others(leader.name) {
-			if err := w.nodes[other].cluster.HandOver(); !errors.Is(err, errNotLeader) {
+			if err := w.nodes[other].cluster.HandOver(t.Context()); !errors.Is(err, errNotLeader) {
 				t.Errorf("node %s doesn't lead and hands over: %v", other, err)
 			}
 		}
 		eventually(t, "the others could lead", func() bool { return len(leader.cluster.successors()) == 2 })
-		if err := leader.cluster.HandOver(); err != nil {
+		if err := leader.cluster.HandOver(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "all know who leads now", func() bool {

@@ -60,7 +60,8 @@ type Cluster struct {
 	cut         cut
 	suffering   suffering
 
-	joining sync.Mutex // serialises changes of the configuration on the leader
+	joining   sync.Mutex // serialises changes of the configuration on the leader
+	transfers transfers
 
 	inviteMu sync.Mutex // guards the fields below
 	invited  []string   // addresses of a cluster that an operator named
@@ -206,7 +207,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		wg.Go(func() { part(ctx) })
 	}
 	<-ctx.Done()
-	if err := c.HandOver(); err != nil && !errors.Is(err, errNotLeader) && len(c.configuration()) > 1 {
+	if err := c.HandOver(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, errNotLeader) && len(c.configuration()) > 1 {
 		c.log.Info("leadership not handed over", "error", err)
 	}
 	wg.Wait()

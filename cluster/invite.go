@@ -13,8 +13,8 @@ import (
 
 // JoinVia makes this node join the cluster that the addresses know, and returns
 // once it votes, or with what it waits for when ctx ends. It is for a node
-// without join addresses of its own, and safe to repeat: of a node that voted
-// before the text says so. Until the node is a member a restart forgets the
+// without join addresses of its own, or with some that are of no use, and safe to
+// repeat: of a node that voted before the text says so. Until the node is a member a restart forgets the
 // addresses.
 func (c *Cluster) JoinVia(ctx context.Context, addresses []string) (voter bool, waitsFor string, err error) {
 	if id := c.clusterID(); id != "" && len(c.configuration()) == 1 && c.isVoterHere() {

@@ -101,8 +101,9 @@ func (c *Cluster) move(ctx context.Context, req *pb.JoinRequest, suffrage raft.S
 // keepsUp reports whether a non-voter has had all that was committed each time
 // that it asked, for long enough to be relied on. Guarded by joining.
 func (l *leadership) keepsUp(ctx context.Context, req *pb.JoinRequest) bool {
-	caughtUp, now := l.c.hasCaughtUp(ctx, req), l.c.cfg.Monotonic()
 	id := raft.ServerID(req.RaftId)
+	l.setPlace(id, placeIn(req))
+	caughtUp, now := l.c.hasCaughtUp(ctx, placeIn(req), req.RaftId), l.c.cfg.Monotonic()
 	j, ok := l.joiners[id]
 	if !ok || !caughtUp {
 		j.since = now
@@ -110,6 +111,22 @@ func (l *leadership) keepsUp(ctx context.Context, req *pb.JoinRequest) bool {
 	j.request = req
 	l.joiners[id] = j
 	return caughtUp && now-j.since >= l.c.cfg.Timing.Stable
+}
+
+// placeIn is where a node says that it is, as it asks to join.
+func placeIn(req *pb.JoinRequest) peerAt { return peerAt{req.Node, req.AdminAddress} }
+
+func (l *leadership) setPlace(id raft.ServerID, at peerAt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.places[id] = at
+}
+
+func (l *leadership) place(id raft.ServerID) (at peerAt, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, ok = l.places[id]
+	return at, ok
 }
 
 // joiner is a non-voter that has asked this leader to take it in.
@@ -214,17 +231,17 @@ func (c *Cluster) wasRemoved(ctx context.Context, req *pb.JoinRequest) bool {
 
 // hasCaughtUp reports whether the node has applied what is committed now. It
 // asks for as long as a poll lasts.
-func (c *Cluster) hasCaughtUp(ctx context.Context, req *pb.JoinRequest) bool {
+func (c *Cluster) hasCaughtUp(ctx context.Context, at peerAt, raftID string) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timing.Poll)
 	defer cancel()
 	target, err := c.visibleCommit()
 	if err != nil {
-		c.log.Error("a node that joins can't be compared with the log", "joins", req.Node, "error", err)
+		c.log.Error("a node can't be compared with the log", "compared", at.node, "error", err)
 		return false
 	}
 	for {
-		answer, err := c.helloTo(ctx, peerAt{req.Node, req.AdminAddress})
-		if err == nil && answer.RaftId == req.RaftId && answer.AppliedIndex >= target {
+		answer, err := c.helloTo(ctx, at)
+		if err == nil && answer.RaftId == raftID && answer.AppliedIndex >= target {
 			return true
 		}
 		if !sleep(ctx, c.cfg.Timing.Verify) {

@@ -27,6 +27,11 @@ func TestJoinByWhoKnowsTheLeader(t *testing.T) {
 	if step := d.cluster.joinBy(t.Context(), []*pb.HelloResponse{fresh}); step != "" {
 		t.Errorf("by a node without a cluster: %q", step)
 	}
+	other := &pb.HelloResponse{Node: "f", ClusterId: "another", LeaderNode: "f", LeaderAddress: freeAddress(t)}
+	foreign := d.cluster.joinBy(t.Context(), []*pb.HelloResponse{blocked, other})
+	if !strings.HasPrefix(foreign, "node b knows the cluster but no leader; the addresses are of several clusters: node b of "+a.state.ClusterID()+", node f of another; ") {
+		t.Errorf("by nodes of two clusters: %q", foreign)
+	}
 	step := d.cluster.joinBy(t.Context(), []*pb.HelloResponse{fresh, blocked, late, knows("a", "a", a.admin)})
 	if step != "joins the cluster: catches up" {
 		t.Errorf("by all of them: %q", step)

@@ -62,6 +62,9 @@ type leadership struct {
 	watched map[uint64]*watched
 	commits []commitSample
 
+	// places are where servers that join are asked: the state doesn't know that yet.
+	places map[raft.ServerID]peerAt
+
 	joiners map[raft.ServerID]joiner // guarded by Cluster.joining
 }
 
@@ -98,7 +101,8 @@ func (c *Cluster) runLeadership(ctx context.Context) {
 	l := &leadership{
 		c: c, ctx: ctx, term: term,
 		proof: newProof(), proofDue: make(chan struct{}, 1),
-		since: c.cfg.Monotonic(), watched: map[uint64]*watched{}, joiners: map[raft.ServerID]joiner{},
+		since: c.cfg.Monotonic(), watched: map[uint64]*watched{},
+		places: map[raft.ServerID]peerAt{}, joiners: map[raft.ServerID]joiner{},
 	}
 	c.log.Info("leads the cluster", "term", term)
 	c.metrics.leaderships.Inc()
@@ -242,7 +246,7 @@ func (l *leadership) stepAside() {
 	if !ok || record.DrainingSince == 0 || len(c.successors()) == 0 {
 		return
 	}
-	if err := c.transferTo(l.ctx, ""); err != nil && l.ctx.Err() == nil {
+	if err := c.HandOver(l.ctx); err != nil && l.ctx.Err() == nil {
 		c.log.Warn("this node is draining but couldn't give leadership away", "error", err)
 	}
 }

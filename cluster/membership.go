@@ -81,16 +81,21 @@ func (c *Cluster) enter(ctx context.Context) string {
 	return c.found(answers, failure)
 }
 
-// askable is whom to ask for a cluster: the join addresses, and the nodes that
-// the state knows.
+// askable is whom to ask for a cluster: first those whom an operator named, then the
+// join addresses and the nodes that the state knows.
 func (c *Cluster) askable() []string {
-	addresses := append(c.invitation(), c.cfg.Join...)
+	others := slices.Clone(c.cfg.Join)
 	for _, record := range c.cfg.State.Nodes() {
-		addresses = append(addresses, record.AdminAddress)
+		others = append(others, record.AdminAddress)
 	}
-	addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == "" || a == c.cfg.AdminAdvertise })
-	slices.Sort(addresses)
-	return slices.Compact(addresses)
+	slices.Sort(others)
+	var addresses []string
+	for _, address := range append(c.invitation(), others...) {
+		if address != "" && address != c.cfg.AdminAdvertise && !slices.Contains(addresses, address) {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
 }
 
 // hello asks them all at once who they are. It leaves out this node's own
@@ -198,17 +203,20 @@ func (c *Cluster) bootstrap(others []*pb.HelloResponse) string {
 // joinBy asks the leaders that the answers name to take this node in, one after the
 // other until one does: a node whose raft port is blocked still answers here, and knows
 // no leader or an earlier one. It is "" where no answer knows a cluster. The first that
-// does says which cluster it is.
+// does says which cluster it is; of answers for another one it tells.
 func (c *Cluster) joinBy(ctx context.Context, answers []*pb.HelloResponse) string {
-	cluster, leaderless := "", ""
-	var asked, refusals []string
+	cluster, leaderless, first := "", "", ""
+	var asked, refusals, foreign []string
 	for _, answer := range answers {
 		if answer.ClusterId == "" || answer.ClusterId == clusterUnnamed {
 			continue
 		}
-		cluster = cmp.Or(cluster, answer.ClusterId)
+		cluster, first = cmp.Or(cluster, answer.ClusterId), cmp.Or(first, answer.Node)
 		switch {
-		case answer.ClusterId != cluster || slices.Contains(asked, answer.LeaderAddress):
+		case answer.ClusterId != cluster:
+			foreign = append(foreign, fmt.Sprintf("node %s of %s", answer.Node, answer.ClusterId))
+			continue
+		case slices.Contains(asked, answer.LeaderAddress):
 			continue
 		case answer.LeaderAddress == "":
 			leaderless = cmp.Or(leaderless, fmt.Sprintf("node %s knows the cluster but no leader", answer.Node))
@@ -221,7 +229,12 @@ func (c *Cluster) joinBy(ctx context.Context, answers []*pb.HelloResponse) strin
 		}
 		refusals = append(refusals, fmt.Sprintf("couldn't join yet: %v", err))
 	}
-	return cmp.Or(strings.Join(refusals, "; "), leaderless)
+	step := cmp.Or(strings.Join(refusals, "; "), leaderless)
+	if len(foreign) > 0 {
+		step += fmt.Sprintf("; the addresses are of several clusters: node %s of %s, %s; `holdfast cluster join` at this node, with addresses of the one that is meant, asks those first",
+			first, cluster, strings.Join(foreign, ", "))
+	}
+	return step
 }
 
 // join asks the leader that an answer names to take this node in.

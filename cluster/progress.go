@@ -3,8 +3,10 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/pki"
@@ -28,7 +30,7 @@ type Condition struct {
 // ConditionOf asks a server of the configuration. A node that was wiped answers as
 // its new data folder: under its earlier raft id nobody is there any more.
 func (c *Cluster) ConditionOf(ctx context.Context, raftID string) (Condition, error) {
-	condition, err := c.Condition(ctx, nodeOf(raftID))
+	condition, err := c.conditionAt(ctx, c.placeOf(raft.ServerID(raftID)))
 	if err != nil {
 		return Condition{}, err
 	}
@@ -38,21 +40,44 @@ func (c *Cluster) ConditionOf(ctx context.Context, raftID string) (Condition, er
 	return condition, nil
 }
 
+// placeOf is where a server of the configuration is asked: where its node's record says,
+// or on the leader, until it votes, where it said itself. What replaces a lost data folder
+// elsewhere has no record before.
+func (c *Cluster) placeOf(id raft.ServerID) peerAt {
+	if l := c.leadership.Load(); l != nil && !c.votes(id) {
+		if at, ok := l.place(id); ok {
+			return at
+		}
+	}
+	record, _ := c.cfg.State.Node(nodeOf(string(id)))
+	return peerAt{nodeOf(string(id)), record.GetAdminAddress()}
+}
+
+func (c *Cluster) votes(id raft.ServerID) bool {
+	return slices.ContainsFunc(c.configuration(), func(server raft.Server) bool {
+		return server.ID == id && server.Suffrage == raft.Voter
+	})
+}
+
 // Condition asks a node.
 func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error) {
-	if node == c.cfg.Node {
+	record, _ := c.cfg.State.Node(node)
+	return c.conditionAt(ctx, peerAt{node, record.GetAdminAddress()})
+}
+
+func (c *Cluster) conditionAt(ctx context.Context, at peerAt) (Condition, error) {
+	if at.node == c.cfg.Node {
 		return Condition{
 			RaftID: c.raftID, AppliedIndex: c.cfg.State.AppliedIndex(), NoLease: c.whyNoLease(), Sessions: c.cfg.Sessions(),
 			StuckBulks: c.cfg.StuckBulks(), Mismatches: c.mismatches(), Certificates: c.cfg.Certificates(),
 		}, nil
 	}
-	record, ok := c.cfg.State.Node(node)
-	if !ok {
-		return Condition{}, fmt.Errorf("no node %q", node)
+	if at.address == "" {
+		return Condition{}, fmt.Errorf("no node %q", at.node)
 	}
-	answer, err := c.helloTo(ctx, peerAt{node, record.AdminAddress})
+	answer, err := c.helloTo(ctx, at)
 	if err != nil {
-		return Condition{}, fmt.Errorf("node %s: %w", node, err)
+		return Condition{}, fmt.Errorf("node %s: %w", at.node, err)
 	}
 	condition := Condition{
 		RaftID: answer.RaftId, AppliedIndex: answer.AppliedIndex, NoLease: answer.NoLease, Sessions: int(answer.Sessions),
@@ -65,7 +90,8 @@ func (c *Cluster) Condition(ctx context.Context, node string) (Condition, error)
 }
 
 // WaitEverywhere returns once every node that may act has applied the index. A
-// node that doesn't answer is waited for until it can't have a lease any more.
+// node that doesn't answer is waited for until the leader has declared it down: that
+// this node doesn't reach it doesn't say that it has no lease.
 func (c *Cluster) WaitEverywhere(ctx context.Context, index uint64) error {
 	if err := c.cfg.State.WaitApplied(ctx, index); err != nil {
 		return err
@@ -82,16 +108,10 @@ func (c *Cluster) WaitEverywhere(ctx context.Context, index uint64) error {
 func (c *Cluster) waitFor(ctx context.Context, node *pb.NodeRecord, index uint64) error {
 	ticker := time.NewTicker(c.cfg.Timing.Commit)
 	defer ticker.Stop()
-	silentSince := c.cfg.Monotonic()
 	for {
 		answer, err := c.helloTo(ctx, peerAt{node.Name, node.AdminAddress})
-		switch now := c.cfg.Monotonic(); {
-		case err == nil && answer.AppliedIndex >= index:
+		if err == nil && answer.AppliedIndex >= index {
 			return nil
-		case err == nil:
-			silentSince = now
-		case now-silentSince > c.cfg.Timing.Lease:
-			return nil // no lease can be left
 		}
 		if current, ok := c.cfg.State.Node(node.Name); !ok || !current.Active {
 			return nil

@@ -93,7 +93,7 @@ func (l leadership) Leads() bool {
 	return leader == l.n.cfg.NodeID && l.n.cluster.Leased()
 }
 
-func (l leadership) HandOver() error { return l.n.cluster.HandOver() }
+func (l leadership) HandOver(ctx context.Context) error { return l.n.cluster.HandOver(ctx) }
 
 // operators is the cluster as the admin services see it.
 type operators struct{ n *Node }

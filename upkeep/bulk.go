@@ -16,7 +16,7 @@ func (k *Keeper) bulks(ctx context.Context) error {
 	for k.goOn(ctx) {
 		running, err := k.running()
 		if err != nil {
-			k.later(unlisted, err)
+			k.later(ctx, unlisted, err)
 			return nil
 		}
 		if len(running) == 0 {
@@ -27,7 +27,7 @@ func (k *Keeper) bulks(ctx context.Context) error {
 			unread, refused := (*unreadError)(nil), (*refusal)(nil)
 			switch {
 			case errors.As(err, &unread):
-				k.later(bulk, unread)
+				k.later(ctx, bulk, unread)
 				continue
 			case errors.As(err, &refused):
 				err = k.end(ctx, bulk, refused)

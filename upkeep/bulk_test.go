@@ -89,7 +89,7 @@ func (w *alone) Leads() bool {
 	return !w.away
 }
 
-func (w *alone) HandOver() error {
+func (w *alone) HandOver(context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.handed++

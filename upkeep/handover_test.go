@@ -38,7 +38,7 @@ func (m member) Leads() bool {
 	return m.leads == m.n
 }
 
-func (m member) HandOver() error {
+func (m member) HandOver(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.gave = append(m.gave, string(rune('a'+m.n)))

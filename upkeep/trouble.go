@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"time"
 
@@ -51,7 +52,7 @@ func (k *Keeper) due(id relay.MessageID) bool { return !time.Now().Before(k.trou
 // rows that this node can't read another one can, so it gives leadership away, once
 // for each place where the operation stands, lest leadership goes round among nodes
 // that all can't.
-func (k *Keeper) later(bulk fsm.Bulk, why error) {
+func (k *Keeper) later(ctx context.Context, bulk fsm.Bulk, why error) {
 	now := time.Now()
 	tries := k.troubles[bulk.ID].tries + 1
 	pause := min(interval<<min(tries-1, 10), maxBackoff)
@@ -65,7 +66,7 @@ func (k *Keeper) later(bulk fsm.Bulk, why error) {
 	if tries < handTries || k.handed[bulk.ID].bars(bulk, now) {
 		return
 	}
-	if err := k.cfg.Cluster.HandOver(); err != nil {
+	if err := k.cfg.Cluster.HandOver(ctx); err != nil {
 		log.Warn("no other node could take the bulk operation over", "error", err)
 		return
 	}

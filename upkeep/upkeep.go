@@ -31,7 +31,7 @@ type Cluster interface {
 	// Leads reports whether this node leads, with a quorum behind it.
 	Leads() bool
 	// HandOver gives leadership away, if this node has it: to a node whose turn it is.
-	HandOver() error
+	HandOver(ctx context.Context) error
 }
 
 // Config is what a Keeper works on.

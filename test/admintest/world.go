@@ -147,7 +147,7 @@ type leader struct{ *World }
 func (l leader) Leads() bool { return l.Leased() && !l.rests() }
 
 // HandOver has nobody to hand over to.
-func (l leader) HandOver() error { return cluster.ErrNoQuorum }
+func (l leader) HandOver(context.Context) error { return cluster.ErrNoQuorum }
 
 func (l leader) Propose(ctx context.Context, event *pb.Event, payload []byte) (*pb.EventResult, uint64, error) {
 	if l.rests() || l.lags() {
