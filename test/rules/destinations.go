@@ -86,6 +86,12 @@ func destinations() []rule {
 			test:    "delivery.TestSecondHost", says: "outage_test.go",
 		},
 		{
+			text:    "What one of its hosts lacks the means for goes to another",
+			in:      "said",
+			without: []change{{"delivery/attempt.go", "\tcase isUnfit(a.result):\n", "\tcase false:\n"}},
+			test:    "delivery.TestAnotherHostHasIt", says: "waited in vain",
+		},
+		{
 			text:    "A peer that doesn't answer even MAIL is down, though the message is in doubt",
 			in:      "blamesHost",
 			without: []change{{"delivery/health.go", "return f.Class() == relay.HostFailure || f.InDoubt && f.Phase == relay.PhaseMail", "return f.Class() == relay.HostFailure"}},

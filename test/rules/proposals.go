@@ -232,6 +232,24 @@ func outcomes() []rule {
 			test:    "fsm.TestOperationWaitsForTheAttempt", says: "operator_test.go",
 		},
 		{
+			text:    "A return that was taken back meanwhile neither returns nor drops",
+			in:      "dropped",
+			without: []change{{"fsm/apply_drop.go", "if e.Reason == pb.Dropped_REASON_RETURNED && !isReturning(r.rec) {", "if false {"}},
+			test:    "fsm.TestDropOfWhatIsNotReturnedAnyMore", says: "dropped though it was redirected",
+		},
+		{
+			text:    "What ends without an attempt adds no doubt",
+			in:      "end",
+			without: []change{{"fsm/ending.go", "\tif e.GetClaim() == nil {\n", "\tif false {\n"}},
+			test:    "fsm.TestExpiryAddsNoDoubt", says: "expired:",
+		},
+		{
+			text:    "A bulk operation hits what its preview was of, and nothing that came or changed before the answer",
+			in:      "bulkStarted",
+			without: []change{{"fsm/apply_bulk.go", "\tif e.Index != 0 {\n", "\tif false {\n"}},
+			test:    "admin.TestBulkHitsWhatWasShown", says: "what was held after",
+		},
+		{
 			text:    "A bulk operation comes to a message by the row of any recipient that it means, and takes all of them",
 			in:      "meet",
 			without: []change{{"fsm/bulk.go", "if err != nil || !c.filter.MatchesQueued(r) {", "if err != nil || number > 0 || !c.filter.MatchesQueued(r) {"}},

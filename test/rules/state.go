@@ -111,6 +111,18 @@ func stateRules() []rule {
 			test:    "cluster.TestRemovedNodeStaysOut", says: "the removed node goes on",
 		},
 		{
+			text:    "A change is in effect everywhere once all have it that the leader hasn't declared down, whoever reaches them",
+			in:      "waitFor",
+			without: []change{{"cluster/progress.go", "!ok || !current.Active {", "!ok || !current.Active || err != nil {"}},
+			test:    "cluster.TestWaitEverywhereForWhomOnlyTheLeaderReaches", says: "a node that it can't ask",
+		},
+		{
+			text:    "A transfer of leadership that failed isn't repeated before the server has caught up: raft would take nothing until then",
+			in:      "giveTo",
+			without: []change{{"cluster/change.go", "\tif c.transfers.hasFailed(term, server.ID) {\n", "\tif false {\n"}},
+			test:    "cluster.TestTransferToFollowerThatInstalls", says: "proposes",
+		},
+		{
 			text:    "The log stays while a follower that was sent the state catches up",
 			in:      "trailingLogs",
 			without: []change{{"cluster/compact.go", "\treturn math.MaxUint64\n}", "\treturn min(trailing, math.MaxUint64)\n}"}},
