@@ -149,8 +149,8 @@ func TestTransferToFollowerThatInstalls(t *testing.T) {
 		if err := leader.cluster.giveTo(t.Context(), target); err == nil {
 			t.Error("leadership went to a node that has no state")
 		}
+		leader.must(message(t, testBody), testBody)
 	}
-	leader.must(message(t, testBody), testBody)
 	close(disk.goOn)
 	w.awaitLeased(away.name)
 	leader.giveTo(t, away.name)
