@@ -96,7 +96,7 @@ func (w window) count(ctx context.Context, f fsm.Filter) (*pb.QueueCount, error)
 	case !isEmpty(rest), domain != "" && destination != "":
 		return w.countByReading(ctx, f)
 	case domain != "":
-		return w.countDomain(ctx, domain)
+		return w.countDomain(domain)
 	case destination != "" && w.caller.limited():
 		return w.countByReading(ctx, f) // its counter has others' mail too
 	case destination != "":
@@ -105,20 +105,19 @@ func (w window) count(ctx context.Context, f fsm.Filter) (*pb.QueueCount, error)
 	return queueCount(w.Counters()), nil
 }
 
-// countDomain reads what is frozen: the counter has no reports that went to the domain
-// while it wasn't configured, which share one with all such domains.
-func (w window) countDomain(ctx context.Context, domain string) (*pb.QueueCount, error) {
+// countDomain counts what is frozen by its rows: the counter has no reports that went to
+// the domain while it wasn't configured, which share one with all such domains.
+func (w window) countDomain(domain string) (*pb.QueueCount, error) {
 	count := queueCount(w.DomainCounter(domain))
-	if w.View.DomainCounter("").Frozen == 0 {
+	if !w.caller.sees(domain) {
 		return count, nil
 	}
-	frozen := fsm.Filter{Domain: domain, States: []pb.RecipientState{pb.RecipientState_RECIPIENT_STATE_FROZEN}}
-	read, err := w.countByReading(ctx, frozen)
+	frozen, err := w.Frozen(domain)
 	if err != nil {
-		return nil, err
+		return nil, readError(err, "the queue")
 	}
-	count.Failed += read.Frozen - count.Frozen
-	count.Frozen = read.Frozen
+	count.Failed += frozen - count.Frozen
+	count.Frozen = frozen
 	return count, nil
 }
 

@@ -74,6 +74,16 @@ func (v *View) Oldest(domain string, class Class, before time.Time, limit int) (
 	return oldest(v.snap, domain, class, before, limit)
 }
 
+// Frozen counts the frozen recipients of a domain, also the reports that went there while
+// it wasn't configured, which no counter has under its name. It reads a key for each.
+func (v *View) Frozen(domain string) (n uint64, err error) {
+	err = scan(v.snap, append(openPrefix(domain), byte(classFrozen)), func([]byte, []byte) error {
+		n++
+		return nil
+	})
+	return n, err
+}
+
 func oldest(db pebble.Reader, domain string, class Class, before time.Time, limit int) ([]OpenRecipient, error) {
 	prefix := append(openPrefix(domain), byte(class))
 	var found []OpenRecipient
